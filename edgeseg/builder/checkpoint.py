@@ -1,0 +1,141 @@
+"""Checkpoints: safetensors with the network's configuration and the ModelSpec in the header. Nothing is pickled."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Mapping
+
+import safetensors
+import safetensors.torch
+import torch
+from pytorch_lightning.plugins.io import CheckpointIO
+from torch import Tensor
+
+from edgeseg.builder.networks import NetworkConfig, PaddedNetwork, network_from_config
+from edgeseg.errors import CheckpointError
+from edgeseg.files import atomic_write
+from edgeseg.spec import ModelSpec
+
+__all__ = ["Checkpoint", "SafetensorsIO", "load_checkpoint", "load_weights", "save_checkpoint"]
+
+_HEADER = "edgeseg"
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained network with all that is needed to compile it.
+
+    Attributes:
+        network: in evaluation mode, on the CPU.
+        config: how to build the network.
+        spec: classes, palette, size and preprocessing.
+        training: recipe, metrics and data sets, as written by the trainer.
+    """
+
+    network: PaddedNetwork
+    config: NetworkConfig
+    spec: ModelSpec
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+
+def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
+    """Write a checkpoint atomically. Raises OSError when the disk refuses."""
+    header = {
+        "schema": SCHEMA,
+        "network": asdict(checkpoint.config),
+        "spec": checkpoint.spec.to_json(),
+        "training": dict(checkpoint.training),
+    }
+    tensors = {name: value.detach().cpu().contiguous() for name, value in checkpoint.network.state_dict().items()}
+    atomic_write(path, safetensors.torch.save(tensors, metadata={_HEADER: json.dumps(header)}))
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint written by ``save_checkpoint``.
+
+    Raises:
+        CheckpointError: missing, truncated, not ours, from a newer edgeseg, or weights that do not fit.
+    """
+    header = _header(path)
+    config = NetworkConfig.from_json(header["network"])
+    network = network_from_config(config)
+    load_weights(network, path)
+    return Checkpoint(network.eval(), config, ModelSpec.from_json(header["spec"]), header.get("training", {}))
+
+
+def load_weights(network: torch.nn.Module, path: Path) -> None:
+    """Load only the tensors of a checkpoint into a network. Raises CheckpointError when they do not fit."""
+    try:
+        network.load_state_dict(safetensors.torch.load_file(path))
+    except (OSError, RuntimeError, safetensors.SafetensorError) as error:
+        raise CheckpointError(f"{path} does not fit the network: {str(error).splitlines()[0]}") from error
+
+
+def _header(path: Path) -> dict[str, Any]:
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            header: dict[str, Any] = json.loads((file.metadata() or {})[_HEADER])
+    except (OSError, safetensors.SafetensorError) as error:
+        raise CheckpointError(f"{path} cannot be read as a checkpoint: {error}") from error
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(f"{path} is not a checkpoint of 'edgeseg train' (no edgeseg header)") from error
+    if header["schema"] > SCHEMA:
+        raise CheckpointError(f"{path} has schema {header['schema']}, this edgeseg reads up to {SCHEMA}; upgrade edgeseg")
+    return header
+
+
+class SafetensorsIO(CheckpointIO):
+    """Lets Lightning store optimiser and loop state as safetensors + JSON instead of a pickle."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write Lightning's nested state to ``path`` atomically."""
+        tensors: dict[str, Tensor] = {}
+        tree = _flattened(checkpoint, tensors)
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        atomic_write(Path(path), safetensors.torch.save(tensors, metadata={_HEADER: json.dumps(tree)}))
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        """Read what ``save_checkpoint`` wrote. Raises CheckpointError."""
+        try:
+            with safetensors.safe_open(path, "pt") as file:
+                tree = json.loads((file.metadata() or {})[_HEADER])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        except (OSError, KeyError, ValueError, safetensors.SafetensorError) as error:
+            raise CheckpointError(f"{path} cannot be resumed from: {error}") from error
+        state: dict[str, Any] = _restored(tree, tensors)
+        return state
+
+    def remove_checkpoint(self, path: Any) -> None:
+        """Delete a checkpoint file."""
+        Path(path).unlink(missing_ok=True)
+
+
+def _flattened(value: Any, tensors: dict[str, Tensor]) -> Any:
+    """JSON tree of ``value``; tensors are put aside and referred to by name. Dict keys keep their type."""
+    if isinstance(value, Tensor):
+        name = f"t{len(tensors)}"
+        tensors[name] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        return {"tensor": name}
+    if isinstance(value, Mapping):
+        return {"dict": [[_flattened(k, tensors), _flattened(v, tensors)] for k, v in value.items()]}
+    if isinstance(value, (list, tuple)):
+        kind = "tuple" if isinstance(value, tuple) else "list"
+        return {kind: [_flattened(item, tensors) for item in value]}
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise CheckpointError(f"training state holds a {type(value).__name__}, which is not stored; please report this")
+
+
+def _restored(tree: Any, tensors: Mapping[str, Tensor]) -> Any:
+    if not isinstance(tree, dict):
+        return tree
+    ((kind, content),) = tree.items()
+    if kind == "tensor":
+        return tensors[content]
+    if kind == "dict":
+        return {_restored(key, tensors): _restored(value, tensors) for key, value in content}
+    items = [_restored(item, tensors) for item in content]
+    return tuple(items) if kind == "tuple" else items

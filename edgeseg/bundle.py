@@ -1,0 +1,192 @@
+"""The bundle: one ``.edgeseg`` file that carries a compiled model from the host to the camera.
+
+A zip archive with stored (uncompressed) entries::
+
+    manifest.json       schema, spec, graphs (recipe, engine, SHA-256), provenance
+    graphs/NAME.onnx    one graph per recipe
+    ranges.json         tensor ranges that every INT8 graph was emitted from
+    golden.npz          frames with labels and expected class maps
+    report.json         what was measured when it was compiled
+
+The last 64 bytes of the file (the zip comment) are the SHA-256 of all bytes before them, so a file that is cut or
+altered anywhere is refused before anything in it is parsed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import struct
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, Mapping
+
+import numpy as np
+
+from edgeseg.errors import BundleError, SpecError
+from edgeseg.files import atomic_write
+from edgeseg.spec import ModelSpec
+
+__all__ = ["Bundle", "Golden", "GraphEntry", "read_bundle", "write_bundle"]
+
+SCHEMA = 1
+_DIGEST_LENGTH = 64
+_MAGIC = b"PK\x03\x04"
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+@dataclass(frozen=True)
+class GraphEntry:
+    """One compiled graph.
+
+    Attributes:
+        onnx: the serialised ONNX model, weights inside.
+        recipe: JSON form of the recipe that made it.
+        target: whose arithmetic it is for: ``"any"``, ``"cpu"`` or ``"tensorrt"``.
+    """
+
+    onnx: bytes
+    recipe: Mapping[str, Any]
+    target: str
+
+
+@dataclass(frozen=True)
+class Golden:
+    """Frames with which a device checks itself.
+
+    Attributes:
+        frames: NxHxWx3 uint8 BGR at network size.
+        labels: NxHxW uint8 ground truth (``spec.ignore_id`` where there is none).
+        classes: NxHxW uint8 class maps of the FP32 graph.
+    """
+
+    frames: np.ndarray
+    labels: np.ndarray
+    classes: np.ndarray
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A compiled model: spec, graphs by name, the ranges they came from, golden frames, report and provenance."""
+
+    spec: ModelSpec
+    graphs: Mapping[str, GraphEntry]
+    ranges: Mapping[str, Any] | None = None
+    golden: Golden | None = None
+    report: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+def write_bundle(bundle: Bundle, path: Path) -> None:
+    """Write a bundle atomically. The same content gives the same bytes. Raises OSError when the disk refuses."""
+    entries = {f"graphs/{name}.onnx": graph.onnx for name, graph in bundle.graphs.items()}
+    if bundle.ranges is not None:
+        entries["ranges.json"] = _json_bytes(bundle.ranges)
+    if bundle.golden is not None:
+        entries["golden.npz"] = _golden_bytes(bundle.golden)
+    entries["report.json"] = _json_bytes(bundle.report)
+    manifest = {
+        "schema": SCHEMA,
+        "spec": bundle.spec.to_json(),
+        "graphs": {
+            name: {"recipe": dict(graph.recipe), "target": graph.target} for name, graph in bundle.graphs.items()
+        },
+        "provenance": dict(bundle.provenance),
+        "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in entries.items()},
+    }
+    atomic_write(path, _sealed_zip({"manifest.json": _json_bytes(manifest), **entries}))
+
+
+def read_bundle(path: Path) -> Bundle:
+    """Read and verify a bundle.
+
+    Raises:
+        BundleError: missing, truncated, altered, from a newer edgeseg, or with an entry that escapes the archive.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read: {error.strerror or error}") from error
+    entries = _unsealed_zip(data, path)
+    try:
+        manifest = json.loads(entries["manifest.json"])
+        if manifest["schema"] > SCHEMA:
+            raise BundleError(
+                f"{path} has bundle schema {manifest['schema']}, this edgeseg reads up to {SCHEMA}; upgrade edgeseg"
+            )
+        _verify_entries(manifest["sha256"], entries, path)
+        return Bundle(
+            spec=ModelSpec.from_json(manifest["spec"]),
+            graphs={
+                name: GraphEntry(entries[f"graphs/{name}.onnx"], graph["recipe"], graph["target"])
+                for name, graph in manifest["graphs"].items()
+            },
+            ranges=json.loads(entries["ranges.json"]) if "ranges.json" in entries else None,
+            golden=_golden(entries["golden.npz"]) if "golden.npz" in entries else None,
+            report=json.loads(entries["report.json"]),
+            provenance=manifest["provenance"],
+        )
+    except (KeyError, TypeError, ValueError, SpecError) as error:
+        raise BundleError(f"{path} is not a bundle that this edgeseg can read: {error}") from error
+
+
+def _sealed_zip(entries: Mapping[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name, data in entries.items():
+            archive.writestr(zipfile.ZipInfo(name, _EPOCH), data)
+        archive.comment = b"0" * _DIGEST_LENGTH
+    body = buffer.getvalue()[:-_DIGEST_LENGTH]
+    return body + hashlib.sha256(body).hexdigest().encode()
+
+
+def _unsealed_zip(data: bytes, path: Path) -> dict[str, bytes]:
+    if not data.startswith(_MAGIC):
+        raise BundleError(f"{path} is not an edgeseg bundle ({len(data)} bytes); 'edgeseg compile' writes one")
+    body, seal = data[:-_DIGEST_LENGTH], data[-_DIGEST_LENGTH:]
+    if hashlib.sha256(body).hexdigest().encode() != seal:
+        raise BundleError(f"{path} is truncated or altered ({len(data)} bytes, digest does not match); copy it again")
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            infos = archive.infolist()
+            for info in infos:
+                _check_entry(info, path)
+            if len({info.filename for info in infos}) != len(infos):
+                raise BundleError(f"{path} names an entry twice; it was not written by edgeseg")
+            return {info.filename: archive.read(info) for info in infos}
+    except (zipfile.BadZipFile, struct.error, NotImplementedError, EOFError) as error:
+        raise BundleError(f"{path} is not a readable bundle: {error}; copy it again") from error
+
+
+def _check_entry(info: zipfile.ZipInfo, path: Path) -> None:
+    name = PurePosixPath(info.filename)
+    if name.is_absolute() or ".." in name.parts or "\\" in info.filename or ":" in info.filename:
+        raise BundleError(f"{path} has an entry that escapes the archive: {info.filename!r}; do not use this file")
+    if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 0x1:
+        raise BundleError(f"{path} has a compressed or encrypted entry {info.filename!r}; it was not written by edgeseg")
+
+
+def _verify_entries(digests: Mapping[str, str], entries: Mapping[str, bytes], path: Path) -> None:
+    if set(digests) | {"manifest.json"} != set(entries):
+        odd = sorted(set(digests).symmetric_difference(entries) - {"manifest.json"})
+        raise BundleError(f"{path} does not hold what its manifest lists (differs in {', '.join(odd)}); copy it again")
+    for name, digest in digests.items():
+        if hashlib.sha256(entries[name]).hexdigest() != digest:
+            raise BundleError(f"{path}: entry {name} does not match its SHA-256; copy it again")
+
+
+def _json_bytes(value: Any) -> bytes:
+    return json.dumps(value, indent=1, sort_keys=True).encode()
+
+
+def _golden_bytes(golden: Golden) -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, frames=golden.frames, labels=golden.labels, classes=golden.classes)
+    return buffer.getvalue()
+
+
+def _golden(data: bytes) -> Golden:
+    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+        return Golden(arrays["frames"], arrays["labels"], arrays["classes"])

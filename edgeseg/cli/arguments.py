@@ -1,0 +1,75 @@
+"""Turning what people type (sizes, class lists, data sets) into what the package works with."""
+
+from __future__ import annotations
+
+import colorsys
+from pathlib import Path
+from typing import List, Optional, Tuple
+
+from edgeseg.demo import StreetDataset
+from edgeseg.errors import UsageError
+from edgeseg.images import Dataset, FolderDataset
+from edgeseg.spec import IGNORE_ID, ModelSpec, Preprocess
+from edgeseg.street import CLASSES as CAMVID_CLASSES
+from edgeseg.street import PALETTE as CAMVID_PALETTE
+
+__all__ = ["dataset_from", "size_hw_from", "spec_from"]
+
+CAMVID_VOID = 11
+Colour = Tuple[int, int, int]
+
+
+def size_hw_from(text: str) -> Tuple[int, int]:
+    """``480x360`` (width x height, as cameras say it) -> (360, 480). Raises UsageError."""
+    width, separator, height = text.lower().partition("x")
+    if not (separator and width.isdigit() and height.isdigit()):
+        raise UsageError(f"a size is WIDTHxHEIGHT such as 480x360, got {text!r}")
+    return int(height), int(width)
+
+
+def spec_from(classes: str, size: str, ignore: Optional[int]) -> ModelSpec:
+    """A spec from ``--classes`` (``camvid`` or a file of names), ``--size`` and ``--ignore``.
+
+    Raises:
+        UsageError: the class list cannot be read.
+        SpecError: the parts do not fit each other.
+    """
+    if classes == "camvid":
+        void = CAMVID_VOID if ignore is None else ignore
+        return ModelSpec(CAMVID_CLASSES, CAMVID_PALETTE, size_hw_from(size), Preprocess(), void)
+    names, palette = _read_classes(Path(classes))
+    return ModelSpec(
+        tuple(names), tuple(palette), size_hw_from(size), Preprocess(), IGNORE_ID if ignore is None else ignore
+    )
+
+
+def dataset_from(
+    where: str, *, labels: Optional[Path] = None, spec: Optional[ModelSpec] = None, need_labels: bool = False
+) -> Dataset:
+    """A folder of images (with masks) or ``demo://street?...`` as a data set. Raises DatasetError, UsageError."""
+    if where.startswith("demo://"):
+        return StreetDataset(where)
+    return FolderDataset(Path(where), labels=labels, spec=spec, need_labels=need_labels)
+
+
+def _read_classes(path: Path) -> Tuple[List[str], List[Colour]]:
+    try:
+        lines = [line.split("#")[0].strip() for line in path.read_text().splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"--classes {path} cannot be read ({error}); pass 'camvid' or a text file with one class per line: "
+            "NAME or NAME R G B"
+        ) from error
+    lines = [line for line in lines if line]
+    names, colours = [], []
+    for index, line in enumerate(lines):
+        words = line.split()
+        coloured = len(words) > 3 and all(word.isdigit() for word in words[-3:])
+        names.append(" ".join(words[:-3]) if coloured else line)
+        colours.append((int(words[-3]), int(words[-2]), int(words[-1])) if coloured else _hue(index, len(lines)))
+    return names, colours
+
+
+def _hue(index: int, count: int) -> Colour:
+    red, green, blue = colorsys.hsv_to_rgb(index / count, 0.75, 0.9)
+    return int(255 * red), int(255 * green), int(255 * blue)

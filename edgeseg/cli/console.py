@@ -1,0 +1,61 @@
+"""How commands speak: plain lines in a pipe, rich on a terminal, one JSON document with ``--json``."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from typing import Any, List, Sequence
+
+from typing_extensions import Annotated
+
+import typer
+
+__all__ = ["JsonFlag", "on_terminal", "percent", "print_json", "say", "table"]
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
+
+
+def on_terminal() -> bool:
+    """Whether standard output is a terminal that a person looks at."""
+    return sys.stdout.isatty()
+
+
+def say(text: str = "") -> None:
+    """A line of ordinary output."""
+    print(text, flush=True)
+
+
+def print_json(document: Any) -> None:
+    """The machine-readable result; NaN becomes null, so that every JSON parser reads it."""
+    print(json.dumps(_finite(document), indent=1), flush=True)
+
+
+def percent(value: float) -> str:
+    """0.7089 -> ``70.89``; NaN -> ``-``."""
+    return f"{100 * value:.2f}" if math.isfinite(value) else "-"
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table: the first column to the left, the others to the right; the same text in a pipe and on a terminal."""
+    from rich.console import Console
+    from rich.table import Table
+
+    grid = Table(title=title, title_justify="left", title_style="bold")
+    for index, column in enumerate(columns):
+        grid.add_column(column, justify="left" if index == 0 else "right")
+    for row in rows:
+        grid.add_row(*row)
+    width = None if on_terminal() else 160
+    Console(width=width, highlight=False).print(grid)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        items: List[Any] = [_finite(item) for item in value]
+        return items
+    return value

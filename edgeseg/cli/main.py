@@ -1,0 +1,72 @@
+"""Entry point: builds the command tree and turns every expected failure into one line and an exit code."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from typing import Optional
+
+import typer
+from typing_extensions import Annotated
+
+from edgeseg.cli.train import train
+from edgeseg.errors import EdgesegError
+
+app = typer.Typer(
+    name="edgeseg",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Semantic segmentation from training to an NVIDIA Jetson: train, compile to proven INT8, stream, measure.",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from edgeseg import __version__
+
+        print(f"edgeseg {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        Optional[bool], typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = None,
+) -> None:
+    pass
+
+
+for command in (train,):
+    app.command()(command)
+
+
+def main() -> None:
+    """Run the command line. Exit codes: 0 done, 1 the user can fix it, 2 bad usage, 3 a gate refused, 130 Ctrl-C."""
+    try:
+        app()
+    except EdgesegError as error:
+        _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        _fail("interrupted", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            _fail(f"no space left on the disk while writing {error.filename or 'output'}; nothing half-written was kept", 1)
+        if error.filename is not None:
+            _fail(f"{error.filename}: {error.strerror}", 1)
+        raise
+
+
+def _fail(message: str, code: int) -> None:
+    print(f"edgeseg: {message}", file=sys.stderr, flush=True)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""``edgeseg train``: images and masks -> checkpoint."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, List, Optional
+
+import typer
+from typing_extensions import Annotated
+
+from edgeseg.cli.arguments import dataset_from, spec_from
+from edgeseg.cli.console import JsonFlag, on_terminal, percent, print_json, say
+from edgeseg.errors import UsageError, require
+
+if TYPE_CHECKING:
+    from edgeseg.builder.training import EpochResult
+
+
+def train(
+    data: Annotated[
+        List[str], typer.Argument(help="Folders of images with masks beside them (NAMEannot), or demo://street?frames=400.")
+    ],
+    val: Annotated[str, typer.Option(help="Folder on which mIoU is measured after every epoch.")],
+    classes: Annotated[str, typer.Option(help="'camvid', or a text file with one class per line: NAME [R G B].")],
+    out: Annotated[Path, typer.Option(help="Folder for best/last/resume.safetensors and metrics.csv.")] = Path("runs/train"),
+    network: Annotated[str, typer.Option(help="edge_unet (ours) or unet (segmentation-models-pytorch).")] = "edge_unet",
+    encoder: Annotated[str, typer.Option(help="edge_unet: efficientnet_lite0, mobilenet_v2. unet: any of smp's.")] = (
+        "efficientnet_lite0"
+    ),
+    weights: Annotated[str, typer.Option(help="imagenet, none, or a checkpoint of this network to start from.")] = "imagenet",
+    size: Annotated[str, typer.Option(help="Network input, WIDTHxHEIGHT.")] = "480x360",
+    ignore: Annotated[Optional[int], typer.Option(help="Mask value that is no class (camvid: 11, else 255).")] = None,
+    epochs: Annotated[int, typer.Option(min=1)] = 40,
+    batch: Annotated[int, typer.Option(min=2)] = 8,
+    crop: Annotated[int, typer.Option(min=32, help="Side of the training crops, a multiple of 32.")] = 288,
+    learning_rate: Annotated[float, typer.Option("--lr", help="Of the decoder; the encoder gets a quarter.")] = 2e-3,
+    workers: Annotated[int, typer.Option(min=0, help="Data-loader processes.")] = 2,
+    seed: Annotated[int, typer.Option()] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from OUT/resume.safetensors.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Train a segmentation network on folders of images and masks.
+
+    Example: edgeseg train camvid/train --val camvid/val --classes camvid --out runs/street
+    """
+    if crop % 32:
+        raise UsageError(f"--crop must be a multiple of 32, got {crop}")
+    spec = spec_from(classes, size, ignore)
+    training = [dataset_from(item, spec=spec, need_labels=True) for item in data]
+    validation = dataset_from(val, spec=spec, need_labels=True)
+    if (out / "resume.safetensors").exists() and not resume:
+        raise UsageError(f"{out} holds an earlier run; pass --resume to go on with it or another --out")
+    require("torch", "train")
+    require("pytorch_lightning", "train")
+    from edgeseg.builder.checkpoint import load_weights
+    from edgeseg.builder.networks import NetworkConfig, network_from_config
+    from edgeseg.builder.training import TrainRecipe
+    from edgeseg.builder.training import train as fit
+    from edgeseg.builder.weights import load_imagenet_encoder
+
+    config = NetworkConfig(network, encoder, len(spec.classes))
+    net = network_from_config(config)
+    origin = "random weights"
+    if weights == "imagenet":
+        origin = load_imagenet_encoder(net, config)
+    elif weights != "none":
+        load_weights(net, Path(weights))
+        origin = f"weights from {weights}"
+    out.mkdir(parents=True, exist_ok=True)
+
+    def speak(text: str) -> None:
+        if not as_json:
+            say(text)
+
+    def epoch_line(result: EpochResult) -> None:
+        worst = min((value, name) for name, value in result.iou.items() if math.isfinite(value))
+        best = "  (best)" if result.is_best else ""
+        speak(
+            f"epoch {result.epoch + 1}/{epochs}  loss {result.loss:.4f}  mIoU {percent(result.miou)}  "
+            f"worst {worst[1]} {percent(worst[0])}  {result.seconds:.0f} s{best}"
+        )
+
+    speak(f"network: {network} + {encoder}, {origin}")
+    for source in training:
+        speak(f"train on: {source.description}")
+    speak(f"validate on: {validation.description}")
+    started = time.monotonic()
+    recipe = TrainRecipe(epochs, batch, crop, learning_rate, workers=workers, seed=seed)
+    best = fit(
+        net, config, spec, training, validation, recipe, out,
+        resume=resume, progress_bar=on_terminal() and not as_json, report=epoch_line,
+    )  # fmt: skip
+    minutes = (time.monotonic() - started) / 60
+    miou = best.training["val_miou"]
+    if as_json:
+        print_json({"checkpoint": str(out / "best.safetensors"), "minutes": minutes, **best.training})
+    speak(f"best mIoU {percent(miou)} (epoch {best.training['epoch'] + 1}), {minutes:.1f} min: {out / 'best.safetensors'}")
+    speak(f"next: edgeseg compile {out / 'best.safetensors'} --int8 --calib {data[0]} --eval {val} -o street.edgeseg")

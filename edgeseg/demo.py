@@ -1,0 +1,83 @@
+"""``demo://street``: the rendered camera by its URI, as a data set and for the runtime's source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, urlsplit
+
+from edgeseg.errors import UsageError
+from edgeseg.images import Sample
+from edgeseg.street import StreetScene
+
+__all__ = ["StreetDataset", "StreetUri", "parse_street_uri"]
+
+
+@dataclass(frozen=True)
+class StreetUri:
+    """What ``demo://street?seed=0&frames=300&fps=30&size=640x480&step=1`` says.
+
+    Attributes:
+        seed: which street.
+        frames: how many frames; 0 is endless (as a camera).
+        fps: frames per second of the rendered camera.
+        size_hw: height and width in pixels.
+        step: render every ``step``-th frame, so that a data set holds less alike pictures.
+    """
+
+    seed: int = 0
+    frames: int = 0
+    fps: float = 30.0
+    size_hw: tuple[int, int] = (480, 640)
+    step: int = 1
+
+    def scene(self) -> StreetScene:
+        """The renderer for this URI. Raises UsageError for sizes or rates that cannot be rendered."""
+        try:
+            return StreetScene(self.seed, self.size_hw, self.fps)
+        except ValueError as error:
+            raise UsageError(f"demo://street: {error}") from error
+
+
+def parse_street_uri(uri: str) -> StreetUri:
+    """Parse a ``demo://street`` URI. Raises UsageError naming the parameter that is wrong."""
+    parts = urlsplit(uri)
+    if parts.scheme != "demo" or parts.netloc != "street" or parts.path not in ("", "/"):
+        raise UsageError(f"no demo {uri!r}; there is demo://street?seed=0&frames=300&fps=30&size=640x480&step=1")
+    values = dict(parse_qsl(parts.query, keep_blank_values=True))
+    unknown = set(values) - {"seed", "frames", "fps", "size", "step"}
+    if unknown:
+        raise UsageError(f"demo://street has no parameter {', '.join(sorted(unknown))}; it has seed, frames, fps, size, step")
+    try:
+        width, _, height = values.get("size", "640x480").partition("x")
+        parsed = StreetUri(
+            seed=int(values.get("seed", 0)),
+            frames=int(values.get("frames", 0)),
+            fps=float(values.get("fps", 30)),
+            size_hw=(int(height), int(width)),
+            step=int(values.get("step", 1)),
+        )
+    except ValueError as error:
+        raise UsageError(f"demo://street: {error} in {uri!r}") from error
+    if parsed.frames < 0 or parsed.step < 1 or parsed.seed < 0:
+        raise UsageError(f"demo://street: frames and seed must be >= 0 and step >= 1, got {uri!r}")
+    return parsed
+
+
+class StreetDataset:
+    """A finite stretch of the rendered street as labelled samples; ``frames=`` is needed. Raises UsageError."""
+
+    def __init__(self, uri: str) -> None:
+        self._uri = parse_street_uri(uri)
+        if not self._uri.frames:
+            raise UsageError(f"{uri} is endless; say how many frames, e.g. demo://street?frames=300")
+        self._scene = self._uri.scene()
+        self.description = f"{self._uri.frames} rendered frames of {uri}"
+
+    def __len__(self) -> int:
+        return self._uri.frames
+
+    def __getitem__(self, index: int) -> Sample:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        frame, label = self._scene.render(index * self._uri.step)
+        return Sample(f"street{self._uri.seed}-{index:05d}", frame, label)

@@ -1,0 +1,121 @@
+"""Every error a user can meet.
+
+EdgesegError                exit 1: the user can fix it
+├── InputError              a file or value from the user is wrong
+│   ├── SpecError           a model description that does not hold together
+│   ├── ImageError          an image or mask that cannot be read or does not fit
+│   ├── DatasetError        a folder of images and masks that cannot be used
+│   ├── CheckpointError     a training checkpoint that cannot be loaded
+│   └── BundleError         a bundle that is truncated, altered or too new
+├── MissingDependencyError  an optional package is not installed
+├── CompileError            a graph cannot be exported, quantized or emitted
+├── EngineError             a back end cannot load or run a graph
+├── SourceError             no frames: camera, video or folder
+├── SinkError               results cannot be written
+├── UsageError              exit 2: the command line does not make sense
+└── GateRefused             exit 3: the accuracy gate said no
+
+A message is one line: what happened, what was seen, what to do.
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+__all__ = [
+    "BundleError",
+    "CheckpointError",
+    "CompileError",
+    "DatasetError",
+    "EdgesegError",
+    "EngineError",
+    "GateRefused",
+    "ImageError",
+    "InputError",
+    "MissingDependencyError",
+    "SinkError",
+    "SourceError",
+    "SpecError",
+    "UsageError",
+    "require",
+]
+
+
+class EdgesegError(Exception):
+    """Root of the tree. ``exit_code`` is what the command line returns for it."""
+
+    exit_code = 1
+
+
+class InputError(EdgesegError):
+    """A file or value from the user is wrong."""
+
+
+class SpecError(InputError):
+    """A model description that does not hold together."""
+
+
+class ImageError(InputError):
+    """An image or mask that cannot be read or does not fit its partner."""
+
+
+class DatasetError(InputError):
+    """A folder of images and masks that cannot be used."""
+
+
+class CheckpointError(InputError):
+    """A training checkpoint that cannot be loaded."""
+
+
+class BundleError(InputError):
+    """A bundle that is truncated, altered, from a newer edgeseg, or not a bundle."""
+
+
+class MissingDependencyError(EdgesegError):
+    """An optional package is not installed."""
+
+
+class CompileError(EdgesegError):
+    """A graph cannot be exported, quantized or emitted."""
+
+
+class EngineError(EdgesegError):
+    """A back end cannot load or run a graph."""
+
+
+class SourceError(EdgesegError):
+    """Frames do not arrive: the camera, video or folder is missing or broken."""
+
+
+class SinkError(EdgesegError):
+    """Results cannot be written."""
+
+
+class UsageError(EdgesegError):
+    """The command line does not make sense."""
+
+    exit_code = 2
+
+
+class GateRefused(EdgesegError):
+    """The accuracy gate refused a graph."""
+
+    exit_code = 3
+
+
+def require(module: str, extra: str) -> ModuleType:
+    """Import an optional package, or say how to install it.
+
+    Args:
+        module: dotted name of the module, e.g. ``"onnxsim"``.
+        extra: the edgeseg extra that brings it, e.g. ``"compile"``; empty for a base dependency.
+
+    Raises:
+        MissingDependencyError: the module is not installed or does not import.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        remedy = f"pip install 'edgeseg[{extra}]'" if extra else "pip install --force-reinstall edgeseg"
+        raise MissingDependencyError(f"{module} cannot be imported ({error}); install it: {remedy}") from error

@@ -1,0 +1,103 @@
+"""ModelSpec: what travels with a network from training to the camera, so that nobody types it twice."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, Mapping
+
+from edgeseg.errors import SpecError
+
+__all__ = ["IGNORE_ID", "ModelSpec", "Preprocess"]
+
+SCHEMA = 1
+IGNORE_ID = 255
+"""Label value that is never trained on or counted, besides ``ModelSpec.ignore_id``."""
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How a uint8 BGR camera frame becomes the network's float input.
+
+    ``x = (frame / 255 - mean) / std`` per channel, channels given in ``channel_order``, after a resize by the
+    rule ``resize``. The only rule so far is ``"stretch"``: both axes are scaled to ``ModelSpec.size_hw``.
+    """
+
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    channel_order: str = "RGB"
+    resize: str = "stretch"
+
+    def __post_init__(self) -> None:
+        if len(self.mean) != 3 or len(self.std) != 3:
+            raise SpecError(f"mean and std need three values each, got {self.mean} and {self.std}")
+        if min(self.std) <= 0:
+            raise SpecError(f"std must be positive, got {self.std}")
+        if self.channel_order not in ("RGB", "BGR"):
+            raise SpecError(f"channel_order must be RGB or BGR, got {self.channel_order!r}")
+        if self.resize != "stretch":
+            raise SpecError(f"resize must be 'stretch', got {self.resize!r}; a newer edgeseg may know it")
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Classes, colours, input size and preprocessing of one network.
+
+    Attributes:
+        classes: name per class id, at most 254.
+        palette: RGB colour per class, 0-255.
+        size_hw: height and width of the network's input in pixels.
+        preprocess: how a frame becomes the input.
+        ignore_id: label value that is not a class (void); ``IGNORE_ID`` is ignored as well.
+    """
+
+    classes: tuple[str, ...]
+    palette: tuple[tuple[int, int, int], ...]
+    size_hw: tuple[int, int]
+    preprocess: Preprocess = Preprocess()
+    ignore_id: int = IGNORE_ID
+
+    def __post_init__(self) -> None:
+        if not 2 <= len(self.classes) <= 254:
+            raise SpecError(f"a model has 2 to 254 classes, got {len(self.classes)}")
+        if len(set(self.classes)) != len(self.classes):
+            raise SpecError(f"class names must differ, got {', '.join(self.classes)}")
+        if len(self.palette) != len(self.classes):
+            raise SpecError(f"{len(self.classes)} classes need as many colours, got {len(self.palette)}")
+        if any(len(colour) != 3 or not all(0 <= c <= 255 for c in colour) for colour in self.palette):
+            raise SpecError("palette entries are RGB triples of 0-255")
+        if len(self.size_hw) != 2 or min(self.size_hw) < 32:
+            raise SpecError(f"size_hw is (height, width) of at least 32 pixels each, got {self.size_hw}")
+        if 0 <= self.ignore_id < len(self.classes):
+            raise SpecError(f"ignore_id {self.ignore_id} is also the id of class {self.classes[self.ignore_id]!r}")
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-ready dict that ``from_json`` turns back into an equal spec."""
+        return {"schema": SCHEMA, **json.loads(json.dumps(asdict(self)))}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> ModelSpec:
+        """Inverse of ``to_json``. Raises SpecError for a missing, unknown or newer content."""
+        if data.get("schema", 0) > SCHEMA:
+            raise SpecError(f"spec has schema {data['schema']}, this edgeseg reads up to {SCHEMA}; upgrade edgeseg")
+        try:
+            pre = data["preprocess"]
+            return cls(
+                classes=tuple(str(name) for name in data["classes"]),
+                palette=tuple((int(r), int(g), int(b)) for r, g, b in data["palette"]),
+                size_hw=(int(data["size_hw"][0]), int(data["size_hw"][1])),
+                preprocess=Preprocess(
+                    mean=_triple(pre["mean"]),
+                    std=_triple(pre["std"]),
+                    channel_order=str(pre["channel_order"]),
+                    resize=str(pre["resize"]),
+                ),
+                ignore_id=int(data["ignore_id"]),
+            )
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise SpecError(f"spec is incomplete or malformed: {type(error).__name__}: {error}") from error
+
+
+def _triple(values: Any) -> tuple[float, float, float]:
+    first, second, third = (float(value) for value in values)
+    return first, second, third

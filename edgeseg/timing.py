@@ -1,0 +1,78 @@
+"""Stopwatch with named laps, and what is reported from them: percentiles, never a mean alone."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Callable, Iterator, Sequence
+
+import numpy as np
+
+__all__ = ["LatencySummary", "Stopwatch"]
+
+
+@dataclass(frozen=True)
+class LatencySummary:
+    """Percentiles of a series of durations, all in milliseconds."""
+
+    count: int
+    mean_ms: float
+    p50_ms: float
+    p90_ms: float
+    p95_ms: float
+    p99_ms: float
+    max_ms: float
+
+    @classmethod
+    def of(cls, durations_ns: Sequence[int]) -> LatencySummary:
+        """Summarise durations in nanoseconds. Raises ValueError when there are none."""
+        if not durations_ns:
+            raise ValueError("no durations to summarise")
+        ms = np.asarray(durations_ns, np.float64) / 1e6
+        p50, p90, p95, p99 = (float(v) for v in np.percentile(ms, (50, 90, 95, 99)))
+        return cls(len(ms), float(ms.mean()), p50, p90, p95, p99, float(ms.max()))
+
+    def to_json(self) -> dict[str, float]:
+        """A JSON-ready dict, milliseconds rounded to the microsecond."""
+        return {key: round(value, 3) for key, value in asdict(self).items()}
+
+
+class Stopwatch:
+    """Named laps per frame.
+
+    Args:
+        clock_ns: a monotonic clock in nanoseconds; injected in tests.
+        keep: at most this many latest laps per name are kept, so that months of frames need constant memory.
+    """
+
+    def __init__(self, clock_ns: Callable[[], int] = time.perf_counter_ns, keep: int = 10_000) -> None:
+        self._clock_ns = clock_ns
+        self._keep = keep
+        self._laps: dict[str, list[int]] = {}
+
+    @contextmanager
+    def lap(self, name: str) -> Iterator[None]:
+        """Time the body of a ``with`` under ``name``; a body that raises is not recorded."""
+        start = self._clock_ns()
+        yield
+        self.add(name, self._clock_ns() - start)
+
+    def add(self, name: str, duration_ns: int) -> None:
+        """Record a duration that was measured elsewhere."""
+        laps = self._laps.setdefault(name, [])
+        laps.append(duration_ns)
+        if len(laps) >= 2 * self._keep:
+            del laps[: -self._keep]
+
+    def last_ms(self, name: str) -> float:
+        """The latest lap of ``name`` in milliseconds."""
+        return self._laps[name][-1] / 1e6
+
+    def reset(self) -> None:
+        """Forget every lap, e.g. those of the warm-up."""
+        self._laps.clear()
+
+    def summaries(self) -> dict[str, LatencySummary]:
+        """A summary per name, in the order in which the names first appeared."""
+        return {name: LatencySummary.of(laps[-self._keep :]) for name, laps in self._laps.items()}
