@@ -1,0 +1,35 @@
+"""Dynamic INT8: weights quantized now, activation scales per frame. A CPU artefact; TensorRT cannot load it."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgeseg.errors import require
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["dynamic_int8_onnx"]
+
+
+def dynamic_int8_onnx(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Quantize all convolutions dynamically with ONNX Runtime (``ConvInteger`` has u8 kernels only, so u8 weights)."""
+    onnx = require("onnx", "compile")
+    quantization = require("onnxruntime.quantization", "compile")
+    logging.getLogger().addFilter(_without_preprocess_hint)
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder) / "fp32.onnx", Path(folder) / "dynamic.onnx"
+        onnx.save(model, source)
+        quantization.quantize_dynamic(
+            source, target, weight_type=quantization.QuantType.QUInt8, op_types_to_quantize=["Conv", "Gemm", "MatMul"]
+        )
+        quantized: onnx.ModelProto = onnx.load(target)
+    return quantized
+
+
+def _without_preprocess_hint(record: logging.LogRecord) -> bool:
+    """ONNX Runtime suggests its own pre-processing script; our graph is simplified already."""
+    return "pre-process the model" not in record.getMessage()

@@ -1,0 +1,117 @@
+"""Pre- and post-processing into the graph: uint8 BGR frame in, uint8 class map out.
+
+TensorRT refuses Transpose on uint8, so the cast comes first. Channel order and scale go into the weights of the first
+convolutions where there are only such; the mean is subtracted in front, because a convolution's zero padding means
+"mean colour" and would be wrong if the mean were folded into the bias.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgeseg.errors import CompileError, require
+from edgeseg.spec import ModelSpec
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["CLASSES", "FRAME", "folded_onnx"]
+
+FRAME, CLASSES = "frame", "classes"
+
+
+def folded_onnx(model: onnx.ModelProto, spec: ModelSpec) -> onnx.ModelProto:
+    """Wrap a network graph (float NCHW -> logits) into the graph that runs.
+
+    Args:
+        model: one float32 input 1x3xHxW, one float32 output 1xCxHxW.
+        spec: size and preprocessing.
+
+    Returns:
+        Input ``frame`` 1xHxWx3 uint8 BGR, output ``classes`` 1xHxW uint8.
+
+    Raises:
+        CompileError: the graph's input or output does not fit the spec.
+    """
+    onnx = require("onnx", "compile")
+    folded = onnx.ModelProto()
+    folded.CopyFrom(model)
+    graph = folded.graph
+    _check_shapes(graph, spec)
+    network_input, logits = graph.input[0].name, graph.output[0].name
+    height, width = spec.size_hw
+    before = _preprocessing(graph, network_input, spec)
+    after = [
+        onnx.helper.make_node("ArgMax", [logits], ["argmax"], "argmax", axis=1, keepdims=0),
+        onnx.helper.make_node("Cast", ["argmax"], [CLASSES], "classes", to=onnx.TensorProto.UINT8),
+    ]
+    nodes = [*before, *graph.node, *after]
+    del graph.node[:], graph.input[:], graph.output[:]
+    graph.node.extend(nodes)
+    graph.input.append(onnx.helper.make_tensor_value_info(FRAME, onnx.TensorProto.UINT8, [1, height, width, 3]))
+    graph.output.append(onnx.helper.make_tensor_value_info(CLASSES, onnx.TensorProto.UINT8, [1, height, width]))
+    inferred: onnx.ModelProto = onnx.shape_inference.infer_shapes(folded, strict_mode=True, data_prop=True)
+    onnx.checker.check_model(inferred)
+    return inferred
+
+
+def _check_shapes(graph: onnx.GraphProto, spec: ModelSpec) -> None:
+    height, width = spec.size_hw
+    shapes = [[d.dim_value for d in value.type.tensor_type.shape.dim] for value in (graph.input[0], graph.output[0])]
+    expected = [[1, 3, height, width], [1, len(spec.classes), height, width]]
+    if len(graph.input) != 1 or shapes != expected:
+        raise CompileError(f"the graph maps {shapes[0]} to {shapes[1]}, the spec needs {expected[0]} to {expected[1]}")
+
+
+def _preprocessing(graph: onnx.GraphProto, network_input: str, spec: ModelSpec) -> list[onnx.NodeProto]:
+    """Nodes from ``frame`` to the network's input; may rewrite the first convolutions' weights."""
+    onnx = require("onnx", "compile")
+    mean = 255 * np.asarray(spec.preprocess.mean, np.float32)
+    std = 255 * np.asarray(spec.preprocess.std, np.float32)
+    reverse = spec.preprocess.channel_order == "RGB"
+    if reverse:
+        mean, std = mean[::-1], std[::-1]
+    in_weights = _fold_into_weights(graph, network_input, std, reverse)
+    centred = network_input if in_weights else "frame_centred"
+    nodes = [
+        onnx.helper.make_node("Cast", [FRAME], ["frame_float"], "frame_float", to=onnx.TensorProto.FLOAT),
+        onnx.helper.make_node("Transpose", ["frame_float"], ["frame_nchw"], "frame_nchw", perm=[0, 3, 1, 2]),
+        onnx.helper.make_node("Sub", ["frame_nchw", "frame_mean"], [centred], "frame_centred"),
+    ]
+    _add_constant(graph, "frame_mean", mean.reshape(1, 3, 1, 1))
+    if not in_weights:
+        _add_constant(graph, "frame_std", std.reshape(1, 3, 1, 1))
+        scaled = "frame_scaled" if reverse else network_input
+        nodes.append(onnx.helper.make_node("Div", [centred, "frame_std"], [scaled], "frame_scaled"))
+        if reverse:
+            _add_constant(graph, "frame_order", np.array([2, 1, 0], np.int64))
+            nodes.append(
+                onnx.helper.make_node("Gather", [scaled, "frame_order"], [network_input], "frame_order", axis=1)
+            )
+    return nodes
+
+
+def _fold_into_weights(graph: onnx.GraphProto, network_input: str, std: np.ndarray, reverse: bool) -> bool:
+    """Scale and reorder the input channels of all convolutions that read the input; False if others read it too."""
+    onnx = require("onnx", "compile")
+    readers = [node for node in graph.node if network_input in node.input]
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    users = [node.input[1] for node in graph.node if len(node.input) > 1]
+    if not all(n.op_type == "Conv" and n.input[1] in weights and users.count(n.input[1]) == 1 for n in readers):
+        return False
+    for node in readers:
+        tensor = weights[node.input[1]]
+        weight = onnx.numpy_helper.to_array(tensor)
+        if weight.shape[1] != 3:
+            return False
+        ordered = weight[:, ::-1] if reverse else weight
+        scaled = np.ascontiguousarray(ordered / std.reshape(1, 3, 1, 1)).astype(np.float32)
+        tensor.CopyFrom(onnx.numpy_helper.from_array(scaled, tensor.name))
+    return True
+
+
+def _add_constant(graph: onnx.GraphProto, name: str, value: np.ndarray) -> None:
+    onnx = require("onnx", "compile")
+    graph.initializer.append(onnx.numpy_helper.from_array(np.ascontiguousarray(value), name))

@@ -1,0 +1,127 @@
+"""The accuracy gate: every INT8 graph is measured with its target's arithmetic against FP32, worst class included."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Callable
+
+import numpy as np
+
+from edgeseg.engines.ort import OrtEngine
+from edgeseg.images import Dataset
+from edgeseg.metrics import ConfusionMatrix
+from edgeseg.preprocess import class_map_at, resized_frame
+from edgeseg.spec import ModelSpec
+
+__all__ = ["Accuracy", "Limits", "measured_accuracy", "refusals"]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the gate allows, as fractions (0.01 is one point).
+
+    Attributes:
+        max_drop: of mIoU against FP32.
+        max_class_drop: of any class's IoU against FP32.
+        min_agreement: share of pixels with FP32's class.
+    """
+
+    max_drop: float = 0.01
+    max_class_drop: float = 0.03
+    min_agreement: float = 0.95
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """What one graph achieves on an evaluation set.
+
+    Attributes:
+        images: how many.
+        agreement: share of pixels with the FP32 graph's class.
+        miou: NaN where the set has no labels, like all that follows.
+        pixel_accuracy: share of labelled pixels that are right.
+        iou: IoU per class name.
+    """
+
+    images: int
+    agreement: float
+    miou: float
+    pixel_accuracy: float
+    iou: dict[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-ready dict; NaN becomes None."""
+        return {
+            "images": self.images,
+            "agreement": _finite(self.agreement),
+            "miou": _finite(self.miou),
+            "pixel_accuracy": _finite(self.pixel_accuracy),
+            "iou": {name: _finite(value) for name, value in self.iou.items()},
+        }
+
+
+def measured_accuracy(
+    onnx: bytes,
+    spec: ModelSpec,
+    data: Dataset,
+    *,
+    float_qdq: bool = False,
+    reference: list[np.ndarray] | None = None,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[Accuracy, list[np.ndarray]]:
+    """Run a graph over a data set.
+
+    Args:
+        onnx: the compiled graph.
+        spec: its classes.
+        data: images, with labels or without.
+        float_qdq: judge with TensorRT's arithmetic (Q/DQ in float).
+        reference: FP32's class maps, to agree with; None for FP32 itself.
+        report: called with (images done, images in all).
+
+    Returns:
+        The accuracy, and the class maps at network size.
+    """
+    confusion = ConfusionMatrix(len(spec.classes), spec.ignore_id)
+    maps: list[np.ndarray] = []
+    with OrtEngine(onnx, float_qdq=float_qdq) as engine:
+        for index in range(len(data)):
+            _, frame, label = data[index]
+            resized_frame(frame, spec.size_hw, out=engine.input[0])
+            classes = engine.infer(engine.input)[0].copy()
+            maps.append(classes)
+            if label is not None:
+                confusion.update(class_map_at(classes, label.shape), label)
+            report(index + 1, len(data))
+    agreement = 1.0 if reference is None else float(np.mean([np.mean(a == b) for a, b in zip(maps, reference)]))
+    iou = dict(zip(spec.classes, (float(value) for value in confusion.iou())))
+    return Accuracy(len(data), agreement, confusion.miou(), confusion.pixel_accuracy(), iou), maps
+
+
+def refusals(fp32: Accuracy, int8: Accuracy, limits: Limits) -> list[str]:
+    """Why a graph is refused, one line each; empty when it passes. Without labels only the agreement is judged."""
+    reasons = []
+    if math.isfinite(fp32.miou):
+        drop = fp32.miou - int8.miou
+        if not drop <= limits.max_drop:
+            reasons.append(
+                f"mIoU fell by {100 * drop:.2f} points ({100 * fp32.miou:.2f} -> {100 * int8.miou:.2f}), "
+                f"allowed {100 * limits.max_drop:.2f}"
+            )
+        drops = {name: fp32.iou[name] - int8.iou[name] for name in fp32.iou if math.isfinite(fp32.iou[name])}
+        worst = max(drops, key=lambda name: drops[name])
+        if not drops[worst] <= limits.max_class_drop:
+            reasons.append(
+                f"class {worst!r} fell by {100 * drops[worst]:.2f} points "
+                f"({100 * fp32.iou[worst]:.2f} -> {100 * int8.iou[worst]:.2f}), allowed {100 * limits.max_class_drop:.2f}"
+            )
+    if int8.agreement < limits.min_agreement:
+        reasons.append(
+            f"only {100 * int8.agreement:.2f} % of pixels agree with FP32, {100 * limits.min_agreement:.2f} % are needed"
+        )
+    return reasons
+
+
+def _finite(value: float) -> float | None:
+    return round(value, 6) if math.isfinite(value) else None

@@ -1,0 +1,64 @@
+"""The contract that every back end keeps; tests/engine_contract.py proves it for each of them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from types import TracebackType
+
+import numpy as np
+
+from edgeseg.errors import EngineError
+
+__all__ = ["Engine"]
+
+
+class Engine(ABC):
+    """A compiled graph, ready to run.
+
+    A context manager: outside ``with`` (or after ``close``) ``infer`` raises EngineError. The engine owns its
+    buffers: ``input`` may be filled in place, and what ``infer`` returns is valid until the next call.
+
+    Attributes:
+        description: back end, graph and threads, for people.
+        input: NxHxWx3 uint8 BGR buffer of the engine's own.
+    """
+
+    description: str
+    input: np.ndarray
+
+    def infer(self, frames: np.ndarray) -> np.ndarray:
+        """Segment frames.
+
+        Args:
+            frames: NxHxWx3 uint8 BGR of exactly the graph's shape; ``self.input`` is taken without a copy.
+
+        Returns:
+            NxHxW uint8 class ids, valid until the next call.
+
+        Raises:
+            EngineError: wrong shape or dtype, closed engine, or the back end failed.
+        """
+        if frames.shape != self.input.shape or frames.dtype != np.uint8:
+            raise EngineError(
+                f"the engine takes {self.input.shape} uint8, got {frames.shape} {frames.dtype}; "
+                "resize with edgeseg.preprocess.resized_frame"
+            )
+        if frames is not self.input:
+            np.copyto(self.input, frames)
+        return self._run()
+
+    @abstractmethod
+    def _run(self) -> np.ndarray:
+        """Run on ``self.input``; raise EngineError when closed or failed."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Free everything. May be called twice."""
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()

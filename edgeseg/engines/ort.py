@@ -1,0 +1,61 @@
+"""ONNX Runtime on the CPU: every machine has it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from edgeseg.engines.base import Engine
+from edgeseg.errors import EngineError, require
+
+__all__ = ["OrtEngine"]
+
+
+class OrtEngine(Engine):
+    """Runs an ONNX graph with ONNX Runtime's CPU kernels.
+
+    Args:
+        onnx: serialised model, input uint8 NxHxWx3, output uint8 NxHxW.
+        name: for the description, e.g. ``"int8-cpu"``.
+        threads: intra-op threads; 0 lets ONNX Runtime take the physical cores.
+        float_qdq: execute Q/DQ nodes in float instead of fusing them into INT8 kernels. This is TensorRT's
+            arithmetic, and how a TensorRT graph must be judged on a CPU.
+
+    Raises:
+        EngineError: the graph cannot be loaded or has other inputs or outputs.
+    """
+
+    def __init__(self, onnx: bytes, name: str = "graph", *, threads: int = 0, float_qdq: bool = False) -> None:
+        ort = require("onnxruntime", "")
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        if float_qdq:
+            options.add_session_config_entry("session.disable_quant_qdq", "1")
+        try:
+            self._session: Any = ort.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime raises its own types, without a public common base
+            raise EngineError(f"onnxruntime {ort.__version__} cannot load {name}: {str(error).splitlines()[0]}") from error
+        (feed,), (result,) = self._session.get_inputs(), self._session.get_outputs()
+        if feed.type != "tensor(uint8)" or result.type != "tensor(uint8)" or len(feed.shape) != 4:
+            raise EngineError(f"{name} maps {feed.type} {feed.shape} to {result.type}; expected uint8 NxHxWx3 to uint8 NxHxW")
+        self.input = np.zeros(feed.shape, np.uint8)
+        self._output = np.zeros(result.shape, np.uint8)
+        self._binding = self._session.io_binding()
+        self._binding.bind_cpu_input(feed.name, self.input)
+        self._binding.bind_output(result.name, "cpu", 0, np.uint8, self._output.shape, self._output.ctypes.data)
+        self.description = f"ONNX Runtime {ort.__version__} on the CPU, graph {name}, {threads or 'all'} threads"
+
+    def _run(self) -> np.ndarray:
+        if self._session is None:
+            raise EngineError("the engine is closed; open it again")
+        try:
+            self._session.run_with_iobinding(self._binding)
+        except Exception as error:  # as above
+            raise EngineError(f"onnxruntime failed: {str(error).splitlines()[0]}") from error
+        return self._output
+
+    def close(self) -> None:
+        self._binding = None
+        self._session = None

@@ -1,0 +1,1 @@
+"""Frames in, masks out: sources, sinks, the loop."""

@@ -1,0 +1,35 @@
+"""The contract of a sink."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from types import TracebackType
+
+from edgeseg.runtime.frame import Segmentation
+
+__all__ = ["FrameSink"]
+
+
+class FrameSink(ABC):
+    """Takes segmentations; a context manager. ``write`` and ``close`` raise SinkError when the result cannot be kept.
+
+    Attributes:
+        description: for people, e.g. ``"masks in out/"``.
+    """
+
+    description: str
+
+    @abstractmethod
+    def write(self, result: Segmentation) -> None:
+        """Take one result; arrays are valid only during the call. Raises SinkError."""
+
+    def close(self) -> None:  # noqa: B027 - most sinks have nothing to finish
+        """Finish what was written. May be called twice. Raises SinkError."""
+
+    def __enter__(self) -> FrameSink:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()

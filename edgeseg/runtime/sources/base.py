@@ -1,0 +1,52 @@
+"""The contract of a source. End of stream, "no frame yet" and "broken" are three different things."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from types import TracebackType
+
+from edgeseg.runtime.frame import Frame
+
+__all__ = ["EndOfStream", "FrameSource"]
+
+
+class EndOfStream(Exception):
+    """The source has no more frames. Not an error."""
+
+
+class FrameSource(ABC):
+    """A stream of frames; a context manager that opens the device on entry.
+
+    Attributes:
+        description: for people, e.g. ``"camera /dev/video0, 640x480"``.
+        is_live: frames arrive by themselves, so that the latest one matters; stored frames all matter.
+    """
+
+    description: str
+    is_live: bool
+
+    @abstractmethod
+    def open(self) -> None:
+        """Open the device or file. Raises SourceError."""
+
+    @abstractmethod
+    def read(self) -> Frame | None:
+        """The next frame, or None when none has come yet (call again).
+
+        Raises:
+            EndOfStream: there are no more frames.
+            SourceError: the source is broken.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release the device. May be called twice."""
+
+    def __enter__(self) -> FrameSource:
+        self.open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()

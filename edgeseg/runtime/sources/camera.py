@@ -1,0 +1,82 @@
+"""A V4L2 camera through OpenCV."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from edgeseg.errors import SourceError, require
+from edgeseg.runtime.frame import Frame
+from edgeseg.runtime.sources.base import FrameSource
+
+__all__ = ["CameraSource", "camera_devices"]
+
+
+def camera_devices(root: Path = Path("/")) -> list[str]:
+    """The V4L2 devices that exist, with the names their drivers give, e.g. ``"/dev/video0 (HD Webcam)"``."""
+    found = []
+    for node in sorted(root.glob("dev/video*"), key=lambda path: (len(path.name), path.name)):
+        label = root / "sys/class/video4linux" / node.name / "name"
+        name = label.read_text(errors="replace").strip() if label.is_file() else "unnamed"
+        found.append(f"/dev/{node.name} ({name})")
+    return found
+
+
+class CameraSource(FrameSource):
+    """Frames of ``/dev/videoN``.
+
+    Args:
+        device: index N.
+        size_hw: wanted height and width; None keeps the driver's default.
+        fps: wanted rate; None keeps the driver's default.
+    """
+
+    is_live = True
+
+    def __init__(self, device: int, size_hw: tuple[int, int] | None = None, fps: float | None = None) -> None:
+        self._device, self._size_hw, self._fps = device, size_hw, fps
+        self._capture: Any = None
+        self._index = 0
+        self.description = f"camera /dev/video{device}"
+
+    def open(self) -> None:
+        cv2 = require("cv2", "opencv")
+        node = Path(f"/dev/video{self._device}")
+        if not node.exists():
+            raise SourceError(f"no camera {node}; {_what_is_there()}")
+        capture = cv2.VideoCapture(self._device, cv2.CAP_V4L2)
+        if not capture.isOpened():
+            raise SourceError(
+                f"{node} exists but does not open: it is in use (fuser {node}), not readable by you "
+                f"(groups: add 'video'), or not a capture device; {_what_is_there()}"
+            )
+        capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+        if self._size_hw is not None:
+            capture.set(cv2.CAP_PROP_FRAME_WIDTH, self._size_hw[1])
+            capture.set(cv2.CAP_PROP_FRAME_HEIGHT, self._size_hw[0])
+        if self._fps is not None:
+            capture.set(cv2.CAP_PROP_FPS, self._fps)
+        width, height = int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)), int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
+        self._capture = capture
+        self.description = f"camera {node}, {width}x{height} at {capture.get(cv2.CAP_PROP_FPS):g} fps"
+
+    def read(self) -> Frame | None:
+        arrived, image = self._capture.read()
+        if not arrived:
+            raise SourceError(f"/dev/video{self._device} stopped delivering frames after {self._index}; was it unplugged?")
+        frame = Frame(image, self._index, time.perf_counter_ns(), f"{self._index:06d}")
+        self._index += 1
+        return frame
+
+    def close(self) -> None:
+        if self._capture is not None:
+            self._capture.release()
+            self._capture = None
+
+
+def _what_is_there() -> str:
+    devices = camera_devices()
+    if devices:
+        return f"there are {', '.join(devices)}"
+    return "this machine has no /dev/video* device at all; without a camera try --source demo://street"

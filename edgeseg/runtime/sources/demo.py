@@ -1,0 +1,48 @@
+"""``demo://street``: a camera that we render, with ground truth."""
+
+from __future__ import annotations
+
+import time
+from typing import Callable
+
+from edgeseg.demo import parse_street_uri
+from edgeseg.runtime.frame import Frame
+from edgeseg.runtime.sources.base import EndOfStream, FrameSource
+
+__all__ = ["StreetSource"]
+
+
+class StreetSource(FrameSource):
+    """The rendered street at its frame rate, as a camera would deliver it.
+
+    Args:
+        uri: see ``edgeseg.demo.StreetUri``.
+        sleep: waits so many seconds; injected in tests.
+    """
+
+    is_live = True
+
+    def __init__(self, uri: str, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._uri = parse_street_uri(uri)
+        self._scene = self._uri.scene()
+        self._sleep = sleep
+        self._index = 0
+        self._due = 0.0
+        height, width = self._uri.size_hw
+        self.description = f"{uri}, {width}x{height} at {self._uri.fps:g} fps, rendered, with ground truth"
+
+    def open(self) -> None:
+        self._index, self._due = 0, time.perf_counter()
+
+    def read(self) -> Frame | None:
+        if self._uri.frames and self._index >= self._uri.frames:
+            raise EndOfStream
+        image, label = self._scene.render(self._index * self._uri.step)
+        self._due = max(self._due + 1 / self._uri.fps, time.perf_counter())
+        self._sleep(max(0.0, self._due - time.perf_counter()))
+        frame = Frame(image, self._index, time.perf_counter_ns(), f"{self._index:06d}", label)
+        self._index += 1
+        return frame
+
+    def close(self) -> None:
+        pass
