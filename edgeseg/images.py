@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Iterator, NamedTuple, Protocol, Sequence
+from typing import NamedTuple, Protocol, Sequence
 
 import numpy as np
 
@@ -14,6 +14,8 @@ from edgeseg.spec import IGNORE_ID, ModelSpec
 __all__ = [
     "Dataset",
     "FolderDataset",
+    "InMemory",
+    "Joined",
     "Sample",
     "checked_mask",
     "image_files",
@@ -160,9 +162,33 @@ class FolderDataset:
         return Sample(path.stem, frame, checked_mask(read_mask(label), frame, self._spec, label))
 
 
-def samples(dataset: Dataset) -> Iterator[Sample]:
-    """Every sample of a data set, in order."""
-    return (dataset[index] for index in range(len(dataset)))
+class InMemory:
+    """Samples that are in memory already."""
+
+    def __init__(self, samples: Sequence[Sample], description: str) -> None:
+        self._samples = list(samples)
+        self.description = description
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self._samples[index]
+
+
+class Joined:
+    """Several data sets one after the other."""
+
+    def __init__(self, parts: Sequence[Dataset]) -> None:
+        self._index = [(part, index) for part in parts for index in range(len(part))]
+        self.description = " + ".join(part.description for part in parts)
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __getitem__(self, index: int) -> Sample:
+        part, inner = self._index[index]
+        return part[inner]
 
 
 def _sibling_labels(folder: Path) -> Path | None:

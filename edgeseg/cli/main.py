@@ -10,6 +10,11 @@ from typing import Optional
 import typer
 from typing_extensions import Annotated
 
+from edgeseg.cli.compile import compile_
+from edgeseg.cli.doctor import doctor
+from edgeseg.cli.eval import eval_
+from edgeseg.cli.inspect import inspect
+from edgeseg.cli.run import run
 from edgeseg.cli.train import train
 from edgeseg.errors import EdgesegError
 
@@ -40,8 +45,12 @@ def _root(
     pass
 
 
-for command in (train,):
-    app.command()(command)
+app.command("train")(train)
+app.command("compile")(compile_)
+app.command("run")(run)
+app.command("eval")(eval_)
+app.command("inspect")(inspect)
+app.command("doctor")(doctor)
 
 
 def main() -> None:

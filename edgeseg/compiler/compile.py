@@ -19,7 +19,7 @@ from edgeseg.compiler.recipes import DynamicInt8, Fp32, Recipe, StaticInt8, reci
 from edgeseg.compiler.simplify import simplified_onnx
 from edgeseg.compiler.weights import float16_weights, float32_weights
 from edgeseg.errors import CompileError, GateRefused, require
-from edgeseg.images import Dataset, Sample
+from edgeseg.images import Dataset, InMemory, Sample
 from edgeseg.preprocess import class_map_at, resized_frame
 from edgeseg.spec import ModelSpec
 
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["Compilation", "GraphResult", "Progress", "bundle_from_graph", "float_graph_from_bundle", "float_graph_from_module"]
 
 INT8_RECIPES: Mapping[str, Recipe] = {
-    "int8-tensorrt": StaticInt8("tensorrt", weight_bits=8),
-    "int8-cpu": StaticInt8("cpu", weight_bits=7),
+    "int8-tensorrt": StaticInt8("tensorrt", dense_weight_bits=8),
+    "int8-cpu": StaticInt8("cpu", dense_weight_bits=7),
     "int8-dynamic": DynamicInt8(),
 }
 GOLDEN_FRAMES = 8
@@ -162,7 +162,7 @@ def int8_graphs(graph: onnx.ModelProto, ranges: Ranges) -> dict[str, onnx.ModelP
     """Every INT8 graph that one set of ranges gives, by name."""
     return {
         "int8-tensorrt": tensorrt_qdq_onnx(graph, ranges),
-        "int8-cpu": cpu_qdq_onnx(graph, ranges, weight_bits=7),
+        "int8-cpu": cpu_qdq_onnx(graph, ranges, dense_weight_bits=7),
         "int8-dynamic": dynamic_int8_onnx(graph),
     }
 
@@ -246,7 +246,7 @@ def _golden(data: Dataset, onnx: bytes, spec: ModelSpec) -> Golden:
     """A few evenly spread frames at network size, with labels and FP32's answer."""
     indices = np.unique(np.linspace(0, len(data) - 1, min(GOLDEN_FRAMES, len(data))).astype(int))
     chosen = [_at_network_size(data[int(index)], spec) for index in indices]
-    _, maps = measured_accuracy(onnx, spec, _InMemory(chosen))
+    _, maps = measured_accuracy(onnx, spec, InMemory(chosen, "golden frames"))
     labels = [np.full(spec.size_hw, spec.ignore_id, np.uint8) if s.label is None else s.label for s in chosen]
     return Golden(np.stack([s.frame for s in chosen]), np.stack(labels), np.stack(maps))
 
@@ -254,20 +254,6 @@ def _golden(data: Dataset, onnx: bytes, spec: ModelSpec) -> Golden:
 def _at_network_size(sample: Sample, spec: ModelSpec) -> Sample:
     label = None if sample.label is None else class_map_at(sample.label, spec.size_hw)
     return Sample(sample.name, resized_frame(sample.frame, spec.size_hw), label)
-
-
-class _InMemory:
-    """Samples that are in memory already."""
-
-    def __init__(self, chosen: Sequence[Sample]) -> None:
-        self._chosen = chosen
-        self.description = f"{len(chosen)} chosen frames"
-
-    def __len__(self) -> int:
-        return len(self._chosen)
-
-    def __getitem__(self, index: int) -> Sample:
-        return self._chosen[index]
 
 
 def _report(

@@ -8,10 +8,9 @@ from typing import Any, Callable
 
 import numpy as np
 
+from edgeseg.engines.evaluate import evaluated
 from edgeseg.engines.ort import OrtEngine
 from edgeseg.images import Dataset
-from edgeseg.metrics import ConfusionMatrix
-from edgeseg.preprocess import class_map_at, resized_frame
 from edgeseg.spec import ModelSpec
 
 __all__ = ["Accuracy", "Limits", "measured_accuracy", "refusals"]
@@ -83,17 +82,14 @@ def measured_accuracy(
     Returns:
         The accuracy, and the class maps at network size.
     """
-    confusion = ConfusionMatrix(len(spec.classes), spec.ignore_id)
     maps: list[np.ndarray] = []
+
+    def keep(index: int, classes: np.ndarray) -> None:
+        maps.append(classes.copy())
+        report(index + 1, len(data))
+
     with OrtEngine(onnx, float_qdq=float_qdq) as engine:
-        for index in range(len(data)):
-            _, frame, label = data[index]
-            resized_frame(frame, spec.size_hw, out=engine.input[0])
-            classes = engine.infer(engine.input)[0].copy()
-            maps.append(classes)
-            if label is not None:
-                confusion.update(class_map_at(classes, label.shape), label)
-            report(index + 1, len(data))
+        confusion = evaluated(engine, spec, data, on_map=keep)
     agreement = 1.0 if reference is None else float(np.mean([np.mean(a == b) for a, b in zip(maps, reference)]))
     iou = dict(zip(spec.classes, (float(value) for value in confusion.iou())))
     return Accuracy(len(data), agreement, confusion.miou(), confusion.pixel_accuracy(), iou), maps

@@ -2,7 +2,9 @@
 
 TensorRT wants symmetric INT8 with zero point 0, weights per channel, bias in float, one scale around a Concat, nothing
 in front of Resize or MaxPool, and one Q/DQ on the residual input of an Add. ONNX Runtime on x86 wants u8 activations
-everywhere (then it runs whole stretches in integers), int32 bias, and 7-bit weights where ``vpmaddubsw`` saturates.
+everywhere (then it runs whole stretches in integers) and int32 bias; where ``vpmaddubsw`` saturates (x86 without VNNI),
+dense convolutions need 7-bit weights. Depthwise kernels multiply in 16 bits and keep 8-bit weights, which is where the
+accuracy is: 7-bit depthwise weights cost 2 points of mIoU, 7-bit dense weights none (benchmarks/saturation.md).
 Both quantize *after* the activation function: a Clip or Relu is fused into the operator before it, and quantizing the
 wide range in front of it costs tens of points of mIoU.
 """
@@ -55,13 +57,13 @@ def tensorrt_qdq_onnx(model: onnx.ModelProto, ranges: Ranges) -> onnx.ModelProto
     return editor.finished()
 
 
-def cpu_qdq_onnx(model: onnx.ModelProto, ranges: Ranges, *, weight_bits: int = 7) -> onnx.ModelProto:
+def cpu_qdq_onnx(model: onnx.ModelProto, ranges: Ranges, *, dense_weight_bits: int = 7) -> onnx.ModelProto:
     """The INT8 graph for ONNX Runtime on a CPU.
 
     Args:
         model: the folded FP32 graph.
         ranges: of that graph.
-        weight_bits: 7 is right on every x86 CPU; 8 saturates on those without VNNI.
+        dense_weight_bits: 7 is right on every x86 CPU; 8 saturates on those without VNNI.
 
     Raises:
         CompileError: no operator could be quantized, or a tensor has no range.
@@ -76,9 +78,9 @@ def cpu_qdq_onnx(model: onnx.ModelProto, ranges: Ranges, *, weight_bits: int = 7
             if tensor in ranges.tensors:
                 editor.quantize_input(node, index, _asymmetric(*ranges.of(tensor)))
         if node.op_type in _WEIGHTED:
-            editor.quantize_weight(node, bits=weight_bits)
+            editor.quantize_weight(node, bits=8 if editor.is_depthwise(node) else dense_weight_bits)
             editor.quantize_bias(node)
-        editor.quantize_output(_after_activation(editor, node), _asymmetric)
+        editor.quantize_output(_after_activation(editor, node))
     return editor.finished()
 
 
@@ -131,6 +133,12 @@ class _Editor:
     def is_constant(self, tensor: str) -> bool:
         return tensor in self._constants
 
+    def is_depthwise(self, node: onnx.NodeProto) -> bool:
+        """Whether a convolution has one input and one output channel per group."""
+        shape = self._constants[node.input[1]].dims
+        groups = next((a.i for a in node.attribute if a.name == "group"), 1)
+        return node.op_type == "Conv" and groups > 1 and groups == shape[0] and shape[1] == 1
+
     def maker(self, tensor: str) -> onnx.NodeProto | None:
         return self._makers.get(tensor)
 
@@ -141,7 +149,7 @@ class _Editor:
         """Let one input of a node read through Q/DQ."""
         node.input[index] = self._pair(node.input[index], scale)
 
-    def quantize_output(self, tensor: str, scheme: type[_Scale] | object) -> None:
+    def quantize_output(self, tensor: str) -> None:
         """Let every reader of a tensor read through Q/DQ, if the tensor has a range."""
         if tensor not in self._ranges.tensors or tensor in {output.name for output in self.graph.output}:
             return

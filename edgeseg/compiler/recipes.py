@@ -20,12 +20,12 @@ class StaticInt8:
     """INT8 weights and activations with frozen ranges, as Q/DQ nodes.
 
     Attributes:
-        target: ``"tensorrt"`` (symmetric, bias in float) or ``"cpu"`` (u8 activations, 7-bit weights, int32 bias).
-        weight_bits: 8, or 7 where ``vpmaddubsw`` would saturate (x86 without VNNI).
+        target: ``"tensorrt"`` (symmetric, bias in float) or ``"cpu"`` (u8 activations, int32 bias).
+        dense_weight_bits: 8, or 7 where ``vpmaddubsw`` would saturate (x86 without VNNI). Depthwise weights have 8.
     """
 
     target: str
-    weight_bits: int = 8
+    dense_weight_bits: int = 8
 
 
 @dataclass(frozen=True)

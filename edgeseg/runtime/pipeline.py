@@ -111,7 +111,8 @@ def run_pipeline(
                 result = _segment(frame, engine, spec, sinks, state.watch)
                 state.frames += 1
                 state.dropped = stream.dropped if isinstance(stream, LatestFrame) else 0
-                _score(state, result)
+                if frame.label is not None and stream.label_classes == spec.classes:
+                    state.confusion.update(result.classes, frame.label)
                 on_frame(state, result)
                 if state.frames == max_frames:
                     state.ended = "frame limit"
@@ -145,8 +146,3 @@ def _segment(
     watch.add("age", now - frame.captured_ns)
     return result
 
-
-def _score(state: RunState, result: Segmentation) -> None:
-    label = result.frame.label
-    if label is not None:
-        state.confusion.update(result.classes, label)

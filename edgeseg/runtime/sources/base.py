@@ -20,10 +20,12 @@ class FrameSource(ABC):
     Attributes:
         description: for people, e.g. ``"camera /dev/video0, 640x480"``.
         is_live: frames arrive by themselves, so that the latest one matters; stored frames all matter.
+        label_classes: class names of the frames' ground truth; None where there is none.
     """
 
     description: str
     is_live: bool
+    label_classes: tuple[str, ...] | None = None
 
     @abstractmethod
     def open(self) -> None:

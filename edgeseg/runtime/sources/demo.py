@@ -8,6 +8,7 @@ from typing import Callable
 from edgeseg.demo import parse_street_uri
 from edgeseg.runtime.frame import Frame
 from edgeseg.runtime.sources.base import EndOfStream, FrameSource
+from edgeseg.street import CLASSES
 
 __all__ = ["StreetSource"]
 
@@ -21,6 +22,7 @@ class StreetSource(FrameSource):
     """
 
     is_live = True
+    label_classes = CLASSES
 
     def __init__(self, uri: str, sleep: Callable[[float], None] = time.sleep) -> None:
         self._uri = parse_street_uri(uri)

@@ -32,6 +32,7 @@ class LatestFrame(FrameSource):
         self._thread: threading.Thread | None = None
         self.dropped = 0
         self.description = source.description
+        self.label_classes = source.label_classes
 
     def open(self) -> None:
         self._source.open()

@@ -1,0 +1,78 @@
+"""``edgeseg eval``: mIoU of a bundle, or of a folder of masks, against labels."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import List, Optional, Tuple
+
+import typer
+from typing_extensions import Annotated
+
+from edgeseg.cli.arguments import dataset_from
+from edgeseg.cli.console import JsonFlag, percent, print_json, say, table
+from edgeseg.cli.models import bundle_or_default
+from edgeseg.errors import DatasetError, UsageError
+from edgeseg.images import checked_mask, image_files, read_mask
+from edgeseg.metrics import ConfusionMatrix
+from edgeseg.spec import ModelSpec
+
+
+def eval_(
+    model: Annotated[
+        Optional[Path], typer.Argument(help="A bundle; else the newest *.edgeseg here, else the shipped one.")
+    ] = None,
+    data: Annotated[Optional[str], typer.Option(help="Folder of images with masks beside them, or demo://street?frames=N.")] = None,
+    masks: Annotated[Optional[Path], typer.Option(help="Instead of running the model: masks written by 'edgeseg run'.")] = None,
+    labels: Annotated[Optional[Path], typer.Option(help="Folder of label masks, where they are not beside the images.")] = None,
+    graph: Annotated[Optional[str], typer.Option(help="Graph of the bundle, e.g. int8-cpu or fp32.")] = None,
+    threads: Annotated[int, typer.Option(min=0)] = 0,
+    as_json: JsonFlag = False,
+) -> None:
+    """Measure IoU per class, mIoU and pixel accuracy.
+
+    Example: edgeseg eval street.edgeseg --data camvid/val
+    """
+    bundle, name = bundle_or_default(model)
+    spec = bundle.spec
+    if (data is None) == (masks is None):
+        raise UsageError("say what to evaluate: --data FOLDER (runs the model) or --masks FOLDER --labels FOLDER")
+    if masks is not None:
+        if labels is None:
+            raise UsageError("--masks needs --labels FOLDER")
+        confusion, images = _of_masks(masks, labels, spec)
+        what = f"masks in {masks} against {labels}"
+    else:
+        from edgeseg.engines import engine_from_bundle
+        from edgeseg.engines.evaluate import evaluated
+
+        dataset = dataset_from(str(data), labels=labels, spec=spec, need_labels=True)
+        with engine_from_bundle(bundle, graph, threads=threads) as engine:
+            confusion, images = evaluated(engine, spec, dataset), len(dataset)
+            what = f"{name} on {dataset.description} ({engine.description})"
+    iou = dict(zip(spec.classes, (float(value) for value in confusion.iou())))
+    if as_json:
+        print_json(
+            {"what": what, "images": images, "miou": confusion.miou(), "pixel_accuracy": confusion.pixel_accuracy(), "iou": iou}
+        )
+        return
+    rows: List[List[str]] = [[label, percent(value)] for label, value in iou.items()]
+    table(what, ["class", "IoU %"], rows)
+    missing = [label for label, value in iou.items() if not math.isfinite(value)]
+    if missing:
+        say(f"neither labelled nor predicted, not in the mean: {', '.join(missing)}")
+    say(f"mIoU {percent(confusion.miou())}, pixel accuracy {percent(confusion.pixel_accuracy())}, {images} images")
+
+
+def _of_masks(masks: Path, labels: Path, spec: ModelSpec) -> Tuple[ConfusionMatrix, int]:
+    folder = masks / "masks" if (masks / "masks").is_dir() else masks
+    confusion = ConfusionMatrix(len(spec.classes), spec.ignore_id)
+    predictions = {path.stem: path for path in image_files(folder)}
+    truths = {path.stem: path for path in image_files(labels)}
+    missing = sorted(set(truths) - set(predictions))
+    if missing:
+        raise DatasetError(f"{len(missing)} of {len(truths)} labels have no mask in {folder} (first: {missing[0]})")
+    for stem, path in sorted(truths.items()):
+        prediction = read_mask(predictions[stem])
+        confusion.update(prediction, checked_mask(read_mask(path), prediction, spec, path))
+    return confusion, len(truths)

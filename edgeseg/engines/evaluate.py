@@ -1,0 +1,44 @@
+"""A data set through an engine, against its labels."""
+
+from __future__ import annotations
+
+from typing import Callable
+
+import numpy as np
+
+from edgeseg.engines.base import Engine
+from edgeseg.images import Dataset
+from edgeseg.metrics import ConfusionMatrix
+from edgeseg.preprocess import class_map_at, resized_frame
+from edgeseg.spec import ModelSpec
+
+__all__ = ["evaluated"]
+
+
+def evaluated(
+    engine: Engine,
+    spec: ModelSpec,
+    data: Dataset,
+    *,
+    on_map: Callable[[int, np.ndarray], None] = lambda index, classes: None,
+) -> ConfusionMatrix:
+    """Run every image of a data set and count predictions against labels, at the labels' own size.
+
+    Args:
+        engine: for one frame at a time.
+        spec: of its graph.
+        data: images; those without labels are run but not counted.
+        on_map: called with (index, HxW class map at network size, valid during the call).
+
+    Raises:
+        ImageError: an image or label that cannot be used.
+    """
+    confusion = ConfusionMatrix(len(spec.classes), spec.ignore_id)
+    for index in range(len(data)):
+        _, frame, label = data[index]
+        resized_frame(frame, spec.size_hw, out=engine.input[0])
+        classes = engine.infer(engine.input)[0]
+        if label is not None:
+            confusion.update(class_map_at(classes, label.shape), label)
+        on_map(index, classes)
+    return confusion
