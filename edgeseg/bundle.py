@@ -165,7 +165,9 @@ def _check_entry(info: zipfile.ZipInfo, path: Path) -> None:
     if name.is_absolute() or ".." in name.parts or "\\" in info.filename or ":" in info.filename:
         raise BundleError(f"{path} has an entry that escapes the archive: {info.filename!r}; do not use this file")
     if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 0x1:
-        raise BundleError(f"{path} has a compressed or encrypted entry {info.filename!r}; it was not written by edgeseg")
+        raise BundleError(
+            f"{path} has a compressed or encrypted entry {info.filename!r}; it was not written by edgeseg"
+        )
 
 
 def _verify_entries(digests: Mapping[str, str], entries: Mapping[str, bytes], path: Path) -> None:

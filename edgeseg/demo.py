@@ -46,7 +46,9 @@ def parse_street_uri(uri: str) -> StreetUri:
     values = dict(parse_qsl(parts.query, keep_blank_values=True))
     unknown = set(values) - {"seed", "frames", "fps", "size", "step"}
     if unknown:
-        raise UsageError(f"demo://street has no parameter {', '.join(sorted(unknown))}; it has seed, frames, fps, size, step")
+        raise UsageError(
+            f"demo://street has no parameter {', '.join(sorted(unknown))}; it has seed, frames, fps, size, step"
+        )
     try:
         width, _, height = values.get("size", "640x480").partition("x")
         parsed = StreetUri(

@@ -40,10 +40,10 @@ class ConfusionMatrix:
         self.counts += np.bincount(pairs, minlength=num * num).reshape(num, num)
 
     def iou(self) -> np.ndarray:
-        """Intersection over union per class: float64 of length C, NaN where a class has neither label nor prediction."""
+        """Intersection over union per class: float64 of length C, NaN for a class without label and prediction."""
         hits = np.diag(self.counts).astype(np.float64)
         union = self.counts.sum(0) + self.counts.sum(1) - hits
-        return np.divide(hits, union, out=np.full(len(hits), np.nan), where=union > 0)
+        return np.asarray(np.divide(hits, union, out=np.full(len(hits), np.nan), where=union > 0))
 
     def miou(self) -> float:
         """Mean IoU over the classes that occur; NaN when nothing was counted."""

@@ -71,14 +71,10 @@ def test_seeds_differ():
 
 
 def test_fps_only_spaces_the_frames():
-    np.testing.assert_array_equal(
-        StreetScene(4, SMALL, 15.0).render(7)[1], StreetScene(4, SMALL, 30.0).render(14)[1]
-    )
+    np.testing.assert_array_equal(StreetScene(4, SMALL, 15.0).render(7)[1], StreetScene(4, SMALL, 30.0).render(14)[1])
 
 
-@pytest.mark.parametrize(
-    "size_hw", [(32, 32), (33, 47), (240, 320), (352, 480), (720, 1280), (400, 40), (40, 400)]
-)
+@pytest.mark.parametrize("size_hw", [(32, 32), (33, 47), (240, 320), (352, 480), (720, 1280), (400, 40), (40, 400)])
 def test_shapes_types_and_ids(size_hw):
     frame, labels = StreetScene(1, size_hw).render(20)
     assert frame.shape == size_hw + (3,) and labels.shape == size_hw
@@ -130,9 +126,7 @@ def test_class_shares_are_about_those_of_camvid(many, label):
 def test_the_sky_is_above_and_brighter_and_the_road_below(many):
     frames, labels = many
     assert not (labels[:, -10:] == SKY).any() and not (labels[:, :30] == ROAD).any()
-    brighter = [
-        frame[mask == SKY].mean() > frame[mask == ROAD].mean() + 10 for frame, mask in zip(frames, labels)
-    ]
+    brighter = [frame[mask == SKY].mean() > frame[mask == ROAD].mean() + 10 for frame, mask in zip(frames, labels)]
     assert np.mean(brighter) > 0.9
 
 

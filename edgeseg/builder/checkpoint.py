@@ -83,7 +83,9 @@ def _header(path: Path) -> dict[str, Any]:
     except (KeyError, ValueError) as error:
         raise CheckpointError(f"{path} is not a checkpoint of 'edgeseg train' (no edgeseg header)") from error
     if header["schema"] > SCHEMA:
-        raise CheckpointError(f"{path} has schema {header['schema']}, this edgeseg reads up to {SCHEMA}; upgrade edgeseg")
+        raise CheckpointError(
+            f"{path} has schema {header['schema']}, this edgeseg reads up to {SCHEMA}; upgrade edgeseg"
+        )
     return header
 
 

@@ -9,7 +9,7 @@ import time
 import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Callable, Sequence
+from typing import Any, Callable, Sequence, cast
 
 import numpy as np
 import pytorch_lightning as pl
@@ -83,9 +83,8 @@ class SegmentationTask(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.network = network.to(memory_format=torch.channels_last)
-        self.averaged = AveragedModel(
-            self.network, multi_avg_fn=get_ema_multi_avg_fn(recipe.average_decay), use_buffers=False
-        )
+        average = get_ema_multi_avg_fn(recipe.average_decay)  # type: ignore[no-untyped-call]
+        self.averaged = AveragedModel(self.network, multi_avg_fn=average, use_buffers=False)
         self.spec, self.recipe = spec, recipe
         self.loss = nn.CrossEntropyLoss(weight=weights, ignore_index=IGNORE_ID)
         self.confusion = ConfusionMatrix(len(spec.classes), spec.ignore_id)
@@ -155,7 +154,8 @@ class _SaveBest(pl.Callback):
             return
         result = self._result(trainer.current_epoch, pl_module)
         training = {**self._facts, "epoch": result.epoch, "val_miou": result.miou, "val_iou": result.iou}
-        checkpoint = Checkpoint(pl_module.averaged.module, self._config, pl_module.spec, training)
+        averaged = cast(PaddedNetwork, pl_module.averaged.module)
+        checkpoint = Checkpoint(averaged, self._config, pl_module.spec, training)
         save_checkpoint(checkpoint, self._folder / "last.safetensors")
         if result.is_best:
             self._best = result.miou

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional
 
@@ -14,10 +15,11 @@ from edgeseg.cli.arguments import dataset_from, size_hw_from
 from edgeseg.cli.console import JsonFlag, on_terminal, percent, print_json, say, table
 from edgeseg.cli.models import SHIPPED
 from edgeseg.errors import UsageError, require
-from edgeseg.images import Dataset, InMemory, Joined
+from edgeseg.images import Dataset, InMemory, Joined, Sample
 
 if TYPE_CHECKING:
     from edgeseg.compiler.compile import Compilation, Progress
+    from edgeseg.compiler.ranges import Ranges
     from edgeseg.spec import ModelSpec
 
 
@@ -25,9 +27,12 @@ def compile_(
     model: Annotated[
         Optional[Path], typer.Argument(help="Checkpoint of 'edgeseg train' or a bundle; else the shipped model.")
     ] = None,
-    int8: Annotated[bool, typer.Option("--int8", help="Emit the INT8 graphs (TensorRT Q/DQ, CPU Q/DQ, dynamic).")] = False,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Emit the INT8 graphs (TensorRT Q/DQ, CPU Q/DQ, dynamic).")
+    ] = False,
     calib: Annotated[
-        Optional[List[str]], typer.Option(help="Folder of calibration images (or demo://...); may be given several times.")
+        Optional[List[str]],
+        typer.Option(help="Folder of calibration images (or demo://...); may be given several times."),
     ] = None,
     evaluation: Annotated[
         Optional[str], typer.Option("--eval", help="Folder of images and masks on which every graph is judged.")
@@ -39,9 +44,13 @@ def compile_(
     size: Annotated[Optional[str], typer.Option(help="Another input size than the checkpoint's, WIDTHxHEIGHT.")] = None,
     max_drop: Annotated[float, typer.Option(help="Gate: allowed loss of mIoU in points.")] = 1.0,
     max_class_drop: Annotated[float, typer.Option(help="Gate: allowed loss of any class's IoU in points.")] = 3.0,
-    min_agreement: Annotated[float, typer.Option(help="Gate: least share of pixels that agree with FP32, in %.")] = 95.0,
+    min_agreement: Annotated[
+        float, typer.Option(help="Gate: least share of pixels that agree with FP32, in %.")
+    ] = 95.0,
     simplifier: Annotated[str, typer.Option(help="onnxsim, onnxslim or none.")] = "onnxsim",
-    float16: Annotated[bool, typer.Option("--float16", help="Store FP32 weights as float16, for a smaller file.")] = False,
+    float16: Annotated[
+        bool, typer.Option("--float16", help="Store FP32 weights as float16, for a smaller file.")
+    ] = False,
     note: Annotated[str, typer.Option(help="Stored in the bundle, e.g. the licence of the data.")] = "",
     as_json: JsonFlag = False,
 ) -> None:
@@ -50,23 +59,42 @@ def compile_(
     Example: edgeseg compile runs/train/best.safetensors --int8 --calib camvid/train --eval camvid/val -o street.edgeseg
     """
     require("onnx", "compile")
+    from edgeseg.compiler.compile import bundle_from_graph
     from edgeseg.compiler.gate import Limits
 
-    origin = model or SHIPPED
-    target = out or Path(origin.with_suffix(".edgeseg").name)
+    path = model or SHIPPED
+    target = out or Path(path.with_suffix(".edgeseg").name)
     if target.suffix != ".edgeseg" or not target.parent.is_dir():
         raise UsageError(f"--out must be NAME.edgeseg in an existing folder, got {target}")
     limits = Limits(max_drop / 100, max_class_drop / 100, min_agreement / 100)
     with _progress(as_json) as progress:
-        if not as_json:
-            say(f"compile {origin}{' (the shipped model)' if model is None else ''} -> {target}")
-        arguments = (int8, calib or [], evaluation, golden, limits, float16, note, progress)
-        if _is_bundle(origin):
-            if size is not None:
-                raise UsageError("--size needs a checkpoint: a bundle's graphs have a fixed size")
-            compilation = _from_bundle(read_bundle(origin), *arguments)
-        else:
-            compilation = _from_checkpoint(origin, size, simplifier, *arguments)
+        progress.step(f"compile {path}{' (the shipped model)' if model is None else ''} -> {target}")
+        origin = (
+            _from_bundle(path, size)
+            if path.suffix == ".edgeseg"
+            else _from_checkpoint(path, size, simplifier, progress)
+        )
+        calibration = _calibration(calib or [])
+        judged_on = dataset_from(evaluation, spec=origin.spec) if evaluation else origin.golden or calibration
+        if judged_on is None:
+            raise UsageError(
+                "nothing to judge the graphs on; pass --eval FOLDER (images and masks), and --calib for INT8"
+            )
+        if not evaluation:
+            progress.step(f"no --eval: graphs are judged on {judged_on.description}")
+        compilation = bundle_from_graph(
+            origin.graph,
+            origin.spec,
+            int8=int8,
+            calibration=calibration,
+            evaluation=judged_on,
+            golden=dataset_from(golden, spec=origin.spec) if golden else origin.golden or judged_on,
+            ranges=None if calib else origin.ranges,
+            limits=limits,
+            float16=float16 or origin.float16,
+            provenance={**origin.provenance, **({"note": note} if note else {})},
+            progress=progress,
+        )
     write_bundle(compilation.bundle, target)
     if as_json:
         print_json({"bundle": str(target), "bytes": target.stat().st_size, **compilation.bundle.report})
@@ -75,78 +103,57 @@ def compile_(
     say(f"wrote {target} ({target.stat().st_size / 1e6:.1f} MB)")
 
 
-def _is_bundle(path: Path) -> bool:
-    return path.suffix == ".edgeseg"
+@dataclass(frozen=True)
+class _Origin:
+    """What a checkpoint or a bundle brings to a compilation."""
+
+    graph: Any
+    spec: ModelSpec
+    provenance: Dict[str, Any]
+    ranges: Optional[Ranges] = None
+    golden: Optional[Dataset] = None
+    float16: bool = False
 
 
-def _from_bundle(bundle: Bundle, int8: bool, calib: List[str], evaluation: Optional[str], golden: Optional[str], *rest: Any) -> Compilation:
-    from edgeseg.compiler.compile import bundle_from_graph, float_graph_from_bundle
+def _from_bundle(path: Path, size: Optional[str]) -> _Origin:
+    from edgeseg.compiler.compile import float_graph_from_bundle
     from edgeseg.compiler.ranges import Ranges
 
-    spec = bundle.spec
-    stored = _golden_samples(bundle)
-    if stored is None and evaluation is None:
-        raise UsageError("the bundle holds no golden frames to judge on; pass --eval FOLDER")
-    frozen = Ranges.from_json(bundle.ranges) if bundle.ranges is not None and not calib else None
-    limits, float16, note, progress = rest
-    return bundle_from_graph(
-        float_graph_from_bundle(bundle),
-        spec,
-        int8=int8,
-        calibration=_calibration(calib, spec),
-        evaluation=dataset_from(evaluation, spec=spec) if evaluation else stored,
-        golden=dataset_from(golden, spec=spec) if golden else stored or dataset_from(str(evaluation), spec=spec),
-        ranges=frozen,
-        limits=limits,
-        float16=float16 or bundle.graphs["fp32"].recipe.get("weights") == "float16",
-        provenance={**bundle.provenance, **({"note": note} if note else {})},
-        progress=progress,
+    if size is not None:
+        raise UsageError("--size needs a checkpoint: a bundle's graphs have a fixed size")
+    bundle = read_bundle(path)
+    return _Origin(
+        graph=float_graph_from_bundle(bundle),
+        spec=bundle.spec,
+        provenance=dict(bundle.provenance),
+        ranges=Ranges.from_json(bundle.ranges) if bundle.ranges is not None else None,
+        golden=_golden_samples(bundle),
+        float16=bundle.graphs["fp32"].recipe.get("weights") == "float16",
     )
 
 
-def _from_checkpoint(
-    path: Path, size: Optional[str], simplifier: str, int8: bool, calib: List[str], evaluation: Optional[str],
-    golden: Optional[str], *rest: Any,
-) -> Compilation:  # fmt: skip
+def _from_checkpoint(path: Path, size: Optional[str], simplifier: str, progress: Progress) -> _Origin:
     require("torch", "train")
-    import dataclasses
-
     from edgeseg import __version__
     from edgeseg.builder.checkpoint import load_checkpoint
-    from edgeseg.compiler.compile import bundle_from_graph, file_sha256, float_graph_from_module
+    from edgeseg.compiler.compile import file_sha256, float_graph_from_module
 
     checkpoint = load_checkpoint(path)
-    spec = checkpoint.spec if size is None else dataclasses.replace(checkpoint.spec, size_hw=size_hw_from(size))
-    calibration = _calibration(calib, spec)
-    if evaluation is None and calibration is None:
-        raise UsageError("nothing to judge the graphs on; pass --eval FOLDER (images and masks), and --calib FOLDER for INT8")
-    judged_on = dataset_from(evaluation, spec=spec) if evaluation else calibration
-    limits, float16, note, progress = rest
-    if evaluation is None:
-        progress.step("no --eval: graphs are judged by pixel agreement with FP32 on the calibration images, not by mIoU")
-    provenance: Dict[str, Any] = {
-        "edgeseg": __version__,
-        "network": dataclasses.asdict(checkpoint.config),
-        "training": dict(checkpoint.training),
-        "checkpoint_sha256": file_sha256(path.read_bytes()),
-        "simplifier": simplifier,
-        "note": note,
-    }
-    return bundle_from_graph(
-        float_graph_from_module(checkpoint.network, spec, simplifier=simplifier, progress=progress),
-        spec,
-        int8=int8,
-        calibration=calibration,
-        evaluation=judged_on,  # type: ignore[arg-type] # one of the two is there
-        golden=dataset_from(golden, spec=spec) if golden else judged_on,  # type: ignore[arg-type]
-        limits=limits,
-        float16=float16,
-        provenance=provenance,
-        progress=progress,
+    spec = checkpoint.spec if size is None else replace(checkpoint.spec, size_hw=size_hw_from(size))
+    return _Origin(
+        graph=float_graph_from_module(checkpoint.network, spec, simplifier=simplifier, progress=progress),
+        spec=spec,
+        provenance={
+            "edgeseg": __version__,
+            "network": asdict(checkpoint.config),
+            "training": dict(checkpoint.training),
+            "checkpoint_sha256": file_sha256(path.read_bytes()),
+            "simplifier": simplifier,
+        },
     )
 
 
-def _calibration(folders: List[str], spec: ModelSpec) -> Optional[Dataset]:
+def _calibration(folders: List[str]) -> Optional[Dataset]:
     """Calibration needs no labels, and reads none."""
     if not folders:
         return None
@@ -154,8 +161,6 @@ def _calibration(folders: List[str], spec: ModelSpec) -> Optional[Dataset]:
 
 
 def _golden_samples(bundle: Bundle) -> Optional[Dataset]:
-    from edgeseg.images import Sample
-
     if bundle.golden is None:
         return None
     pairs = zip(bundle.golden.frames, bundle.golden.labels)

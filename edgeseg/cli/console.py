@@ -7,9 +7,8 @@ import math
 import sys
 from typing import Any, List, Sequence
 
-from typing_extensions import Annotated
-
 import typer
+from typing_extensions import Annotated
 
 __all__ = ["JsonFlag", "on_terminal", "percent", "print_json", "say", "table"]
 
@@ -41,7 +40,8 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
     from rich.console import Console
     from rich.table import Table
 
-    grid = Table(title=title, title_justify="left", title_style="bold")
+    say(title)
+    grid = Table()
     for index, column in enumerate(columns):
         grid.add_column(column, justify="left" if index == 0 else "right")
     for row in rows:

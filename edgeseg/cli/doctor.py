@@ -71,7 +71,7 @@ def _version(module: str) -> str:
 
 def _cv2_remedy(device: Device) -> str:
     if device.architecture == "aarch64":
-        return "on a Jetson: sudo apt install python3-opencv (JetPack's, with GStreamer); elsewhere: pip install 'edgeseg[opencv]'"
+        return "on a Jetson: sudo apt install python3-opencv (with GStreamer); elsewhere: pip install 'edgeseg[opencv]'"
     return "pip install opencv-python"
 
 

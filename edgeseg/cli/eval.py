@@ -22,9 +22,15 @@ def eval_(
     model: Annotated[
         Optional[Path], typer.Argument(help="A bundle; else the newest *.edgeseg here, else the shipped one.")
     ] = None,
-    data: Annotated[Optional[str], typer.Option(help="Folder of images with masks beside them, or demo://street?frames=N.")] = None,
-    masks: Annotated[Optional[Path], typer.Option(help="Instead of running the model: masks written by 'edgeseg run'.")] = None,
-    labels: Annotated[Optional[Path], typer.Option(help="Folder of label masks, where they are not beside the images.")] = None,
+    data: Annotated[
+        Optional[str], typer.Option(help="Folder of images with masks beside them, or demo://street?frames=N.")
+    ] = None,
+    masks: Annotated[
+        Optional[Path], typer.Option(help="Instead of running the model: masks written by 'edgeseg run'.")
+    ] = None,
+    labels: Annotated[
+        Optional[Path], typer.Option(help="Folder of label masks, where they are not beside the images.")
+    ] = None,
     graph: Annotated[Optional[str], typer.Option(help="Graph of the bundle, e.g. int8-cpu or fp32.")] = None,
     threads: Annotated[int, typer.Option(min=0)] = 0,
     as_json: JsonFlag = False,
@@ -53,7 +59,13 @@ def eval_(
     iou = dict(zip(spec.classes, (float(value) for value in confusion.iou())))
     if as_json:
         print_json(
-            {"what": what, "images": images, "miou": confusion.miou(), "pixel_accuracy": confusion.pixel_accuracy(), "iou": iou}
+            {
+                "what": what,
+                "images": images,
+                "miou": confusion.miou(),
+                "pixel_accuracy": confusion.pixel_accuracy(),
+                "iou": iou,
+            }
         )
         return
     rows: List[List[str]] = [[label, percent(value)] for label, value in iou.items()]

@@ -25,7 +25,10 @@ def inspect(
     bundle, name = bundle_or_default(model)
     spec = bundle.spec
     if as_json:
-        graphs = {key: {"recipe": dict(g.recipe), "target": g.target, "bytes": len(g.onnx)} for key, g in bundle.graphs.items()}
+        graphs = {
+            key: {"recipe": dict(g.recipe), "target": g.target, "bytes": len(g.onnx)}
+            for key, g in bundle.graphs.items()
+        }
         print_json(
             {
                 "bundle": name,
@@ -40,7 +43,9 @@ def inspect(
         return
     pre = spec.preprocess
     say(f"{name}: complete and unaltered")
-    say(f"input:   {spec.size_hw[1]}x{spec.size_hw[0]} uint8 BGR, {pre.resize}; mean {pre.mean}, std {pre.std} ({pre.channel_order})")
+    say(
+        f"input:   {spec.size_hw[1]}x{spec.size_hw[0]} uint8 BGR, {pre.resize}; mean {pre.mean}, std {pre.std} ({pre.channel_order})"
+    )
     say(f"classes: {', '.join(spec.classes)}")
     measured = bundle.report.get("graphs", {})
     rows = []
@@ -49,9 +54,19 @@ def inspect(
         miou = facts.get("miou")
         convolutions = facts.get("int8_convolutions", ["-", "-"])
         rows.append(
-            [key, graph.target, f"{len(graph.onnx) / 1e6:.1f}", "-" if miou is None else f"{100 * miou:.2f}", "{} / {}".format(*convolutions)]
+            [
+                key,
+                graph.target,
+                f"{len(graph.onnx) / 1e6:.1f}",
+                "-" if miou is None else f"{100 * miou:.2f}",
+                "{} / {}".format(*convolutions),
+            ]
         )
-    table(f"graphs, judged on {bundle.report.get('evaluation_data', 'nothing')}", ["graph", "target", "MB", "mIoU", "INT8 convs"], rows)
+    table(
+        f"graphs, judged on {bundle.report.get('evaluation_data', 'nothing')}",
+        ["graph", "target", "MB", "mIoU", "INT8 convs"],
+        rows,
+    )
     if bundle.ranges is not None:
         say(f"ranges:  {len(bundle.ranges['tensors'])} tensors, {bundle.ranges['calibrator']}, {bundle.ranges['data']}")
     if bundle.golden is not None:

@@ -10,6 +10,7 @@ from typing import Optional
 import typer
 from typing_extensions import Annotated
 
+from edgeseg.cli.bench import bench
 from edgeseg.cli.compile import compile_
 from edgeseg.cli.doctor import doctor
 from edgeseg.cli.eval import eval_
@@ -49,6 +50,7 @@ app.command("train")(train)
 app.command("compile")(compile_)
 app.command("run")(run)
 app.command("eval")(eval_)
+app.command("bench")(bench)
 app.command("inspect")(inspect)
 app.command("doctor")(doctor)
 
@@ -66,7 +68,10 @@ def main() -> None:
         sys.exit(1)
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            _fail(f"no space left on the disk while writing {error.filename or 'output'}; nothing half-written was kept", 1)
+            _fail(
+                f"no space left on the disk while writing {error.filename or 'output'}; nothing half-written was kept",
+                1,
+            )
         if error.filename is not None:
             _fail(f"{error.filename}: {error.strerror}", 1)
         raise

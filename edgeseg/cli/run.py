@@ -38,7 +38,9 @@ def run(
         Optional[List[str]],
         typer.Option(help="display://, out.mp4, a folder, jsonl://FILE, null://; may be given several times."),
     ] = None,
-    policy: Annotated[Optional[str], typer.Option(help="latest (default for cameras) or every (default for files).")] = None,
+    policy: Annotated[
+        Optional[str], typer.Option(help="latest (default for cameras) or every (default for files).")
+    ] = None,
     graph: Annotated[Optional[str], typer.Option(help="Graph of the bundle, e.g. int8-cpu or fp32.")] = None,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads, 0 for all.")] = 0,
     alpha: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of class colour in the overlay.")] = 0.5,
@@ -56,7 +58,9 @@ def run(
     from edgeseg.runtime.sources import source_from_uri
 
     if (camera is None) == (source is None):
-        raise UsageError("say where frames come from: --camera 0, or --source FILE|FOLDER|demo://street (just one of them)")
+        raise UsageError(
+            "say where frames come from: --camera 0, or --source FILE|FOLDER|demo://street (just one of them)"
+        )
     if policy not in (None, "latest", "every"):
         raise UsageError(f"--policy is latest or every, got {policy!r}")
     bundle, name = bundle_or_default(model)
@@ -69,12 +73,12 @@ def run(
             say(f"engine: {engine.description}")
         sinks = [sink_from_uri(uri, bundle.spec, painter) for uri in _sink_uris(sink)]
         with _view(origin.description, as_json) as show:
-            state = run_pipeline(
-                origin, engine, bundle.spec, sinks, latest=latest, max_frames=frames, on_frame=show
-            )
+            state = run_pipeline(origin, engine, bundle.spec, sinks, latest=latest, max_frames=frames, on_frame=show)
         summary = {"model": name, "engine": engine.description, "source": origin.description, **state.to_json()}
     if as_json:
-        print_json({**summary, "sinks": [item.description for item in sinks], "policy": "latest" if latest else "every"})
+        print_json(
+            {**summary, "sinks": [item.description for item in sinks], "policy": "latest" if latest else "every"}
+        )
         return
     say(f"source: {origin.description}; {'latest frame' if latest else 'every frame'}")
     for item in sinks:
@@ -88,7 +92,9 @@ def _sink_uris(wanted: Optional[List[str]]) -> List[str]:
     if not wanted:
         return ["display://"] if has_display else ["null://"]
     if any(uri.startswith("display://") for uri in wanted) and not has_display:
-        raise SinkError("display:// needs a desktop, but neither DISPLAY nor WAYLAND_DISPLAY is set; use out.mp4 or a folder")
+        raise SinkError(
+            "display:// needs a desktop, but neither DISPLAY nor WAYLAND_DISPLAY is set; use out.mp4 or a folder"
+        )
     return wanted
 
 
@@ -163,6 +169,8 @@ def _summary(state: RunState) -> None:
         say(f"no frame was segmented ({state.ended})")
         return
     table("ms per frame by stage", ["stage", "p50 ms", "p90 ms", "p99 ms", "max ms"], _stage_rows(state))
-    say(f"{state.frames} frames, {state.fps():.1f} fps, {state.dropped} dropped by the latest-frame policy, {state.ended}")
+    say(
+        f"{state.frames} frames, {state.fps():.1f} fps, {state.dropped} dropped by the latest-frame policy, {state.ended}"
+    )
     if state.confusion.counts.any():
         say(f"live mIoU {percent(state.confusion.miou())} against the source's ground truth")

@@ -20,16 +20,21 @@ if TYPE_CHECKING:
 
 def train(
     data: Annotated[
-        List[str], typer.Argument(help="Folders of images with masks beside them (NAMEannot), or demo://street?frames=400.")
+        List[str],
+        typer.Argument(help="Folders of images with masks beside them (NAMEannot), or demo://street?frames=400."),
     ],
     val: Annotated[str, typer.Option(help="Folder on which mIoU is measured after every epoch.")],
     classes: Annotated[str, typer.Option(help="'camvid', or a text file with one class per line: NAME [R G B].")],
-    out: Annotated[Path, typer.Option(help="Folder for best/last/resume.safetensors and metrics.csv.")] = Path("runs/train"),
+    out: Annotated[Path, typer.Option(help="Folder for best/last/resume.safetensors and metrics.csv.")] = Path(
+        "runs/train"
+    ),
     network: Annotated[str, typer.Option(help="edge_unet (ours) or unet (segmentation-models-pytorch).")] = "edge_unet",
     encoder: Annotated[str, typer.Option(help="edge_unet: efficientnet_lite0, mobilenet_v2. unet: any of smp's.")] = (
         "efficientnet_lite0"
     ),
-    weights: Annotated[str, typer.Option(help="imagenet, none, or a checkpoint of this network to start from.")] = "imagenet",
+    weights: Annotated[
+        str, typer.Option(help="imagenet, none, or a checkpoint of this network to start from.")
+    ] = "imagenet",
     size: Annotated[str, typer.Option(help="Network input, WIDTHxHEIGHT.")] = "480x360",
     ignore: Annotated[Optional[int], typer.Option(help="Mask value that is no class (camvid: 11, else 255).")] = None,
     epochs: Annotated[int, typer.Option(min=1)] = 40,
@@ -96,5 +101,7 @@ def train(
     miou = best.training["val_miou"]
     if as_json:
         print_json({"checkpoint": str(out / "best.safetensors"), "minutes": minutes, **best.training})
-    speak(f"best mIoU {percent(miou)} (epoch {best.training['epoch'] + 1}), {minutes:.1f} min: {out / 'best.safetensors'}")
+    speak(
+        f"best mIoU {percent(miou)} (epoch {best.training['epoch'] + 1}), {minutes:.1f} min: {out / 'best.safetensors'}"
+    )
     speak(f"next: edgeseg compile {out / 'best.safetensors'} --int8 --calib {data[0]} --eval {val} -o street.edgeseg")

@@ -27,7 +27,14 @@ if TYPE_CHECKING:
     import onnx
     from torch import nn
 
-__all__ = ["Compilation", "GraphResult", "Progress", "bundle_from_graph", "float_graph_from_bundle", "float_graph_from_module"]
+__all__ = [
+    "Compilation",
+    "GraphResult",
+    "Progress",
+    "bundle_from_graph",
+    "float_graph_from_bundle",
+    "float_graph_from_module",
+]
 
 INT8_RECIPES: Mapping[str, Recipe] = {
     "int8-tensorrt": StaticInt8("tensorrt", dense_weight_bits=8),
@@ -136,7 +143,9 @@ def bundle_from_graph(
     """
     fp32, reference = _judge(graph, spec, evaluation, progress, "fp32")
     stored, notes = _stored_float_graph(graph, fp32, spec, evaluation, float16, progress)
-    entries = {"fp32": GraphEntry(stored.SerializeToString(), recipe_json(Fp32("float16" if float16 else "float32")), "any")}
+    entries = {
+        "fp32": GraphEntry(stored.SerializeToString(), recipe_json(Fp32("float16" if float16 else "float32")), "any")
+    }
     results = [GraphResult("fp32", len(entries["fp32"].onnx), int8_convolutions(graph), fp32)]
     if int8:
         ranges = _ranges(graph, calibration, ranges, progress)
@@ -179,7 +188,11 @@ def _judge(
     model: onnx.ModelProto, spec: ModelSpec, data: Dataset, progress: Progress, name: str, **how: Any
 ) -> tuple[Accuracy, list[np.ndarray]]:
     return measured_accuracy(
-        model.SerializeToString(), spec, data, report=lambda done, total: progress.count(f"judging {name}", done, total), **how
+        model.SerializeToString(),
+        spec,
+        data,
+        report=lambda done, total: progress.count(f"judging {name}", done, total),
+        **how,
     )
 
 
@@ -192,13 +205,13 @@ def _stored_float_graph(
     half, _ = _judge(stored, spec, data, progress, "fp32 stored as float16")
     worst = max((abs(fp32.iou[name] - half.iou[name]) for name in fp32.iou if np.isfinite(fp32.iou[name])), default=0.0)
     if worst > 5e-4:
-        raise CompileError(f"storing FP32 weights as float16 moves a class by {100 * worst:.3f} points; leave --float16 out")
+        raise CompileError(
+            f"storing FP32 weights as float16 moves a class by {100 * worst:.3f} points; leave --float16 out"
+        )
     return stored, [f"FP32 weights are stored as float16: mIoU {100 * fp32.miou:.3f} -> {100 * half.miou:.3f}"]
 
 
-def _ranges(
-    graph: onnx.ModelProto, calibration: Dataset | None, ranges: Ranges | None, progress: Progress
-) -> Ranges:
+def _ranges(graph: onnx.ModelProto, calibration: Dataset | None, ranges: Ranges | None, progress: Progress) -> Ranges:
     if ranges is not None:
         if ranges.graph_sha256 != graph_sha256(graph):
             raise CompileError("the frozen ranges belong to another graph; calibrate again with --calib FOLDER")
@@ -256,9 +269,7 @@ def _at_network_size(sample: Sample, spec: ModelSpec) -> Sample:
     return Sample(sample.name, resized_frame(sample.frame, spec.size_hw), label)
 
 
-def _report(
-    results: Sequence[GraphResult], data: Dataset, limits: Limits, notes: Sequence[str]
-) -> dict[str, Any]:
+def _report(results: Sequence[GraphResult], data: Dataset, limits: Limits, notes: Sequence[str]) -> dict[str, Any]:
     return {
         "evaluation_data": data.description,
         "limits": asdict(limits),

@@ -17,16 +17,16 @@ __all__ = ["dynamic_int8_onnx"]
 
 def dynamic_int8_onnx(model: onnx.ModelProto) -> onnx.ModelProto:
     """Quantize all convolutions dynamically with ONNX Runtime (``ConvInteger`` has u8 kernels only, so u8 weights)."""
-    onnx = require("onnx", "compile")
+    onnx_package = require("onnx", "compile")
     quantization = require("onnxruntime.quantization", "compile")
     logging.getLogger().addFilter(_without_preprocess_hint)
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "fp32.onnx", Path(folder) / "dynamic.onnx"
-        onnx.save(model, source)
+        onnx_package.save(model, source)
         quantization.quantize_dynamic(
             source, target, weight_type=quantization.QuantType.QUInt8, op_types_to_quantize=["Conv", "Gemm", "MatMul"]
         )
-        quantized: onnx.ModelProto = onnx.load(target)
+        quantized: onnx.ModelProto = onnx_package.load(target)
     return quantized
 
 

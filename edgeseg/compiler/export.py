@@ -44,7 +44,13 @@ def onnx_from_module(module: nn.Module, size_hw: tuple[int, int]) -> onnx.ModelP
         try:
             # The TorchScript exporter: the only one that writes opset 17 or lower, which TensorRT 8.5 needs.
             torch.onnx.export(
-                module, (example,), buffer, dynamo=False, opset_version=OPSET, input_names=[INPUT], output_names=[LOGITS]
+                module,
+                (example,),
+                buffer,
+                dynamo=False,
+                opset_version=OPSET,
+                input_names=[INPUT],
+                output_names=[LOGITS],
             )
         except Exception as error:  # torch raises many types here, without a common base
             raise CompileError(f"the network cannot be exported to ONNX: {str(error).splitlines()[0]}") from error

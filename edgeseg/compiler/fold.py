@@ -35,8 +35,8 @@ def folded_onnx(model: onnx.ModelProto, spec: ModelSpec) -> onnx.ModelProto:
     Raises:
         CompileError: the graph's input or output does not fit the spec.
     """
-    onnx = require("onnx", "compile")
-    folded = onnx.ModelProto()
+    tools = require("onnx", "compile")
+    folded = tools.ModelProto()
     folded.CopyFrom(model)
     graph = folded.graph
     _check_shapes(graph, spec)
@@ -44,16 +44,16 @@ def folded_onnx(model: onnx.ModelProto, spec: ModelSpec) -> onnx.ModelProto:
     height, width = spec.size_hw
     before = _preprocessing(graph, network_input, spec)
     after = [
-        onnx.helper.make_node("ArgMax", [logits], ["argmax"], "argmax", axis=1, keepdims=0),
-        onnx.helper.make_node("Cast", ["argmax"], [CLASSES], "classes", to=onnx.TensorProto.UINT8),
+        tools.helper.make_node("ArgMax", [logits], ["argmax"], "argmax", axis=1, keepdims=0),
+        tools.helper.make_node("Cast", ["argmax"], [CLASSES], "classes", to=tools.TensorProto.UINT8),
     ]
     nodes = [*before, *graph.node, *after]
     del graph.node[:], graph.input[:], graph.output[:]
     graph.node.extend(nodes)
-    graph.input.append(onnx.helper.make_tensor_value_info(FRAME, onnx.TensorProto.UINT8, [1, height, width, 3]))
-    graph.output.append(onnx.helper.make_tensor_value_info(CLASSES, onnx.TensorProto.UINT8, [1, height, width]))
-    inferred: onnx.ModelProto = onnx.shape_inference.infer_shapes(folded, strict_mode=True, data_prop=True)
-    onnx.checker.check_model(inferred)
+    graph.input.append(tools.helper.make_tensor_value_info(FRAME, tools.TensorProto.UINT8, [1, height, width, 3]))
+    graph.output.append(tools.helper.make_tensor_value_info(CLASSES, tools.TensorProto.UINT8, [1, height, width]))
+    inferred: onnx.ModelProto = tools.shape_inference.infer_shapes(folded, strict_mode=True, data_prop=True)
+    tools.checker.check_model(inferred)
     return inferred
 
 

@@ -99,24 +99,21 @@ def refusals(fp32: Accuracy, int8: Accuracy, limits: Limits) -> list[str]:
     """Why a graph is refused, one line each; empty when it passes. Without labels only the agreement is judged."""
     reasons = []
     if math.isfinite(fp32.miou):
-        drop = fp32.miou - int8.miou
-        if not drop <= limits.max_drop:
-            reasons.append(
-                f"mIoU fell by {100 * drop:.2f} points ({100 * fp32.miou:.2f} -> {100 * int8.miou:.2f}), "
-                f"allowed {100 * limits.max_drop:.2f}"
-            )
-        drops = {name: fp32.iou[name] - int8.iou[name] for name in fp32.iou if math.isfinite(fp32.iou[name])}
+        if not fp32.miou - int8.miou <= limits.max_drop:
+            reasons.append(_fall("mIoU", fp32.miou, int8.miou, limits.max_drop))
+        drops = {name: iou - int8.iou[name] for name, iou in fp32.iou.items() if math.isfinite(iou)}
         worst = max(drops, key=lambda name: drops[name])
         if not drops[worst] <= limits.max_class_drop:
-            reasons.append(
-                f"class {worst!r} fell by {100 * drops[worst]:.2f} points "
-                f"({100 * fp32.iou[worst]:.2f} -> {100 * int8.iou[worst]:.2f}), allowed {100 * limits.max_class_drop:.2f}"
-            )
-    if int8.agreement < limits.min_agreement:
-        reasons.append(
-            f"only {100 * int8.agreement:.2f} % of pixels agree with FP32, {100 * limits.min_agreement:.2f} % are needed"
-        )
+            reasons.append(_fall(f"class {worst!r}", fp32.iou[worst], int8.iou[worst], limits.max_class_drop))
+    if not int8.agreement >= limits.min_agreement:
+        agrees, needed = 100 * int8.agreement, 100 * limits.min_agreement
+        reasons.append(f"only {agrees:.2f} % of pixels agree with FP32, {needed:.2f} % are needed")
     return reasons
+
+
+def _fall(what: str, before: float, after: float, allowed: float) -> str:
+    points = f"{100 * (before - after):.2f} points ({100 * before:.2f} -> {100 * after:.2f})"
+    return f"{what} fell by {points}, allowed {100 * allowed:.2f}"
 
 
 def _finite(value: float) -> float | None:

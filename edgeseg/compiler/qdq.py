@@ -98,7 +98,7 @@ class _Scale:
 
     def __init__(self, scale: float, zero_point: int, dtype: type) -> None:
         self.scale = np.float32(max(scale, _TINY))
-        self.zero_point = np.array(zero_point, dtype)
+        self.zero_point: np.ndarray = np.array(zero_point, dtype)
 
 
 def _symmetric(low: float, high: float) -> _Scale:
@@ -187,7 +187,9 @@ class _Editor:
         """The edited model, sorted and checked. Raises CompileError when nothing was quantized."""
         quantized, total = int8_convolutions(self._model)
         if not quantized:
-            raise CompileError(f"none of the graph's {total} convolutions could be quantized, so this would not be INT8")
+            raise CompileError(
+                f"none of the graph's {total} convolutions could be quantized, so this would not be INT8"
+            )
         used = {name for node in self.graph.node for name in node.input}
         kept = [tensor for tensor in self.graph.initializer if tensor.name in used]
         del self.graph.initializer[:], self.graph.value_info[:]

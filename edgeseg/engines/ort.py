@@ -36,10 +36,14 @@ class OrtEngine(Engine):
         try:
             self._session: Any = ort.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises its own types, without a public common base
-            raise EngineError(f"onnxruntime {ort.__version__} cannot load {name}: {str(error).splitlines()[0]}") from error
+            raise EngineError(
+                f"onnxruntime {ort.__version__} cannot load {name}: {str(error).splitlines()[0]}"
+            ) from error
         (feed,), (result,) = self._session.get_inputs(), self._session.get_outputs()
         if feed.type != "tensor(uint8)" or result.type != "tensor(uint8)" or len(feed.shape) != 4:
-            raise EngineError(f"{name} maps {feed.type} {feed.shape} to {result.type}; expected uint8 NxHxWx3 to uint8 NxHxW")
+            raise EngineError(
+                f"{name} maps {feed.type} {feed.shape} to {result.type}; expected uint8 NxHxWx3 to uint8 NxHxW"
+            )
         self.input = np.zeros(feed.shape, np.uint8)
         self._output = np.zeros(result.shape, np.uint8)
         self._binding = self._session.io_binding()

@@ -145,4 +145,3 @@ def _segment(
     watch.add("frame", now - started)
     watch.add("age", now - frame.captured_ns)
     return result
-

@@ -38,9 +38,7 @@ class Camera(NamedTuple):
         z = np.maximum(points[..., 2], NEAR)
         scale = self.focal / z
         pixels = np.empty(points.shape[:-1] + (2,))
-        pixels[..., 0] = (
-            points[..., 0] + (np.interp(z, DISTANCES, self.bend) - self.lateral)
-        ) * scale + self.centre
+        pixels[..., 0] = (points[..., 0] + (np.interp(z, DISTANCES, self.bend) - self.lateral)) * scale + self.centre
         pixels[..., 1] = (self.height - points[..., 1]) * scale + self.horizon
         return pixels.astype(np.int32)
 

@@ -54,9 +54,7 @@ class Canvas:
     ``time`` is in seconds; ``leaves`` are stamps from ``chance.leaf_stamps``.
     """
 
-    def __init__(
-        self, size_hw: tuple[int, int], camera: Camera, light: Light, time: float, leaves: Image
-    ) -> None:
+    def __init__(self, size_hw: tuple[int, int], camera: Camera, light: Light, time: float, leaves: Image) -> None:
         self.pixels: Image = np.zeros(size_hw + (4,), np.uint8)
         self.camera, self.light, self.time, self.leaves = camera, light, time, leaves
 
@@ -73,13 +71,9 @@ class Canvas:
         import cv2
 
         hull = cv2.convexHull(self.camera.project(points.reshape(-1, 3)))
-        cv2.fillConvexPoly(
-            self.pixels, hull, self.light.shade(colour, float(points[0, 2]), facing) + (label,)
-        )
+        cv2.fillConvexPoly(self.pixels, hull, self.light.shade(colour, float(points[0, 2]), facing) + (label,))
 
-    def foliage(
-        self, x: float, y: float, z: float, size: tuple[float, float], colour: Colour, kind: float
-    ) -> None:
+    def foliage(self, x: float, y: float, z: float, size: tuple[float, float], colour: Colour, kind: float) -> None:
         """Stamp leaves of class tree, ``size`` = (width, height) in metres, centred on (x, y, z).
 
         ``kind`` in [0, 1) chooses the stamp.

@@ -22,9 +22,7 @@ Colour = Sequence[float]  # B, G, R in 0..255
 def uniform(seed: int, salt: int, slots: NDArray[np.int64], count: int) -> Floats:
     """Hash (seed, salt, slot, column) to a (slots, count) array of float64 in [0, 1); ``slots`` is 1-D."""
     base = np.uint64((seed * 0x9E3779B97F4A7C15 + salt * 0xD1B54A32D192ED03) % 2**64)
-    key = slots.astype(np.uint64)[:, None] * np.uint64(0xA0761D6478BD642F) + np.arange(
-        1, count + 1, dtype=np.uint64
-    )
+    key = slots.astype(np.uint64)[:, None] * np.uint64(0xA0761D6478BD642F) + np.arange(1, count + 1, dtype=np.uint64)
     key ^= base
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 0x9FB21C651E98DF25)):
         key = (key ^ (key >> np.uint64(shift))) * np.uint64(factor)

@@ -74,9 +74,7 @@ def _paint_building(canvas: Canvas, x: float, z: float, dice: Floats) -> None:
         far = np.array([0, 0, end - z])
         canvas.fill(np.array([eave, ridge, [back, height, z]]), wall, BUILDING)
         canvas.fill(np.array([eave, eave + far, ridge + far, ridge]), pick(_ROOFS, dice[7]), BUILDING, facing)
-        canvas.fill(
-            front_quad(ridge[0] - 0.5, ridge[0] + 0.5, ridge[1] - 1, ridge[1] + 1.1, z + 1), wall, BUILDING
-        )
+        canvas.fill(front_quad(ridge[0] - 0.5, ridge[0] + 0.5, ridge[1] - 1, ridge[1] + 1.1, z + 1), wall, BUILDING)
     if z < 80:
         _paint_openings(canvas, x, z, height, dice)
 
@@ -119,9 +117,7 @@ def _paint_garden(canvas: Canvas, x: float, z: float, dice: Floats) -> None:
     for depth, turn in ((11.0, 3), (4.5, 6)):  # the plot's chances, dealt anew to each tree
         paint_tree(canvas, x + side * 2.5, z + depth, np.roll(dice, turn))
     for depth in np.arange(LOT - 1.0, 0, -3.2 if z < DETAIL else -8.0):
-        canvas.foliage(
-            x + side * 0.7, 0.9, z + depth, (3.2, 2.4 + dice[7]), leaf, float((dice[8] + depth / 7) % 1)
-        )
+        canvas.foliage(x + side * 0.7, 0.9, z + depth, (3.2, 2.4 + dice[7]), leaf, float((dice[8] + depth / 7) % 1))
     _paint_fence(canvas, x, z, z + LOT - 0.4, 1.0 + 0.7 * dice[9], dice)
 
 

@@ -106,9 +106,7 @@ def _shadows(canvas: Canvas, things: Sequence[_Thing]) -> Image:
     for row, x, z, _ in (thing for thing in things if thing.z < 70):
         width, length, height = row.footprint
         foot = ground_quad(x - width / 2, x + width / 2, z, z + length)
-        hull = cv2.convexHull(
-            canvas.camera.project(np.concatenate([foot, foot - (light.sun * height, 0, 0)]))
-        )
+        hull = cv2.convexHull(canvas.camera.project(np.concatenate([foot, foot - (light.sun * height, 0, 0)])))
         cv2.fillConvexPoly(mask, hull, 255 * light.shadow)
     for row, x, z, _ in (thing for thing in things if thing.row.paint is paint_car):
         foot = ground_quad(x - row.footprint[0] / 2, x + row.footprint[0] / 2, z, z + row.footprint[1])
@@ -130,9 +128,7 @@ class StreetScene:
 
     def __init__(self, seed: int = 0, size_hw: tuple[int, int] = (480, 640), fps: float = 30.0) -> None:
         if min(size_hw) < 32:
-            raise ValueError(
-                f"street scene: height and width must be at least 32 pixels, got {tuple(size_hw)}"
-            )
+            raise ValueError(f"street scene: height and width must be at least 32 pixels, got {tuple(size_hw)}")
         if not 0 < fps < math.inf:
             raise ValueError(f"street scene: fps must be a finite number above 0, got {fps}")
         self.seed, self.size_hw, self.fps = int(seed), (int(size_hw[0]), int(size_hw[1])), float(fps)
@@ -142,13 +138,9 @@ class StreetScene:
         self._clouds = np.clip(128 + 50 * noise(rng, TILE, (4, 8, 16, 48)), 0, 255).astype(np.uint8)
         self._leaves = leaf_stamps(rng)
         height, width = self.size_hw
-        self._sensor_noise = np.clip(rng.normal(128, 40, (height + 64, width + 64, 3)), 0, 255).astype(
-            np.uint8
-        )
+        self._sensor_noise = np.clip(rng.normal(128, 40, (height + 64, width + 64, 3)), 0, 255).astype(np.uint8)
         rows, columns = np.linspace(-1, 1, height)[:, None, None], np.linspace(-1, 1, width)[:, None]
-        self._vignette = np.repeat(255 - self._town.vignette * (rows**2 + columns**2), 3, axis=2).astype(
-            np.uint8
-        )
+        self._vignette = np.repeat(255 - self._town.vignette * (rows**2 + columns**2), 3, axis=2).astype(np.uint8)
 
     def render(self, index: int) -> tuple[Image, Image]:
         """Render frame ``index``, in any order.
@@ -188,9 +180,7 @@ class StreetScene:
             for side in row.sides:
                 x = self._town.side * side * (self._town.kerb + row.offset)
                 dices = uniform(self.seed, 1000 + 100 * layer + 10 * number + side, slots, 14)
-                starts = (
-                    slots + (row.spacing - row.footprint[1]) / row.spacing * dices[:, 1]
-                ) * row.spacing - origin
+                starts = (slots + (row.spacing - row.footprint[1]) / row.spacing * dices[:, 1]) * row.spacing - origin
                 things += [
                     _Thing(row, x, float(z), dice)
                     for z, dice in zip(starts, dices)

@@ -158,6 +158,4 @@ def roughen(canvas: Canvas, town: Town, tile: Floats) -> None:
     gain = 128 + 13 * noise * np.minimum(1, 9 * nearness)
     gain = cv2.resize(gain.clip(0, 255).astype(np.uint8), (width, height))
     gain[canvas.pixels[..., 3] == SKY] = 128
-    cv2.multiply(
-        canvas.pixels, cv2.merge([gain, gain, gain, np.full_like(gain, 128)]), canvas.pixels, 1 / 128
-    )
+    cv2.multiply(canvas.pixels, cv2.merge([gain, gain, gain, np.full_like(gain, 128)]), canvas.pixels, 1 / 128)

@@ -36,9 +36,7 @@ _CLOTHES = (
     (60, 90, 70),
     (45, 60, 90),
 )
-_CAR_PROFILE = np.array(
-    ((0, 0.25), (0, 0.92), (0.5, 1.45), (2.3, 1.45), (3.1, 0.95), (4.2, 0.8), (4.2, 0.25))
-)
+_CAR_PROFILE = np.array(((0, 0.25), (0, 0.92), (0.5, 1.45), (2.3, 1.45), (3.1, 0.95), (4.2, 0.8), (4.2, 0.25)))
 
 
 def paint_car(canvas: Canvas, x: float, z: float, dice: Floats) -> None:
@@ -92,9 +90,7 @@ def _paint_person(canvas: Canvas, x: float, z: float, dice: Floats, label: int, 
     coat, trousers = pick(_CLOTHES, dice[5]), pick(_CLOTHES[:3], dice[6])
     hip, shoulder = lift + 0.85 * tall, lift + 1.45 * tall
     for foot in (-swing, swing):
-        leg = np.array(
-            [[x - 0.13, hip, z], [x + 0.13, hip, z], [x + foot + 0.08, lift, z], [x + foot - 0.08, lift, z]]
-        )
+        leg = np.array([[x - 0.13, hip, z], [x + 0.13, hip, z], [x + foot + 0.08, lift, z], [x + foot - 0.08, lift, z]])
         canvas.fill(leg, trousers, label)
     canvas.fill(
         np.array([[x - 0.2, hip, z], [x + 0.2, hip, z], [x + 0.24, shoulder, z], [x - 0.24, shoulder, z]]),

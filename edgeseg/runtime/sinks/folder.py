@@ -32,4 +32,6 @@ class FolderSink(FrameSink):
             write_png(self._masks / name, result.classes)
             write_png(self._overlays / name, self._painter.overlay(result.frame.image, result.classes))
         except OSError as error:
-            raise SinkError(f"{self._masks.parent} cannot be written: {error.strerror}; free space or pass another --sink") from error
+            raise SinkError(
+                f"{self._masks.parent} cannot be written: {error.strerror}; free space or pass another --sink"
+            ) from error

@@ -39,7 +39,9 @@ class JsonlSink(FrameSink):
             self._file.write(json.dumps(line) + "\n")
             self._file.flush()
         except OSError as error:
-            raise SinkError(f"{self._path} cannot be written: {error.strerror}; free space or pass another --sink") from error
+            raise SinkError(
+                f"{self._path} cannot be written: {error.strerror}; free space or pass another --sink"
+            ) from error
 
     def close(self) -> None:
         self._file.close()

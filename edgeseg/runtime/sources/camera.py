@@ -64,7 +64,9 @@ class CameraSource(FrameSource):
     def read(self) -> Frame | None:
         arrived, image = self._capture.read()
         if not arrived:
-            raise SourceError(f"/dev/video{self._device} stopped delivering frames after {self._index}; was it unplugged?")
+            raise SourceError(
+                f"/dev/video{self._device} stopped delivering frames after {self._index}; was it unplugged?"
+            )
         frame = Frame(image, self._index, time.perf_counter_ns(), f"{self._index:06d}")
         self._index += 1
         return frame

@@ -69,4 +69,3 @@ class LatestFrame(FrameSource):
                     self.dropped += self._frame is not None
                     self._frame = frame
                     self._changed.notify_all()
-

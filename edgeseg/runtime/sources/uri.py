@@ -36,7 +36,8 @@ def source_from_uri(uri: str) -> FrameSource:
     if uri.startswith("demo://"):
         return StreetSource(uri)
     if "://" in uri and not uri.startswith("file://"):
-        raise SourceError(f"no source for {uri.split('://')[0]}://; there are cameras (0), files, folders, globs, demo://street")
+        scheme = uri.split("://")[0]
+        raise SourceError(f"no source for {scheme}://; there are cameras (0), files, folders, globs, demo://street")
     path = Path(uri[len("file://") :] if uri.startswith("file://") else uri)
     if path.is_dir():
         files = image_files(path)

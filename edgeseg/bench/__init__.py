@@ -1,0 +1,1 @@
+"""Measurement and comparison on this machine."""

@@ -1,0 +1,125 @@
+"""``edgeseg bench``: this machine, engines x precisions, side by side with PyTorch eager."""
+
+from __future__ import annotations
+
+import importlib.util
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+
+import typer
+from typing_extensions import Annotated
+
+from edgeseg import __version__
+from edgeseg.cli.arguments import dataset_from, size_hw_from
+from edgeseg.cli.console import JsonFlag, percent, print_json, say, table
+from edgeseg.cli.models import bundle_or_default
+
+_DEFAULT_SOURCE = "demo://street?frames=16&step=30&size=640x480"
+
+
+def bench(
+    model: Annotated[
+        Optional[Path], typer.Argument(help="A bundle; else the newest *.edgeseg here, else the shipped one.")
+    ] = None,
+    source: Annotated[
+        str, typer.Option(help="Frames to time with: a folder or demo://street?frames=N.")
+    ] = _DEFAULT_SOURCE,
+    data: Annotated[Optional[str], typer.Option(help="Folder of images and masks: adds mIoU per graph.")] = None,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Measuring time per contender.")] = 10.0,
+    warmup: Annotated[float, typer.Option(min=0.0, help="Warm-up time per contender, in seconds.")] = 3.0,
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads for every contender, 0 for all.")] = 0,
+    torch: Annotated[
+        bool, typer.Option("--torch/--no-torch", help="Also time PyTorch eager, where it is installed.")
+    ] = True,
+    torch_size: Annotated[
+        Optional[str],
+        typer.Option(help="Input of the PyTorch network, WIDTHxHEIGHT; else the model's, rounded up to 32."),
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Measure end-to-end ms/frame (resize, inference, class map) of every graph that runs here.
+
+    Example: edgeseg bench street.edgeseg --torch-size 512x512
+    """
+    from edgeseg.bench.contenders import engine_contender, torch_contender
+    from edgeseg.bench.measure import Contender, measured_side_by_side
+    from edgeseg.device.detect import detected_device
+    from edgeseg.engines import engine_from_bundle
+    from edgeseg.engines.evaluate import evaluated
+    from edgeseg.engines.select import cpu_graphs
+
+    bundle, name = bundle_or_default(model)
+    spec = bundle.spec
+    images = dataset_from(source)
+    frames = [images[index].frame for index in range(min(len(images), 64))]
+    device = detected_device()
+    miou: Dict[str, float] = {}
+    with_torch = torch and importlib.util.find_spec("torch") is not None
+    with ExitStack() as stack:
+        contenders: List[Contender] = []
+        for graph in cpu_graphs(bundle):
+            engine = stack.enter_context(engine_from_bundle(bundle, graph, threads=threads))
+            contenders.append(engine_contender(graph, engine, spec))
+            if data is not None:
+                miou[graph] = evaluated(engine, spec, dataset_from(data, spec=spec, need_labels=True)).miou()
+        if with_torch:
+            height, width = size_hw_from(torch_size) if torch_size else spec.size_hw
+            contenders.append(torch_contender((height + -height % 32, width + -width % 32), len(spec.classes), threads))
+        if not as_json:
+            say(f"edgeseg {__version__}, {name}, {spec.size_hw[1]}x{spec.size_hw[0]}")
+            say(device.describe())
+            say(
+                f"timing {len(contenders)} contenders in alternating turns, {seconds:g} s each after {warmup:g} s warm-up"
+            )
+        measured = measured_side_by_side(contenders, frames, seconds=seconds, warmup_s=warmup)
+    fastest = measured[0]
+    document: Dict[str, Any] = {
+        "edgeseg": __version__,
+        "model": name,
+        "size_hw": list(spec.size_hw),
+        "device": device.to_json(),
+        "source": images.description,
+        "contenders": [
+            {**m.to_json(), "miou": miou.get(m.name), "first_is_times_faster": list(fastest.ratio_to(m))}
+            for m in measured
+        ],
+    }
+    if as_json:
+        print_json(document)
+        return
+    rows = []
+    for m in measured:
+        times, low, high = fastest.ratio_to(m)
+        stages = [f"{m.stages[stage].p50_ms:.2f}" for stage in ("preprocess", "infer", "postprocess")]
+        percentiles = [f"{value:.2f}" for value in (m.frame.p50_ms, m.frame.p90_ms, m.frame.p99_ms)]
+        rows.append(
+            [
+                m.name,
+                *stages,
+                *percentiles,
+                percent(miou.get(m.name, float("nan"))),
+                f"{times:.2f}x ({low:.2f}-{high:.2f})",
+            ]
+        )
+    columns = [
+        "contender",
+        "pre ms",
+        "infer ms",
+        "post ms",
+        "frame p50",
+        "p90",
+        "p99",
+        "mIoU",
+        f"{fastest.name} is faster by",
+    ]
+    table(f"end-to-end ms/frame on {images.description}", columns, rows)
+    for m in measured:
+        if m.unstable:
+            say(
+                f"UNSTABLE: {m.name} drifted by {100 * m.drift:+.0f} % between the first and the last quarter; run it again"
+            )
+    if torch and not with_torch:
+        say("PyTorch is not installed (pip install 'edgeseg[train]'), so there is no ratio against it")
+    if data is None:
+        say("mIoU needs labelled images: --data FOLDER")
