@@ -42,6 +42,8 @@ class TrainRecipe:
         learning_rate: of the decoder at the start; it decays polynomially (power 0.9) to zero.
         encoder_rate: the encoder's share of the learning rate.
         weight_decay: AdamW's.
+        last_weight_exponent: the class weights' exponent falls linearly from 1 to this. Full weights let rare classes be
+            learned early; kept to the end they make the network paint them too wide (1.6 points of mIoU on CamVid).
         average_decay: of the exponential moving average of the weights that is validated and saved.
         workers: data-loader processes.
         seed: of weights, shuffling and augmentation.
@@ -53,6 +55,7 @@ class TrainRecipe:
     learning_rate: float = 2e-3
     encoder_rate: float = 0.25
     weight_decay: float = 1e-2
+    last_weight_exponent: float = 0.25
     average_decay: float = 0.99
     workers: int = 2
     seed: int = 0
@@ -86,12 +89,16 @@ class SegmentationTask(pl.LightningModule):
         average = get_ema_multi_avg_fn(recipe.average_decay)  # type: ignore[no-untyped-call]
         self.averaged = AveragedModel(self.network, multi_avg_fn=average, use_buffers=False)
         self.spec, self.recipe = spec, recipe
-        self.loss = nn.CrossEntropyLoss(weight=weights, ignore_index=IGNORE_ID)
+        self.class_weights = weights
+        self.loss = nn.CrossEntropyLoss(weight=weights.clone(), ignore_index=IGNORE_ID)
         self.confusion = ConfusionMatrix(len(spec.classes), spec.ignore_id)
         self.losses: list[float] = []
 
     def on_train_epoch_start(self) -> None:
         self.losses.clear()
+        progress = self.current_epoch / max(1, self.recipe.epochs - 1)
+        exponent = 1 + (self.recipe.last_weight_exponent - 1) * progress
+        self.loss.weight.copy_(self.class_weights**exponent)  # type: ignore[union-attr]
 
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
         images, labels = batch

@@ -57,8 +57,8 @@ _STREET = (
     _Row(paint_car, 30.0, 0.6, _LANE, (-1,), (1.8, 4.3, 1.2), -9.0),
     _Row(paint_pedestrian, 9.0, 0.5, 1.5, _BOTH, (0.5, 0.4, 1.7), 1.3),
     _Row(paint_pedestrian, 9.0, 0.5, 1.8, _BOTH, (0.5, 0.4, 1.7), -1.1),
-    _Row(paint_bicyclist, 24.0, 0.5, -2.05, (1,), (0.5, 1.6, 1.6), 4.5),
-    _Row(paint_bicyclist, 24.0, 0.5, -2.05, (-1,), (0.5, 1.6, 1.6), -4.5),
+    _Row(paint_bicyclist, 24.0, 0.24, -2.05, (1,), (0.5, 1.6, 1.6), 4.5),
+    _Row(paint_bicyclist, 24.0, 0.24, -2.05, (-1,), (0.5, 1.6, 1.6), -4.5),
 )
 _LEADER = _Row(paint_car, 1.0, 1.0, _LANE, (1,), (1.8, 4.3, 1.2))  # the car ahead in the camera's lane
 _LAYERS = (_FRONTAGE, _RAILINGS, _STREET)  # at most ten rows each: the salt of a row counts by tens

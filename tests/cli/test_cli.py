@@ -1,0 +1,198 @@
+"""The commands as people type them, in a process of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from edgeseg import __version__
+from edgeseg.cli.models import SHIPPED
+from edgeseg.images import image_files, read_mask, write_png
+
+STREET = "demo://street?frames=6&size=240x180&step=15"
+
+
+def edgeseg(*arguments: object, cwd: Path, **how: Any) -> subprocess.CompletedProcess[str]:
+    environment = {key: value for key, value in os.environ.items() if key not in ("DISPLAY", "WAYLAND_DISPLAY")}
+    command = [sys.executable, "-m", "edgeseg", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, **how)
+
+
+def refused(*arguments: object, cwd: Path, code: int = 1) -> str:
+    """The one line that a command prints when it refuses."""
+    done = edgeseg(*arguments, cwd=cwd)
+    assert done.returncode == code, done.stdout + done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("edgeseg: "), done.stderr
+    return lines[0]
+
+
+def test_version_and_help(tmp_path: Path) -> None:
+    assert edgeseg("--version", cwd=tmp_path).stdout == f"edgeseg {__version__}\n"
+    text = edgeseg("--help", cwd=tmp_path).stdout
+    for command in ("train", "compile", "run", "eval", "bench", "inspect", "doctor"):
+        assert command in text
+        page = edgeseg(command, "--help", cwd=tmp_path)
+        assert page.returncode == 0 and "Example: edgeseg" in page.stdout
+
+
+def test_run_on_the_rendered_street_writes_what_eval_confirms(tmp_path: Path) -> None:
+    done = edgeseg(
+        "run", "--source", STREET, "--policy", "every", "--sink", "out", "--sink", "o.mp4", "--json", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert (summary["frames"], summary["dropped"], summary["ended"]) == (6, 0, "end of stream")
+    assert summary["ms"]["infer"]["count"] == 6 and summary["ms"]["infer"]["p99_ms"] > 0
+    assert summary["miou"] > 0.5
+    capture = cv2.VideoCapture(str(tmp_path / "o.mp4"))
+    assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 6
+    evaluated = edgeseg("eval", "--data", STREET, "--json", cwd=tmp_path)
+    assert json.loads(evaluated.stdout)["miou"] == pytest.approx(summary["miou"], abs=1e-9)
+    assert len(image_files(tmp_path / "out" / "masks")) == 6
+
+
+def test_plain_output_has_the_stage_table_and_live_miou(tmp_path: Path) -> None:
+    done = edgeseg("run", "--source", STREET, "--sink", "null://", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for text in ("the shipped model", "int8-cpu", "p99 ms", "infer", "preprocess", "live mIoU", "dropped"):
+        assert text in done.stdout
+
+
+def test_masks_of_a_folder_against_an_independent_count(tmp_path: Path) -> None:
+    from edgeseg.demo import StreetDataset
+
+    (tmp_path / "val").mkdir()
+    (tmp_path / "valannot").mkdir()
+    for sample in (StreetDataset(STREET)[index] for index in range(6)):
+        write_png(tmp_path / "val" / f"{sample.name}.png", sample.frame)
+        assert sample.label is not None
+        write_png(tmp_path / "valannot" / f"{sample.name}.png", sample.label)
+    assert edgeseg("run", "--source", "val", "--sink", "out", cwd=tmp_path).returncode == 0
+    by_eval = json.loads(edgeseg("eval", "--data", "val", "--json", cwd=tmp_path).stdout)
+    by_masks = json.loads(edgeseg("eval", "--masks", "out", "--labels", "valannot", "--json", cwd=tmp_path).stdout)
+    independent = _independent_miou(tmp_path / "out" / "masks", tmp_path / "valannot")
+    assert by_eval["miou"] == pytest.approx(independent, abs=1e-6)
+    assert by_masks["miou"] == pytest.approx(independent, abs=1e-6)
+
+
+def _independent_miou(masks: Path, labels: Path) -> float:
+    """Written without the package's metrics: per class, over all images, intersection and union by sets of pixels."""
+    inter, union = np.zeros(11), np.zeros(11)
+    for path in sorted(labels.iterdir()):
+        truth, found = read_mask(path), read_mask(masks / path.name)
+        for c in range(11):
+            inter[c] += np.sum((truth == c) & (found == c))
+            union[c] += np.sum(((truth == c) | (found == c)) & (truth < 11))
+    return float(np.mean([i / u for i, u in zip(inter, union) if u]))
+
+
+def test_the_newest_bundle_of_the_folder_is_preferred_and_named(tmp_path: Path) -> None:
+    (tmp_path / "mine.edgeseg").write_bytes(SHIPPED.read_bytes())
+    done = edgeseg("inspect", cwd=tmp_path)
+    assert done.returncode == 0 and "mine.edgeseg (the newest bundle in this folder)" in done.stdout
+    assert "complete and unaltered" in done.stdout
+
+
+def test_doctor_and_inspect_for_machines(tmp_path: Path) -> None:
+    report = json.loads(edgeseg("doctor", "--json", cwd=tmp_path).stdout)
+    assert report["problems"] == [] and "onnxruntime" in report["facts"] and report["device"]["cores"] >= 1
+    bundle = json.loads(edgeseg("inspect", "--json", cwd=tmp_path).stdout)
+    assert {"fp32", "int8-cpu", "int8-tensorrt"} <= set(bundle["graphs"]) and bundle["golden_frames"] >= 4
+    assert "research" in bundle["provenance"]["note"]
+
+
+def test_bench_for_machines(tmp_path: Path) -> None:
+    done = edgeseg("bench", "--no-torch", "--seconds", 0.5, "--warmup", 0.1, "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    contenders = json.loads(done.stdout)["contenders"]
+    assert [item["name"] for item in contenders][:2] == ["int8-cpu", "fp32"]
+    for item in contenders:
+        assert item["ms_per_frame"]["p99_ms"] >= item["ms_per_frame"]["p50_ms"] > 0
+        assert set(item["stages_ms"]) == {"preprocess", "infer", "postprocess"}
+
+
+def test_refusals_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "cut.edgeseg").write_bytes(SHIPPED.read_bytes()[:5000])
+    (tmp_path / "junk.mp4").write_bytes(b"junk" * 100)
+    model = SHIPPED
+    assert "truncated or altered" in refused("run", "cut.edgeseg", "--source", STREET, cwd=tmp_path)
+    assert "cannot be read" in refused("inspect", "none.edgeseg", cwd=tmp_path)
+    assert "holds no images" in refused("run", model, "--source", "empty", cwd=tmp_path)
+    assert "cannot be opened as a video" in refused("run", model, "--source", "junk.mp4", cwd=tmp_path)
+    assert "no camera /dev/video97" in refused("run", model, "--camera", 97, cwd=tmp_path)
+    assert "is for TensorRT" in refused("run", model, "--source", STREET, "--graph", "int8-tensorrt", cwd=tmp_path)
+    assert "needs a desktop" in refused("run", model, "--source", STREET, "--sink", "display://", cwd=tmp_path)
+    assert "say where frames come from" in refused("run", model, cwd=tmp_path, code=2)
+    assert "say what to evaluate" in refused("eval", model, cwd=tmp_path, code=2)
+    assert "have no mask" in refused("eval", model, "--data", _one_image(tmp_path), cwd=tmp_path)
+    assert edgeseg("run", "--no-such-option", cwd=tmp_path).returncode == 2
+
+
+def _one_image(folder: Path) -> Path:
+    images = folder / "lonely"
+    images.mkdir()
+    write_png(images / "a.png", np.zeros((60, 80, 3), np.uint8))
+    return images
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_an_endless_run_with_its_summary(tmp_path: Path, number: int) -> None:
+    command: list[str] = [
+        sys.executable,
+        "-m",
+        "edgeseg",
+        "run",
+        "--source",
+        "demo://street?size=160x120",
+        "--sink",
+        "o.avi",
+    ]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    while not process.stdout.readline().startswith("frame "):
+        assert process.poll() is None
+    process.send_signal(number)
+    asked = time.monotonic()
+    out, err = process.communicate(timeout=20)
+    assert time.monotonic() - asked < 5
+    assert process.returncode == 0 and "interrupted" in out and "p99 ms" in out, out + err
+    assert [path.name for path in tmp_path.iterdir()] == ["o.avi"], "the video is whole"
+    assert cv2.VideoCapture(str(tmp_path / "o.avi")).read()[0]
+
+
+def test_kill_leaves_no_half_video_under_the_name(tmp_path: Path) -> None:
+    command: list[str] = [
+        sys.executable,
+        "-m",
+        "edgeseg",
+        "run",
+        "--source",
+        "demo://street?size=160x120",
+        "--sink",
+        "o.avi",
+    ]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert process.stdout is not None
+    while not process.stdout.readline().startswith("frame "):
+        assert process.poll() is None
+    process.kill()
+    process.communicate()
+    assert not (tmp_path / "o.avi").exists()
+
+
+def test_a_closed_pipe_is_no_traceback(tmp_path: Path) -> None:
+    command = f"{sys.executable} -m edgeseg run --source '{STREET}' --sink null:// | head -n 1"
+    done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert "Traceback" not in done.stderr and "model:" in done.stdout

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import math
+
+from edgeseg.compiler.gate import Accuracy, Limits, refusals
+
+FP32 = Accuracy(10, 1.0, 0.70, 0.9, {"road": 0.9, "pole": 0.5, "absent": math.nan})
+
+
+def _int8(agreement: float = 0.99, miou: float = 0.70, road: float = 0.9, pole: float = 0.5) -> Accuracy:
+    return Accuracy(10, agreement, miou, 0.9, {"road": road, "pole": pole, "absent": math.nan})
+
+
+def test_equal_graphs_pass() -> None:
+    assert refusals(FP32, _int8(), Limits()) == []
+
+
+def test_mean_and_worst_class_are_judged_apart() -> None:
+    (mean,) = refusals(FP32, _int8(miou=0.685), Limits())
+    assert mean == "mIoU fell by 1.50 points (70.00 -> 68.50), allowed 1.00"
+    (worst,) = refusals(FP32, _int8(road=0.93, pole=0.46), Limits())
+    assert worst == "class 'pole' fell by 4.00 points (50.00 -> 46.00), allowed 3.00"
+
+
+def test_agreement_is_judged_without_labels() -> None:
+    unlabelled = Accuracy(10, 1.0, math.nan, math.nan, {"road": math.nan, "pole": math.nan})
+    assert refusals(unlabelled, Accuracy(10, 0.97, math.nan, math.nan, unlabelled.iou), Limits()) == []
+    (reason,) = refusals(unlabelled, Accuracy(10, 0.5, math.nan, math.nan, unlabelled.iou), Limits())
+    assert reason == "only 50.00 % of pixels agree with FP32, 95.00 % are needed"
+
+
+def test_a_graph_that_gives_nan_is_refused() -> None:
+    assert len(refusals(FP32, _int8(agreement=math.nan, miou=math.nan, road=math.nan), Limits())) >= 2
+
+
+def test_json_has_no_nan() -> None:
+    assert FP32.to_json()["iou"] == {"road": 0.9, "pole": 0.5, "absent": None}

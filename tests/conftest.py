@@ -1,0 +1,59 @@
+"""Shared fixtures. Nothing here patches the package: what needs a fake takes one as an argument."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+from typing import Iterator
+
+import numpy as np
+import pytest
+
+from edgeseg.bundle import Bundle, read_bundle
+from edgeseg.cli.models import SHIPPED
+from edgeseg.images import write_png
+from edgeseg.spec import ModelSpec
+
+CAMVID = Path(os.environ.get("EDGESEG_CAMVID", Path(__file__).resolve().parents[2] / "shared" / "camvid"))
+
+
+@pytest.fixture(autouse=True)
+def no_leaked_threads() -> Iterator[None]:
+    """Fail the test that leaves a thread of ours behind."""
+    yield
+    leaked = [thread.name for thread in threading.enumerate() if thread.name.startswith("edgeseg")]
+    assert not leaked, f"threads left running: {leaked}"
+
+
+@pytest.fixture
+def camvid() -> Path:
+    """The CamVid folders, where they are."""
+    if not (CAMVID / "val").is_dir():
+        pytest.skip(f"CamVid is not at {CAMVID}; set EDGESEG_CAMVID to its folder")
+    return CAMVID
+
+
+@pytest.fixture
+def spec() -> ModelSpec:
+    """Three classes at 64x96 (height x width); 9 is void."""
+    return ModelSpec(("road", "car", "sky"), ((128, 64, 128), (64, 0, 128), (128, 128, 128)), (64, 96), ignore_id=9)
+
+
+@pytest.fixture(scope="session")
+def shipped() -> Bundle:
+    """The model that comes with the package."""
+    return read_bundle(SHIPPED)
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    """A folder of four images with masks beside them, in the CamVid layout."""
+    rng = np.random.default_rng(0)
+    images, masks = tmp_path / "train", tmp_path / "trainannot"
+    images.mkdir()
+    masks.mkdir()
+    for index in range(4):
+        write_png(images / f"{index}.png", rng.integers(0, 256, (64, 96, 3), dtype=np.uint8))
+        write_png(masks / f"{index}.png", rng.integers(0, 3, (64, 96), dtype=np.uint8))
+    return images

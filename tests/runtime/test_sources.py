@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edgeseg.errors import DatasetError, ImageError, SourceError, UsageError
+from edgeseg.runtime.frame import Frame
+from edgeseg.runtime.sources import EndOfStream, FrameSource, source_from_uri
+from edgeseg.runtime.sources.camera import CameraSource, camera_devices
+from edgeseg.runtime.sources.demo import StreetSource
+from edgeseg.runtime.sources.latest import LatestFrame
+from edgeseg.street import StreetScene
+from tests.fakes import ScriptedSource
+
+
+def frames_of(source: FrameSource) -> list[Frame]:
+    found = []
+    with source:
+        while True:
+            try:
+                frame = source.read()
+            except EndOfStream:
+                return found
+            if frame is not None:
+                found.append(frame)
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    path = tmp_path / "clip.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (96, 64))
+    for index in range(12):
+        writer.write(np.full((64, 96, 3), 20 * index, np.uint8))
+    writer.release()
+    return path
+
+
+def test_video_gives_every_frame_in_order(video: Path) -> None:
+    frames = frames_of(source_from_uri(str(video)))
+    assert [frame.index for frame in frames] == list(range(12))
+    assert [round(float(frame.image.mean()) / 20) for frame in frames] == list(range(12))
+
+
+def test_unreadable_videos_are_refused(video: Path, tmp_path: Path) -> None:
+    junk = tmp_path / "junk.mp4"
+    junk.write_bytes(b"no video" * 100)
+    with pytest.raises(SourceError, match="cannot be opened as a video"), source_from_uri(str(junk)):
+        pass
+    with pytest.raises(SourceError, match=r"no file, folder or glob"):
+        source_from_uri(str(tmp_path / "missing.mp4"))
+
+
+def test_a_truncated_video_is_an_error_not_an_end(video: Path) -> None:
+    data = video.read_bytes()
+    video.write_bytes(data[: len(data) // 2])
+    with pytest.raises(SourceError, match="truncated|cannot be opened"):
+        frames_of(source_from_uri(str(video)))
+
+
+def test_folders_globs_and_single_images(pairs: Path) -> None:
+    assert [frame.name for frame in frames_of(source_from_uri(str(pairs)))] == ["0", "1", "2", "3"]
+    assert [frame.name for frame in frames_of(source_from_uri(str(pairs / "[13].png")))] == ["1", "3"]
+    assert [frame.name for frame in frames_of(source_from_uri(f"file://{pairs}/2.png"))] == ["2"]
+
+
+def test_a_truncated_image_in_a_folder_stops_with_its_name(pairs: Path) -> None:
+    path = pairs / "2.png"
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(ImageError, match=r"2\.png is truncated"):
+        frames_of(source_from_uri(str(pairs)))
+
+
+def test_what_is_no_source(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="holds no images"):
+        source_from_uri(str(tmp_path))
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(SourceError, match="neither an image"):
+        source_from_uri(str(tmp_path / "notes.txt"))
+    with pytest.raises(SourceError, match="no source for rtsp://"):
+        source_from_uri("rtsp://localhost/x")
+    with pytest.raises(UsageError, match="there is demo://street"):
+        source_from_uri("demo://moon")
+
+
+def test_cameras_by_every_name() -> None:
+    for uri in ("3", "/dev/video3", "v4l2:///dev/video3"):
+        source = source_from_uri(uri)
+        assert isinstance(source, CameraSource) and source.description == "camera /dev/video3" and source.is_live
+
+
+def test_no_camera_says_what_is_there() -> None:
+    with pytest.raises(SourceError, match=r"no camera /dev/video97; (there are /dev/video|this machine has no)"):
+        CameraSource(97).open()
+
+
+def test_camera_list_from_a_device_tree(tmp_path: Path) -> None:
+    assert camera_devices(tmp_path) == []
+    for number, name in ((0, "HD Webcam"), (10, "CSI"), (2, "")):
+        (tmp_path / "dev").mkdir(exist_ok=True)
+        (tmp_path / f"dev/video{number}").write_text("")
+        if name:
+            label = tmp_path / f"sys/class/video4linux/video{number}/name"
+            label.parent.mkdir(parents=True)
+            label.write_text(f"{name}\n")
+    assert camera_devices(tmp_path) == ["/dev/video0 (HD Webcam)", "/dev/video2 (unnamed)", "/dev/video10 (CSI)"]
+
+
+def test_street_is_paced_and_labelled() -> None:
+    waits: list[float] = []
+    source = StreetSource("demo://street?frames=3&size=160x120&fps=2&seed=4", sleep=waits.append)
+    frames = frames_of(source)
+    assert len(frames) == 3 and source.label_classes is not None
+    assert all(0 < wait <= 0.5 for wait in waits) and len(waits) == 3
+    image, label = StreetScene(4, (120, 160), 2.0).render(1)
+    np.testing.assert_array_equal(frames[1].image, image)
+    assert frames[1].label is not None
+    np.testing.assert_array_equal(frames[1].label, label)
+
+
+class _Ticking(FrameSource):
+    """A live source that is always ready."""
+
+    is_live = True
+    description = "ticking"
+
+    def __init__(self, count: int) -> None:
+        self._count, self._index = count, 0
+        self.finished = threading.Event()
+
+    def open(self) -> None:
+        pass
+
+    def read(self) -> Frame:
+        if self._index == self._count:
+            self.finished.set()
+            raise EndOfStream
+        self._index += 1
+        return Frame(np.zeros((4, 4, 3), np.uint8), self._index - 1, time.perf_counter_ns(), "x")
+
+    def close(self) -> None:
+        pass
+
+
+def test_latest_frame_drops_and_counts_every_frame() -> None:
+    inner = _Ticking(100)
+    latest = LatestFrame(inner)
+    with latest:
+        assert inner.finished.wait(5)
+        frame = latest.read()
+        assert frame is not None and frame.index == 99, "the newest frame, not the oldest"
+        with pytest.raises(EndOfStream):
+            latest.read()
+    assert latest.dropped == 99
+
+
+def test_latest_frame_says_no_frame_yet_and_passes_errors_on() -> None:
+    class Silent(_Ticking):
+        def read(self) -> Frame:
+            time.sleep(0.3)
+            raise SourceError("unplugged")
+
+    with LatestFrame(Silent(1), timeout_s=0.05) as latest:
+        assert latest.read() is None
+        time.sleep(0.4)
+        with pytest.raises(SourceError, match="unplugged"):
+            latest.read()
+
+
+def test_latest_frame_closes_its_source() -> None:
+    scripted = ScriptedSource([np.zeros((4, 4, 3), np.uint8)], live=True)
+    with LatestFrame(scripted):
+        pass
+    assert (scripted.opened, scripted.closed) == (1, 1)

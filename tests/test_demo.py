@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edgeseg.demo import StreetDataset, parse_street_uri
+from edgeseg.errors import UsageError
+
+
+def test_every_parameter() -> None:
+    parsed = parse_street_uri("demo://street?seed=3&frames=7&fps=12.5&size=320x240&step=4")
+    assert (parsed.seed, parsed.frames, parsed.fps, parsed.size_hw, parsed.step) == (3, 7, 12.5, (240, 320), 4)
+    assert parse_street_uri("demo://street").frames == 0
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("demo://road", "there is demo://street"),
+        ("demo://street?frame=3", "no parameter frame"),
+        ("demo://street?frames=x", "invalid literal"),
+        ("demo://street?size=640", "invalid literal"),
+        ("demo://street?step=0&frames=2", "step >= 1"),
+    ],
+)
+def test_wrong_uris_name_what_is_wrong(uri: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        parse_street_uri(uri)
+
+
+def test_dataset_is_a_labelled_stretch() -> None:
+    data = StreetDataset("demo://street?frames=3&step=10&size=160x120")
+    assert len(data) == 3
+    name, frame, label = data[2]
+    assert frame.shape == (120, 160, 3) and label is not None and label.shape == (120, 160)
+    skipped = StreetDataset("demo://street?frames=30&size=160x120")[20]
+    np.testing.assert_array_equal(frame, skipped.frame)
+    with pytest.raises(IndexError):
+        data[3]
+    with pytest.raises(UsageError, match="endless"):
+        StreetDataset("demo://street")
+    with pytest.raises(UsageError, match="demo://street"):
+        StreetDataset("demo://street?frames=1&size=8x8")

@@ -1,0 +1,96 @@
+"""Who may import whom, what a bare interpreter imports, and that the public surface is what it says."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+from typing import Iterator
+
+import pytest
+
+import edgeseg
+
+PACKAGE = Path(edgeseg.__file__).parent
+ROOMS = ("cli", "bench", "runtime", "engines", "compiler", "builder", "device")
+MAY_IMPORT: dict[str, set[str]] = {
+    "root": set(),
+    "device": set(),
+    "engines": {"device"},
+    "runtime": {"engines", "device"},
+    "bench": {"runtime", "engines", "device"},
+    "compiler": {"engines", "device"},
+    "builder": set(),
+    "cli": set(ROOMS),
+}
+HEAVY = (
+    "torch",
+    "onnx",
+    "onnxruntime",
+    "cv2",
+    "rich",
+    "timm",
+    "pytorch_lightning",
+    "torchvision",
+    "safetensors",
+    "onnxsim",
+)
+
+
+def _room(path: Path) -> str:
+    first = path.relative_to(PACKAGE).parts[0]
+    return first if first in ROOMS else "root"
+
+
+def _imports(path: Path) -> Iterator[tuple[str, bool]]:
+    """(dotted module, whether at module level and not for type checking only) of every import in a file."""
+    tree = ast.parse(path.read_text())
+    top = set(ast.walk(ast.Module([n for n in tree.body if isinstance(n, (ast.Import, ast.ImportFrom))], [])))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, node in top
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module, node in top
+
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_rooms_import_only_what_they_may(path: Path) -> None:
+    room = _room(path)
+    for module, at_top in _imports(path):
+        parts = module.split(".")
+        if parts[0] == "edgeseg" and len(parts) > 1 and parts[1] in ROOMS and parts[1] != room:
+            assert parts[1] in MAY_IMPORT[room], f"{room} may not import {module}"
+        if parts[0] in HEAVY and at_top:
+            assert room == "builder", f"{module} must be imported inside the function that needs it"
+
+
+def test_tools_are_never_imported_by_the_package() -> None:
+    for path in FILES:
+        assert not {m.split(".")[0] for m, _ in _imports(path)} & {"calibration", "benchmarks", "jetson", "tests"}, path
+
+
+def test_everything_but_the_builder_imports_without_heavy_packages() -> None:
+    modules = [
+        ".".join(("edgeseg", *path.relative_to(PACKAGE).with_suffix("").parts)).replace(".__init__", "")
+        for path in FILES
+        if _room(path) != "builder" and path.name != "__main__.py"
+    ]
+    code = (
+        "import importlib, sys\n"
+        f"for name in {modules!r}: importlib.import_module(name)\n"
+        f"loaded = [name for name in {HEAVY!r} if name in sys.modules]\n"
+        "assert not loaded, loaded\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_public_names_exist_and_are_listed_in_order() -> None:
+    assert sorted(edgeseg.__all__) == edgeseg.__all__
+    for name in edgeseg.__all__:
+        assert getattr(edgeseg, name) is not None
