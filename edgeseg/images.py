@@ -139,7 +139,8 @@ class FolderDataset:
         if labels is None and (folder / "images").is_dir():
             folder, labels = folder / "images", folder / "masks"
         self.files = image_files(folder)
-        self.description = f"{len(self.files)} images in {folder}"
+        # Only the end of the path: descriptions are stored in bundles, which travel to other machines.
+        self.description = f"{len(self.files)} images in {Path(*folder.resolve().parts[-2:])}"
         self._spec = spec
         self._labels = _label_files(self.files, labels or _sibling_labels(folder))
         if need_labels:

@@ -39,7 +39,7 @@ HEAVY = (
 
 
 def _room(path: Path) -> str:
-    first = path.relative_to(PACKAGE).parts[0]
+    first = path.relative_to(PACKAGE).parts[0].replace("__main__.py", "cli")
     return first if first in ROOMS else "root"
 
 

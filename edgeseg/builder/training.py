@@ -42,8 +42,8 @@ class TrainRecipe:
         learning_rate: of the decoder at the start; it decays polynomially (power 0.9) to zero.
         encoder_rate: the encoder's share of the learning rate.
         weight_decay: AdamW's.
-        last_weight_exponent: the class weights' exponent falls linearly from 1 to this. Full weights let rare classes be
-            learned early; kept to the end they make the network paint them too wide (1.6 points of mIoU on CamVid).
+        last_weight_exponent: the exponent of the class weights falls linearly from 1 to this. Full weights let rare
+            classes be learned early; kept to the end they are painted too wide (CamVid: 1.6 points of mIoU).
         average_decay: of the exponential moving average of the weights that is validated and saved.
         workers: data-loader processes.
         seed: of weights, shuffling and augmentation.
@@ -209,6 +209,7 @@ def train(
     recipe: TrainRecipe,
     folder: Path,
     *,
+    origin: str = "random weights",
     resume: bool = False,
     progress_bar: bool = False,
     report: Callable[[EpochResult], None] = lambda result: None,
@@ -222,6 +223,7 @@ def train(
         training: labelled data sets, mixed.
         validation: labelled data set on which mIoU is measured after every epoch.
         recipe: see TrainRecipe.
+        origin: where the initial weights come from; stored in the checkpoints.
         folder: receives ``best.safetensors``, ``last.safetensors``, ``resume.safetensors`` and ``metrics.csv``.
         resume: continue from ``resume.safetensors`` if it is there.
         progress_bar: show Lightning's progress bar.
@@ -238,6 +240,7 @@ def train(
         raise DatasetError(f"{len(crops)} training images are fewer than one batch of {recipe.batch}; pass --batch")
     task = SegmentationTask(network, spec, recipe, class_weights(training, spec))
     facts = {
+        "initial_weights": origin,
         "recipe": asdict(recipe),
         "training_data": [source.description for source in training],
         "validation_data": validation.description,

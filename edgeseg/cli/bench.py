@@ -62,16 +62,15 @@ def bench(
             engine = stack.enter_context(engine_from_bundle(bundle, graph, threads=threads))
             contenders.append(engine_contender(graph, engine, spec))
             if data is not None:
-                miou[graph] = evaluated(engine, spec, dataset_from(data, spec=spec, need_labels=True)).miou()
+                labelled = dataset_from(data, spec=spec, need_labels=True)
+                miou[graph] = evaluated(engine, spec, labelled).miou()
         if with_torch:
             height, width = size_hw_from(torch_size) if torch_size else spec.size_hw
             contenders.append(torch_contender((height + -height % 32, width + -width % 32), len(spec.classes), threads))
         if not as_json:
             say(f"edgeseg {__version__}, {name}, {spec.size_hw[1]}x{spec.size_hw[0]}")
             say(device.describe())
-            say(
-                f"timing {len(contenders)} contenders in alternating turns, {seconds:g} s each after {warmup:g} s warm-up"
-            )
+            say(f"timing {len(contenders)} contenders in alternating turns, {seconds:g} s each after {warmup:g} s")
         measured = measured_side_by_side(contenders, frames, seconds=seconds, warmup_s=warmup)
     fastest = measured[0]
     document: Dict[str, Any] = {
@@ -91,17 +90,10 @@ def bench(
     rows = []
     for m in measured:
         times, low, high = fastest.ratio_to(m)
-        stages = [f"{m.stages[stage].p50_ms:.2f}" for stage in ("preprocess", "infer", "postprocess")]
-        percentiles = [f"{value:.2f}" for value in (m.frame.p50_ms, m.frame.p90_ms, m.frame.p99_ms)]
-        rows.append(
-            [
-                m.name,
-                *stages,
-                *percentiles,
-                percent(miou.get(m.name, float("nan"))),
-                f"{times:.2f}x ({low:.2f}-{high:.2f})",
-            ]
-        )
+        stages = [m.stages[stage].p50_ms for stage in ("preprocess", "infer", "postprocess")]
+        numbers = [f"{ms:.2f}" for ms in (*stages, m.frame.p50_ms, m.frame.p90_ms, m.frame.p99_ms)]
+        accuracy = percent(miou.get(m.name, float("nan")))
+        rows.append([m.name, *numbers, accuracy, f"{times:.2f}x ({low:.2f}-{high:.2f})"])
     columns = [
         "contender",
         "pre ms",
@@ -117,7 +109,7 @@ def bench(
     for m in measured:
         if m.unstable:
             say(
-                f"UNSTABLE: {m.name} drifted by {100 * m.drift:+.0f} % between the first and the last quarter; run it again"
+                f"UNSTABLE: {m.name} drifted by {100 * m.drift:+.0f} % from the first to the last quarter; run it again"
             )
     if torch and not with_torch:
         say("PyTorch is not installed (pip install 'edgeseg[train]'), so there is no ratio against it")

@@ -43,9 +43,8 @@ def inspect(
         return
     pre = spec.preprocess
     say(f"{name}: complete and unaltered")
-    say(
-        f"input:   {spec.size_hw[1]}x{spec.size_hw[0]} uint8 BGR, {pre.resize}; mean {pre.mean}, std {pre.std} ({pre.channel_order})"
-    )
+    say(f"input:   {spec.size_hw[1]}x{spec.size_hw[0]} uint8 BGR, {pre.resize}")
+    say(f"         mean {pre.mean}, std {pre.std} ({pre.channel_order})")
     say(f"classes: {', '.join(spec.classes)}")
     measured = bundle.report.get("graphs", {})
     rows = []

@@ -169,8 +169,6 @@ def _summary(state: RunState) -> None:
         say(f"no frame was segmented ({state.ended})")
         return
     table("ms per frame by stage", ["stage", "p50 ms", "p90 ms", "p99 ms", "max ms"], _stage_rows(state))
-    say(
-        f"{state.frames} frames, {state.fps():.1f} fps, {state.dropped} dropped by the latest-frame policy, {state.ended}"
-    )
+    say(f"{state.frames} frames, {state.fps():.1f} fps, {state.dropped} dropped (latest-frame policy), {state.ended}")
     if state.confusion.counts.any():
         say(f"live mIoU {percent(state.confusion.miou())} against the source's ground truth")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from pathlib import Path
@@ -72,7 +73,7 @@ def train(
         origin = load_imagenet_encoder(net, config)
     elif weights != "none":
         load_weights(net, Path(weights))
-        origin = f"weights from {weights}"
+        origin = f"checkpoint {Path(weights).name}, sha256 {hashlib.sha256(Path(weights).read_bytes()).hexdigest()}"
     out.mkdir(parents=True, exist_ok=True)
 
     def speak(text: str) -> None:
@@ -95,7 +96,7 @@ def train(
     recipe = TrainRecipe(epochs, batch, crop, learning_rate, workers=workers, seed=seed)
     best = fit(
         net, config, spec, training, validation, recipe, out,
-        resume=resume, progress_bar=on_terminal() and not as_json, report=epoch_line,
+        origin=origin, resume=resume, progress_bar=on_terminal() and not as_json, report=epoch_line,
     )  # fmt: skip
     minutes = (time.monotonic() - started) / 60
     miou = best.training["val_miou"]

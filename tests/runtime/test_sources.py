@@ -115,7 +115,8 @@ def test_street_is_paced_and_labelled() -> None:
     source = StreetSource("demo://street?frames=3&size=160x120&fps=2&seed=4", sleep=waits.append)
     frames = frames_of(source)
     assert len(frames) == 3 and source.label_classes is not None
-    assert all(0 < wait <= 0.5 for wait in waits) and len(waits) == 3
+    # No time passes in the fake sleep, so each wait reaches half a second further.
+    assert len(waits) == 3 and all(0.5 * i < wait <= 0.5 * (i + 1) for i, wait in enumerate(waits))
     image, label = StreetScene(4, (120, 160), 2.0).render(1)
     np.testing.assert_array_equal(frames[1].image, image)
     assert frames[1].label is not None

@@ -56,6 +56,5 @@ def _file_source(path: Path) -> FrameSource:
         return ImagesSource([path], f"image {path}")
     if path.suffix.lower() in VIDEO_SUFFIXES:
         return VideoSource(path)
-    raise SourceError(
-        f"{path} is neither an image ({', '.join(IMAGE_SUFFIXES)}) nor a video ({', '.join(VIDEO_SUFFIXES)}) by its suffix"
-    )
+    known = ", ".join((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES))
+    raise SourceError(f"{path} is neither an image nor a video by its suffix ({known})")

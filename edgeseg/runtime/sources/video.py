@@ -34,8 +34,8 @@ class VideoSource(FrameSource):
         capture = cv2.VideoCapture(str(self._path))
         if not capture.isOpened():
             raise SourceError(
-                f"{self._path} cannot be opened as a video ({self._path.stat().st_size} bytes): truncated, not a video, "
-                "or a codec that this OpenCV lacks"
+                f"{self._path} cannot be opened as a video ({self._path.stat().st_size} bytes): "
+                "truncated, not a video, or a codec that this OpenCV lacks"
             )
         self._announced = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
         self._capture = capture
