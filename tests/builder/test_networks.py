@@ -22,8 +22,8 @@ def test_any_input_size_forward_and_backward(config: NetworkConfig) -> None:
         logits = network(image)
         assert logits.shape == (2, 5, height, width)
     logits.square().mean().backward()
-    missing = [name for name, p in network.named_parameters() if p.requires_grad and p.grad is None]
-    assert not missing
+    missing = {name.split(".")[2] for name, p in network.named_parameters() if p.requires_grad and p.grad is None}
+    assert missing <= {"_conv_head", "_bn1"}, "only the classifier's layers that smp keeps in its EfficientNets are idle"
 
 
 def test_padding_does_not_change_what_needs_none() -> None:
