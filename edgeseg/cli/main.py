@@ -55,14 +55,22 @@ app.command("inspect")(inspect)
 app.command("doctor")(doctor)
 
 
+_INTERRUPTED = 130
+
+
 def main() -> None:
     """Run the command line. Exit codes: 0 done, 1 the user can fix it, 2 bad usage, 3 a gate refused, 130 Ctrl-C."""
+    # One line per failure: FFmpeg and OpenCV would print their own to stderr.
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     try:
         app()
     except EdgesegError as error:
         _fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        _fail("interrupted", 130)
+    except SystemExit as done:
+        if done.code == _INTERRUPTED:  # typer turns Ctrl-C into this exit without a word
+            _fail("interrupted", _INTERRUPTED)
+        raise
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Iterator
 
 from edgeseg.errors import require
 
@@ -19,8 +20,7 @@ def dynamic_int8_onnx(model: onnx.ModelProto) -> onnx.ModelProto:
     """Quantize all convolutions dynamically with ONNX Runtime (``ConvInteger`` has u8 kernels only, so u8 weights)."""
     onnx_package = require("onnx", "compile")
     quantization = require("onnxruntime.quantization", "compile")
-    logging.getLogger().addFilter(_without_preprocess_hint)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, _without_preprocess_hint():
         source, target = Path(folder) / "fp32.onnx", Path(folder) / "dynamic.onnx"
         onnx_package.save(model, source)
         quantization.quantize_dynamic(
@@ -30,6 +30,16 @@ def dynamic_int8_onnx(model: onnx.ModelProto) -> onnx.ModelProto:
     return quantized
 
 
-def _without_preprocess_hint(record: logging.LogRecord) -> bool:
-    """ONNX Runtime suggests its own pre-processing script; our graph is simplified already."""
-    return "pre-process the model" not in record.getMessage()
+@contextmanager
+def _without_preprocess_hint() -> Iterator[None]:
+    """ONNX Runtime suggests its own pre-processing script on the root logger; our graph is simplified already."""
+
+    def keep(record: logging.LogRecord) -> bool:
+        return "pre-processing before quantization" not in record.getMessage()
+
+    root = logging.getLogger()
+    root.addFilter(keep)
+    try:
+        yield
+    finally:
+        root.removeFilter(keep)

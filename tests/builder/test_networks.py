@@ -23,7 +23,9 @@ def test_any_input_size_forward_and_backward(config: NetworkConfig) -> None:
         assert logits.shape == (2, 5, height, width)
     logits.square().mean().backward()
     missing = {name.split(".")[2] for name, p in network.named_parameters() if p.requires_grad and p.grad is None}
-    assert missing <= {"_conv_head", "_bn1"}, "only the classifier's layers that smp keeps in its EfficientNets are idle"
+    assert missing <= {"_conv_head", "_bn1"}, (
+        "only the classifier's layers that smp keeps in its EfficientNets are idle"
+    )
 
 
 def test_padding_does_not_change_what_needs_none() -> None:

@@ -83,7 +83,8 @@ def test_ctrl_c_half_way_leaves_no_half_bundle(tmp_path: Path) -> None:
     (tmp_path / "street.edgeseg").write_bytes(b"old")
     command = [sys.executable, "-m", "edgeseg", "compile", str(SHIPPED), "--int8", "-o", "street.edgeseg"]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    time.sleep(2)
+    assert process.stdout is not None and process.stdout.readline()
+    time.sleep(1)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130 and err.strip().splitlines()[-1] == "edgeseg: interrupted"
