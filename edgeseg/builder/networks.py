@@ -44,22 +44,21 @@ class NetworkConfig:
 class EdgeUnet(nn.Module):
     """A light U-Net for INT8 on the edge.
 
-    A timm encoder gives features at strides 2, 4, 8, 16 and 32; each decoder stage projects the deep and the skip
+    A timm encoder gives features at strides 4, 8, 16 and 32; each decoder stage projects the deep and the skip
     features with 1x1 convolutions, adds them, and refines with a depthwise-separable convolution. The head works at
-    stride 2, which thin things such as poles need, and is enlarged bilinearly. Adding instead of concatenating keeps
-    one INT8 scale per tensor.
+    stride 4 and is enlarged bilinearly. Adding instead of concatenating keeps one INT8 scale per tensor.
 
     Args:
         encoder: a key of ``EDGE_ENCODERS``.
         classes: number of output channels.
-        decoder_channels: channels at strides 16, 8, 4 and 2.
+        decoder_channels: channels at strides 16, 8 and 4.
     """
 
-    def __init__(
-        self, encoder: str, classes: int, decoder_channels: tuple[int, int, int, int] = (128, 96, 64, 32)
-    ) -> None:
+    def __init__(self, encoder: str, classes: int, decoder_channels: tuple[int, int, int] = (128, 96, 64)) -> None:
         super().__init__()
-        self.encoder = timm.create_model(EDGE_ENCODERS[encoder], pretrained=False, features_only=True)
+        self.encoder = timm.create_model(
+            EDGE_ENCODERS[encoder], pretrained=False, features_only=True, out_indices=(1, 2, 3, 4)
+        )
         skips = self.encoder.feature_info.channels()
         deep = skips[-1]
         stages = []
@@ -74,7 +73,7 @@ class EdgeUnet(nn.Module):
         *skips, deep = self.encoder(image)
         for stage in self.decoder:
             deep = stage(deep, skips.pop())
-        return F.interpolate(self.head(deep), scale_factor=2.0, mode="bilinear", align_corners=False)
+        return F.interpolate(self.head(deep), scale_factor=4.0, mode="bilinear", align_corners=False)
 
 
 class DecoderStage(nn.Module):

@@ -52,7 +52,7 @@ def _load_in_order(encoder: nn.Module, stored: dict[str, Tensor]) -> None:
 
 def _load_timm_hub(encoder: nn.Module, name: str) -> str:
     try:
-        pretrained = timm.create_model(name, pretrained=True, features_only=True)
+        pretrained = timm.create_model(name, pretrained=True, features_only=True, out_indices=(1, 2, 3, 4))
     except Exception as error:  # hub clients raise their own network errors, without a common base
         raise CheckpointError(_no_hub(name, error)) from error
     encoder.load_state_dict(pretrained.state_dict())

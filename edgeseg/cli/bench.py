@@ -1,7 +1,5 @@
 """``edgeseg bench``: this machine, engines x precisions, side by side with PyTorch eager."""
 
-from __future__ import annotations
-
 import importlib.util
 from contextlib import ExitStack
 from pathlib import Path

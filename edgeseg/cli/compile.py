@@ -1,7 +1,5 @@
 """``edgeseg compile``: checkpoint (or the shipped model) -> bundle whose INT8 passed the accuracy gate."""
 
-from __future__ import annotations
-
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -108,9 +106,9 @@ class _Origin:
     """What a checkpoint or a bundle brings to a compilation."""
 
     graph: Any
-    spec: ModelSpec
+    spec: "ModelSpec"
     provenance: Dict[str, Any]
-    ranges: Optional[Ranges] = None
+    ranges: "Optional[Ranges]" = None
     golden: Optional[Dataset] = None
     float16: bool = False
 
@@ -132,7 +130,7 @@ def _from_bundle(path: Path, size: Optional[str]) -> _Origin:
     )
 
 
-def _from_checkpoint(path: Path, size: Optional[str], simplifier: str, progress: Progress) -> _Origin:
+def _from_checkpoint(path: Path, size: Optional[str], simplifier: str, progress: "Progress") -> _Origin:
     require("torch", "train")
     from edgeseg import __version__
     from edgeseg.builder.checkpoint import load_checkpoint
@@ -169,7 +167,7 @@ def _golden_samples(bundle: Bundle) -> Optional[Dataset]:
 
 
 @contextmanager
-def _progress(quiet: bool) -> Iterator[Progress]:
+def _progress(quiet: bool) -> "Iterator[Progress]":
     """Steps as lines; long steps as a progress bar on a terminal."""
     from edgeseg.compiler.compile import Progress
 
@@ -191,7 +189,7 @@ def _progress(quiet: bool) -> Iterator[Progress]:
             yield Progress(step=lambda line: bars.console.print(f"  {line}", highlight=False), count=count)
 
 
-def _print_results(compilation: Compilation) -> None:
+def _print_results(compilation: "Compilation") -> None:
     fp32 = compilation.results[0].accuracy
     rows = []
     for result in compilation.results:

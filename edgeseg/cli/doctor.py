@@ -1,7 +1,5 @@
 """``edgeseg doctor``: one block to paste into an issue, with what is wrong and how to fix it."""
 
-from __future__ import annotations
-
 import importlib
 import importlib.util
 from typing import Any, Dict, List, Tuple

@@ -1,7 +1,5 @@
 """``edgeseg eval``: mIoU of a bundle, or of a folder of masks, against labels."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 from typing import List, Optional, Tuple

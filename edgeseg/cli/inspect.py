@@ -1,7 +1,5 @@
 """``edgeseg inspect``: what is inside a bundle."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Optional
 

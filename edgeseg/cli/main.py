@@ -1,7 +1,5 @@
 """Entry point: builds the command tree and turns every expected failure into one line and an exit code."""
 
-from __future__ import annotations
-
 import errno
 import os
 import sys

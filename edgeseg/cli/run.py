@@ -1,7 +1,5 @@
 """``edgeseg run``: frames in, masks and ms/frame out."""
 
-from __future__ import annotations
-
 import os
 import signal
 import time
@@ -22,6 +20,8 @@ if TYPE_CHECKING:
 
     from edgeseg.runtime.frame import Segmentation
     from edgeseg.runtime.pipeline import RunState
+
+    OnFrame = Callable[[RunState, Segmentation], None]
 
 _PLAIN_EVERY_S = 2.0
 
@@ -113,7 +113,7 @@ def _stop_on_sigterm() -> Iterator[None]:
 
 
 @contextmanager
-def _view(source: str, quiet: bool) -> Iterator[Callable[[RunState, Segmentation], None]]:
+def _view(source: str, quiet: bool) -> Iterator["OnFrame"]:
     """What is shown while frames run: a live table on a terminal, a line every two seconds in a pipe."""
     if quiet:
         yield lambda state, result: None
@@ -126,10 +126,10 @@ def _view(source: str, quiet: bool) -> Iterator[Callable[[RunState, Segmentation
         yield _every(_PLAIN_EVERY_S, lambda state: say(_plain_line(state)))
 
 
-def _every(seconds: float, show: Callable[[RunState], Any]) -> Callable[[RunState, Segmentation], None]:
+def _every(seconds: float, show: "Callable[[RunState], Any]") -> "OnFrame":
     due = [0.0]
 
-    def maybe(state: RunState, result: Segmentation) -> None:
+    def maybe(state: "RunState", result: "Segmentation") -> None:
         if time.monotonic() >= due[0]:
             due[0] = time.monotonic() + seconds
             show(state)
@@ -137,7 +137,7 @@ def _every(seconds: float, show: Callable[[RunState], Any]) -> Callable[[RunStat
     return maybe
 
 
-def _plain_line(state: RunState) -> str:
+def _plain_line(state: "RunState") -> str:
     latencies = state.latencies()
     miou = f"  mIoU {percent(state.confusion.miou())}" if state.confusion.counts.any() else ""
     return (
@@ -146,14 +146,14 @@ def _plain_line(state: RunState) -> str:
     )
 
 
-def _stage_rows(state: RunState) -> List[List[str]]:
+def _stage_rows(state: "RunState") -> List[List[str]]:
     return [
         [stage, *(f"{value:.2f}" for value in (s.p50_ms, s.p90_ms, s.p99_ms, s.max_ms))]
         for stage, s in state.latencies().items()
     ]
 
 
-def _live_table(source: str, state: RunState) -> Table:
+def _live_table(source: str, state: "RunState") -> "Table":
     from rich.table import Table
 
     grid = Table(title=source, caption=_plain_line(state), title_justify="left", caption_justify="left")
@@ -164,7 +164,7 @@ def _live_table(source: str, state: RunState) -> Table:
     return grid
 
 
-def _summary(state: RunState) -> None:
+def _summary(state: "RunState") -> None:
     if not state.frames:
         say(f"no frame was segmented ({state.ended})")
         return

@@ -1,7 +1,5 @@
 """``edgeseg train``: images and masks -> checkpoint."""
 
-from __future__ import annotations
-
 import hashlib
 import math
 import time
@@ -80,7 +78,7 @@ def train(
         if not as_json:
             say(text)
 
-    def epoch_line(result: EpochResult) -> None:
+    def epoch_line(result: "EpochResult") -> None:
         worst = min((value, name) for name, value in result.iou.items() if math.isfinite(value))
         best = "  (best)" if result.is_best else ""
         speak(
