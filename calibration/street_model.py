@@ -52,7 +52,7 @@ def main() -> None:
     if not (first / "best.safetensors").exists():
         edgeseg("train", train, *common, "--epochs", 40, "--out", first)
     if not (second / "best.safetensors").exists():
-        start = ["--weights", first / "best.safetensors", "--epochs", 10, "--lr", 5e-4]
+        start = ["--weights", first / "best.safetensors", "--epochs", 8, "--lr", 5e-4]
         edgeseg("train", train, *RENDERED, *common, *start, "--out", second)
     edgeseg(
         "compile", second / "best.safetensors", "--int8", "--calib", train, "--calib", CALIBRATE_ON, "--eval", val,

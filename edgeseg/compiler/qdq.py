@@ -162,7 +162,8 @@ class _Editor:
     def quantize_weight(self, node: onnx.NodeProto, bits: int) -> None:
         """Store a weight as INT8 per output channel, read through DequantizeLinear."""
         name = node.input[1]
-        if name.endswith("/dequantized"):
+        if f"{name}/dequantized" in self._scales:  # shared with another node
+            node.input[1] = f"{name}/dequantized"
             return
         weight = self._onnx.numpy_helper.to_array(self._constants[name])
         axis = _channel_axis(node)
@@ -200,7 +201,7 @@ class _Editor:
         return checked
 
     def _pair(self, tensor: str, scale: _Scale) -> str:
-        if tensor.endswith("/dequantized"):
+        if tensor in self._scales:
             return tensor
         if tensor not in self._pairs:
             output = f"{tensor}/dequantized"
