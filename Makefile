@@ -3,18 +3,22 @@
 # make check  lint, format, types, import rules
 
 PYTHON ?= python3
+# On a Jetson the environment must see JetPack's cv2, which has GStreamer.
+SYSTEM := $(if $(filter aarch64,$(shell uname -m)),--system-site-packages)
 DEMO := .venvs/demo
 DEV := .venvs/dev
 
 .PHONY: demo test check setup-dev street-model clean
 
-$(DEMO)/ready: pyproject.toml
-	$(PYTHON) -m venv $(DEMO)
-	$(DEMO)/bin/pip install -q --disable-pip-version-check -e .
+$(DEMO)/ready: pyproject.toml $(shell find edgeseg -name '*.py' -o -name '*.edgeseg')
+	$(PYTHON) -m venv $(SYSTEM) $(DEMO)
+	$(DEMO)/bin/pip install -q --disable-pip-version-check -U pip
+	$(DEMO)/bin/pip install -q --disable-pip-version-check .
 	touch $@
 
 $(DEV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(DEV)
+	$(DEV)/bin/pip install -q --disable-pip-version-check -U pip
 	$(DEV)/bin/pip install -q --disable-pip-version-check -e '.[dev]'
 	touch $@
 

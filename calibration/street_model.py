@@ -19,6 +19,7 @@ from pathlib import Path
 from scale_table import scale_table
 
 from edgeseg.bundle import read_bundle
+from edgeseg.files import atomic_write
 
 ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = ROOT / "edgeseg" / "models" / "street.edgeseg"
@@ -39,6 +40,15 @@ def edgeseg(*arguments: object) -> None:
     subprocess.run(command, check=True)
 
 
+def train_to_the_end(folder: Path, epochs: int, *arguments: object) -> None:
+    """Train, or go on with an interrupted training; nothing to do where ``metrics.csv`` has every epoch."""
+    log = folder / "metrics.csv"
+    done = len(log.read_text().splitlines()) - 1 if log.exists() else 0
+    if done < epochs:
+        resume = ["--resume"] if (folder / "resume.safetensors").exists() else []
+        edgeseg("train", *arguments, "--epochs", epochs, "--out", folder, *resume)
+
+
 def main() -> None:
     """Run the steps."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -49,17 +59,17 @@ def main() -> None:
     train, val = options.camvid / "train", options.camvid / "val"
     first, second = options.runs / "camvid", options.runs / "street"
     common = ["--val", val, "--classes", "camvid"]
-    if not (first / "best.safetensors").exists():
-        edgeseg("train", train, *common, "--epochs", 40, "--out", first)
-    if not (second / "best.safetensors").exists():
-        start = ["--weights", first / "best.safetensors", "--epochs", 8, "--lr", 5e-4]
-        edgeseg("train", train, *RENDERED, *common, *start, "--out", second)
+    start = ["--weights", first / "best.safetensors", "--lr", 5e-4]
+    train_to_the_end(first, 40, train, *common)
+    train_to_the_end(second, 8, train, *RENDERED, *common, *start)
     edgeseg(
         "compile", second / "best.safetensors", "--int8", "--calib", train, "--calib", CALIBRATE_ON, "--eval", val,
         "--golden", GOLDEN, "--float16", "--note", NOTE, "-o", options.out,
     )  # fmt: skip
-    table = ROOT / "calibration" / "street.ranges.txt"
-    table.write_text(scale_table(read_bundle(options.out)))
+    table = (
+        ROOT / "calibration" / "street.ranges.txt" if options.out == SHIPPED else options.out.with_suffix(".ranges.txt")
+    )
+    atomic_write(table, scale_table(read_bundle(options.out)).encode())
     print(f"wrote {table}")
 
 

@@ -128,7 +128,7 @@ def read_bundle(path: Path) -> Bundle:
             report=json.loads(entries["report.json"]),
             provenance=manifest["provenance"],
         )
-    except (KeyError, TypeError, ValueError, SpecError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, EOFError, zipfile.BadZipFile, SpecError) as error:
         raise BundleError(f"{path} is not a bundle that this edgeseg can read: {error}") from error
 
 

@@ -38,6 +38,8 @@ __all__ = [
     "SourceError",
     "SpecError",
     "UsageError",
+    "first_line",
+    "missing",
     "require",
 ]
 
@@ -104,6 +106,24 @@ class GateRefused(EdgesegError):
     exit_code = 3
 
 
+_REMEDIES = {
+    "cv2": "on a Jetson or Debian: sudo apt install python3-opencv; elsewhere: pip install 'edgeseg[opencv]'",
+}
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of a foreign exception's message, or its type when it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def missing(module: str, extra: str, error: ImportError) -> MissingDependencyError:
+    """The error for a package that does not import, with what installs it."""
+    by_pip = f"pip install 'edgeseg[{extra}]'" if extra else "pip install --force-reinstall edgeseg"
+    remedy = _REMEDIES.get(module.split(".")[0], by_pip)
+    return MissingDependencyError(f"{module} cannot be imported ({first_line(error)}); {remedy}")
+
+
 def require(module: str, extra: str) -> ModuleType:
     """Import an optional package, or say how to install it.
 
@@ -117,5 +137,4 @@ def require(module: str, extra: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        remedy = f"pip install 'edgeseg[{extra}]'" if extra else "pip install --force-reinstall edgeseg"
-        raise MissingDependencyError(f"{module} cannot be imported ({error}); install it: {remedy}") from error
+        raise missing(module, extra, error) from error

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
-__all__ = ["atomic_write"]
+__all__ = ["atomic_write", "file_sha256"]
 
 
 def atomic_write(path: Path, data: bytes, *, durable: bool = True) -> None:
@@ -30,3 +31,8 @@ def atomic_write(path: Path, data: bytes, *, durable: bool = True) -> None:
     finally:
         if temporary.exists():
             temporary.unlink()
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's content as hex. Raises OSError."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -56,7 +56,7 @@ def read_image(path: Path) -> np.ndarray:
     """
     import cv2
 
-    image = cv2.imdecode(_image_bytes(path), cv2.IMREAD_COLOR)
+    image = _decoded(path, cv2.IMREAD_COLOR)
     if image is None:
         raise ImageError(f"{path} cannot be decoded as an image; open it in a viewer or remove it")
     return np.asarray(image)
@@ -70,7 +70,7 @@ def read_mask(path: Path) -> np.ndarray:
     """
     import cv2
 
-    mask = cv2.imdecode(_image_bytes(path), cv2.IMREAD_UNCHANGED)
+    mask = _decoded(path, cv2.IMREAD_UNCHANGED)
     if mask is None:
         raise ImageError(f"{path} cannot be decoded as a mask; open it in a viewer or remove it")
     if mask.ndim != 2 or mask.dtype != np.uint8:
@@ -206,12 +206,23 @@ def _label_files(images: Sequence[Path], labels: Path | None) -> list[Path | Non
     return [by_stem.get(image.stem) for image in images]
 
 
+def _decoded(path: Path, how: int) -> np.ndarray | None:
+    """OpenCV's array, or None when it is not an image to it."""
+    import cv2
+
+    try:
+        decoded: np.ndarray | None = cv2.imdecode(_image_bytes(path), how)
+    except cv2.error:
+        return None
+    return decoded
+
+
 def _image_bytes(path: Path) -> np.ndarray:
     try:
         data = path.read_bytes()
     except OSError as error:
         raise ImageError(f"{path} cannot be read: {error.strerror or error}") from error
     mark = _END_MARKS.get(path.suffix.lower())
-    if mark is not None and mark not in data[-4096:]:
+    if mark is not None and mark not in data[len(data) // 2 :]:
         raise ImageError(f"{path} is truncated ({len(data)} bytes, no end-of-image mark); copy it again or remove it")
     return np.frombuffer(data, np.uint8)

@@ -62,11 +62,11 @@ def normalized(frames: np.ndarray, preprocess: Preprocess) -> np.ndarray:
 
 
 def class_map_at(classes: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
-    """Class ids at another size (nearest neighbour): HxW uint8 -> ``size_hw`` uint8."""
+    """Class ids at another size (nearest neighbour by pixel centres): HxW uint8 -> ``size_hw`` uint8."""
     import cv2
 
     height, width = size_hw
     if classes.shape == (height, width):
         return classes
-    result: np.ndarray = cv2.resize(classes, (width, height), interpolation=cv2.INTER_NEAREST)
+    result: np.ndarray = cv2.resize(classes, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
     return result

@@ -91,7 +91,8 @@ def test_joined_and_in_memory(pairs: Path) -> None:
     assert len(joined) == 6 and joined[3].name == "1" and joined.description == f"few + {folder.description}"
 
 
-def test_no_space_leaves_nothing_behind(tmp_path: Path) -> None:
-    with pytest.raises(OSError):
-        write_png(tmp_path / "missing" / "a.png", np.zeros((4, 4), np.uint8))
-    assert list(tmp_path.iterdir()) == []
+def test_an_empty_file_is_no_image(tmp_path: Path) -> None:
+    for name in ("a.bmp", "a.webp", "a.tif"):
+        (tmp_path / name).write_bytes(b"")
+        with pytest.raises(ImageError, match="cannot be decoded"):
+            read_image(tmp_path / name)

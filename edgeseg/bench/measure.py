@@ -95,7 +95,9 @@ def measured_side_by_side(
     spent = [0] * len(contenders)
     while min(spent) < seconds * 1e9:
         for index, contender in enumerate(contenders):
-            laps = [_one(contender, watches[index], frames[i % len(frames)], clock_ns) for i in range(_FRAMES_PER_TURN)]
+            first = len(turns[index]) * _FRAMES_PER_TURN
+            chosen = [frames[(first + i) % len(frames)] for i in range(_FRAMES_PER_TURN)]
+            laps = [_one(contender, watches[index], frame, clock_ns) for frame in chosen]
             turns[index].append(median(laps) / 1e6)
             spent[index] += sum(laps)
     return [_measurement(c, watch, medians) for c, watch, medians in zip(contenders, watches, turns)]

@@ -14,7 +14,7 @@ from pytorch_lightning.plugins.io import CheckpointIO
 from torch import Tensor
 
 from edgeseg.builder.networks import NetworkConfig, PaddedNetwork, network_from_config
-from edgeseg.errors import CheckpointError
+from edgeseg.errors import CheckpointError, SpecError
 from edgeseg.files import atomic_write
 from edgeseg.spec import ModelSpec
 
@@ -60,10 +60,14 @@ def load_checkpoint(path: Path) -> Checkpoint:
         CheckpointError: missing, truncated, not ours, from a newer edgeseg, or weights that do not fit.
     """
     header = _header(path)
-    config = NetworkConfig.from_json(header["network"])
+    try:
+        config = NetworkConfig.from_json(header["network"])
+        spec = ModelSpec.from_json(header["spec"])
+    except (KeyError, TypeError, ValueError, SpecError) as error:
+        raise CheckpointError(f"{path} has a malformed header: {error}") from error
     network = network_from_config(config)
     load_weights(network, path)
-    return Checkpoint(network.eval(), config, ModelSpec.from_json(header["spec"]), header.get("training", {}))
+    return Checkpoint(network.eval(), config, spec, header.get("training", {}))
 
 
 def load_weights(network: torch.nn.Module, path: Path) -> None:
@@ -71,7 +75,8 @@ def load_weights(network: torch.nn.Module, path: Path) -> None:
     try:
         network.load_state_dict(safetensors.torch.load_file(path))
     except (OSError, RuntimeError, safetensors.SafetensorError) as error:
-        raise CheckpointError(f"{path} does not fit the network: {str(error).splitlines()[0]}") from error
+        reasons = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise CheckpointError(f"{path} does not fit the network: {reasons[min(1, len(reasons) - 1)]}") from error
 
 
 def _header(path: Path) -> dict[str, Any]:
@@ -82,6 +87,8 @@ def _header(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} cannot be read as a checkpoint: {error}") from error
     except (KeyError, ValueError) as error:
         raise CheckpointError(f"{path} is not a checkpoint of 'edgeseg train' (no edgeseg header)") from error
+    if "schema" not in header:
+        raise CheckpointError(f"{path} is the state that --resume needs; the network is in best.safetensors beside it")
     if header["schema"] > SCHEMA:
         raise CheckpointError(
             f"{path} has schema {header['schema']}, this edgeseg reads up to {SCHEMA}; upgrade edgeseg"

@@ -16,7 +16,7 @@ from edgeseg.images import Dataset
 from edgeseg.preprocess import normalized, resized_frame
 from edgeseg.spec import IGNORE_ID, ModelSpec
 
-__all__ = ["TrainingCrops", "ValidationImages", "class_weights", "training_set"]
+__all__ = ["TrainingCrops", "ValidationImages", "class_pixels", "class_weights", "training_set"]
 
 _SCALES = (0.75, 1.75)
 
@@ -77,22 +77,20 @@ def training_set(sources: Sequence[Dataset], spec: ModelSpec, crop: int) -> Conc
     return ConcatDataset([TrainingCrops(source, spec, crop) for source in sources])
 
 
-def class_weights(sources: Sequence[Dataset], spec: ModelSpec, most_images: int = 200) -> Tensor:
-    """Weights 1 / ln(1.02 + share of the class's pixels), as in ENet (Paszke et al. 2016), of mean 1.
-
-    Args:
-        sources: labelled samples; at most ``most_images`` of each are counted, evenly spread.
-
-    Returns:
-        float32 of length C.
-    """
+def class_pixels(sources: Sequence[Dataset], spec: ModelSpec, most_images: int = 200) -> np.ndarray:
+    """Pixels per class: int64 of length C, over at most ``most_images`` of each source, evenly spread."""
     counts = np.zeros(len(spec.classes), np.int64)
     for source in sources:
         for index in np.unique(np.linspace(0, len(source) - 1, min(len(source), most_images)).astype(int)):
             label = source[int(index)].label
             assert label is not None
             counts += np.bincount(label.ravel(), minlength=256)[: len(counts)]
-    weights = 1 / np.log(1.02 + counts / max(1, counts.sum()))
+    return counts
+
+
+def class_weights(pixels: np.ndarray) -> Tensor:
+    """Weights 1 / ln(1.02 + share of the class's pixels), as in ENet (Paszke et al. 2016), of mean 1: float32."""
+    weights = 1 / np.log(1.02 + pixels / max(1, pixels.sum()))
     return torch.from_numpy((weights / weights.mean()).astype(np.float32))
 
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any, Mapping
 
 import timm
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -131,7 +130,7 @@ def _smp_unet(config: NetworkConfig) -> nn.Module:
 
     try:
         network: nn.Module = smp.Unet(config.encoder, encoder_weights=None, classes=config.classes)
-    except KeyError as error:
+    except Exception as error:  # smp and timm raise several types for unknown names
         raise SpecError(
             f"segmentation-models-pytorch has no encoder {config.encoder!r}; see smp.encoders.get_encoder_names()"
         ) from error
@@ -142,8 +141,3 @@ def _conv_bn(inputs: int, outputs: int, kernel: int, groups: int = 1) -> nn.Sequ
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, groups=groups, bias=False), nn.BatchNorm2d(outputs)
     )
-
-
-def parameters_million(network: torch.nn.Module) -> float:
-    """Number of trainable parameters in millions."""
-    return sum(p.numel() for p in network.parameters()) / 1e6

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import csv
+import io
+import json
 import logging
 import math
 import time
 import warnings
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Callable, Sequence, cast
+from typing import Any, Callable, Iterator, Mapping, Sequence, cast
 
 import numpy as np
 import pytorch_lightning as pl
@@ -20,9 +23,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 from edgeseg.builder.checkpoint import Checkpoint, SafetensorsIO, load_checkpoint, save_checkpoint
-from edgeseg.builder.data import ValidationImages, class_weights, training_set
+from edgeseg.builder.data import ValidationImages, class_pixels, class_weights, training_set
 from edgeseg.builder.networks import NetworkConfig, PaddedNetwork
-from edgeseg.errors import DatasetError
+from edgeseg.errors import CheckpointError, DatasetError, EdgesegError
+from edgeseg.files import atomic_write
 from edgeseg.images import Dataset
 from edgeseg.metrics import ConfusionMatrix
 from edgeseg.preprocess import class_map_at
@@ -87,6 +91,7 @@ class SegmentationTask(pl.LightningModule):
         super().__init__()
         self.network = network.to(memory_format=torch.channels_last)
         average = get_ema_multi_avg_fn(recipe.average_decay)  # type: ignore[no-untyped-call]
+        # BatchNorm statistics are averages already: the averaged network takes the trained one's after every step.
         self.averaged = AveragedModel(self.network, multi_avg_fn=average, use_buffers=False)
         self.spec, self.recipe = spec, recipe
         self.class_weights = weights
@@ -100,8 +105,10 @@ class SegmentationTask(pl.LightningModule):
         exponent = 1 + (self.recipe.last_weight_exponent - 1) * progress
         self.loss.weight.copy_(self.class_weights**exponent)  # type: ignore[union-attr]
 
-    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
+    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor | None:
         images, labels = batch
+        if not (labels != IGNORE_ID).any():
+            return None  # nothing but void: the weighted mean over no pixel is not a number
         loss: Tensor = self.loss(self.network(images.contiguous(memory_format=torch.channels_last)), labels)
         self.losses.append(loss.item())
         return loss
@@ -111,7 +118,6 @@ class SegmentationTask(pl.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         self.confusion.counts[:] = 0
-        _copy_batchnorm_statistics(self.network, self.averaged.module)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
         image, label = batch
@@ -144,11 +150,12 @@ class _SaveBest(pl.Callback):
         self, folder: Path, facts: dict[str, Any], config: NetworkConfig, report: Callable[[EpochResult], None]
     ) -> None:
         self._folder, self._facts, self._config, self._report = folder, facts, config, report
+        self._run = run_description(config, facts)
         self._best = -math.inf
         self._started = time.monotonic()
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self._best}
+        return {"best": self._best, "run": self._run}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._best = state_dict["best"]
@@ -167,7 +174,7 @@ class _SaveBest(pl.Callback):
         if result.is_best:
             self._best = result.miou
             save_checkpoint(checkpoint, self._folder / "best.safetensors")
-        _append_csv(self._folder / "metrics.csv", result)
+        _log(self._folder / "metrics.csv", result)
         self._report(result)
 
     def _result(self, epoch: int, task: SegmentationTask) -> EpochResult:
@@ -183,7 +190,30 @@ class _SaveBest(pl.Callback):
         )
 
 
-def _append_csv(path: Path, result: EpochResult) -> None:
+def run_description(config: NetworkConfig, facts: Mapping[str, Any]) -> str:
+    """What must be the same for a run to be resumed: network, data and recipe (but for the number of workers)."""
+    recipe = {key: value for key, value in facts["recipe"].items() if key != "workers"}
+    data = {key: facts[key] for key in ("training_data", "validation_data", "classes", "size_hw")}
+    return json.dumps({"network": asdict(config), **data, "recipe": recipe}, sort_keys=True)
+
+
+def _refuse_other_run(path: Path, run: str) -> None:
+    """Raise CheckpointError unless the state at ``path`` is of this very run."""
+    if not path.exists():
+        raise CheckpointError(f"nothing to resume: {path} does not exist; leave --resume out to start")
+    states = SafetensorsIO().load_checkpoint(path)["callbacks"].values()
+    earlier = next((state["run"] for state in states if "run" in state), "{}")
+    one, other = json.loads(earlier), json.loads(run)
+    differing = [key for key in other if one.get(key) != other[key]]
+    if differing:
+        raise CheckpointError(
+            f"{path} is of another run (differs in {', '.join(differing)}: {one.get(differing[0])} there, "
+            f"{other[differing[0]]} here); resume with what it was started with, or start a new --out"
+        )
+
+
+def _log(path: Path, result: EpochResult) -> None:
+    """Write an epoch's row; rows of this or later epochs, left by an interruption, go."""
     row = {
         "epoch": str(result.epoch),
         "seconds": f"{result.seconds:.1f}",
@@ -192,12 +222,12 @@ def _append_csv(path: Path, result: EpochResult) -> None:
         "val_pixel_accuracy": f"{result.pixel_accuracy:.5f}",
         **{f"iou {name}": f"{value:.5f}" for name, value in result.iou.items()},
     }
-    fresh = not path.exists()
-    with open(path, "a", newline="") as file:
-        writer = csv.DictWriter(file, row)
-        if fresh:
-            writer.writeheader()
-        writer.writerow(row)
+    earlier = csv.DictReader(path.read_text().splitlines()) if path.exists() else []
+    text = io.StringIO()
+    writer = csv.DictWriter(text, row, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows([*(old for old in earlier if int(old["epoch"]) < result.epoch), row])
+    atomic_write(path, text.getvalue().encode())
 
 
 def train(
@@ -225,12 +255,12 @@ def train(
         recipe: see TrainRecipe.
         origin: where the initial weights come from; stored in the checkpoints.
         folder: receives ``best.safetensors``, ``last.safetensors``, ``resume.safetensors`` and ``metrics.csv``.
-        resume: continue from ``resume.safetensors`` if it is there.
+        resume: continue from ``resume.safetensors``, which must be of a run with the same arguments.
         progress_bar: show Lightning's progress bar.
         report: called after every epoch.
 
     Raises:
-        DatasetError: fewer training images than one batch.
+        DatasetError: fewer training images than one batch, or fewer than two classes in the masks.
         CheckpointError: the state to resume from cannot be read.
     """
     _quiet_lightning()
@@ -238,10 +268,19 @@ def train(
     crops = training_set(training, spec, recipe.crop)
     if len(crops) < recipe.batch:
         raise DatasetError(f"{len(crops)} training images are fewer than one batch of {recipe.batch}; pass --batch")
-    task = SegmentationTask(network, spec, recipe, class_weights(training, spec))
+    pixels = class_pixels(training, spec)
+    if np.count_nonzero(pixels) < 2:
+        raise DatasetError(
+            f"the training masks hold only {np.count_nonzero(pixels)} of the {len(spec.classes)} classes (ids "
+            f"0-{len(spec.classes) - 1}; {spec.ignore_id} and {IGNORE_ID} are ignored); masks of 0 and 255 must be "
+            "converted to 0 and 1"
+        )
+    task = SegmentationTask(network, spec, recipe, class_weights(pixels))
     facts = {
         "initial_weights": origin,
         "recipe": asdict(recipe),
+        "classes": list(spec.classes),
+        "size_hw": list(spec.size_hw),
         "training_data": [source.description for source in training],
         "validation_data": validation.description,
     }
@@ -253,6 +292,7 @@ def train(
         callbacks=[save_best, state],
         logger=False,
         plugins=[SafetensorsIO()],
+        devices=1,
         enable_progress_bar=progress_bar,
         enable_model_summary=False,
         num_sanity_val_steps=0,
@@ -270,14 +310,27 @@ def train(
     )
     validation_loader = DataLoader(ValidationImages(validation, spec), 1, num_workers=min(1, recipe.workers))
     resume_from = folder / "resume.safetensors"
-    trainer.fit(task, loader, validation_loader, ckpt_path=resume_from if resume and resume_from.exists() else None)
+    if resume:
+        _refuse_other_run(resume_from, run_description(config, facts))
+    with _worker_errors_in_one_line():
+        trainer.fit(task, loader, validation_loader, ckpt_path=resume_from if resume else None)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
     return load_checkpoint(folder / "best.safetensors")
 
 
-def _copy_batchnorm_statistics(source: nn.Module, target: nn.Module) -> None:
-    """Running statistics are averages already; the averaged network takes the trained one's."""
-    for (_, ours), (_, theirs) in zip(source.named_buffers(), target.named_buffers()):
-        theirs.copy_(ours)
+@contextmanager
+def _worker_errors_in_one_line() -> Iterator[None]:
+    """A data loader's worker wraps our errors into its traceback, and Lightning turns Ctrl-C into an exit."""
+    try:
+        yield
+    except EdgesegError as error:
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        if len(lines) > 1:
+            raise type(error)(lines[-1].partition(": ")[2]) from error
+        raise
+    except SystemExit as error:
+        raise KeyboardInterrupt from error
 
 
 def _quiet_lightning() -> None:

@@ -48,6 +48,10 @@ def dataset_from(
 ) -> Dataset:
     """A folder of images (with masks) or ``demo://street?...`` as a data set. Raises DatasetError, UsageError."""
     if where.startswith("demo://"):
+        if spec is not None and spec.classes != CAMVID_CLASSES:
+            raise UsageError(
+                f"{where} has the CamVid classes, but the model's are {', '.join(spec.classes)}; pass a folder"
+            )
         return StreetDataset(where)
     return FolderDataset(Path(where), labels=labels, spec=spec, need_labels=need_labels)
 

@@ -53,7 +53,7 @@ def bench(
     frames = [images[index].frame for index in range(min(len(images), 64))]
     device = detected_device()
     miou: Dict[str, float] = {}
-    with_torch = torch and importlib.util.find_spec("torch") is not None
+    with_torch = torch and not _missing_for_torch()
     with ExitStack() as stack:
         contenders: List[Contender] = []
         for graph in cpu_graphs(bundle):
@@ -70,16 +70,18 @@ def bench(
             say(device.describe())
             say(f"timing {len(contenders)} contenders in alternating turns, {seconds:g} s each after {warmup:g} s")
         measured = measured_side_by_side(contenders, frames, seconds=seconds, warmup_s=warmup)
-    fastest = measured[0]
+    ours = measured[0]
     document: Dict[str, Any] = {
         "edgeseg": __version__,
         "model": name,
         "size_hw": list(spec.size_hw),
         "device": device.to_json(),
         "source": images.description,
+        "seconds": seconds,
+        "warmup_s": warmup,
+        "threads": threads,
         "contenders": [
-            {**m.to_json(), "miou": miou.get(m.name), "first_is_times_faster": list(fastest.ratio_to(m))}
-            for m in measured
+            {**m.to_json(), "miou": miou.get(m.name), "ours_is_times_faster": list(ours.ratio_to(m))} for m in measured
         ],
     }
     if as_json:
@@ -87,7 +89,7 @@ def bench(
         return
     rows = []
     for m in measured:
-        times, low, high = fastest.ratio_to(m)
+        times, low, high = ours.ratio_to(m)
         stages = [m.stages[stage].p50_ms for stage in ("preprocess", "infer", "postprocess")]
         numbers = [f"{ms:.2f}" for ms in (*stages, m.frame.p50_ms, m.frame.p90_ms, m.frame.p99_ms)]
         accuracy = percent(miou.get(m.name, float("nan")))
@@ -101,7 +103,7 @@ def bench(
         "p90",
         "p99",
         "mIoU",
-        f"{fastest.name} is faster by",
+        f"{ours.name} is faster by",
     ]
     table(f"end-to-end ms/frame on {images.description}", columns, rows)
     for m in measured:
@@ -110,6 +112,12 @@ def bench(
                 f"UNSTABLE: {m.name} drifted by {100 * m.drift:+.0f} % from the first to the last quarter; run it again"
             )
     if torch and not with_torch:
-        say("PyTorch is not installed (pip install 'edgeseg[train]'), so there is no ratio against it")
+        missing = " and ".join(_missing_for_torch())
+        say(f"{missing} not installed (pip install 'edgeseg[train]'), so there is no ratio against PyTorch")
     if data is None:
         say("mIoU needs labelled images: --data FOLDER")
+
+
+def _missing_for_torch() -> List[str]:
+    names = ("torch", "segmentation_models_pytorch")
+    return [name for name in names if importlib.util.find_spec(name) is None]

@@ -13,6 +13,7 @@ from edgeseg.cli.arguments import dataset_from, size_hw_from
 from edgeseg.cli.console import JsonFlag, on_terminal, percent, print_json, say, table
 from edgeseg.cli.models import SHIPPED
 from edgeseg.errors import UsageError, require
+from edgeseg.files import file_sha256
 from edgeseg.images import Dataset, InMemory, Joined, Sample
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ def compile_(
     target = out or Path(path.with_suffix(".edgeseg").name)
     if target.suffix != ".edgeseg" or not target.parent.is_dir():
         raise UsageError(f"--out must be NAME.edgeseg in an existing folder, got {target}")
+    if out is None and target.exists():
+        raise UsageError(f"{target} exists already; name the bundle to write with -o (the same name overwrites it)")
     limits = Limits(max_drop / 100, max_class_drop / 100, min_agreement / 100)
     with _progress(as_json) as progress:
         progress.step(f"compile {path}{' (the shipped model)' if model is None else ''} -> {target}")
@@ -73,11 +76,17 @@ def compile_(
             else _from_checkpoint(path, size, simplifier, progress)
         )
         calibration = _calibration(calib or [])
-        judged_on = dataset_from(evaluation, spec=origin.spec) if evaluation else origin.golden or calibration
+        judged_on = (
+            dataset_from(evaluation, spec=origin.spec, need_labels=True) if evaluation else origin.golden or calibration
+        )
         if judged_on is None:
             raise UsageError(
                 "nothing to judge the graphs on; pass --eval FOLDER (images and masks), and --calib for INT8"
             )
+        stored = dataset_from(golden, spec=origin.spec) if golden else origin.golden or judged_on
+        progress.step(f"golden frames, stored in the bundle: from {stored.description}")
+        if calib and not int8:
+            raise UsageError("--calib is for --int8; without it nothing is calibrated")
         if not evaluation:
             progress.step(f"no --eval: graphs are judged on {judged_on.description}")
         compilation = bundle_from_graph(
@@ -86,7 +95,7 @@ def compile_(
             int8=int8,
             calibration=calibration,
             evaluation=judged_on,
-            golden=dataset_from(golden, spec=origin.spec) if golden else origin.golden or judged_on,
+            golden=stored,
             ranges=None if calib else origin.ranges,
             limits=limits,
             float16=float16 or origin.float16,
@@ -134,7 +143,7 @@ def _from_checkpoint(path: Path, size: Optional[str], simplifier: str, progress:
     require("torch", "train")
     from edgeseg import __version__
     from edgeseg.builder.checkpoint import load_checkpoint
-    from edgeseg.compiler.compile import file_sha256, float_graph_from_module
+    from edgeseg.compiler.compile import float_graph_from_module
 
     checkpoint = load_checkpoint(path)
     spec = checkpoint.spec if size is None else replace(checkpoint.spec, size_hw=size_hw_from(size))
@@ -145,7 +154,7 @@ def _from_checkpoint(path: Path, size: Optional[str], simplifier: str, progress:
             "edgeseg": __version__,
             "network": asdict(checkpoint.config),
             "training": dict(checkpoint.training),
-            "checkpoint_sha256": file_sha256(path.read_bytes()),
+            "checkpoint_sha256": file_sha256(path),
             "simplifier": simplifier,
         },
     )
@@ -186,7 +195,9 @@ def _progress(quiet: bool) -> "Iterator[Progress]":
                     tasks[what] = bars.add_task(what, total=total)
                 bars.update(tasks[what], completed=done)
 
-            yield Progress(step=lambda line: bars.console.print(f"  {line}", highlight=False), count=count)
+            yield Progress(
+                step=lambda line: bars.console.print(f"  {line}", highlight=False, markup=False), count=count
+            )
 
 
 def _print_results(compilation: "Compilation") -> None:

@@ -7,8 +7,8 @@ from typing import Any, Dict, List, Tuple
 from edgeseg import __version__
 from edgeseg.cli.console import JsonFlag, print_json, say
 from edgeseg.cli.models import SHIPPED, bundle_or_default
-from edgeseg.device.detect import Device, detected_device
-from edgeseg.errors import EdgesegError
+from edgeseg.device.detect import detected_device
+from edgeseg.errors import EdgesegError, missing
 
 _EXTRAS = {"torch": "train", "onnx": "compile", "onnxsim": "compile", "tensorrt": "JetPack", "pycuda": "tensorrt"}
 
@@ -19,7 +19,7 @@ def doctor(as_json: JsonFlag = False) -> None:
     Example: edgeseg doctor
     """
     device = detected_device()
-    facts, problems = _checked(device)
+    facts, problems = _checked()
     if as_json:
         print_json({"device": device.to_json(), "facts": facts, "problems": problems})
     else:
@@ -34,14 +34,14 @@ def doctor(as_json: JsonFlag = False) -> None:
         raise SystemExit(1)
 
 
-def _checked(device: Device) -> Tuple[Dict[str, str], List[str]]:
+def _checked() -> Tuple[Dict[str, str], List[str]]:
     facts: Dict[str, str] = {}
     problems: List[str] = []
     facts["numpy"] = _version("numpy")
-    for name, remedy in (("onnxruntime", "pip install onnxruntime"), ("cv2", _cv2_remedy(device))):
+    for name in ("onnxruntime", "cv2"):
         facts[name] = _version(name)
         if facts[name].startswith(("missing", "broken")):
-            problems.append(f"{name} is {facts[name]}; {remedy}")
+            problems.append(f"{name} is {facts[name]}")
     if not facts["cv2"].startswith(("missing", "broken")):
         facts["cv2 GStreamer"] = _gstreamer()
     for name, extra in _EXTRAS.items():
@@ -61,16 +61,10 @@ def _version(module: str) -> str:
     try:
         loaded: Any = importlib.import_module(module)
     except ImportError as error:
-        return f"missing ({error})"
+        return f"missing: {missing(module, '', error)}"
     except Exception as error:  # a broken binary raises anything on import (ABI mismatches raise AttributeError)
         return f"broken ({type(error).__name__}: {error})"
     return f"{loaded.__version__} ({loaded.__file__})"
-
-
-def _cv2_remedy(device: Device) -> str:
-    if device.architecture == "aarch64":
-        return "on a Jetson: sudo apt install python3-opencv (with GStreamer); elsewhere: pip install 'edgeseg[opencv]'"
-    return "pip install opencv-python"
 
 
 def _gstreamer() -> str:

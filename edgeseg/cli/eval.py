@@ -45,7 +45,7 @@ def eval_(
         if labels is None:
             raise UsageError("--masks needs --labels FOLDER")
         confusion, images = _of_masks(masks, labels, spec)
-        what = f"masks in {masks} against {labels}"
+        what = f"masks in {masks} against {labels}, classes of {name}"
     else:
         from edgeseg.engines import engine_from_bundle
         from edgeseg.engines.evaluate import evaluated

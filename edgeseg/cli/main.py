@@ -15,7 +15,7 @@ from edgeseg.cli.eval import eval_
 from edgeseg.cli.inspect import inspect
 from edgeseg.cli.run import run
 from edgeseg.cli.train import train
-from edgeseg.errors import EdgesegError
+from edgeseg.errors import EdgesegError, missing
 
 app = typer.Typer(
     name="edgeseg",
@@ -69,6 +69,10 @@ def main() -> None:
         if done.code == _INTERRUPTED:  # typer turns Ctrl-C into this exit without a word
             _fail("interrupted", _INTERRUPTED)
         raise
+    except ImportError as error:
+        if error.name is None or error.name.startswith("edgeseg"):
+            raise
+        _fail(str(missing(error.name, "", error)), 1)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

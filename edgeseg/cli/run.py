@@ -51,6 +51,7 @@ def run(
 
     Example: edgeseg run --camera 0 --sink out.mp4
     """
+    from edgeseg.device.detect import detected_device
     from edgeseg.engines import engine_from_bundle
     from edgeseg.runtime.overlay import Painter
     from edgeseg.runtime.pipeline import run_pipeline
@@ -64,6 +65,7 @@ def run(
     if policy not in (None, "latest", "every"):
         raise UsageError(f"--policy is latest or every, got {policy!r}")
     bundle, name = bundle_or_default(model)
+    device = detected_device()
     origin = source_from_uri(str(camera) if camera is not None else str(source))
     latest = origin.is_live if policy is None else policy == "latest"
     painter = Painter(bundle.spec, alpha)
@@ -71,10 +73,17 @@ def run(
         if not as_json:
             say(f"model:  {name}, classes: {', '.join(bundle.spec.classes)}")
             say(f"engine: {engine.description}")
-        sinks = [sink_from_uri(uri, bundle.spec, painter) for uri in _sink_uris(sink)]
+            say(f"device: {device.describe()}")
+        sinks = [sink_from_uri(uri, bundle.spec, painter, origin.fps or 30.0) for uri in _sink_uris(sink)]
         with _view(origin.description, as_json) as show:
             state = run_pipeline(origin, engine, bundle.spec, sinks, latest=latest, max_frames=frames, on_frame=show)
-        summary = {"model": name, "engine": engine.description, "source": origin.description, **state.to_json()}
+        summary = {
+            "model": name,
+            "engine": engine.description,
+            "source": origin.description,
+            "device": device.to_json(),
+            **state.to_json(),
+        }
     if as_json:
         print_json(
             {**summary, "sinks": [item.description for item in sinks], "policy": "latest" if latest else "every"}

@@ -1,6 +1,5 @@
 """``edgeseg train``: images and masks -> checkpoint."""
 
-import hashlib
 import math
 import time
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing_extensions import Annotated
 from edgeseg.cli.arguments import dataset_from, spec_from
 from edgeseg.cli.console import JsonFlag, on_terminal, percent, print_json, say
 from edgeseg.errors import UsageError, require
+from edgeseg.files import file_sha256
 
 if TYPE_CHECKING:
     from edgeseg.builder.training import EpochResult
@@ -39,9 +39,11 @@ def train(
     epochs: Annotated[int, typer.Option(min=1)] = 40,
     batch: Annotated[int, typer.Option(min=2)] = 8,
     crop: Annotated[int, typer.Option(min=32, help="Side of the training crops, a multiple of 32.")] = 288,
-    learning_rate: Annotated[float, typer.Option("--lr", help="Of the decoder; the encoder gets a quarter.")] = 2e-3,
+    learning_rate: Annotated[
+        float, typer.Option("--lr", min=0.0, help="Of the decoder; the encoder gets a quarter.")
+    ] = 2e-3,
     workers: Annotated[int, typer.Option(min=0, help="Data-loader processes.")] = 2,
-    seed: Annotated[int, typer.Option()] = 0,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from OUT/resume.safetensors.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -71,7 +73,7 @@ def train(
         origin = load_imagenet_encoder(net, config)
     elif weights != "none":
         load_weights(net, Path(weights))
-        origin = f"checkpoint {Path(weights).name}, sha256 {hashlib.sha256(Path(weights).read_bytes()).hexdigest()}"
+        origin = f"checkpoint {Path(weights).name}, sha256 {file_sha256(Path(weights))}"
     out.mkdir(parents=True, exist_ok=True)
 
     def speak(text: str) -> None:
@@ -79,7 +81,9 @@ def train(
             say(text)
 
     def epoch_line(result: "EpochResult") -> None:
-        worst = min((value, name) for name, value in result.iou.items() if math.isfinite(value))
+        worst = min(
+            ((value, name) for name, value in result.iou.items() if math.isfinite(value)), default=(math.nan, "-")
+        )
         best = "  (best)" if result.is_best else ""
         speak(
             f"epoch {result.epoch + 1}/{epochs}  loss {result.loss:.4f}  mIoU {percent(result.miou)}  "

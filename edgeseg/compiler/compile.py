@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Callable, Mapping, Sequence
 
@@ -172,11 +171,18 @@ def bundle_from_graph(
 
 def int8_graphs(graph: onnx.ModelProto, ranges: Ranges) -> dict[str, onnx.ModelProto]:
     """Every INT8 graph that one set of ranges gives, by name."""
-    return {
-        "int8-tensorrt": tensorrt_qdq_onnx(graph, ranges),
-        "int8-cpu": cpu_qdq_onnx(graph, ranges, dense_weight_bits=7),
-        "int8-dynamic": dynamic_int8_onnx(graph),
-    }
+    return {name: emitted_onnx(graph, ranges, recipe) for name, recipe in INT8_RECIPES.items()}
+
+
+def emitted_onnx(graph: onnx.ModelProto, ranges: Ranges, recipe: Recipe) -> onnx.ModelProto:
+    """The graph that a recipe makes of the folded FP32 graph."""
+    if isinstance(recipe, DynamicInt8):
+        return dynamic_int8_onnx(graph)
+    if isinstance(recipe, StaticInt8):
+        if recipe.target == "tensorrt":
+            return tensorrt_qdq_onnx(graph, ranges)
+        return cpu_qdq_onnx(graph, ranges, dense_weight_bits=recipe.dense_weight_bits)
+    return graph
 
 
 def range_warnings(ranges: Ranges) -> list[str]:
@@ -244,9 +250,10 @@ def _judged_int8(
     limits: Limits,
     progress: Progress,
 ) -> tuple[GraphResult, GraphEntry]:
-    target = "tensorrt" if name == "int8-tensorrt" else "cpu"
+    recipe = INT8_RECIPES[name]
+    target = recipe.target if isinstance(recipe, StaticInt8) else "cpu"
     accuracy, _ = _judge(model, spec, data, progress, name, float_qdq=target == "tensorrt", reference=reference)
-    entry = GraphEntry(model.SerializeToString(), recipe_json(INT8_RECIPES[name]), target)
+    entry = GraphEntry(model.SerializeToString(), recipe_json(recipe), target)
     refused = tuple(refusals(fp32, accuracy, limits))
     return GraphResult(name, len(entry.onnx), int8_convolutions(model), accuracy, refused), entry
 
@@ -292,8 +299,3 @@ def _report(results: Sequence[GraphResult], data: Dataset, limits: Limits, notes
             for result in results
         },
     }
-
-
-def file_sha256(data: bytes) -> str:
-    """SHA-256 of a file's bytes, for provenance."""
-    return hashlib.sha256(data).hexdigest()

@@ -101,11 +101,11 @@ def _fold_into_weights(graph: onnx.GraphProto, network_input: str, std: np.ndarr
     users = [node.input[1] for node in graph.node if len(node.input) > 1]
     if not all(n.op_type == "Conv" and n.input[1] in weights and users.count(n.input[1]) == 1 for n in readers):
         return False
+    if any(weights[node.input[1]].dims[1] != 3 for node in readers):
+        return False
     for node in readers:
         tensor = weights[node.input[1]]
         weight = onnx.numpy_helper.to_array(tensor)
-        if weight.shape[1] != 3:
-            return False
         ordered = weight[:, ::-1] if reverse else weight
         scaled = np.ascontiguousarray(ordered / std.reshape(1, 3, 1, 1)).astype(np.float32)
         tensor.CopyFrom(onnx.numpy_helper.from_array(scaled, tensor.name))

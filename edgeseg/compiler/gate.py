@@ -38,9 +38,9 @@ class Accuracy:
     Attributes:
         images: how many.
         agreement: share of pixels with the FP32 graph's class.
-        miou: NaN where the set has no labels, like all that follows.
+        miou: mean IoU over the classes that the labels hold; NaN where there are no labels, like all that follows.
         pixel_accuracy: share of labelled pixels that are right.
-        iou: IoU per class name.
+        iou: IoU per class name; NaN for a class that the labels do not hold.
     """
 
     images: int
@@ -91,8 +91,11 @@ def measured_accuracy(
     with OrtEngine(onnx, float_qdq=float_qdq) as engine:
         confusion = evaluated(engine, spec, data, on_map=keep)
     agreement = 1.0 if reference is None else float(np.mean([np.mean(a == b) for a, b in zip(maps, reference)]))
-    iou = dict(zip(spec.classes, (float(value) for value in confusion.iou())))
-    return Accuracy(len(data), agreement, confusion.miou(), confusion.pixel_accuracy(), iou), maps
+    # Classes without a label are left out: one stray pixel of such a class would move the mean by a class's share.
+    labelled = np.where(confusion.counts.sum(1) > 0, confusion.iou(), np.nan)
+    miou = float(np.nanmean(labelled)) if np.isfinite(labelled).any() else float("nan")
+    iou = dict(zip(spec.classes, (float(value) for value in labelled)))
+    return Accuracy(len(data), agreement, miou, confusion.pixel_accuracy(), iou), maps
 
 
 def refusals(fp32: Accuracy, int8: Accuracy, limits: Limits) -> list[str]:

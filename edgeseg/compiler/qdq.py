@@ -78,8 +78,7 @@ def cpu_qdq_onnx(model: onnx.ModelProto, ranges: Ranges, *, dense_weight_bits: i
             if tensor in ranges.tensors:
                 editor.quantize_input(node, index, _asymmetric(*ranges.of(tensor)))
         if node.op_type in _WEIGHTED:
-            editor.quantize_weight(node, bits=8 if editor.is_depthwise(node) else dense_weight_bits)
-            editor.quantize_bias(node)
+            editor.quantize_weight(node, bits=8 if editor.is_depthwise(node) else dense_weight_bits, with_bias=True)
         editor.quantize_output(_after_activation(editor, node))
     return editor.finished()
 
@@ -119,7 +118,8 @@ class _Editor:
         self._model = self._onnx.ModelProto()
         self._model.CopyFrom(model)
         self.graph = self._model.graph
-        self.nodes = [node for node in self.graph.node if node.op_type != "Constant"]
+        self._lift_constant_nodes()
+        self.nodes = list(self.graph.node)
         self._ranges = ranges
         self._constants = {tensor.name: tensor for tensor in self.graph.initializer}
         self._makers = {output: node for node in self.graph.node for output in node.output}
@@ -132,6 +132,9 @@ class _Editor:
 
     def is_constant(self, tensor: str) -> bool:
         return tensor in self._constants
+
+    def has_range(self, tensor: str) -> bool:
+        return tensor in self._ranges.tensors
 
     def is_depthwise(self, node: onnx.NodeProto) -> bool:
         """Whether a convolution has one input and one output channel per group."""
@@ -159,30 +162,37 @@ class _Editor:
                 if name == tensor and reader.op_type != "QuantizeLinear":
                     reader.input[index] = pair
 
-    def quantize_weight(self, node: onnx.NodeProto, bits: int) -> None:
-        """Store a weight as INT8 per output channel, read through DequantizeLinear."""
+    def quantize_weight(self, node: onnx.NodeProto, bits: int, *, with_bias: bool = False) -> None:
+        """Store a weight as INT8 per output channel, read through DequantizeLinear.
+
+        Args:
+            node: reads the weight as its second input; its first input is quantized already.
+            bits: of the weight.
+            with_bias: store the bias as int32 too. A channel of (nearly) zero weights then gets a scale with which its
+                bias fits: bias / (input scale x weight scale) must stay well inside 32 bits.
+        """
         name = node.input[1]
-        if f"{name}/dequantized" in self._scales:  # shared with another node
-            node.input[1] = f"{name}/dequantized"
-            return
         weight = self._onnx.numpy_helper.to_array(self._constants[name])
         axis = _channel_axis(node)
         limit = 2 ** (bits - 1) - 1
         others = tuple(i for i in range(weight.ndim) if i != axis)
         scale = np.maximum(np.abs(weight).max(axis=others) / limit, _TINY).astype(np.float32)
+        has_bias = with_bias and len(node.input) > 2 and node.input[2] in self._constants
+        if has_bias:
+            bias = self._onnx.numpy_helper.to_array(self._constants[node.input[2]]).ravel()
+            input_scale = self._scales[node.input[0]]
+            if bias.shape == scale.shape:
+                scale = np.maximum(scale, np.abs(bias) / (input_scale * 2.0**29)).astype(np.float32)
+            else:  # grouped transposed convolution: one weight scale for all groups' channels of a position
+                has_bias = False
+        name = self._own_weight(node, name)
         shape = [-1 if i == axis else 1 for i in range(weight.ndim)]
         levels = np.clip(np.rint(weight / scale.reshape(shape)), -limit, limit).astype(np.int8)
         node.input[1] = self._dequantized(name, levels, scale, axis)
-
-    def quantize_bias(self, node: onnx.NodeProto) -> None:
-        """Store a bias as int32 with scale = activation scale x weight scale, as integer kernels add it."""
-        if len(node.input) < 3 or not self.is_constant(node.input[2]):
-            return
-        bias = self._onnx.numpy_helper.to_array(self._constants[node.input[2]])
-        scale = (self._scales[node.input[0]] * self._scales[node.input[1]]).astype(np.float32)
-        info = np.iinfo(np.int32)
-        levels = np.clip(np.rint(bias.astype(np.float64) / scale), info.min, info.max).astype(np.int32)
-        node.input[2] = self._dequantized(f"{node.input[2]}/{node.name}", levels, scale, 0)
+        if has_bias:
+            bias_scale = (input_scale * scale).astype(np.float32)
+            bias_levels = np.rint(bias.astype(np.float64) / bias_scale).astype(np.int32)
+            node.input[2] = self._dequantized(f"{name}/bias", bias_levels, bias_scale, 0)
 
     def finished(self) -> onnx.ModelProto:
         """The edited model, sorted and checked. Raises CompileError when nothing was quantized."""
@@ -199,6 +209,24 @@ class _Editor:
         checked: onnx.ModelProto = self._onnx.shape_inference.infer_shapes(self._model, strict_mode=True)
         self._onnx.checker.check_model(checked)
         return checked
+
+    def _lift_constant_nodes(self) -> None:
+        """Constant nodes become initializers, so that there is one kind of constant."""
+        kept = []
+        for node in self.graph.node:
+            value = next((a.t for a in node.attribute if a.name == "value"), None)
+            if node.op_type != "Constant" or value is None:
+                kept.append(node)
+                continue
+            tensor = self.graph.initializer.add()
+            tensor.CopyFrom(value)
+            tensor.name = node.output[0]
+        del self.graph.node[:]
+        self.graph.node.extend(kept)
+
+    def _own_weight(self, node: onnx.NodeProto, name: str) -> str:
+        """A name for this node's levels: the weight's own, or with the node's when several nodes share the weight."""
+        return name if f"{name}/dequantized" not in self._scales else f"{name}/{node.output[0]}"
 
     def _pair(self, tensor: str, scale: _Scale) -> str:
         if tensor in self._scales:
@@ -254,7 +282,7 @@ def _after_activation(editor: _Editor, node: onnx.NodeProto) -> str:
 
 def _residual_input(editor: _Editor, node: onnx.NodeProto) -> int | None:
     """Which input of an Add is the residual: the one that is not a convolution's own output; None for constants."""
-    if any(editor.is_constant(name) for name in node.input):
+    if not all(editor.has_range(name) for name in node.input):
         return None
     for index in (0, 1):
         maker = editor.maker(node.input[index])

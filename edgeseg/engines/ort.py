@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from edgeseg.engines.base import Engine
-from edgeseg.errors import EngineError, require
+from edgeseg.errors import EngineError, first_line, require
 
 __all__ = ["OrtEngine"]
 
@@ -36,10 +36,11 @@ class OrtEngine(Engine):
         try:
             self._session: Any = ort.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises its own types, without a public common base
-            raise EngineError(
-                f"onnxruntime {ort.__version__} cannot load {name}: {str(error).splitlines()[0]}"
-            ) from error
-        (feed,), (result,) = self._session.get_inputs(), self._session.get_outputs()
+            raise EngineError(f"onnxruntime {ort.__version__} cannot load {name}: {first_line(error)}") from error
+        feeds, results = self._session.get_inputs(), self._session.get_outputs()
+        if len(feeds) != 1 or len(results) != 1:
+            raise EngineError(f"{name} has {len(feeds)} inputs and {len(results)} outputs; expected one of each")
+        (feed,), (result,) = feeds, results
         if feed.type != "tensor(uint8)" or result.type != "tensor(uint8)" or len(feed.shape) != 4:
             raise EngineError(
                 f"{name} maps {feed.type} {feed.shape} to {result.type}; expected uint8 NxHxWx3 to uint8 NxHxW"
@@ -57,7 +58,7 @@ class OrtEngine(Engine):
         try:
             self._session.run_with_iobinding(self._binding)
         except Exception as error:  # as above
-            raise EngineError(f"onnxruntime failed: {str(error).splitlines()[0]}") from error
+            raise EngineError(f"onnxruntime failed: {first_line(error)}") from error
         return self._output
 
     def close(self) -> None:

@@ -32,6 +32,7 @@ class RunState:
     Attributes:
         frames: segmented so far.
         started_ns: ``time.perf_counter_ns`` at the first frame's arrival.
+        latest_ns: when the latest frame was done.
         watch: laps of ``STAGES``.
         confusion: against ground truth where the source has it.
         dropped: frames that the latest-frame policy skipped.
@@ -40,15 +41,15 @@ class RunState:
 
     frames: int
     started_ns: int
+    latest_ns: int
     watch: Stopwatch
     confusion: ConfusionMatrix
     dropped: int = 0
     ended: str = ""
 
     def fps(self) -> float:
-        """Frames per second since the first frame arrived."""
-        elapsed = time.perf_counter_ns() - self.started_ns
-        return self.frames / elapsed * 1e9 if self.frames else 0.0
+        """Frames per second from the first frame's arrival to the latest frame's end."""
+        return self.frames / (self.latest_ns - self.started_ns) * 1e9 if self.frames else 0.0
 
     def latencies(self) -> dict[str, LatencySummary]:
         """A summary per stage."""
@@ -94,7 +95,9 @@ def run_pipeline(
     Raises:
         EdgesegError: source, engine or sink failed; frames before that are in the sinks.
     """
-    state = RunState(0, time.perf_counter_ns(), Stopwatch(), ConfusionMatrix(len(spec.classes), spec.ignore_id))
+    now = time.perf_counter_ns()
+    state = RunState(0, now, now, Stopwatch(), ConfusionMatrix(len(spec.classes), spec.ignore_id))
+    engine.infer(engine.input)  # the first run allocates; it is no measurement
     stream: FrameSource = LatestFrame(source) if latest else source
     with ExitStack() as stack:
         for sink in sinks:
@@ -110,6 +113,7 @@ def run_pipeline(
                     state.started_ns = frame.captured_ns
                 result = _segment(frame, engine, spec, sinks, state.watch)
                 state.frames += 1
+                state.latest_ns = time.perf_counter_ns()
                 state.dropped = stream.dropped if isinstance(stream, LatestFrame) else 0
                 if frame.label is not None and stream.label_classes == spec.classes:
                     state.confusion.update(result.classes, frame.label)

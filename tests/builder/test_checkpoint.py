@@ -44,8 +44,14 @@ def test_truncated_foreign_and_missing_files(path: Path, tmp_path: Path) -> None
 
 
 def test_weights_of_another_network_are_refused(path: Path) -> None:
-    with pytest.raises(CheckpointError, match="does not fit the network"):
+    with pytest.raises(CheckpointError, match="does not fit the network: size mismatch"):
         load_weights(network_from_config(NetworkConfig(classes=4)), path)
+
+
+def test_resume_state_is_no_checkpoint_and_says_so(tmp_path: Path) -> None:
+    SafetensorsIO().save_checkpoint({"epoch": 1, "x": torch.zeros(1)}, tmp_path / "resume.safetensors")
+    with pytest.raises(CheckpointError, match=r"the network is in best\.safetensors"):
+        load_checkpoint(tmp_path / "resume.safetensors")
 
 
 def test_training_state_round_trip_without_pickle(tmp_path: Path) -> None:

@@ -1,17 +1,18 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from edgeseg.builder.data import TrainingCrops, class_weights
+from edgeseg.builder.data import TrainingCrops, class_pixels, class_weights
 from edgeseg.builder.networks import NetworkConfig, network_from_config
 from edgeseg.builder.training import EpochResult, TrainRecipe, train
 from edgeseg.demo import StreetDataset
-from edgeseg.errors import DatasetError
+from edgeseg.errors import CheckpointError, DatasetError, ImageError
 from edgeseg.images import InMemory, Sample
 from edgeseg.preprocess import normalized
 from edgeseg.spec import IGNORE_ID, ModelSpec
@@ -22,38 +23,76 @@ DATA = StreetDataset("demo://street?frames=24&step=20&size=128x96")
 RECIPE = TrainRecipe(epochs=3, batch=4, crop=96, workers=0)
 
 
-def _train(folder: Path, epochs: int, resume: bool = False) -> list[EpochResult]:
+class PullThePlug(Exception):
+    """The power goes after so many epochs."""
+
+
+def _train(folder: Path, recipe: TrainRecipe, *, resume: bool = False, stop_after: int = 99) -> list[EpochResult]:
     results: list[EpochResult] = []
+
+    def report(result: EpochResult) -> None:
+        results.append(result)
+        if len(results) == stop_after:
+            raise PullThePlug
+
     config = NetworkConfig()
     torch.manual_seed(0)
-    recipe = TrainRecipe(epochs, 4, 96, workers=0)
     network = network_from_config(config)
-    best = train(network, config, SPEC, [DATA], DATA, recipe, folder, resume=resume, report=results.append)
-    assert best.spec == SPEC and best.training["val_miou"] == max(
-        [r.miou for r in results] + [best.training["val_miou"]]
-    )
+    best = train(network, config, SPEC, [DATA], DATA, recipe, folder, resume=resume, report=report)
+    assert best.spec == SPEC and best.training["val_miou"] >= max(r.miou for r in results)
     return results
 
 
-def test_learns_saves_logs_and_resumes(tmp_path: Path) -> None:
-    first = _train(tmp_path, 3)
-    assert [result.epoch for result in first] == [0, 1, 2]
-    assert first[-1].loss < first[0].loss
-    assert {"best.safetensors", "last.safetensors", "resume.safetensors", "metrics.csv"} == {
-        p.name for p in tmp_path.iterdir()
-    }
-    resumed = _train(tmp_path, 5, resume=True)
-    assert [result.epoch for result in resumed] == [3, 4], "goes on where it stopped"
-    with open(tmp_path / "metrics.csv") as file:
-        rows = list(csv.DictReader(file))
-    assert [row["epoch"] for row in rows] == ["0", "1", "2", "3", "4"], "the log survives a resume"
+def test_learns_saves_logs_and_resumes_where_the_power_went(tmp_path: Path) -> None:
+    with pytest.raises(PullThePlug):
+        _train(tmp_path, RECIPE, stop_after=2)
+    resumed = _train(tmp_path, RECIPE, resume=True)
+    assert [result.epoch for result in resumed] == [1, 2], "the epoch whose state was not stored yet comes again"
+    names = {"best.safetensors", "last.safetensors", "resume.safetensors", "metrics.csv"}
+    assert names == {path.name for path in tmp_path.iterdir()}
+    rows = list(csv.DictReader((tmp_path / "metrics.csv").read_text().splitlines()))
+    assert [row["epoch"] for row in rows] == ["0", "1", "2"], "each epoch once"
+    assert float(rows[-1]["train_loss"]) < float(rows[0]["train_loss"])
     assert float(rows[-1]["iou road"]) == pytest.approx(resumed[-1].iou["road"], abs=1e-5)
+    with pytest.raises(CheckpointError, match="is of another run .differs in recipe"):
+        _train(tmp_path, dataclasses.replace(RECIPE, learning_rate=1e-4), resume=True)
+
+
+def test_nothing_to_resume_is_said(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="nothing to resume"):
+        _train(tmp_path, RECIPE, resume=True)
+
+
+def test_masks_of_0_and_255_are_refused(tmp_path: Path) -> None:
+    frame = np.zeros((96, 128, 3), np.uint8)
+    mask = np.zeros((96, 128), np.uint8)
+    mask[:40] = 255
+    data = InMemory([Sample("x", frame, mask)] * 8, "binary")
+    config = NetworkConfig()
+    with pytest.raises(DatasetError, match="only 1 of the 11 classes.*0 and 255 must be converted"):
+        train(network_from_config(config), config, SPEC, [data], DATA, RECIPE, tmp_path)
+
+
+def test_a_bad_image_in_a_worker_is_one_line(tmp_path: Path) -> None:
+    class Rotten(InMemory):
+        def __getitem__(self, index: int) -> Sample:
+            if torch.utils.data.get_worker_info() is not None:
+                raise ImageError("7.png is truncated (20 bytes); copy it again")
+            return super().__getitem__(index)
+
+    config = NetworkConfig()
+    data = Rotten([DATA[i] for i in range(8)], "rotten")
+    recipe = dataclasses.replace(RECIPE, workers=1)
+    with pytest.raises(ImageError) as caught:
+        train(network_from_config(config), config, SPEC, [data], DATA, recipe, tmp_path)
+    assert str(caught.value) == "7.png is truncated (20 bytes); copy it again"
 
 
 def test_the_same_seed_gives_the_same_run(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
-    one, two = _train(tmp_path / "a", 1), _train(tmp_path / "b", 1)
+    once = dataclasses.replace(RECIPE, epochs=1)
+    one, two = _train(tmp_path / "a", once), _train(tmp_path / "b", once)
     assert one[0].loss == pytest.approx(two[0].loss, rel=1e-3)
 
 
@@ -85,6 +124,6 @@ def test_crops_keep_image_and_mask_together() -> None:
 
 
 def test_rare_classes_weigh_more() -> None:
-    weights = class_weights([DATA], SPEC)
+    weights = class_weights(class_pixels([DATA], SPEC))
     assert weights.shape == (11,) and weights.mean() == pytest.approx(1.0, abs=1e-5)
     assert weights[CLASSES.index("pedestrian")] > 1.5 * weights[CLASSES.index("road")]

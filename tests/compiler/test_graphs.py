@@ -169,3 +169,44 @@ def test_simplifiers_agree_and_a_wrong_one_is_caught(
 def test_too_few_calibration_images_are_refused(graph_and_ranges: tuple[Any, Ranges]) -> None:
     with pytest.raises(CompileError, match="15 calibration images are too few, at least 16"):
         ranges_from_frames(graph_and_ranges[0], StreetDataset("demo://street?frames=15&size=104x72"))
+
+
+def test_a_dead_channel_keeps_its_bias() -> None:
+    """Weights of zero would give a scale of zero, and a bias that does not fit into 32 bits."""
+    for sign in (1.0, -1.0):
+        graph, ranges = _one_convolution(bias=np.array([sign, 0.5], np.float32))
+        with OrtEngine(cpu_qdq_onnx(graph, ranges).SerializeToString()) as engine:
+            classes = engine.infer(np.full((1, 32, 32, 3), 200, np.uint8))
+        assert set(np.unique(classes)) == ({0} if sign > 0 else {1})
+
+
+def test_constant_nodes_are_constants() -> None:
+    graph, ranges = _one_convolution(bias=np.array([-1.0, 1.0], np.float32), as_nodes=True)
+    for emitted in (cpu_qdq_onnx(graph, ranges), tensorrt_qdq_onnx(graph, ranges)):
+        assert int8_convolutions(emitted) == (1, 1)
+
+
+def _one_convolution(bias: np.ndarray, as_nodes: bool = False) -> tuple[Any, Ranges]:
+    """frame -> float -> 1x1 convolution whose first channel is dead -> + constant -> argmax."""
+    helper, types = onnx.helper, onnx.TensorProto
+    weight = np.zeros((2, 3, 1, 1), np.float32)
+    weight[1] = 1e-4
+    constants = {"w": weight, "b": bias, "shift": np.zeros((1, 2, 1, 1), np.float32)}
+    tensors = [onnx.numpy_helper.from_array(value, name) for name, value in constants.items()]
+    nodes = [
+        helper.make_node("Cast", ["frame"], ["f"], "f", to=types.FLOAT),
+        helper.make_node("Transpose", ["f"], ["x"], "x", perm=[0, 3, 1, 2]),
+        helper.make_node("Conv", ["x", "w", "b"], ["c"], "c"),
+        helper.make_node("Add", ["c", "shift"], ["y"], "y"),
+        helper.make_node("ArgMax", ["y"], ["a"], "a", axis=1, keepdims=0),
+        helper.make_node("Cast", ["a"], ["classes"], "classes", to=types.UINT8),
+    ]
+    if as_nodes:
+        nodes = [helper.make_node("Constant", [], [t.name], t.name, value=t) for t in tensors] + nodes
+        tensors = []
+    frame = helper.make_tensor_value_info("frame", types.UINT8, [1, 32, 32, 3])
+    classes = helper.make_tensor_value_info("classes", types.UINT8, [1, 32, 32])
+    made = helper.make_graph(nodes, "one", [frame], [classes], tensors)
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    inferred = onnx.shape_inference.infer_shapes(model)
+    return inferred, ranges_from_frames(inferred, StreetDataset("demo://street?frames=16&size=32x32"))

@@ -62,6 +62,18 @@ def test_video_refuses_another_frame_size(spec: ModelSpec, result: Segmentation,
             sink.write(smaller)
 
 
+def test_a_failed_run_keeps_the_old_video_and_what_there_is(
+    spec: ModelSpec, result: Segmentation, tmp_path: Path
+) -> None:
+    (tmp_path / "o.avi").write_bytes(b"old")
+    with pytest.raises(RuntimeError), sink_from_uri(str(tmp_path / "o.avi"), spec, Painter(spec)) as sink:
+        sink.write(result)
+        raise RuntimeError
+    assert (tmp_path / "o.avi").read_bytes() == b"old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["o.avi", "o.partial.avi"]
+    assert cv2.VideoCapture(str(tmp_path / "o.partial.avi")).read()[0]
+
+
 def test_jsonl_line(spec: ModelSpec, result: Segmentation, tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     for _ in range(2):  # appends
@@ -89,6 +101,6 @@ def test_wrong_sinks_are_refused(spec: ModelSpec, result: Segmentation, tmp_path
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_disk_is_one_clear_error(spec: ModelSpec, result: Segmentation) -> None:
-    sink = sink_from_uri("jsonl:///dev/full", spec, Painter(spec))
-    with pytest.raises(SinkError, match="No space left on device; free space"):
-        sink.write(result)
+    with pytest.raises(SinkError, match="No space left on device; free space"):  # noqa: SIM117
+        with sink_from_uri("jsonl:///dev/full", spec, Painter(spec)) as sink:
+            sink.write(result)

@@ -75,6 +75,12 @@ def test_a_truncated_image_in_a_folder_stops_with_its_name(pairs: Path) -> None:
         frames_of(source_from_uri(str(pairs)))
 
 
+def test_two_images_of_one_name_are_refused(pairs: Path) -> None:
+    (pairs / "1.jpg").write_bytes(b"")
+    with pytest.raises(SourceError, match=r"1\.(png|jpg) and .*1\.(png|jpg) have the same name"):
+        source_from_uri(str(pairs))
+
+
 def test_what_is_no_source(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="holds no images"):
         source_from_uri(str(tmp_path))

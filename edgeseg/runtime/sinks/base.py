@@ -29,7 +29,14 @@ class FrameSink(ABC):
     def __enter__(self) -> FrameSink:
         return self
 
+    def discard(self) -> None:
+        """Finish after a failure: what is incomplete must not look complete. May be called twice."""
+        self.close()
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.close()
+        if kind is None:
+            self.close()
+        else:
+            self.discard()

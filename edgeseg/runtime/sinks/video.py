@@ -19,7 +19,9 @@ _LEAST_FREE_BYTES = 16 * 2**20
 
 
 class VideoSink(FrameSink):
-    """Writes beside the target and renames on close, so that a video is whole or not there.
+    """Writes beside the target and renames on close: a video is whole or not there.
+
+    After a failure what there is becomes ``NAME.partial.SUFFIX``, and an older NAME stays.
 
     Args:
         path: .mp4, .mkv (MPEG-4) or .avi (Motion JPEG).
@@ -59,6 +61,12 @@ class VideoSink(FrameSink):
         self._writer.release()
         self._writer = None
         os.replace(self._temporary, self._path)
+
+    def discard(self) -> None:
+        if self._writer is not None:
+            self._writer.release()
+            self._writer = None
+            os.replace(self._temporary, self._path.with_suffix(f".partial{self._path.suffix}"))
 
     def _open(self, size_hw: tuple[int, int]) -> None:
         cv2 = require("cv2", "opencv")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from edgeseg.errors import SinkError, require
+from contextlib import suppress
+
+from edgeseg.errors import SinkError, first_line, require
 from edgeseg.runtime.frame import Segmentation
 from edgeseg.runtime.overlay import Painter
 from edgeseg.runtime.sinks.base import FrameSink
@@ -28,13 +30,12 @@ class WindowSink(FrameSink):
         try:
             self._cv2.imshow(self._TITLE, self._painter.overlay(result.frame.image, result.classes))
             key = self._cv2.waitKey(1) & 0xFF
+            closed = self._cv2.getWindowProperty(self._TITLE, self._cv2.WND_PROP_VISIBLE) < 1
         except self._cv2.error as error:
-            raise SinkError(f"no window can be shown ({str(error).splitlines()[0]}); use another --sink") from error
-        if key in (ord("q"), 27):
+            raise SinkError(f"no window can be shown ({first_line(error)}); use another --sink") from error
+        if closed or key in (ord("q"), 27):
             raise WindowClosed
 
     def close(self) -> None:
-        try:
+        with suppress(self._cv2.error):  # an OpenCV without windows has said so in write() already
             self._cv2.destroyAllWindows()
-        except self._cv2.error as error:
-            raise SinkError(f"the window cannot be closed: {str(error).splitlines()[0]}") from error

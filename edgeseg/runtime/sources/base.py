@@ -20,11 +20,13 @@ class FrameSource(ABC):
     Attributes:
         description: for people, e.g. ``"camera /dev/video0, 640x480"``.
         is_live: frames arrive by themselves, so that the latest one matters; stored frames all matter.
+        fps: frames per second that the source announces; 0 where it does not.
         label_classes: class names of the frames' ground truth; None where there is none.
     """
 
     description: str
     is_live: bool
+    fps: float = 0.0
     label_classes: tuple[str, ...] | None = None
 
     @abstractmethod

@@ -28,6 +28,7 @@ class StreetSource(FrameSource):
         self._uri = parse_street_uri(uri)
         self._scene = self._uri.scene()
         self._sleep = sleep
+        self.fps = self._uri.fps
         self._index = 0
         self._due = 0.0
         height, width = self._uri.size_hw

@@ -28,7 +28,7 @@ class LatestFrame(FrameSource):
         self._changed = threading.Condition()
         self._frame: Frame | None = None
         self._ended: BaseException | None = None
-        self._stop = False
+        self._stop = self._abandoned = False
         self._thread: threading.Thread | None = None
         self.dropped = 0
         self.description = source.description
@@ -52,6 +52,9 @@ class LatestFrame(FrameSource):
         self._stop = True
         if self._thread is not None:
             self._thread.join(timeout=5)
+            if self._thread.is_alive():
+                self._abandoned = True  # the driver hangs in read(): the thread closes the device when it returns
+                return
             self._thread = None
         self._source.close()
 
@@ -69,3 +72,5 @@ class LatestFrame(FrameSource):
                     self.dropped += self._frame is not None
                     self._frame = frame
                     self._changed.notify_all()
+        if self._abandoned:
+            self._source.close()

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Sequence
 
+from edgeseg.errors import SourceError
 from edgeseg.images import read_image
 from edgeseg.runtime.frame import Frame
 from edgeseg.runtime.sources.base import EndOfStream, FrameSource
@@ -14,12 +15,23 @@ __all__ = ["ImagesSource"]
 
 
 class ImagesSource(FrameSource):
-    """Image files in the given order; one that cannot be read stops the run with its name (ImageError)."""
+    """Image files in the given order; one that cannot be read stops the run with its name (ImageError).
+
+    Raises SourceError when two files have the same name without suffix: results are named by it.
+    """
 
     is_live = False
 
     def __init__(self, files: Sequence[Path], description: str) -> None:
         self._files = list(files)
+        by_name: dict[str, Path] = {}
+        for path in self._files:
+            if path.stem in by_name:
+                raise SourceError(
+                    f"{by_name[path.stem]} and {path} have the same name, so their masks would overwrite each other; "
+                    "run them apart"
+                )
+            by_name[path.stem] = path
         self._index = 0
         self.description = description
 
