@@ -78,7 +78,7 @@ def cpu_qdq_onnx(model: onnx.ModelProto, ranges: Ranges, *, dense_weight_bits: i
             if tensor in ranges.tensors:
                 editor.quantize_input(node, index, _asymmetric(*ranges.of(tensor)))
         if node.op_type in _WEIGHTED:
-            editor.quantize_weight(node, bits=8 if editor.is_depthwise(node) else dense_weight_bits, with_bias=True)
+            editor.quantize_weight(node, bits=8 if editor.is_depthwise(node) else dense_weight_bits, integer_bias=True)
         editor.quantize_output(_after_activation(editor, node))
     return editor.finished()
 
@@ -128,6 +128,7 @@ class _Editor:
             for name in node.input:
                 self._readers.setdefault(name, []).append(node)
         self._pairs: dict[str, str] = {}
+        self._sources: dict[str, str] = {}
         self._scales: dict[str, np.ndarray] = {}
 
     def is_constant(self, tensor: str) -> bool:
@@ -162,37 +163,62 @@ class _Editor:
                 if name == tensor and reader.op_type != "QuantizeLinear":
                     reader.input[index] = pair
 
-    def quantize_weight(self, node: onnx.NodeProto, bits: int, *, with_bias: bool = False) -> None:
-        """Store a weight as INT8 per output channel, read through DequantizeLinear.
+    def quantize_weight(self, node: onnx.NodeProto, bits: int, *, integer_bias: bool = False) -> None:
+        """Store a weight as INT8 per output channel, read through DequantizeLinear, and correct the bias for it.
 
         Args:
             node: reads the weight as its second input; its first input is quantized already.
             bits: of the weight.
-            with_bias: store the bias as int32 too. A channel of (nearly) zero weights then gets a scale with which its
-                bias fits: bias / (input scale x weight scale) must stay well inside 32 bits.
+            integer_bias: store the bias as int32 with scale = input scale x weight scale, as integer kernels add it.
         """
         name = node.input[1]
         weight = self._onnx.numpy_helper.to_array(self._constants[name])
+        bias = self._bias(node)
         axis = _channel_axis(node)
         limit = 2 ** (bits - 1) - 1
         others = tuple(i for i in range(weight.ndim) if i != axis)
         scale = np.maximum(np.abs(weight).max(axis=others) / limit, _TINY).astype(np.float32)
-        has_bias = with_bias and len(node.input) > 2 and node.input[2] in self._constants
-        if has_bias:
-            bias = self._onnx.numpy_helper.to_array(self._constants[node.input[2]]).ravel()
+        integer_bias = integer_bias and bias is not None and bias.shape == scale.shape
+        if integer_bias and bias is not None:
+            # A channel of (nearly) zero weights needs a scale with which its bias stays well inside 32 bits.
             input_scale = self._scales[node.input[0]]
-            if bias.shape == scale.shape:
-                scale = np.maximum(scale, np.abs(bias) / (input_scale * 2.0**29)).astype(np.float32)
-            else:  # grouped transposed convolution: one weight scale for all groups' channels of a position
-                has_bias = False
-        name = self._own_weight(node, name)
+            scale = np.maximum(scale, np.abs(bias) / (input_scale * 2.0**29)).astype(np.float32)
         shape = [-1 if i == axis else 1 for i in range(weight.ndim)]
         levels = np.clip(np.rint(weight / scale.reshape(shape)), -limit, limit).astype(np.int8)
+        if f"{name}/dequantized" in self._scales:  # another node shares the weight
+            name = f"{name}/{node.output[0]}"
+        error = weight - levels * scale.reshape(shape)
         node.input[1] = self._dequantized(name, levels, scale, axis)
-        if has_bias:
+        if bias is None:
+            return
+        bias = bias + self._mean_error(node, error)
+        if integer_bias:
             bias_scale = (input_scale * scale).astype(np.float32)
-            bias_levels = np.rint(bias.astype(np.float64) / bias_scale).astype(np.int32)
-            node.input[2] = self._dequantized(f"{name}/bias", bias_levels, bias_scale, 0)
+            node.input[2] = self._dequantized(
+                f"{name}/bias", np.rint(bias / bias_scale).astype(np.int32), bias_scale, 0
+            )
+        else:
+            node.input[2] = f"{name}/corrected_bias"
+            self._initializer(node.input[2], bias.astype(np.float32))
+
+    def _bias(self, node: onnx.NodeProto) -> np.ndarray | None:
+        if len(node.input) < 3 or node.input[2] not in self._constants:
+            return None
+        return np.asarray(self._onnx.numpy_helper.to_array(self._constants[node.input[2]]), np.float64)
+
+    def _mean_error(self, node: onnx.NodeProto, error: np.ndarray) -> np.ndarray | float:
+        """What rounding the weights takes from each output channel of a convolution on average.
+
+        Bias correction: the weights' error times the mean of the input (Nagel et al. 2019, section 4.2), with means
+        from calibration images.
+        """
+        means = self._ranges.means.get(self._sources.get(node.input[0], node.input[0]))
+        if node.op_type != "Conv" or means is None:
+            return 0.0
+        per_input = error.astype(np.float64).sum(axis=tuple(range(2, error.ndim)))
+        groups = next((a.i for a in node.attribute if a.name == "group"), 1)
+        by_group = np.asarray(means).reshape(groups, 1, -1)
+        return np.asarray((per_input.reshape(groups, -1, per_input.shape[1]) * by_group).sum(-1).ravel())
 
     def finished(self) -> onnx.ModelProto:
         """The edited model, sorted and checked. Raises CompileError when nothing was quantized."""
@@ -224,10 +250,6 @@ class _Editor:
         del self.graph.node[:]
         self.graph.node.extend(kept)
 
-    def _own_weight(self, node: onnx.NodeProto, name: str) -> str:
-        """A name for this node's levels: the weight's own, or with the node's when several nodes share the weight."""
-        return name if f"{name}/dequantized" not in self._scales else f"{name}/{node.output[0]}"
-
     def _pair(self, tensor: str, scale: _Scale) -> str:
         if tensor in self._scales:
             return tensor
@@ -239,6 +261,7 @@ class _Editor:
             self._add("QuantizeLinear", [tensor, *parameters], f"{tensor}/quantized")
             self._add("DequantizeLinear", [f"{tensor}/quantized", *parameters], output)
             self._pairs[tensor] = output
+            self._sources[output] = tensor
             self._scales[output] = np.asarray(scale.scale)
         return self._pairs[tensor]
 

@@ -28,6 +28,7 @@ class Ranges:
 
     Attributes:
         tensors: range of every float activation of the folded FP32 graph.
+        means: mean per channel of every convolution's input, from which the bias correction follows.
         calibrator: how they were taken: ``"minmax"``.
         images: how many calibration images were seen.
         graph_sha256: digest of the graph they belong to.
@@ -36,6 +37,7 @@ class Ranges:
     """
 
     tensors: Mapping[str, tuple[float, float]]
+    means: Mapping[str, tuple[float, ...]]
     calibrator: str
     images: int
     graph_sha256: str
@@ -56,7 +58,8 @@ class Ranges:
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dict that ``from_json`` turns back into equal ranges."""
         tensors = {name: [low, high] for name, (low, high) in self.tensors.items()}
-        return {"schema": SCHEMA, **asdict(self), "tensors": tensors}
+        means = {name: list(values) for name, values in self.means.items()}
+        return {"schema": SCHEMA, **asdict(self), "tensors": tensors, "means": means}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Ranges:
@@ -65,8 +68,10 @@ class Ranges:
             if data["schema"] > SCHEMA:
                 raise CompileError(f"ranges have schema {data['schema']}, this edgeseg reads up to {SCHEMA}")
             tensors = {str(name): (float(low), float(high)) for name, (low, high) in data["tensors"].items()}
+            means = {str(name): tuple(map(float, values)) for name, values in data["means"].items()}
             return cls(
                 tensors,
+                means,
                 *(data[key] for key in ("calibrator", "images", "graph_sha256", "data_sha256", "data")),
             )
         except (KeyError, TypeError, ValueError) as error:
@@ -79,9 +84,9 @@ def ranges_from_frames(
     *,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> Ranges:
-    """Minimum and maximum of every float activation over a calibration set.
+    """Minimum and maximum of every float activation, and convolution inputs' channel means, over a calibration set.
 
-    The extrema are reduced inside the graph, so memory does not grow with images or tensors.
+    They are reduced inside the graph, so memory does not grow with images or tensors.
 
     Args:
         model: the folded FP32 graph.
@@ -97,24 +102,29 @@ def ranges_from_frames(
             "are usual; pass a larger folder to --calib"
         )
     ort = require("onnxruntime", "")
-    names = float_activations(model)
-    session = ort.InferenceSession(_with_extrema(model, names).SerializeToString(), providers=["CPUExecutionProvider"])
+    names, inputs = float_activations(model), _convolution_inputs(model)
+    reduced = _with_reductions(model, names, inputs)
+    session = ort.InferenceSession(reduced.SerializeToString(), providers=["CPUExecutionProvider"])
     feed = session.get_inputs()[0]
     size_hw = (feed.shape[1], feed.shape[2])
-    outputs = [f"{name}/{end}" for name in names for end in ("min", "max")]
+    outputs = [f"{name}/{end}" for name in names for end in ("min", "max")] + [f"{name}/mean" for name in inputs]
+    sums: list[np.ndarray] = [np.zeros(1)] * len(inputs)
     low, high = np.full(len(names), np.inf), np.full(len(names), -np.inf)
     digest = hashlib.sha256()
     for index in range(len(frames)):
         network_input = np.ascontiguousarray(resized_frame(frames[index].frame, size_hw)[None])
         digest.update(network_input.tobytes())
-        extrema = np.array([float(np.asarray(v).ravel()[0]) for v in session.run(outputs, {feed.name: network_input})])
+        values = [np.asarray(value) for value in session.run(outputs, {feed.name: network_input})]
+        extrema = np.array([float(value.ravel()[0]) for value in values[: 2 * len(names)]])
         low, high = np.minimum(low, extrema[0::2]), np.maximum(high, extrema[1::2])
+        sums = [total + value.astype(np.float64) for total, value in zip(sums, values[2 * len(names) :])]
         report(index + 1, len(frames))
     broken = [name for name, lo, hi in zip(names, low, high) if not np.isfinite(lo + hi)]
     if broken:
         raise CompileError(f"{len(broken)} tensors are not finite on the calibration images, first {broken[0]!r}")
     return Ranges(
         tensors={name: (float(lo), float(hi)) for name, lo, hi in zip(names, low, high)},
+        means={name: tuple(float(v) for v in total / len(frames)) for name, total in zip(inputs, sums)},
         calibrator="minmax",
         images=len(frames),
         graph_sha256=graph_sha256(model),
@@ -136,13 +146,26 @@ def float_activations(model: onnx.ModelProto) -> list[str]:
     return [name for name in computed if types.get(name) == onnx.TensorProto.FLOAT]
 
 
-def _with_extrema(model: onnx.ModelProto, names: list[str]) -> onnx.ModelProto:
+def _convolution_inputs(model: onnx.ModelProto) -> list[str]:
+    """Names of the float tensors that convolutions read."""
+    activations = set(float_activations(model))
+    return sorted({node.input[0] for node in model.graph.node if node.op_type == "Conv"} & activations)
+
+
+def _with_reductions(model: onnx.ModelProto, names: list[str], inputs: list[str]) -> onnx.ModelProto:
+    """The model with ``NAME/min``, ``NAME/max`` and, for convolutions' inputs, ``NAME/mean`` per channel as outputs."""
     onnx = require("onnx", "compile")
     extended = onnx.ModelProto()
     extended.CopyFrom(model)
+
+    def add(operator: str, name: str, end: str, **how: Any) -> None:
+        output = f"{name}/{end}"
+        extended.graph.node.append(onnx.helper.make_node(operator, [name], [output], output, keepdims=0, **how))
+        extended.graph.output.append(onnx.helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, None))
+
     for name in names:
-        for operator, end in (("ReduceMin", "min"), ("ReduceMax", "max")):
-            output = f"{name}/{end}"
-            extended.graph.node.append(onnx.helper.make_node(operator, [name], [output], output, keepdims=0))
-            extended.graph.output.append(onnx.helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, []))
+        add("ReduceMin", name, "min")
+        add("ReduceMax", name, "max")
+    for name in inputs:
+        add("ReduceMean", name, "mean", axes=[0, 2, 3])
     return extended
