@@ -13,7 +13,7 @@ from edgeseg.timing import LatencySummary, Stopwatch
 
 __all__ = ["Contender", "Measurement", "measured_side_by_side"]
 
-_FRAMES_PER_TURN = 4
+_TURN_NS = 500_000_000
 _UNSTABLE = 0.15
 
 
@@ -95,9 +95,7 @@ def measured_side_by_side(
     spent = [0] * len(contenders)
     while min(spent) < seconds * 1e9:
         for index, contender in enumerate(contenders):
-            first = len(turns[index]) * _FRAMES_PER_TURN
-            chosen = [frames[(first + i) % len(frames)] for i in range(_FRAMES_PER_TURN)]
-            laps = [_one(contender, watches[index], frame, clock_ns) for frame in chosen]
+            laps = _turn(contender, watches[index], frames, clock_ns)
             turns[index].append(median(laps) / 1e6)
             spent[index] += sum(laps)
     return [_measurement(c, watch, medians) for c, watch, medians in zip(contenders, watches, turns)]
@@ -110,6 +108,16 @@ def _run_for(
     while count < 2 or clock_ns() - started < seconds * 1e9:
         _one(contender, watch, frames[count % len(frames)], clock_ns)
         count += 1
+
+
+def _turn(
+    contender: Contender, watch: Stopwatch, frames: Sequence[np.ndarray], clock_ns: Callable[[], int]
+) -> list[int]:
+    """Frames for half a second, at least one."""
+    laps: list[int] = []
+    while sum(laps) < _TURN_NS:
+        laps.append(_one(contender, watch, frames[len(laps) % len(frames)], clock_ns))
+    return laps
 
 
 def _one(contender: Contender, watch: Stopwatch, frame: np.ndarray, clock_ns: Callable[[], int]) -> int:
