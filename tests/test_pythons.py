@@ -17,8 +17,9 @@ VERSIONS = ("3.8", "3.10", "3.12")
 def _interpreter(version: str) -> Path | None:
     """A Python of that version: on the path, or one of pyenv's."""
     candidates = [shutil.which(f"python{version}")]
-    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
-    candidates += [str(path / "bin" / "python") for path in sorted(pyenv.glob(f"{version}.*"))]
+    if shutil.which("pyenv"):
+        root = subprocess.run(["pyenv", "root"], capture_output=True, text=True).stdout.strip()
+        candidates += [str(path / "bin" / "python") for path in sorted(Path(root, "versions").glob(f"{version}.*"))]
     for candidate in candidates:
         probe = "import sys, venv; print('%d.%d' % sys.version_info[:2])"
         if candidate:

@@ -20,7 +20,7 @@ import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import DataLoader
+from torch.utils.data import ConcatDataset, DataLoader
 
 from edgeseg.builder.checkpoint import Checkpoint, SafetensorsIO, load_checkpoint, save_checkpoint
 from edgeseg.builder.data import ValidationImages, class_pixels, class_weights, training_set
@@ -265,17 +265,8 @@ def train(
     """
     _quiet_lightning()
     pl.seed_everything(recipe.seed, workers=True, verbose=False)
-    crops = training_set(training, spec, recipe.crop)
-    if len(crops) < recipe.batch:
-        raise DatasetError(f"{len(crops)} training images are fewer than one batch of {recipe.batch}; pass --batch")
-    pixels = class_pixels(training, spec)
-    if np.count_nonzero(pixels) < 2:
-        raise DatasetError(
-            f"the training masks hold only {np.count_nonzero(pixels)} of the {len(spec.classes)} classes (ids "
-            f"0-{len(spec.classes) - 1}; {spec.ignore_id} and {IGNORE_ID} are ignored); masks of 0 and 255 must be "
-            "converted to 0 and 1"
-        )
-    task = SegmentationTask(network, spec, recipe, class_weights(pixels))
+    crops, weights = _checked_training_set(training, spec, recipe)
+    task = SegmentationTask(network, spec, recipe, weights)
     facts = {
         "initial_weights": origin,
         "recipe": asdict(recipe),
@@ -284,10 +275,39 @@ def train(
         "training_data": [source.description for source in training],
         "validation_data": validation.description,
     }
-    save_best = _SaveBest(folder, facts, config, report)
+    trainer = _trainer(recipe, folder, _SaveBest(folder, facts, config, report), progress_bar)
+    validation_loader = DataLoader(ValidationImages(validation, spec), 1, num_workers=min(1, recipe.workers))
+    resume_from = folder / "resume.safetensors"
+    if resume:
+        _refuse_other_run(resume_from, run_description(config, facts))
+    with _worker_errors_in_one_line():
+        trainer.fit(task, _loader(crops, recipe), validation_loader, ckpt_path=resume_from if resume else None)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    return load_checkpoint(folder / "best.safetensors")
+
+
+def _checked_training_set(
+    training: Sequence[Dataset], spec: ModelSpec, recipe: TrainRecipe
+) -> tuple[ConcatDataset[Any], Tensor]:
+    """Augmented crops and class weights, or DatasetError."""
+    crops = training_set(training, spec, recipe.crop)
+    if len(crops) < recipe.batch:
+        raise DatasetError(f"{len(crops)} training images are fewer than one batch of {recipe.batch}; pass --batch")
+    pixels = class_pixels(training, spec)
+    found, ids = np.count_nonzero(pixels), f"0-{len(spec.classes) - 1}"
+    if found < 2:
+        raise DatasetError(
+            f"the training masks hold only {found} of the {len(spec.classes)} classes (ids {ids}; {spec.ignore_id} and "
+            f"{IGNORE_ID} are ignored); masks of 0 and 255 must be converted to 0 and 1"
+        )
+    return crops, class_weights(pixels)
+
+
+def _trainer(recipe: TrainRecipe, folder: Path, save_best: _SaveBest, progress_bar: bool) -> pl.Trainer:
     state = ModelCheckpoint(folder, filename="resume", enable_version_counter=False, save_on_train_epoch_end=True)
     state.FILE_EXTENSION = ".safetensors"
-    trainer = pl.Trainer(
+    return pl.Trainer(
         max_epochs=recipe.epochs,
         callbacks=[save_best, state],
         logger=False,
@@ -299,7 +319,10 @@ def train(
         log_every_n_steps=1_000_000,
         deterministic="warn",
     )
-    loader = DataLoader(
+
+
+def _loader(crops: ConcatDataset[Any], recipe: TrainRecipe) -> DataLoader[Any]:
+    return DataLoader(
         crops,
         recipe.batch,
         shuffle=True,
@@ -308,15 +331,6 @@ def train(
         persistent_workers=recipe.workers > 0,
         generator=torch.Generator().manual_seed(recipe.seed),
     )
-    validation_loader = DataLoader(ValidationImages(validation, spec), 1, num_workers=min(1, recipe.workers))
-    resume_from = folder / "resume.safetensors"
-    if resume:
-        _refuse_other_run(resume_from, run_description(config, facts))
-    with _worker_errors_in_one_line():
-        trainer.fit(task, loader, validation_loader, ckpt_path=resume_from if resume else None)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
-    return load_checkpoint(folder / "best.safetensors")
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 import importlib.util
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import TYPE_CHECKING, Dict, List, Optional
 
 import typer
 from typing_extensions import Annotated
@@ -12,6 +12,9 @@ from edgeseg import __version__
 from edgeseg.cli.arguments import dataset_from, size_hw_from
 from edgeseg.cli.console import JsonFlag, percent, print_json, say, table
 from edgeseg.cli.models import bundle_or_default
+
+if TYPE_CHECKING:
+    from edgeseg.bench.measure import Measurement
 
 _DEFAULT_SOURCE = "demo://street?frames=16&step=30&size=640x480"
 
@@ -70,23 +73,35 @@ def bench(
             say(device.describe())
             say(f"timing {len(contenders)} contenders in alternating turns, {seconds:g} s each after {warmup:g} s")
         measured = measured_side_by_side(contenders, frames, seconds=seconds, warmup_s=warmup)
-    ours = measured[0]
-    document: Dict[str, Any] = {
-        "edgeseg": __version__,
-        "model": name,
-        "size_hw": list(spec.size_hw),
-        "device": device.to_json(),
-        "source": images.description,
-        "seconds": seconds,
-        "warmup_s": warmup,
-        "threads": threads,
-        "contenders": [
-            {**m.to_json(), "miou": miou.get(m.name), "ours_is_times_faster": list(ours.ratio_to(m))} for m in measured
-        ],
-    }
     if as_json:
-        print_json(document)
+        ours = measured[0]
+        contended = [
+            {**m.to_json(), "miou": miou.get(m.name), "ours_is_times_faster": list(ours.ratio_to(m))} for m in measured
+        ]
+        print_json(
+            {
+                "edgeseg": __version__,
+                "model": name,
+                "size_hw": list(spec.size_hw),
+                "device": device.to_json(),
+                "source": images.description,
+                "seconds": seconds,
+                "warmup_s": warmup,
+                "threads": threads,
+                "contenders": contended,
+            }
+        )
         return
+    _print_table(f"end-to-end ms/frame on {images.description}", measured, miou)
+    if torch and not with_torch:
+        missing = " and ".join(_missing_for_torch())
+        say(f"{missing} not installed (pip install 'edgeseg[train]'), so there is no ratio against PyTorch")
+    if data is None:
+        say("mIoU needs labelled images: --data FOLDER")
+
+
+def _print_table(title: str, measured: "List[Measurement]", miou: Dict[str, float]) -> None:
+    ours = measured[0]
     rows = []
     for m in measured:
         times, low, high = ours.ratio_to(m)
@@ -94,28 +109,12 @@ def bench(
         numbers = [f"{ms:.2f}" for ms in (*stages, m.frame.p50_ms, m.frame.p90_ms, m.frame.p99_ms)]
         accuracy = percent(miou.get(m.name, float("nan")))
         rows.append([m.name, *numbers, accuracy, f"{times:.2f}x ({low:.2f}-{high:.2f})"])
-    columns = [
-        "contender",
-        "pre ms",
-        "infer ms",
-        "post ms",
-        "frame p50",
-        "p90",
-        "p99",
-        "mIoU",
-        f"{ours.name} is faster by",
-    ]
-    table(f"end-to-end ms/frame on {images.description}", columns, rows)
+    stages_and_frame = ["pre ms", "infer ms", "post ms", "frame p50", "p90", "p99"]
+    table(title, ["contender", *stages_and_frame, "mIoU", f"{ours.name} is faster by"], rows)
     for m in measured:
         if m.unstable:
-            say(
-                f"UNSTABLE: {m.name} drifted by {100 * m.drift:+.0f} % from the first to the last quarter; run it again"
-            )
-    if torch and not with_torch:
-        missing = " and ".join(_missing_for_torch())
-        say(f"{missing} not installed (pip install 'edgeseg[train]'), so there is no ratio against PyTorch")
-    if data is None:
-        say("mIoU needs labelled images: --data FOLDER")
+            drift = f"{100 * m.drift:+.0f} %"
+            say(f"UNSTABLE: {m.name} drifted by {drift} from the first to the last quarter; run it again")
 
 
 def _missing_for_torch() -> List[str]:
