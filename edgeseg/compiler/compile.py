@@ -12,6 +12,7 @@ from edgeseg.compiler.dynamic import dynamic_int8_onnx
 from edgeseg.compiler.export import onnx_from_module
 from edgeseg.compiler.fold import folded_onnx
 from edgeseg.compiler.gate import Accuracy, Limits, measured_accuracy, refusals
+from edgeseg.compiler.proof import executed_int8_convolutions
 from edgeseg.compiler.qdq import cpu_qdq_onnx, int8_convolutions, tensorrt_qdq_onnx
 from edgeseg.compiler.ranges import Ranges, graph_sha256, ranges_from_frames
 from edgeseg.compiler.recipes import DynamicInt8, Fp32, Recipe, StaticInt8, recipe_json
@@ -63,7 +64,8 @@ class GraphResult:
     Attributes:
         name: key in the bundle.
         size_bytes: of the ONNX file.
-        int8_convolutions: (in INT8, in all).
+        int8_convolutions: (in INT8, in all); for CPU graphs as ONNX Runtime executes them on this machine, for
+            TensorRT those that read quantized activations and weights.
         accuracy: on the evaluation set with the target's arithmetic.
         refused: why the gate refused it; empty when it passed.
     """
@@ -254,8 +256,13 @@ def _judged_int8(
     target = recipe.target if isinstance(recipe, StaticInt8) else "cpu"
     accuracy, _ = _judge(model, spec, data, progress, name, float_qdq=target == "tensorrt", reference=reference)
     entry = GraphEntry(model.SerializeToString(), recipe_json(recipe), target)
+    convolutions = int8_convolutions(model) if target == "tensorrt" else executed_int8_convolutions(entry.onnx)
+    if not convolutions[0]:
+        raise CompileError(
+            f"{name}: none of {convolutions[1]} convolutions would run in INT8; please report this network"
+        )
     refused = tuple(refusals(fp32, accuracy, limits))
-    return GraphResult(name, len(entry.onnx), int8_convolutions(model), accuracy, refused), entry
+    return GraphResult(name, len(entry.onnx), convolutions, accuracy, refused), entry
 
 
 def _refuse(results: Sequence[GraphResult], notes: Sequence[str]) -> None:

@@ -11,6 +11,7 @@ import torch
 
 from edgeseg.builder.networks import PaddedNetwork
 from edgeseg.compiler.compile import int8_graphs
+from edgeseg.compiler.proof import executed_int8_convolutions
 from edgeseg.compiler.qdq import cpu_qdq_onnx, int8_convolutions, tensorrt_qdq_onnx
 from edgeseg.compiler.ranges import Ranges, ranges_from_frames
 from edgeseg.compiler.simplify import simplified_onnx
@@ -105,6 +106,12 @@ def test_cpu_rules(graph_and_ranges: tuple[Any, Ranges]) -> None:
             seen.add((depthwise, int(np.abs(levels).max())))
             assert values[makers[node.input[2]].input[0]].dtype == np.int32
     assert (True, 127) in seen and (False, 63) in seen
+
+
+def test_every_convolution_of_the_cpu_graph_is_executed_in_int8(graph_and_ranges: tuple[Any, Ranges]) -> None:
+    int8, total = executed_int8_convolutions(cpu_qdq_onnx(*graph_and_ranges).SerializeToString())
+    assert int8 == total > 20
+    assert executed_int8_convolutions(graph_and_ranges[0].SerializeToString())[0] == 0
 
 
 def test_the_ranges_are_the_real_extrema(graph_and_ranges: tuple[Any, Ranges]) -> None:
