@@ -160,7 +160,7 @@ class _Editor:
         pair = self._pair(tensor, _asymmetric(*self._ranges.of(tensor)))
         for reader in self.readers(tensor):
             for index, name in enumerate(reader.input):
-                if name == tensor and reader.op_type != "QuantizeLinear":
+                if name == tensor:
                     reader.input[index] = pair
 
     def quantize_weight(self, node: onnx.NodeProto, bits: int, *, integer_bias: bool = False) -> None:
