@@ -69,7 +69,7 @@ def run(
     origin = source_from_uri(str(camera) if camera is not None else str(source))
     latest = origin.is_live if policy is None else policy == "latest"
     painter = Painter(bundle.spec, alpha)
-    with engine_from_bundle(bundle, graph, threads=threads) as engine, _stop_on_sigterm():
+    with engine_from_bundle(bundle, graph, threads=threads) as engine, _stop_on_signals():
         if not as_json:
             say(f"model:  {name}, classes: {', '.join(bundle.spec.classes)}")
             say(f"engine: {engine.description}")
@@ -108,17 +108,18 @@ def _sink_uris(wanted: Optional[List[str]]) -> List[str]:
 
 
 @contextmanager
-def _stop_on_sigterm() -> Iterator[None]:
-    """A service manager's stop ends the run as Ctrl-C does, sinks closed."""
+def _stop_on_signals() -> Iterator[None]:
+    """SIGTERM and SIGINT end the run with its sinks closed, also where a shell's ``&`` had SIGINT ignored."""
 
     def interrupt(number: int, frame: Optional[FrameType]) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
