@@ -24,7 +24,7 @@ $(DEV)/ready: pyproject.toml
 
 demo: $(DEMO)/ready
 	mkdir -p demo-out
-	$(DEMO)/bin/edgeseg run edgeseg/models/street.edgeseg --source 'demo://street?frames=1&seed=3' --sink demo-out --json > demo-out/one-frame.json
+	$(DEMO)/bin/edgeseg run edgeseg/models/street.edgeseg --source 'demo://street?frames=1&seed=7' --sink demo-out --json > demo-out/one-frame.json
 	$(DEMO)/bin/edgeseg run edgeseg/models/street.edgeseg --source 'demo://street?frames=300' --sink demo-out/street.mp4
 	@echo "look at demo-out/street.mp4 and demo-out/overlays/000000.png"
 

@@ -57,11 +57,15 @@ def compile_(
 
     Example: edgeseg compile runs/train/best.safetensors --int8 --calib camvid/train --eval camvid/val -o street.edgeseg
     """
+    path = model or SHIPPED
+    if not path.is_file():
+        raise UsageError(f"{path} does not exist; pass a checkpoint of 'edgeseg train' or a bundle")
+    if int8 and not calib and path.suffix != ".edgeseg":
+        raise UsageError("INT8 needs calibration images; pass --calib FOLDER (a few hundred frames of your camera)")
     require("onnx", "compile")
     from edgeseg.compiler.compile import bundle_from_graph
     from edgeseg.compiler.gate import Limits
 
-    path = model or SHIPPED
     target = out or Path(path.with_suffix(".edgeseg").name)
     if target.suffix != ".edgeseg" or not target.parent.is_dir():
         raise UsageError(f"--out must be NAME.edgeseg in an existing folder, got {target}")
@@ -88,7 +92,7 @@ def compile_(
         if calib and not int8:
             raise UsageError("--calib is for --int8; without it nothing is calibrated")
         if not evaluation:
-            progress.step(f"no --eval: graphs are judged on {judged_on.description}")
+            progress.step(f"no --eval: graphs are judged on {judged_on.description}, a smoke test, no accuracy")
         compilation = bundle_from_graph(
             origin.graph,
             origin.spec,
@@ -227,3 +231,5 @@ def _print_results(compilation: "Compilation") -> None:
             say(f"{result.name} is left out of the bundle: {'; '.join(result.refused)}")
     for line in compilation.notes:
         say(f"note: {line}")
+    if fp32.miou != fp32.miou:
+        say("note: no labels, so INT8 was gated by pixel agreement only, not by mIoU or class; pass --eval FOLDER")

@@ -58,14 +58,15 @@ def run(
     from edgeseg.runtime.sinks import sink_from_uri
     from edgeseg.runtime.sources import source_from_uri
 
+    bundle, name = bundle_or_default(model)
     if (camera is None) == (source is None):
         raise UsageError(
             "say where frames come from: --camera 0, or --source FILE|FOLDER|demo://street (just one of them)"
         )
     if policy not in (None, "latest", "every"):
         raise UsageError(f"--policy is latest or every, got {policy!r}")
-    bundle, name = bundle_or_default(model)
     device = detected_device()
+    _refuse_overwriting(source, sink or [])
     origin = source_from_uri(str(camera) if camera is not None else str(source))
     latest = origin.is_live if policy is None else policy == "latest"
     painter = Painter(bundle.spec, alpha)
@@ -92,7 +93,19 @@ def run(
     say(f"source: {origin.description}; {'latest frame' if latest else 'every frame'}")
     for item in sinks:
         say(f"sink:   {item.description}")
-    _summary(state)
+    _summary(state, latest)
+
+
+def _refuse_overwriting(source: Optional[str], sinks: List[str]) -> None:
+    """A result must not replace what it was made from."""
+    for uri in sinks:
+        if (
+            source is not None
+            and "://" not in uri
+            and Path(uri).exists()
+            and Path(uri).resolve() == Path(source).resolve()
+        ):
+            raise UsageError(f"--sink {uri} is the source itself and would be overwritten; name another file or folder")
 
 
 def _sink_uris(wanted: Optional[List[str]]) -> List[str]:
@@ -174,11 +187,12 @@ def _live_table(source: str, state: "RunState") -> "Table":
     return grid
 
 
-def _summary(state: "RunState") -> None:
+def _summary(state: "RunState", latest: bool) -> None:
     if not state.frames:
         say(f"no frame was segmented ({state.ended})")
         return
     table("ms per frame by stage", ["stage", "p50 ms", "p90 ms", "p99 ms", "max ms"], _stage_rows(state))
-    say(f"{state.frames} frames, {state.fps():.1f} fps, {state.dropped} dropped (latest-frame policy), {state.ended}")
+    policy = f"{state.dropped} dropped (latest-frame policy)" if latest else "none dropped (every frame)"
+    say(f"{state.frames} frames, {state.fps():.1f} fps, {policy}, {state.ended}")
     if state.confusion.counts.any():
-        say(f"live mIoU {percent(state.confusion.miou())} against the source's ground truth")
+        say(f"live mIoU {percent(state.confusion.miou())} against the rendered ground truth of these frames")

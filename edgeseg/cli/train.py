@@ -96,10 +96,14 @@ def train(
     speak(f"validate on: {validation.description}")
     started = time.monotonic()
     recipe = TrainRecipe(epochs, batch, crop, learning_rate, workers=workers, seed=seed)
-    best = fit(
-        net, config, spec, training, validation, recipe, out,
-        origin=origin, resume=resume, progress_bar=on_terminal() and not as_json, report=epoch_line,
-    )  # fmt: skip
+    try:
+        best = fit(
+            net, config, spec, training, validation, recipe, out,
+            origin=origin, resume=resume, progress_bar=on_terminal() and not as_json, report=epoch_line,
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        speak(f"stopped; go on with the same command and --resume ({out})")
+        raise
     minutes = (time.monotonic() - started) / 60
     miou = best.training["val_miou"]
     if as_json:
@@ -107,4 +111,6 @@ def train(
     speak(
         f"best mIoU {percent(miou)} (epoch {best.training['epoch'] + 1}), {minutes:.1f} min: {out / 'best.safetensors'}"
     )
-    speak(f"next: edgeseg compile {out / 'best.safetensors'} --int8 --calib {data[0]} --eval {val} -o street.edgeseg")
+    speak(
+        f"next: edgeseg compile {out / 'best.safetensors'} --int8 --calib {data[0]} --eval {val} -o {out.name}.edgeseg"
+    )

@@ -135,6 +135,10 @@ def test_refusals_are_one_line(tmp_path: Path) -> None:
     assert "is for TensorRT" in refused("run", model, "--source", STREET, "--graph", "int8-tensorrt", cwd=tmp_path)
     assert "needs a desktop" in refused("run", model, "--source", STREET, "--sink", "display://", cwd=tmp_path)
     assert "say where frames come from" in refused("run", model, cwd=tmp_path, code=2)
+    assert "is the source itself" in refused(
+        "run", model, "--source", "junk.mp4", "--sink", "junk.mp4", cwd=tmp_path, code=2
+    )
+    assert "cannot be read" in refused("run", "none.edgeseg", cwd=tmp_path)
     assert "say what to evaluate" in refused("eval", model, cwd=tmp_path, code=2)
     assert "have no mask" in refused("eval", model, "--data", _one_image(tmp_path), cwd=tmp_path)
     assert edgeseg("run", "--no-such-option", cwd=tmp_path).returncode == 2
