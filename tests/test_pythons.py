@@ -39,7 +39,7 @@ def test_light_suite(version: str, tmp_path: Path) -> None:
     _run([str(python), "-m", "venv", "venv"], tmp_path)
     _run(["venv/bin/pip", "install", "-q", f"{ROOT}[test]"], tmp_path)
     shutil.copytree(ROOT / "tests", tmp_path / "tests", ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = -ra\nmarkers = host\n")
+    (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = -ra\n")
     light = ["--ignore=tests/builder", "--ignore=tests/compiler", "--ignore=tests/test_pythons.py"]
     out = _run(["venv/bin/python", "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests", *light], tmp_path)
     print(f"Python {version}: {out.strip().splitlines()[-1]}")

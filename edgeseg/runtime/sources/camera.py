@@ -24,18 +24,16 @@ def camera_devices(root: Path = Path("/")) -> list[str]:
 
 
 class CameraSource(FrameSource):
-    """Frames of ``/dev/videoN``.
+    """Frames of ``/dev/videoN``, at the driver's own size and rate.
 
     Args:
         device: index N.
-        size_hw: wanted height and width; None keeps the driver's default.
-        fps: wanted rate; None keeps the driver's default.
     """
 
     is_live = True
 
-    def __init__(self, device: int, size_hw: tuple[int, int] | None = None, fps: float | None = None) -> None:
-        self._device, self._size_hw, self._fps = device, size_hw, fps
+    def __init__(self, device: int) -> None:
+        self._device = device
         self._capture: Any = None
         self._index = 0
         self.description = f"camera /dev/video{device}"
@@ -52,11 +50,6 @@ class CameraSource(FrameSource):
                 f"(groups: add 'video'), or not a capture device; {_what_is_there()}"
             )
         capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
-        if self._size_hw is not None:
-            capture.set(cv2.CAP_PROP_FRAME_WIDTH, self._size_hw[1])
-            capture.set(cv2.CAP_PROP_FRAME_HEIGHT, self._size_hw[0])
-        if self._fps is not None:
-            capture.set(cv2.CAP_PROP_FPS, self._fps)
         width, height = int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)), int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
         self._capture = capture
         self.description = f"camera {node}, {width}x{height} at {capture.get(cv2.CAP_PROP_FPS):g} fps"
