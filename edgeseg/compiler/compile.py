@@ -14,7 +14,8 @@ from edgeseg.compiler.fold import folded_onnx
 from edgeseg.compiler.gate import Accuracy, Limits, measured_accuracy, refusals
 from edgeseg.compiler.proof import executed_int8_convolutions
 from edgeseg.compiler.qdq import cpu_qdq_onnx, int8_convolutions, tensorrt_qdq_onnx
-from edgeseg.compiler.ranges import Ranges, graph_sha256, ranges_from_frames
+from edgeseg.compiler.collect import ranges_from_frames
+from edgeseg.compiler.ranges import Ranges, graph_sha256
 from edgeseg.compiler.recipes import DynamicInt8, Fp32, Recipe, StaticInt8, recipe_json
 from edgeseg.compiler.simplify import simplified_onnx
 from edgeseg.compiler.weights import float16_weights, float32_weights

@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import math
 
-from edgeseg.compiler.gate import Accuracy, Limits, refusals
+import numpy as np
 
-FP32 = Accuracy(10, 1.0, 0.70, 0.9, {"road": 0.9, "pole": 0.5, "absent": math.nan})
+from edgeseg.compiler.gate import Accuracy, Limits, agreements, refusals
+
+FP32 = Accuracy(10, 1.0, 1.0, 0.70, 0.9, {"road": 0.9, "pole": 0.5, "absent": math.nan})
 
 
-def _int8(agreement: float = 0.99, miou: float = 0.70, road: float = 0.9, pole: float = 0.5) -> Accuracy:
-    return Accuracy(10, agreement, miou, 0.9, {"road": road, "pole": pole, "absent": math.nan})
+def _int8(agreement: float = 0.99, miou: float = 0.70, road: float = 0.9, pole: float = 0.5, boundary: float = 0.9) -> Accuracy:
+    return Accuracy(10, agreement, boundary, miou, 0.9, {"road": road, "pole": pole, "absent": math.nan})
 
 
 def test_equal_graphs_pass() -> None:
@@ -23,9 +25,9 @@ def test_mean_and_worst_class_are_judged_apart() -> None:
 
 
 def test_agreement_is_judged_without_labels() -> None:
-    unlabelled = Accuracy(10, 1.0, math.nan, math.nan, {"road": math.nan, "pole": math.nan})
-    assert refusals(unlabelled, Accuracy(10, 0.97, math.nan, math.nan, unlabelled.iou), Limits()) == []
-    (reason,) = refusals(unlabelled, Accuracy(10, 0.5, math.nan, math.nan, unlabelled.iou), Limits())
+    unlabelled = Accuracy(10, 1.0, 1.0, math.nan, math.nan, {"road": math.nan, "pole": math.nan})
+    assert refusals(unlabelled, Accuracy(10, 0.97, 0.9, math.nan, math.nan, unlabelled.iou), Limits()) == []
+    (reason,) = refusals(unlabelled, Accuracy(10, 0.5, 0.9, math.nan, math.nan, unlabelled.iou), Limits())
     assert reason == "only 50.00 % of pixels agree with FP32, 95.00 % are needed"
 
 
@@ -35,3 +37,15 @@ def test_a_graph_that_gives_nan_is_refused() -> None:
 
 def test_json_has_no_nan() -> None:
     assert FP32.to_json()["iou"] == {"road": 0.9, "pole": 0.5, "absent": None}
+
+
+def test_boundaries_are_judged_apart() -> None:
+    """A class map whose thin parts are lost agrees almost everywhere but not where it matters."""
+    reference = np.zeros((40, 60), np.uint8)
+    reference[:, 30] = 1
+    everywhere, at_boundaries = agreements([np.zeros((40, 60), np.uint8)], [reference])
+    assert everywhere == 1 - 1 / 60 and 0.7 < at_boundaries < 0.9
+    assert agreements([reference], [reference]) == (1.0, 1.0)
+    assert agreements([np.ones((4, 4), np.uint8)], [np.zeros((4, 4), np.uint8)]) == (0.0, 1.0), "no boundary to judge"
+    (reason,) = refusals(FP32, _int8(boundary=0.5), Limits())
+    assert reason == "only 50.00 % of pixels at class boundaries agree with FP32, 80.00 % are needed"

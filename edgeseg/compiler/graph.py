@@ -1,0 +1,56 @@
+"""Small edits of an ONNX graph that several steps need."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from edgeseg.errors import CompileError
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["attribute", "drop_unused_initializers", "lift_constants", "sort_nodes"]
+
+
+def attribute(node: onnx.NodeProto, name: str, default: int) -> int:
+    """An integer attribute of a node."""
+    return next((a.i for a in node.attribute if a.name == name), default)
+
+
+def lift_constants(graph: onnx.GraphProto) -> None:
+    """Turn Constant nodes into initializers, so that there is one kind of constant."""
+    kept = []
+    for node in graph.node:
+        value = next((a.t for a in node.attribute if a.name == "value"), None)
+        if node.op_type != "Constant" or value is None:
+            kept.append(node)
+            continue
+        tensor = graph.initializer.add()
+        tensor.CopyFrom(value)
+        tensor.name = node.output[0]
+    del graph.node[:]
+    graph.node.extend(kept)
+
+
+def drop_unused_initializers(graph: onnx.GraphProto) -> None:
+    """Remove initializers that no node reads."""
+    used = {name for node in graph.node for name in node.input}
+    kept = [tensor for tensor in graph.initializer if tensor.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+
+
+def sort_nodes(graph: onnx.GraphProto) -> None:
+    """Order the nodes so that every tensor is made before it is read. Raises CompileError when that is impossible."""
+    ready = {value.name for value in (*graph.input, *graph.initializer)} | {""}
+    waiting, ordered = list(graph.node), []
+    while waiting:
+        now = [node for node in waiting if all(name in ready for name in node.input)]
+        if not now:
+            raise CompileError(f"the graph has a cycle or a missing tensor near {waiting[0].name!r}")
+        ordered += now
+        ready.update(output for node in now for output in node.output)
+        done = {id(node) for node in now}
+        waiting = [node for node in waiting if id(node) not in done]
+    del graph.node[:]
+    graph.node.extend(ordered)

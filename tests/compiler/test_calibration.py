@@ -1,0 +1,159 @@
+"""Calibration: what is wrong with a set is said, ranges are exact, repeatable, resumable and bounded in memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+
+from edgeseg.compiler import collect
+from edgeseg.compiler.calibration import calibration_report
+from edgeseg.compiler.calibrators import BINS, CALIBRATORS, range_from_histogram
+from edgeseg.compiler.collect import ranges_from_frames
+from edgeseg.compiler.ranges import Ranges
+from edgeseg.compiler.stepcache import StepCache
+from edgeseg.demo import StreetDataset
+from edgeseg.errors import CompileError, UsageError
+from edgeseg.images import InMemory, Sample
+from tests.compiler.conftest import SPEC
+
+FRAMES = StreetDataset("demo://street?frames=16&step=30&size=104x72")
+
+
+class Interrupted(InMemory):
+    """A data set whose reading fails once, like a Ctrl-C."""
+
+    fail_at: int | None = None
+
+    def __getitem__(self, index: int) -> Sample:
+        if index == self.fail_at:
+            raise KeyboardInterrupt
+        return super().__getitem__(index)
+
+
+def test_the_report_counts_what_is_wrong() -> None:
+    good = [FRAMES[index] for index in range(4)]
+    black = Sample("black", np.full((72, 104, 3), 3, np.uint8), None)
+    white = Sample("white", np.full((72, 104, 3), 250, np.uint8), None)
+    report = calibration_report(InMemory([*good, good[0], black, white], "mixed"), SPEC)
+    assert (report.images, report.duplicates, report.near_black, report.near_white) == (7, 1, 1, 1)
+    assert report.labelled == 5 and sum(report.class_shares.values()) == pytest.approx(1)
+    told = " | ".join(report.warnings())
+    for part in ("only 7", "1 of 7 calibration images repeat", "near-black", "near-white"):
+        assert part in told
+
+
+def test_a_class_without_pixels_is_named() -> None:
+    label = np.zeros((72, 104), np.uint8)
+    label[:8] = 11  # void, counted nowhere
+    samples = [Sample(str(i), FRAMES[i].frame, label) for i in range(2)]
+    report = calibration_report(InMemory(samples, "sky only"), SPEC)
+    assert report.class_shares["sky"] == 1.0
+    assert "bicyclist" in report.warnings()[-1] and "sky" not in report.warnings()[-1]
+
+
+@pytest.mark.parametrize("calibrator", CALIBRATORS)
+def test_ranges_are_the_same_every_time_and_inside_what_was_seen(
+    graph_and_ranges: tuple[Any, Ranges], calibrator: str
+) -> None:
+    graph, minmax = graph_and_ranges
+    ranges = ranges_from_frames(graph, FRAMES, calibrator=calibrator)
+    assert ranges == ranges_from_frames(graph, FRAMES, calibrator=calibrator)
+    for name, (low, high) in ranges.tensors.items():
+        seen_low, seen_high = minmax.tensors[name]
+        assert seen_low - 1e-6 <= low <= high <= seen_high + 1e-6
+    narrower = sum(ranges.tensors[name] != minmax.tensors[name] for name in minmax.tensors)
+    assert narrower == 0 if calibrator == "minmax" else narrower > 20
+
+
+def test_extrema_are_those_of_the_tensors(graph_and_ranges: tuple[Any, Ranges]) -> None:
+    """An independent look: every tensor fetched from the graph, reduced by numpy."""
+    graph, ranges = graph_and_ranges
+    names = list(ranges.tensors)[::7]
+    session = ort.InferenceSession(collect._with_outputs(graph, names).SerializeToString())
+    low, high = np.full(len(names), np.inf), np.full(len(names), -np.inf)
+    for index in range(len(FRAMES)):
+        values = session.run(names, {"frame": FRAMES[index].frame[None]})
+        low = np.minimum(low, [value.min() for value in values])
+        high = np.maximum(high, [value.max() for value in values])
+    for name, lo, hi in zip(names, low, high):
+        assert ranges.tensors[name] == pytest.approx((lo, hi), rel=1e-5)
+
+
+def test_an_interrupted_calibration_goes_on_where_it_stopped(
+    graph_and_ranges: tuple[Any, Ranges], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph, _ = graph_and_ranges
+    monkeypatch.setattr(collect, "_STORE_EVERY_S", 0.0)
+    whole = ranges_from_frames(graph, FRAMES, calibrator="entropy")
+    data = Interrupted([FRAMES[i] for i in range(16)], FRAMES.description)
+    cache, sha256 = StepCache(tmp_path), whole.data_sha256
+    data.fail_at = 9
+    with pytest.raises(KeyboardInterrupt):
+        ranges_from_frames(graph, data, calibrator="entropy", cache=cache, data_sha256=sha256)
+    data.fail_at = 3  # read again only what is missing: images before 9 are not touched in the first pass
+    with pytest.raises(KeyboardInterrupt):
+        ranges_from_frames(graph, data, calibrator="entropy", cache=cache, data_sha256=sha256)
+    data.fail_at = None
+    seen: list[int] = []
+    resumed = ranges_from_frames(
+        graph, data, calibrator="entropy", cache=cache, data_sha256=sha256, report=lambda done, total: seen.append(done)
+    )
+    assert resumed == whole
+    assert seen[0] == 16 and seen[1] == 16 + 3, "the first pass was complete, the second stood at image 3"
+
+
+def test_a_damaged_cache_entry_counts_as_absent(graph_and_ranges: tuple[Any, Ranges], tmp_path: Path) -> None:
+    graph, ranges = graph_and_ranges
+    cache = StepCache(tmp_path)
+    ranges_from_frames(graph, FRAMES, cache=cache)
+    for path in tmp_path.iterdir():
+        path.write_bytes(path.read_bytes()[:-40])
+    assert ranges_from_frames(graph, FRAMES, cache=cache).tensors == ranges.tensors
+
+
+def test_too_few_images_and_unknown_calibrators_are_refused(graph_and_ranges: tuple[Any, Ranges]) -> None:
+    graph, _ = graph_and_ranges
+    with pytest.raises(CompileError, match="15 calibration images are too few"):
+        ranges_from_frames(graph, InMemory([FRAMES[i] for i in range(15)], "few"))
+    with pytest.raises(UsageError, match="there are minmax, "):
+        ranges_from_frames(graph, FRAMES, calibrator="median")
+
+
+def histogram_of(values: np.ndarray, amax: float) -> np.ndarray:
+    return np.histogram(values, BINS, (-amax, amax))[0]
+
+
+def test_a_lonely_outlier_is_clipped_and_the_bulk_is_not() -> None:
+    values = np.append(np.random.default_rng(0).normal(size=1_000_000), 100.0)
+    for calibrator in ("percentile", "entropy", "mse"):
+        low, high = range_from_histogram(calibrator, histogram_of(values, 100.0), float(values.min()), 100.0)
+        assert 2.5 < high < 20, calibrator
+        assert low >= values.min()
+
+
+def test_a_uniform_tensor_is_hardly_clipped() -> None:
+    values = np.random.default_rng(0).uniform(-1, 1, 1_000_000)
+    for calibrator in ("percentile", "entropy", "mse"):
+        low, high = range_from_histogram(calibrator, histogram_of(values, 1.0), -1.0, 1.0)
+        assert high > 0.97 and low < -0.97, calibrator
+
+
+def test_the_mse_range_has_the_least_error() -> None:
+    """Against brute force on the values themselves."""
+    values = np.random.default_rng(1).laplace(size=200_000)
+    amax = float(np.abs(values).max())
+    _, high = range_from_histogram("mse", histogram_of(values, amax), -amax, amax)
+
+    def error(threshold: float) -> float:
+        step = threshold / 127
+        return float(((np.clip(np.rint(values / step), -127, 127) * step - values) ** 2).mean())
+
+    assert error(high) < 1.02 * min(error(t) for t in np.linspace(0.1 * amax, amax, 60))
+
+
+def test_tensors_of_zeros_keep_their_range() -> None:
+    assert range_from_histogram("entropy", np.zeros(BINS, np.int64), 0.0, 0.0) == (0.0, 0.0)
