@@ -1,0 +1,262 @@
+"""A copy of a graph into which Q/DQ pairs are inserted, and what the emitters need to know about it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Collection
+
+import numpy as np
+
+from edgeseg.compiler.graph import attribute, drop_unused_initializers, lift_constants, sort_nodes
+from edgeseg.compiler.ranges import Ranges
+from edgeseg.errors import CompileError, require
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["ACTIVATIONS", "WEIGHTED", "QdqEditor", "Scale", "asymmetric", "int8_convolutions", "layer_names", "symmetric"]
+
+WEIGHTED = ("Conv", "ConvTranspose", "Gemm")
+ACTIVATIONS = ("Relu", "Clip", "LeakyRelu")
+_TINY = 1e-8
+
+
+def layer_names(model: onnx.ModelProto) -> list[str]:
+    """Layers that can be quantized (convolutions and matrix products with constant weights), by their output tensor."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    constants |= {node.output[0] for node in model.graph.node if node.op_type == "Constant"}
+    return [n.output[0] for n in model.graph.node if n.op_type in WEIGHTED and n.input[1] in constants]
+
+
+def int8_convolutions(model: onnx.ModelProto) -> tuple[int, int]:
+    """(convolutions that read quantized activations and weights, convolutions in all)."""
+    makers = {output: node.op_type for node in model.graph.node for output in node.output}
+    convolutions = [node for node in model.graph.node if node.op_type in ("Conv", "ConvTranspose")]
+    quantized = [n for n in convolutions if all(makers.get(t) == "DequantizeLinear" for t in n.input[:2])]
+    integer = [node for node in model.graph.node if node.op_type == "ConvInteger"]
+    return len(quantized) + len(integer), len(convolutions) + len(integer)
+
+
+class Scale:
+    """Scale, zero point and integer type of an activation."""
+
+    def __init__(self, scale: float, zero_point: int, dtype: type) -> None:
+        self.scale = np.float32(max(scale, _TINY))
+        self.zero_point: np.ndarray = np.array(zero_point, dtype)
+
+
+def symmetric(low: float, high: float) -> Scale:
+    """int8, zero point 0."""
+    return Scale(max(abs(low), abs(high)) / 127, 0, np.int8)
+
+
+def asymmetric(low: float, high: float) -> Scale:
+    """uint8 over [low, high], zero included."""
+    low, high = min(low, 0.0), max(high, 0.0)
+    scale = max((high - low) / 255, _TINY)
+    return Scale(scale, int(np.clip(round(-low / scale), 0, 255)), np.uint8)
+
+
+class QdqEditor:
+    """Inserts Q/DQ pairs; a tensor is quantized once, whoever reads it.
+
+    Args:
+        model: the folded FP32 graph.
+        ranges: of that graph.
+        float_layers: names (see ``layer_names``) of layers that stay in float.
+        per_channel: one weight scale per output channel, else one per weight.
+        bias_correction: shift biases by the mean error of rounding the weights.
+    """
+
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        ranges: Ranges,
+        float_layers: Collection[str],
+        *,
+        per_channel: bool,
+        bias_correction: bool,
+    ) -> None:
+        self._onnx = require("onnx", "compile")
+        unknown = set(float_layers) - set(layer_names(model))
+        if unknown:
+            raise CompileError(f"the graph has no layer {sorted(unknown)[0]!r} to leave in float")
+        self._model = self._onnx.ModelProto()
+        self._model.CopyFrom(model)
+        self.graph = self._model.graph
+        lift_constants(self.graph)
+        self.nodes = list(self.graph.node)
+        self._ranges, self._float_layers = ranges, frozenset(float_layers)
+        self._per_channel, self._bias_correction = per_channel, bias_correction
+        self._constants = {tensor.name: tensor for tensor in self.graph.initializer}
+        self._makers = {output: node for node in self.graph.node for output in node.output}
+        self._readers: dict[str, list[onnx.NodeProto]] = {}
+        for node in self.graph.node:
+            for name in node.input:
+                self._readers.setdefault(name, []).append(node)
+        self._pairs: dict[str, str] = {}
+        self._sources: dict[str, str] = {}
+        self._scales: dict[str, np.ndarray] = {}
+
+    def is_constant(self, tensor: str) -> bool:
+        return tensor in self._constants
+
+    def has_range(self, tensor: str) -> bool:
+        return tensor in self._ranges.tensors
+
+    def is_quantizable(self, node: onnx.NodeProto) -> bool:
+        """Whether a node is a layer with constant weights that is not to stay in float."""
+        if node.op_type not in WEIGHTED or self.stays_float(node) or not self.is_constant(node.input[1]):
+            return False
+        return self.has_range(self._sources.get(node.input[0], node.input[0]))
+
+    def stays_float(self, node: onnx.NodeProto) -> bool:
+        return node.output[0] in self._float_layers
+
+    def is_depthwise(self, node: onnx.NodeProto) -> bool:
+        """Whether a convolution has one input and one output channel per group."""
+        shape, groups = self._constants[node.input[1]].dims, attribute(node, "group", 1)
+        return node.op_type == "Conv" and groups > 1 and groups == shape[0] and shape[1] == 1
+
+    def maker(self, tensor: str) -> onnx.NodeProto | None:
+        return self._makers.get(tensor)
+
+    def readers(self, tensor: str) -> list[onnx.NodeProto]:
+        return self._readers.get(tensor, [])
+
+    def behind_activation(self, node: onnx.NodeProto) -> str:
+        """The tensor behind a node and the activation function that is fused into it."""
+        tensor: str = node.output[0]
+        readers = self.readers(tensor)
+        if len(readers) == 1 and readers[0].op_type in ACTIVATIONS:
+            return str(readers[0].output[0])
+        return tensor
+
+    def quantize_input(self, node: onnx.NodeProto, index: int, scale: Scale) -> None:
+        """Let one input of a node read through Q/DQ."""
+        node.input[index] = self._pair(node.input[index], scale)
+
+    def quantize_output(self, tensor: str, scale: Scale) -> None:
+        """Let every reader of a tensor read through Q/DQ, but for layers that stay in float."""
+        if tensor in {output.name for output in self.graph.output}:
+            return
+        pair = self._pair(tensor, scale)
+        for reader in self.readers(tensor):
+            if self.stays_float(reader):
+                continue
+            for index, name in enumerate(reader.input):
+                if name == tensor:
+                    reader.input[index] = pair
+
+    def quantize_weight(self, node: onnx.NodeProto, bits: int, *, integer_bias: bool = False) -> None:
+        """Store a weight as INT8, read through DequantizeLinear, and correct the bias for the rounding.
+
+        Args:
+            node: reads the weight as its second input; its first input is quantized already.
+            bits: of the weight.
+            integer_bias: store the bias as int32 with scale = input scale x weight scale, as integer kernels add it.
+        """
+        name = node.input[1]
+        weight = self._onnx.numpy_helper.to_array(self._constants[name])
+        bias = self._bias(node)
+        axis, limit = _channel_axis(node), 2 ** (bits - 1) - 1
+        scale = self._weight_scale(weight, axis, limit)
+        input_scale = self._scales[node.input[0]]
+        integer_bias = integer_bias and bias is not None and bias.shape == scale.shape
+        if integer_bias and bias is not None:
+            # A channel of (nearly) zero weights needs a scale with which its bias stays well inside 32 bits.
+            scale = np.maximum(scale, np.abs(bias) / (input_scale * 2.0**29)).astype(np.float32)
+        along = scale.reshape([-1 if i == axis else 1 for i in range(weight.ndim)])
+        levels = np.clip(np.rint(weight / along), -limit, limit).astype(np.int8)
+        if f"{name}/dequantized" in self._scales:  # another node shares the weight
+            name = f"{name}/{node.output[0]}"
+        node.input[1] = self._dequantized(name, levels, scale, axis)
+        if bias is None:
+            return
+        bias = bias + self._mean_error(node, weight - levels * along)
+        if integer_bias:
+            bias_scale = (input_scale * scale).astype(np.float32)
+            levels32 = np.rint(bias / bias_scale).astype(np.int32)
+            node.input[2] = self._dequantized(f"{name}/bias", levels32, bias_scale, 0)
+        else:
+            node.input[2] = f"{name}/corrected_bias"
+            self._initializer(node.input[2], bias.astype(np.float32))
+
+    def finished(self) -> onnx.ModelProto:
+        """The edited model, sorted and checked. Raises CompileError when nothing was quantized."""
+        quantized, total = int8_convolutions(self._model)
+        if not quantized:
+            raise CompileError(
+                f"none of the graph's {total} convolutions could be quantized, so this would not be INT8"
+            )
+        drop_unused_initializers(self.graph)
+        del self.graph.value_info[:]
+        sort_nodes(self.graph)
+        checked: onnx.ModelProto = self._onnx.shape_inference.infer_shapes(self._model, strict_mode=True)
+        self._onnx.checker.check_model(checked)
+        return checked
+
+    def _weight_scale(self, weight: np.ndarray, axis: int, limit: int) -> np.ndarray:
+        """float32 of one scale per output channel."""
+        others = tuple(i for i in range(weight.ndim) if i != axis)
+        amax = np.abs(weight).max(axis=others)
+        if not self._per_channel:
+            amax = np.full_like(amax, amax.max())
+        return np.asarray(np.maximum(amax / limit, _TINY), np.float32)
+
+    def _bias(self, node: onnx.NodeProto) -> np.ndarray | None:
+        if len(node.input) < 3 or node.input[2] not in self._constants:
+            return None
+        return np.asarray(self._onnx.numpy_helper.to_array(self._constants[node.input[2]]), np.float64)
+
+    def _mean_error(self, node: onnx.NodeProto, error: np.ndarray) -> np.ndarray | float:
+        """What rounding the weights takes from each output channel of a convolution on average.
+
+        Bias correction: the weights' error times the mean of the input (Nagel et al. 2019, section 4.2), with means
+        from calibration images.
+        """
+        means = self._ranges.means.get(self._sources.get(node.input[0], node.input[0]))
+        if not self._bias_correction or node.op_type != "Conv" or means is None:
+            return 0.0
+        per_input = error.astype(np.float64).sum(axis=tuple(range(2, error.ndim)))
+        groups = attribute(node, "group", 1)
+        by_group = np.asarray(means).reshape(groups, 1, -1)
+        return np.asarray((per_input.reshape(groups, -1, per_input.shape[1]) * by_group).sum(-1).ravel())
+
+    def _pair(self, tensor: str, scale: Scale) -> str:
+        if tensor in self._scales:
+            return tensor
+        if tensor not in self._pairs:
+            output = f"{tensor}/dequantized"
+            self._initializer(f"{tensor}/scale", scale.scale)
+            self._initializer(f"{tensor}/zero_point", scale.zero_point)
+            parameters = [f"{tensor}/scale", f"{tensor}/zero_point"]
+            self._add("QuantizeLinear", [tensor, *parameters], f"{tensor}/quantized")
+            self._add("DequantizeLinear", [f"{tensor}/quantized", *parameters], output)
+            self._pairs[tensor] = output
+            self._sources[output] = tensor
+            self._scales[output] = np.asarray(scale.scale)
+        return self._pairs[tensor]
+
+    def _dequantized(self, name: str, levels: np.ndarray, scale: np.ndarray, axis: int) -> str:
+        output = f"{name}/dequantized"
+        self._initializer(f"{name}/levels", levels)
+        self._initializer(f"{name}/scale", scale)
+        self._initializer(f"{name}/zero_point", np.zeros(scale.shape, levels.dtype))
+        self._add("DequantizeLinear", [f"{name}/levels", f"{name}/scale", f"{name}/zero_point"], output, axis=axis)
+        self._scales[output] = scale
+        return output
+
+    def _add(self, operator: str, inputs: list[str], output: str, **attributes: int) -> None:
+        self.graph.node.append(self._onnx.helper.make_node(operator, inputs, [output], output, **attributes))
+
+    def _initializer(self, name: str, value: np.ndarray | np.float32) -> None:
+        self.graph.initializer.append(self._onnx.numpy_helper.from_array(np.asarray(value), name))
+
+
+def _channel_axis(node: onnx.NodeProto) -> int:
+    """Axis of the output channels in a weight."""
+    if node.op_type == "ConvTranspose":
+        return 1
+    if node.op_type == "Gemm":
+        return 0 if attribute(node, "transB", 0) else 1
+    return 0
