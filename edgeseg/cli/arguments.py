@@ -13,7 +13,7 @@ from edgeseg.spec import IGNORE_ID, ModelSpec, Preprocess
 from edgeseg.street import CLASSES as CAMVID_CLASSES
 from edgeseg.street import PALETTE as CAMVID_PALETTE
 
-__all__ = ["dataset_from", "size_hw_from", "spec_from"]
+__all__ = ["dataset_from", "size_hw_from", "spec_from", "triple_from"]
 
 CAMVID_VOID = 11
 Colour = Tuple[int, int, int]
@@ -25,6 +25,15 @@ def size_hw_from(text: str) -> Tuple[int, int]:
     if not (separator and width.isdigit() and height.isdigit()):
         raise UsageError(f"a size is WIDTHxHEIGHT such as 480x360, got {text!r}")
     return int(height), int(width)
+
+
+def triple_from(text: str, flag: str) -> Tuple[float, float, float]:
+    """``0.485,0.456,0.406`` -> three floats. Raises UsageError."""
+    try:
+        first, second, third = (float(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"{flag} takes three numbers such as 0.485,0.456,0.406, got {text!r}") from None
+    return first, second, third
 
 
 def spec_from(classes: str, size: str, ignore: Optional[int]) -> ModelSpec:

@@ -1,34 +1,41 @@
-"""``edgeseg compile``: checkpoint (or the shipped model) -> bundle whose INT8 passed the accuracy gate."""
+"""``edgeseg compile``: checkpoint, ONNX file or bundle -> bundle whose INT8 passed the accuracy gate."""
 
+import os
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional
 
 import typer
 from typing_extensions import Annotated
 
-from edgeseg.bundle import Bundle, read_bundle, write_bundle
-from edgeseg.cli.arguments import dataset_from, size_hw_from
+from edgeseg.bundle import write_bundle
+from edgeseg.cli.arguments import dataset_from
 from edgeseg.cli.console import JsonFlag, on_terminal, percent, print_json, say, table
 from edgeseg.cli.models import SHIPPED
+from edgeseg.cli.origins import Foreign, How, origin_from
+from edgeseg.device.specifications import BOARDS
 from edgeseg.errors import UsageError, require
-from edgeseg.files import file_sha256
-from edgeseg.images import Dataset, InMemory, Joined, Sample
+from edgeseg.images import Dataset, Joined
 
 if TYPE_CHECKING:
-    from edgeseg.compiler.compile import Compilation, Progress
-    from edgeseg.compiler.ranges import Ranges
-    from edgeseg.spec import ModelSpec
+    from edgeseg.compiler.compile import Compilation, CompileOptions, GraphResult, Progress
 
 
 def compile_(
     model: Annotated[
-        Optional[Path], typer.Argument(help="Checkpoint of 'edgeseg train' or a bundle; else the shipped model.")
+        Optional[Path],
+        typer.Argument(help="Checkpoint of 'edgeseg train', .onnx file or bundle; else the shipped model."),
     ] = None,
     int8: Annotated[
         bool, typer.Option("--int8", help="Emit the INT8 graphs (TensorRT Q/DQ, CPU Q/DQ, dynamic).")
     ] = False,
+    fp16: Annotated[
+        bool,
+        typer.Option("--fp16", help="Emit FP16 graphs for strongly typed TensorRT (10 and 11); with --int8 mixed."),
+    ] = False,
+    emit: Annotated[
+        Optional[List[str]], typer.Option(help="A graph by name, e.g. int8-cpu-vnni; may be given several times.")
+    ] = None,
     calib: Annotated[
         Optional[List[str]],
         typer.Option(help="Folder of calibration images (or demo://...); may be given several times."),
@@ -41,15 +48,57 @@ def compile_(
     ] = None,
     out: Annotated[Optional[Path], typer.Option("-o", "--out", help="The bundle to write, NAME.edgeseg.")] = None,
     size: Annotated[Optional[str], typer.Option(help="Another input size than the checkpoint's, WIDTHxHEIGHT.")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Frames per inference, for several cameras.")] = 1,
+    scores: Annotated[bool, typer.Option("--scores", help="Output class probabilities too.")] = False,
+    argmax_first: Annotated[
+        bool, typer.Option("--argmax-first", help="Class map before the last enlargement: faster, if the gate allows.")
+    ] = False,
+    calibrator: Annotated[str, typer.Option(help="minmax, moving-average, percentile, entropy or mse.")] = "minmax",
+    equalize: Annotated[bool, typer.Option("--equalize", help="Cross-layer equalisation before calibration.")] = False,
+    float_layer: Annotated[
+        Optional[List[str]], typer.Option(help="Keep this layer in float (its output tensor); may be repeated.")
+    ] = None,
+    mixed: Annotated[
+        bool, typer.Option("--mixed/--no-mixed", help="Put sensitive layers back to float where the gate refuses.")
+    ] = True,
+    sensitivity: Annotated[bool, typer.Option("--sensitivity", help="Rank layers by what their INT8 costs.")] = False,
+    pareto: Annotated[
+        bool, typer.Option("--pareto", help="Table of accuracy, size and latency over mixes of INT8 and float.")
+    ] = False,
+    budget_ms: Annotated[
+        Optional[float], typer.Option(help="Most accurate mix within this time (CPU measured; board: lower bound).")
+    ] = None,
+    board: Annotated[Optional[str], typer.Option(help=f"Bound latency on: {', '.join(BOARDS)}.")] = None,
     max_drop: Annotated[float, typer.Option(help="Gate: allowed loss of mIoU in points.")] = 1.0,
     max_class_drop: Annotated[float, typer.Option(help="Gate: allowed loss of any class's IoU in points.")] = 3.0,
     min_agreement: Annotated[
         float, typer.Option(help="Gate: least share of pixels that agree with FP32, in %.")
     ] = 95.0,
+    min_boundary_agreement: Annotated[
+        float, typer.Option(help="Gate: the same within two pixels of class boundaries, in %.")
+    ] = 80.0,
+    gate: Annotated[
+        bool, typer.Option("--gate/--no-gate", help="--no-gate stores graphs that fail, and stamps the bundle.")
+    ] = True,
     simplifier: Annotated[str, typer.Option(help="onnxsim, onnxslim or none.")] = "onnxsim",
     float16: Annotated[
         bool, typer.Option("--float16", help="Store FP32 weights as float16, for a smaller file.")
     ] = False,
+    spec: Annotated[Optional[Path], typer.Option(help="ONNX file: its spec as JSON, instead of these flags:")] = None,
+    classes: Annotated[Optional[str], typer.Option(help="ONNX file: 'camvid' or a file of class names.")] = None,
+    ignore: Annotated[Optional[int], typer.Option(help="ONNX file: mask value that is no class.")] = None,
+    mean: Annotated[Optional[str], typer.Option(help="ONNX file: mean per channel, of 0-1.")] = None,
+    std: Annotated[Optional[str], typer.Option(help="ONNX file: standard deviation per channel.")] = None,
+    channel_order: Annotated[Optional[str], typer.Option(help="ONNX file: RGB or BGR.")] = None,
+    layout: Annotated[Optional[str], typer.Option(help="ONNX file: NCHW or NHWC, where it cannot be told.")] = None,
+    output: Annotated[Optional[str], typer.Option(help="ONNX file: which of several outputs.")] = None,
+    check_tensorrt: Annotated[
+        Optional[List[str]],
+        typer.Option(help="Build TensorRT's graphs with TensorRT-RTX for SM75, SM86, SM89, SM120; may be repeated."),
+    ] = None,
+    cache: Annotated[
+        bool, typer.Option("--cache/--no-cache", help="Go on where an interrupted compile stopped.")
+    ] = True,
     note: Annotated[str, typer.Option(help="Stored in the bundle, e.g. the licence of the data.")] = "",
     as_json: JsonFlag = False,
 ) -> None:
@@ -59,27 +108,43 @@ def compile_(
     """
     path = model or SHIPPED
     if not path.is_file():
-        raise UsageError(f"{path} does not exist; pass a checkpoint of 'edgeseg train' or a bundle")
-    if int8 and not calib and path.suffix != ".edgeseg":
+        raise UsageError(f"{path} does not exist; pass a checkpoint of 'edgeseg train', an .onnx file or a bundle")
+    graphs = _graph_names(int8, fp16, emit or [])
+    calibrates = any(name.startswith("int8-") and name != "int8-dynamic" for name in graphs)
+    if calibrates and not calib and path.suffix != ".edgeseg":
         raise UsageError("INT8 needs calibration images; pass --calib FOLDER (a few hundred frames of your camera)")
+    if calib and not calibrates:
+        raise UsageError("--calib is for --int8; without it nothing is calibrated")
+    if board is not None and board not in BOARDS:
+        raise UsageError(f"no board {board!r}; there are {', '.join(BOARDS)}")
+    target = _target(path, out)
     require("onnx", "compile")
-    from edgeseg.compiler.compile import bundle_from_graph
+    from edgeseg.compiler.compile import CompileOptions, bundle_from_graph
     from edgeseg.compiler.gate import Limits
+    from edgeseg.compiler.stepcache import StepCache
 
-    target = out or Path(path.with_suffix(".edgeseg").name)
-    if target.suffix != ".edgeseg" or not target.parent.is_dir():
-        raise UsageError(f"--out must be NAME.edgeseg in an existing folder, got {target}")
-    if out is None and target.exists():
-        raise UsageError(f"{target} exists already; name the bundle to write with -o (the same name overwrites it)")
-    limits = Limits(max_drop / 100, max_class_drop / 100, min_agreement / 100)
+    foreign = Foreign(spec, classes, ignore, mean, std, channel_order, layout, output)
+    options = CompileOptions(
+        graphs=graphs,
+        calibrator=calibrator,
+        limits=Limits(max_drop / 100, max_class_drop / 100, min_agreement / 100, min_boundary_agreement / 100),
+        gate=gate,
+        equalize=equalize,
+        float_layers=tuple(float_layer or ()),
+        mixed=mixed,
+        sensitivity=sensitivity,
+        pareto=pareto,
+        budget_ms=budget_ms,
+        board=None if board is None else BOARDS[board],
+        float16_weights=float16,
+        argmax_first=argmax_first,
+        batch=batch,
+        compute_capabilities=tuple(check_tensorrt or ()),
+    )
     with _progress(as_json) as progress:
         progress.step(f"compile {path}{' (the shipped model)' if model is None else ''} -> {target}")
-        origin = (
-            _from_bundle(path, size)
-            if path.suffix == ".edgeseg"
-            else _from_checkpoint(path, size, simplifier, progress)
-        )
-        calibration = _calibration(calib or [])
+        origin = origin_from(path, How(size, simplifier, scores, foreign), progress)
+        calibration = _calibration(calib or [], origin.spec)
         judged_on = (
             dataset_from(evaluation, spec=origin.spec, need_labels=True) if evaluation else origin.golden or calibration
         )
@@ -89,21 +154,18 @@ def compile_(
             )
         stored = dataset_from(golden, spec=origin.spec) if golden else origin.golden or judged_on
         progress.step(f"golden frames, stored in the bundle: from {stored.description}")
-        if calib and not int8:
-            raise UsageError("--calib is for --int8; without it nothing is calibrated")
         if not evaluation:
             progress.step(f"no --eval: graphs are judged on {judged_on.description}, a smoke test, no accuracy")
         compilation = bundle_from_graph(
             origin.graph,
             origin.spec,
-            int8=int8,
+            _with_origin(options, origin.float16_weights),
             calibration=calibration,
             evaluation=judged_on,
             golden=stored,
             ranges=None if calib else origin.ranges,
-            limits=limits,
-            float16=float16 or origin.float16,
             provenance={**origin.provenance, **({"note": note} if note else {})},
+            cache=StepCache(_cache_folder() if cache else None),
             progress=progress,
         )
     write_bundle(compilation.bundle, target)
@@ -114,69 +176,45 @@ def compile_(
     say(f"wrote {target} ({target.stat().st_size / 1e6:.1f} MB)")
 
 
-@dataclass(frozen=True)
-class _Origin:
-    """What a checkpoint or a bundle brings to a compilation."""
+def _graph_names(int8: bool, fp16: bool, emit: List[str]) -> "tuple[str, ...]":
+    """Names of the graphs to emit, in order, none twice."""
+    if not (int8 or fp16 or emit):
+        return ()
+    require("onnx", "compile")
+    from edgeseg.compiler.recipes import INT8_GRAPHS, recipe_from_name
 
-    graph: Any
-    spec: "ModelSpec"
-    provenance: Dict[str, Any]
-    ranges: "Optional[Ranges]" = None
-    golden: Optional[Dataset] = None
-    float16: bool = False
-
-
-def _from_bundle(path: Path, size: Optional[str]) -> _Origin:
-    from edgeseg.compiler.compile import float_graph_from_bundle
-    from edgeseg.compiler.ranges import Ranges
-
-    if size is not None:
-        raise UsageError("--size needs a checkpoint: a bundle's graphs have a fixed size")
-    bundle = read_bundle(path)
-    return _Origin(
-        graph=float_graph_from_bundle(bundle),
-        spec=bundle.spec,
-        provenance=dict(bundle.provenance),
-        ranges=Ranges.from_json(bundle.ranges) if bundle.ranges is not None else None,
-        golden=_golden_samples(bundle),
-        float16=bundle.graphs["fp32"].recipe.get("weights") == "float16",
-    )
+    names = [*(INT8_GRAPHS if int8 else ()), *(["fp16"] if fp16 else []), *(["int8-fp16"] if int8 and fp16 else [])]
+    for name in emit:
+        recipe_from_name(name)
+    return tuple(dict.fromkeys([*names, *emit]))
 
 
-def _from_checkpoint(path: Path, size: Optional[str], simplifier: str, progress: "Progress") -> _Origin:
-    require("torch", "train")
-    from edgeseg import __version__
-    from edgeseg.builder.checkpoint import load_checkpoint
-    from edgeseg.compiler.compile import float_graph_from_module
-
-    checkpoint = load_checkpoint(path)
-    spec = checkpoint.spec if size is None else replace(checkpoint.spec, size_hw=size_hw_from(size))
-    return _Origin(
-        graph=float_graph_from_module(checkpoint.network, spec, simplifier=simplifier, progress=progress),
-        spec=spec,
-        provenance={
-            "edgeseg": __version__,
-            "network": asdict(checkpoint.config),
-            "training": dict(checkpoint.training),
-            "checkpoint_sha256": file_sha256(path),
-            "simplifier": simplifier,
-        },
-    )
+def _target(path: Path, out: Optional[Path]) -> Path:
+    target = out or Path(path.with_suffix(".edgeseg").name)
+    if target.suffix != ".edgeseg" or not target.parent.is_dir():
+        raise UsageError(f"--out must be NAME.edgeseg in an existing folder, got {target}")
+    if out is None and target.exists():
+        raise UsageError(f"{target} exists already; name the bundle to write with -o (the same name overwrites it)")
+    return target
 
 
-def _calibration(folders: List[str]) -> Optional[Dataset]:
-    """Calibration needs no labels, and reads none."""
+def _cache_folder() -> Path:
+    """Where interrupted compilations leave what they found."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "edgeseg"
+
+
+def _with_origin(options: "CompileOptions", float16_weights: bool) -> "CompileOptions":
+    from dataclasses import replace
+
+    return replace(options, float16_weights=options.float16_weights or float16_weights)
+
+
+def _calibration(folders: List[str], spec: Any) -> Optional[Dataset]:
+    """Calibration needs no labels; where masks stand beside the images, they tell which classes were seen."""
     if not folders:
         return None
-    return Joined([dataset_from(folder) for folder in folders])
-
-
-def _golden_samples(bundle: Bundle) -> Optional[Dataset]:
-    if bundle.golden is None:
-        return None
-    pairs = zip(bundle.golden.frames, bundle.golden.labels)
-    samples = [Sample(f"golden{index}", frame, label) for index, (frame, label) in enumerate(pairs)]
-    return InMemory(samples, f"{len(samples)} golden frames of the bundle")
+    return Joined([dataset_from(folder, spec=spec) for folder in folders])
 
 
 @contextmanager
@@ -206,30 +244,60 @@ def _progress(quiet: bool) -> "Iterator[Progress]":
 
 def _print_results(compilation: "Compilation") -> None:
     fp32 = compilation.results[0].accuracy
-    rows = []
-    for result in compilation.results:
-        accuracy = result.accuracy
-        drops = {name: fp32.iou[name] - value for name, value in accuracy.iou.items() if value == value}
-        worst = max(drops, key=lambda name: drops[name]) if drops else "-"
-        rows.append(
-            [
-                result.name,
-                percent(accuracy.miou),
-                percent(fp32.miou - accuracy.miou),
-                f"{worst} {percent(drops[worst])}" if drops else "-",
-                percent(accuracy.agreement),
-                "{} / {}".format(*result.int8_convolutions),
-                f"{result.size_bytes / 1e6:.1f}",
-                "refused" if result.refused else "yes",
-            ]
-        )
     report = compilation.bundle.report
-    columns = ["graph", "mIoU", "drop", "worst class drop", "agrees %", "INT8 convs", "MB", "in bundle"]
+    columns = ["graph", "mIoU", "drop", "worst class drop", "agrees %", "at edges %", "INT8 convs", "MB", "in bundle"]
+    rows = [_row(result, compilation) for result in compilation.results]
     table(f"judged on {report['evaluation_data']} with each target's arithmetic", columns, rows)
     for result in compilation.results:
-        if result.refused:
+        _print_mixes(result)
+        if result.refused and result.name not in compilation.bundle.graphs:
             say(f"{result.name} is left out of the bundle: {'; '.join(result.refused)}")
+    for one in report["sensitivity"][:8]:
+        say(f"sensitive: {one['sqnr_db']:5.1f} dB  {one['layer']}")
     for line in compilation.notes:
         say(f"note: {line}")
     if fp32.miou != fp32.miou:
         say("note: no labels, so INT8 was gated by pixel agreement only, not by mIoU or class; pass --eval FOLDER")
+
+
+def _row(result: "GraphResult", compilation: "Compilation") -> List[str]:
+    from edgeseg.compiler.gate import worst_drop
+
+    fp32, accuracy = compilation.results[0].accuracy, result.accuracy
+    worst, drop = worst_drop(fp32, accuracy)
+    return [
+        result.name,
+        percent(accuracy.miou),
+        percent(fp32.miou - accuracy.miou),
+        f"{worst} {percent(drop)}" if worst else "-",
+        percent(accuracy.agreement),
+        percent(accuracy.boundary_agreement),
+        "{} / {}".format(*result.int8_convolutions),
+        f"{result.size_bytes / 1e6:.1f}",
+        "yes" if result.name in compilation.bundle.graphs else "refused",
+    ]
+
+
+def _print_mixes(result: "GraphResult") -> None:
+    """Every mix of INT8 and float that was judged."""
+    if len(result.tried) < 2:
+        return
+    from edgeseg.compiler.mixed import pareto_front
+
+    front = pareto_front(result.tried)
+    rows = [
+        [
+            str(len(point.float_layers)),
+            percent(point.accuracy.miou),
+            percent(point.worst_drop),
+            percent(point.accuracy.agreement),
+            f"{point.size_bytes / 1e6:.1f}",
+            "-" if point.measured_ms is None else f"{point.measured_ms:.2f}",
+            "-" if point.roofline_ms is None else f"{point.roofline_ms:.3f}",
+            "refused" if point.refused else "passes",
+            "chosen" if point.float_layers == result.float_layers else "front" if point in front else "",
+        ]
+        for point in result.tried
+    ]
+    columns = ["float layers", "mIoU", "worst class drop", "agrees %", "MB", "CPU ms", "board's bound ms", "gate", ""]
+    table(f"{result.name}: mixes of INT8 and float", columns, rows)

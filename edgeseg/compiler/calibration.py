@@ -1,4 +1,4 @@
-"""The calibration set, looked at before anything is taken from it: how many images, which are useless, which classes."""
+"""The calibration set, looked at before anything is taken from it: its size, useless images, classes."""
 
 from __future__ import annotations
 

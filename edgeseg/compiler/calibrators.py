@@ -98,7 +98,7 @@ def _mse(counts: np.ndarray) -> tuple[float, float]:
 def _folded(counts: np.ndarray) -> np.ndarray:
     """Histogram of magnitudes: BINS / 2 bins over [0, amax]."""
     half = BINS // 2
-    return counts[half:] + counts[:half][::-1]
+    return np.asarray(counts[half:] + counts[:half][::-1])
 
 
 _FROM_HISTOGRAM: Mapping[str, Callable[[np.ndarray], tuple[float, float]]] = {

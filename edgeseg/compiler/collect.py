@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from typing import TYPE_CHECKING, Any, Callable, Mapping, Union
+from typing import TYPE_CHECKING, Any, Callable, Mapping
 
 import numpy as np
 
@@ -161,7 +161,7 @@ class _Histograms:
 
 
 def _feed(
-    collector: Union[_Extrema, _Histograms],
+    collector: _Extrema | _Histograms,
     model: onnx.ModelProto,
     frames: Dataset,
     cache: StepCache,

@@ -2,24 +2,42 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Callable, Mapping, Sequence
 
 import numpy as np
 
 from edgeseg.bundle import Bundle, Golden, GraphEntry
-from edgeseg.compiler.dynamic import dynamic_int8_onnx
+from edgeseg.compiler.batch import batched_onnx
+from edgeseg.compiler.calibration import CalibrationReport, calibration_report
+from edgeseg.compiler.collect import MINIMUM_FRAMES, ranges_from_frames
 from edgeseg.compiler.export import onnx_from_module
-from edgeseg.compiler.fold import folded_onnx
-from edgeseg.compiler.gate import Accuracy, Limits, measured_accuracy, refusals
-from edgeseg.compiler.proof import executed_int8_convolutions
-from edgeseg.compiler.qdq import cpu_qdq_onnx, int8_convolutions, tensorrt_qdq_onnx
-from edgeseg.compiler.collect import ranges_from_frames
+from edgeseg.compiler.fold import argmax_first_onnx, folded_onnx
+from edgeseg.compiler.gate import Accuracy, Limits, labelled_sha256, measured_accuracy, refusals, worst_drop
+from edgeseg.compiler.layers import layer_costs, roofline_ms
+from edgeseg.compiler.lint import TARGETS, linted
+from edgeseg.compiler.mixed import MixedPoint, best_point, passing_mix
+from edgeseg.compiler.proof import executed_int8_convolutions, median_ms
+from edgeseg.compiler.qdq import int8_convolutions
 from edgeseg.compiler.ranges import Ranges, graph_sha256
-from edgeseg.compiler.recipes import DynamicInt8, Fp32, Recipe, StaticInt8, recipe_json
+from edgeseg.compiler.recipes import (
+    DynamicInt8,
+    Fp32,
+    Recipe,
+    StaticInt8,
+    emitted_onnx,
+    recipe_from_name,
+    recipe_json,
+    target_of,
+)
+from edgeseg.compiler.rtx import kernel_plan_from_onnx
+from edgeseg.compiler.sensitivity import LayerSensitivity, layer_sensitivities
 from edgeseg.compiler.simplify import simplified_onnx
+from edgeseg.compiler.stepcache import StepCache
 from edgeseg.compiler.weights import float16_weights, float32_weights
-from edgeseg.errors import CompileError, GateRefused, require
+from edgeseg.device.specifications import Board
+from edgeseg.errors import CompileError, GateRefused, UsageError, require
 from edgeseg.images import Dataset, InMemory, Sample
 from edgeseg.preprocess import class_map_at, resized_frame
 from edgeseg.spec import ModelSpec
@@ -30,19 +48,18 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Compilation",
+    "CompileOptions",
     "GraphResult",
     "Progress",
     "bundle_from_graph",
     "float_graph_from_bundle",
     "float_graph_from_module",
+    "float_graph_from_network",
 ]
 
-INT8_RECIPES: Mapping[str, Recipe] = {
-    "int8-tensorrt": StaticInt8("tensorrt", dense_weight_bits=8),
-    "int8-cpu": StaticInt8("cpu", dense_weight_bits=7),
-    "int8-dynamic": DynamicInt8(),
-}
 GOLDEN_FRAMES = 4
+_FLOAT16_MAY_MOVE = 5e-4
+"""mIoU by which rounding the FP32 weights to float16 may change it."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +76,49 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class CompileOptions:
+    """What to emit and what to allow.
+
+    Attributes:
+        graphs: names of graphs beside ``fp32``, of ``recipes.RECIPES``.
+        calibrator: how ranges are taken, of ``calibrators.CALIBRATORS``.
+        limits: of the accuracy gate.
+        gate: False stores graphs that the gate refuses, and stamps the bundle.
+        equalize: cross-layer equalisation before calibration.
+        bias_correction: shift biases by the mean error of rounding the weights.
+        per_channel: weight scales per output channel.
+        float_layers: layers that always stay in float, by their output tensor.
+        mixed: put the most sensitive layers back to float where the gate refuses.
+        sensitivity: rank the layers even if the gate passes.
+        pareto: try the whole range of float layers and keep the table.
+        budget_ms: take the most accurate choice within this time: the CPU's measured, or the board's bound.
+        board: for the bound on latency.
+        float16_weights: store the FP32 weights as float16.
+        argmax_first: take the class before the last enlargement.
+        batch: frames per inference.
+        compute_capabilities: what TensorRT-RTX is asked to build TensorRT's graphs for, e.g. ``"SM86"``.
+    """
+
+    graphs: tuple[str, ...] = ()
+    calibrator: str = "minmax"
+    limits: Limits = Limits()
+    gate: bool = True
+    equalize: bool = False
+    bias_correction: bool = True
+    per_channel: bool = True
+    float_layers: tuple[str, ...] = ()
+    mixed: bool = True
+    sensitivity: bool = False
+    pareto: bool = False
+    budget_ms: float | None = None
+    board: Board | None = None
+    float16_weights: bool = False
+    argmax_first: bool = False
+    batch: int = 1
+    compute_capabilities: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class GraphResult:
     """One emitted graph and what it achieves.
 
@@ -69,6 +129,8 @@ class GraphResult:
             TensorRT those that read quantized activations and weights.
         accuracy: on the evaluation set with the target's arithmetic.
         refused: why the gate refused it; empty when it passed.
+        float_layers: layers that stay in float, by their output tensor.
+        tried: every mix of precisions that was judged on the way.
     """
 
     name: str
@@ -76,6 +138,8 @@ class GraphResult:
     int8_convolutions: tuple[int, int]
     accuracy: Accuracy
     refused: tuple[str, ...] = ()
+    float_layers: tuple[str, ...] = ()
+    tried: tuple[MixedPoint, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -88,104 +152,348 @@ class Compilation:
 
 
 def float_graph_from_module(
-    module: nn.Module, spec: ModelSpec, *, simplifier: str = "onnxsim", progress: Progress = Progress()
+    module: nn.Module,
+    spec: ModelSpec,
+    *,
+    simplifier: str = "onnxsim",
+    scores: bool = False,
+    progress: Progress = Progress(),
 ) -> onnx.ModelProto:
     """torch module (float NCHW -> logits) -> the folded FP32 graph. Raises CompileError."""
-    exported = onnx_from_module(module, spec.size_hw)
-    simplified = simplified_onnx(exported, simplifier)
+    return float_graph_from_network(
+        onnx_from_module(module, spec.size_hw), spec, simplifier=simplifier, scores=scores, progress=progress
+    )
+
+
+def float_graph_from_network(
+    network: onnx.ModelProto,
+    spec: ModelSpec,
+    *,
+    simplifier: str = "onnxsim",
+    scores: bool = False,
+    progress: Progress = Progress(),
+) -> onnx.ModelProto:
+    """Network graph (float NCHW -> logits) -> the folded FP32 graph. Raises CompileError."""
+    simplified = simplified_onnx(network, simplifier)
     progress.step(
         f"simplified with {simplifier}: {simplified.nodes_before} -> {simplified.nodes_after} nodes, "
         f"largest output difference {simplified.max_difference:.1e}"
     )
-    folded = folded_onnx(simplified.model, spec)
-    progress.step("folded: uint8 BGR frame in, normalisation and argmax inside, uint8 class map out")
+    folded = folded_onnx(simplified.model, spec, scores=scores)
+    progress.step(
+        "folded: uint8 BGR frame in, normalisation and argmax inside, uint8 class map out"
+        + (", scores too" if scores else "")
+    )
     return folded
 
 
 def float_graph_from_bundle(bundle: Bundle) -> onnx.ModelProto:
-    """The FP32 graph of a bundle with float32 weights. Raises CompileError when it has none."""
+    """The FP32 graph of a bundle for one frame, with float32 weights. Raises CompileError when it has none."""
     onnx = require("onnx", "compile")
     if "fp32" not in bundle.graphs:
         raise CompileError("the bundle holds no fp32 graph to compile from")
-    return float32_weights(onnx.load_model_from_string(bundle.graphs["fp32"].onnx))
+    return batched_onnx(float32_weights(onnx.load_model_from_string(bundle.graphs["fp32"].onnx)), 1)
 
 
 def bundle_from_graph(
     graph: onnx.ModelProto,
     spec: ModelSpec,
+    options: CompileOptions,
     *,
-    int8: bool,
     calibration: Dataset | None,
     evaluation: Dataset,
     golden: Dataset,
     ranges: Ranges | None = None,
-    limits: Limits = Limits(),
-    float16: bool = False,
     provenance: Mapping[str, Any] | None = None,
+    cache: StepCache = StepCache(),
     progress: Progress = Progress(),
 ) -> Compilation:
     """Emit every graph from one FP32 graph, judge them, and put them into a bundle.
 
     Args:
-        graph: the folded FP32 graph.
+        graph: the folded FP32 graph for one frame.
         spec: of that network.
-        int8: emit the INT8 graphs too.
+        options: what to emit and what to allow.
         calibration: images from which ranges are taken when ``ranges`` is None.
         evaluation: images on which every graph is judged; labels make it mIoU, else agreement with FP32.
         golden: frames of which a few are stored for the device's self-test.
         ranges: frozen ranges of this very graph.
-        limits: of the gate.
-        float16: round the FP32 weights to float16 and store them so, if mIoU moves by 0.05 points at most.
         provenance: stored in the manifest.
+        cache: what long steps found before; an interrupted compilation goes on where it stopped.
         progress: see Progress.
 
     Raises:
-        GateRefused: an INT8 graph for TensorRT or the CPU loses too much.
+        GateRefused: a static INT8 graph loses too much, also with its most sensitive layers in float.
         CompileError: calibration is missing or unusable.
     """
-    fp32, reference = _judge(graph, spec, evaluation, progress, "fp32")
-    stored, notes = graph, list[str]()
-    if float16:
-        stored = float16_weights(graph)
-        graph = float32_weights(stored)
-        fp32, reference, notes = _judged_rounded(graph, fp32, reference, spec, evaluation, progress)
-    recipe = Fp32("float16" if float16 else "float32")
-    entries = {"fp32": GraphEntry(stored.SerializeToString(), recipe_json(recipe), "any")}
-    results = [GraphResult("fp32", len(entries["fp32"].onnx), int8_convolutions(graph), fp32)]
-    if int8:
-        ranges = _ranges(graph, calibration, ranges, progress)
-        notes += range_warnings(ranges)
-        for name, model in int8_graphs(graph, ranges).items():
-            result, entry = _judged_int8(name, model, spec, evaluation, fp32, reference, limits, progress)
-            results.append(result)
-            if not result.refused:
-                entries[name] = entry
-    _refuse(results, notes)
+    job = _Job(spec, options, evaluation, cache, progress)
+    stored = job.prepared(graph)
+    ranges = job.ranges(calibration, ranges) if _needs_ranges(options) else None
+    if options.sensitivity and ranges is not None:
+        job.ranked(ranges, calibration)
+    for name in options.graphs:
+        job.emit(name, ranges, calibration)
+    job.refuse()
+    job.check_for_tensorrt()
+    onnx_fp32 = batched_onnx(stored, options.batch).SerializeToString()
+    fp32 = Fp32("float16" if options.float16_weights else "float32")
+    job.entries["fp32"] = GraphEntry(onnx_fp32, recipe_json(fp32), "any")
+    job.results[0] = replace(job.results[0], size_bytes=len(onnx_fp32))
     bundle = Bundle(
         spec=spec,
-        graphs=entries,
-        ranges=ranges.to_json() if int8 and ranges is not None else None,
-        golden=_golden(golden, entries["fp32"].onnx, spec),
-        report=_report(results, evaluation, limits, notes),
-        provenance={**(provenance or {}), "fp32_graph_sha256": graph_sha256(graph)},
+        graphs={name: job.entries[name] for name in ("fp32", *options.graphs) if name in job.entries},
+        ranges=ranges.to_json() if ranges is not None else None,
+        golden=_golden(golden, stored.SerializeToString(), spec),
+        report=job.report(),
+        provenance={**(provenance or {}), "fp32_graph_sha256": graph_sha256(job.graph)},
     )
-    return Compilation(bundle, results, notes)
+    return Compilation(bundle, job.results, job.notes)
 
 
-def int8_graphs(graph: onnx.ModelProto, ranges: Ranges) -> dict[str, onnx.ModelProto]:
-    """Every INT8 graph that one set of ranges gives, by name."""
-    return {name: emitted_onnx(graph, ranges, recipe) for name, recipe in INT8_RECIPES.items()}
+class _Job:
+    """One compilation under way: what the steps hand to each other."""
+
+    def __init__(
+        self, spec: ModelSpec, options: CompileOptions, evaluation: Dataset, cache: StepCache, progress: Progress
+    ) -> None:
+        self.spec, self.options, self._evaluation = spec, options, evaluation
+        self._cache, self._progress = cache, progress
+        self._evaluation_sha256 = labelled_sha256(evaluation, spec.size_hw) if cache.folder else ""
+        self.results: list[GraphResult] = []
+        self.entries: dict[str, GraphEntry] = {}
+        self.notes: list[str] = []
+        self._steps: list[dict[str, Any]] = []
+        self._sensitivities: list[LayerSensitivity] = []
+        self._calibration: CalibrationReport | None = None
+        self._lint: dict[str, dict[str, list[dict[str, Any]]]] = {}
+        self._plans: dict[str, dict[str, dict[str, Any]]] = {}
+
+    def prepared(self, graph: onnx.ModelProto) -> onnx.ModelProto:
+        """The steps before calibration, each judged; returns the FP32 graph as it is stored."""
+        self._reference: list[np.ndarray] | None = None
+        self.graph = graph
+        before, self._reference = self._judge(graph, "fp32")
+        self._step("folded FP32 graph", graph, before)
+        if self.options.argmax_first:
+            self.graph = argmax_first_onnx(self.graph)
+            before = self._judge_step("argmax before the last enlargement", self.graph, before, self.options.limits)
+        if self.options.equalize:
+            from edgeseg.compiler.equalize import equalized_onnx  # TEMP
+
+            self.graph, lines = equalized_onnx(self.graph)
+            self.notes += lines
+            before = self._judge_step("cross-layer equalisation", self.graph, before, self.options.limits)
+        stored = self.graph
+        if self.options.float16_weights:
+            stored = float16_weights(self.graph)
+            self.graph = float32_weights(stored)
+            before = self._judge_step("weights rounded to float16", self.graph, before, _ROUNDING)
+        self.fp32, self._reference = self._judge(self.graph, "fp32")
+        self.results.append(GraphResult("fp32", 0, int8_convolutions(self.graph), self.fp32))
+        return stored
+
+    def ranges(self, calibration: Dataset | None, frozen: Ranges | None) -> Ranges:
+        """Frozen ranges if they belong to this graph, else those of the calibration images."""
+        if frozen is not None:
+            if frozen.graph_sha256 != graph_sha256(self.graph):
+                raise CompileError("the frozen ranges belong to another graph; calibrate again with --calib FOLDER")
+            self._progress.step(f"ranges: frozen, {frozen.images} images ({frozen.data})")
+            return frozen
+        if calibration is None:
+            raise CompileError(
+                "INT8 needs calibration images; pass --calib FOLDER (a few hundred frames of your camera)"
+            )
+        if len(calibration) >= MINIMUM_FRAMES:
+            self._calibration = calibration_report(calibration, self.spec, report=self._counter("reading images"))
+            self.notes += self._calibration.warnings()
+        taken = ranges_from_frames(
+            self.graph,
+            calibration,
+            calibrator=self.options.calibrator,
+            cache=self._cache,
+            data_sha256=self._calibration.sha256 if self._calibration else None,
+            report=self._counter("calibrating"),
+        )
+        self._progress.step(f"ranges: {len(taken.tensors)} tensors by {taken.calibrator} over {taken.images} images")
+        self.notes += range_warnings(taken)
+        return taken
+
+    def ranked(self, ranges: Ranges, calibration: Dataset | None) -> list[str]:
+        """Layers by what their INT8 costs, worst first; measured once."""
+        if not self._sensitivities:
+            frames = calibration or self._evaluation
+            self._sensitivities = layer_sensitivities(
+                self.graph, ranges, frames, cache=self._cache, report=self._counter("ranking layers")
+            )
+            worst = self._sensitivities[0]
+            self._progress.step(
+                f"most sensitive of {len(self._sensitivities)} layers: {worst.layer}, {worst.sqnr_db:.0f} dB"
+            )
+        return [one.layer for one in self._sensitivities if one.layer not in self.options.float_layers]
+
+    def emit(self, name: str, ranges: Ranges | None, calibration: Dataset | None) -> None:
+        """Emit one graph, with layers in float where the gate or the budget needs it, and keep it if it passes."""
+        recipe = recipe_from_name(name)
+        if not isinstance(recipe, StaticInt8) or ranges is None:
+            self._keep(name, recipe, self._point(name, recipe, ranges), ())
+            return
+        recipe = replace(recipe, bias_correction=self.options.bias_correction, per_channel=self.options.per_channel)
+
+        def judged(more: tuple[str, ...]) -> MixedPoint:
+            return self._point(name, replace(recipe, float_layers=(*self.options.float_layers, *more)), ranges)
+
+        points = [judged(())]
+        search = self.options.pareto or self.options.budget_ms is not None
+        if search or (points[0].refused and self.options.mixed):
+            points = passing_mix(self.ranked(ranges, calibration), judged, whole=search)
+        chosen = best_point(points, self.options.budget_ms)
+        if chosen is None and self.options.budget_ms is not None:
+            raise GateRefused(_over_budget(name, points, self.options.budget_ms))
+        chosen = chosen or points[0]
+        if len(points) > 1:
+            self._progress.step(
+                f"{name}: {len(chosen.float_layers)} layers in float after {len(points)} mixes were judged"
+            )
+        self._keep(name, replace(recipe, float_layers=chosen.float_layers), chosen, tuple(points), ranges)
+
+    def refuse(self) -> None:
+        """Dynamic INT8 that fails is left out; a static graph that fails stops the compilation, if the gate is on."""
+        failed = [r for r in self.results if r.refused and not isinstance(_recipe(r.name), DynamicInt8)]
+        if failed and not self.options.gate:
+            self.notes.append(f"NO GATE: {', '.join(r.name for r in failed)} would have been refused")
+        elif failed:
+            reasons = "; ".join(f"{result.name}: {', '.join(result.refused)}" for result in failed)
+            tried = max(len(result.tried) for result in failed)
+            mixes = f" (also with {tried} mixes of INT8 and float layers)" if tried > 1 else ""
+            cause = f" ({'; '.join(self.notes)})" if self.notes else ""
+            raise GateRefused(
+                f"the accuracy gate refused INT8: {reasons}{mixes}{cause}; calibrate on images like those of the "
+                "camera, or allow more with --max-drop and --max-class-drop"
+            )
+
+    def check_for_tensorrt(self) -> None:
+        """Lint every graph for TensorRT against every JetPack; build it with TensorRT-RTX where that is asked for."""
+        onnx = require("onnx", "compile")
+        for name, entry in self.entries.items():
+            if entry.target != "tensorrt":
+                continue
+            model = onnx.load_model_from_string(entry.onnx)
+            self._lint[name] = {
+                target.name: [finding.to_json() for finding in linted(model, target)] for target in TARGETS.values()
+            }
+            errors = [t for t, findings in self._lint[name].items() if any(f["severity"] == "error" for f in findings)]
+            fits = f"not for {', '.join(errors)}" if errors else f"no error for any of {len(TARGETS)} targets"
+            self._progress.step(f"lint of {name}: {fits}")
+            for capability in self.options.compute_capabilities:
+                plan = kernel_plan_from_onnx(entry.onnx, capability).to_json()
+                self._plans.setdefault(name, {})[capability] = {k: v for k, v in plan.items() if k != "plan"}
+                self._progress.step(
+                    f"accepted by TensorRT-RTX {plan['tensorrt_rtx']} for {capability}: {name}, "
+                    f"{plan['kernels']} kernels, "
+                    f"{plan['int8_convolutions']} of {plan['convolutions']} convolutions in INT8, "
+                    f"{len(plan['float_round_trips'])} float round trips, {plan['build_s']:.0f} s"
+                )
+
+    def report(self) -> dict[str, Any]:
+        """Everything that was measured, JSON-ready."""
+        return {
+            "schema": 2,
+            "evaluation_data": self._evaluation.description,
+            "gate": self.options.gate,
+            "limits": asdict(self.options.limits),
+            "notes": list(self.notes),
+            "steps": self._steps,
+            "calibration": None if self._calibration is None else self._calibration.to_json(),
+            "sensitivity": [one.to_json() for one in self._sensitivities],
+            "lint": self._lint,
+            "kernel_plans": self._plans,
+            "graphs": {
+                result.name: {
+                    "size_bytes": result.size_bytes,
+                    "int8_convolutions": list(result.int8_convolutions),
+                    "refused": list(result.refused),
+                    "float_layers": list(result.float_layers),
+                    "tried": [point.to_json() for point in result.tried],
+                    **result.accuracy.to_json(),
+                }
+                for result in self.results
+            },
+        }
+
+    def _point(self, name: str, recipe: Recipe, ranges: Ranges | None) -> MixedPoint:
+        """Emit and judge one graph."""
+        model = emitted_onnx(self.graph, ranges, recipe)
+        accuracy, _ = self._judge(model, name, float_qdq=target_of(recipe) == "tensorrt", reference=self._reference)
+        floats = recipe.float_layers if isinstance(recipe, StaticInt8) else ()
+        search = self.options.pareto or self.options.budget_ms is not None
+        data = model.SerializeToString()
+        return MixedPoint(
+            float_layers=floats,
+            accuracy=accuracy,
+            worst_drop=worst_drop(self.fp32, accuracy)[1],
+            refused=tuple(refusals(self.fp32, accuracy, self.options.limits)),
+            size_bytes=len(data),
+            measured_ms=median_ms(data) if search and target_of(recipe) == "cpu" else None,
+            roofline_ms=self._roofline(floats) if target_of(recipe) == "tensorrt" else None,
+        )
+
+    def _roofline(self, floats: Sequence[str]) -> float | None:
+        board = self.options.board
+        return None if board is None else round(roofline_ms(layer_costs(self.graph), board, floats), 4)
+
+    def _keep(
+        self,
+        name: str,
+        recipe: Recipe,
+        point: MixedPoint,
+        tried: tuple[MixedPoint, ...],
+        ranges: Ranges | None = None,
+    ) -> None:
+        model = batched_onnx(emitted_onnx(self.graph, ranges, recipe), self.options.batch)
+        data, target = model.SerializeToString(), target_of(recipe)
+        convolutions = int8_convolutions(model) if target == "tensorrt" else executed_int8_convolutions(data)
+        if isinstance(recipe, (StaticInt8, DynamicInt8)) and not convolutions[0]:
+            raise CompileError(
+                f"{name}: none of {convolutions[1]} convolutions would run in INT8; please report this network"
+            )
+        self.results.append(
+            GraphResult(name, len(data), convolutions, point.accuracy, point.refused, point.float_layers, tried)
+        )
+        if not point.refused or not self.options.gate:
+            self.entries[name] = GraphEntry(data, recipe_json(recipe), target)
+
+    def _judge(self, model: onnx.ModelProto, name: str, **how: Any) -> tuple[Accuracy, list[np.ndarray]]:
+        return measured_accuracy(
+            model.SerializeToString(),
+            self.spec,
+            self._evaluation,
+            cache=self._cache,
+            data_sha256=self._evaluation_sha256,
+            report=self._counter(f"judging {name}"),
+            **how,
+        )
+
+    def _judge_step(self, what: str, graph: onnx.ModelProto, before: Accuracy, limits: Limits) -> Accuracy:
+        """Judge what a step made of the FP32 graph against the graph before it. Raises GateRefused."""
+        accuracy, _ = self._judge(graph, what, reference=self._reference)
+        reasons = refusals(before, accuracy, limits)
+        self._step(what, graph, accuracy)
+        if reasons and self.options.gate:
+            raise GateRefused(f"the accuracy gate refused the step '{what}': {', '.join(reasons)}; leave it out")
+        if math.isfinite(accuracy.miou):
+            self.notes.append(f"{what}: mIoU {100 * before.miou:.3f} -> {100 * accuracy.miou:.3f}")
+        return accuracy
+
+    def _step(self, what: str, graph: onnx.ModelProto, accuracy: Accuracy) -> None:
+        self._steps.append(
+            {"step": what, "nodes": len(graph.graph.node), "size_bytes": graph.ByteSize(), **accuracy.to_json()}
+        )
+
+    def _counter(self, what: str) -> Callable[[int, int], None]:
+        return lambda done, total: self._progress.count(what, done, total)
 
 
-def emitted_onnx(graph: onnx.ModelProto, ranges: Ranges, recipe: Recipe) -> onnx.ModelProto:
-    """The graph that a recipe makes of the folded FP32 graph."""
-    if isinstance(recipe, DynamicInt8):
-        return dynamic_int8_onnx(graph)
-    if isinstance(recipe, StaticInt8):
-        if recipe.target == "tensorrt":
-            return tensorrt_qdq_onnx(graph, ranges)
-        return cpu_qdq_onnx(graph, ranges, dense_weight_bits=recipe.dense_weight_bits)
-    return graph
+_ROUNDING = Limits(_FLOAT16_MAY_MOVE, 0.01, 0.998, 0.98)
 
 
 def range_warnings(ranges: Ranges) -> list[str]:
@@ -196,86 +504,22 @@ def range_warnings(ranges: Ranges) -> list[str]:
     return []
 
 
-def _judge(
-    model: onnx.ModelProto, spec: ModelSpec, data: Dataset, progress: Progress, name: str, **how: Any
-) -> tuple[Accuracy, list[np.ndarray]]:
-    return measured_accuracy(
-        model.SerializeToString(),
-        spec,
-        data,
-        report=lambda done, total: progress.count(f"judging {name}", done, total),
-        **how,
-    )
+def _recipe(name: str) -> Recipe:
+    return Fp32() if name == "fp32" else recipe_from_name(name)
 
 
-def _judged_rounded(
-    graph: onnx.ModelProto,
-    fp32: Accuracy,
-    reference: list[np.ndarray],
-    spec: ModelSpec,
-    data: Dataset,
-    progress: Progress,
-) -> tuple[Accuracy, list[np.ndarray], list[str]]:
-    """The accuracy with weights rounded to float16, which every graph is then compared with. Refuses a change."""
-    rounded, maps = _judge(graph, spec, data, progress, "fp32 with float16 weights", reference=reference)
-    moved = abs(rounded.miou - fp32.miou) if np.isfinite(fp32.miou) else 0.0
-    if moved > 5e-4 or rounded.agreement < 0.998:
-        raise CompileError(
-            f"storing FP32 weights as float16 moves mIoU by {100 * moved:.3f} points "
-            f"({100 * rounded.agreement:.2f} % of pixels agree); leave --float16 out"
-        )
-    note = f"FP32 weights are stored as float16: mIoU {100 * fp32.miou:.3f} -> {100 * rounded.miou:.3f}"
-    return replace(rounded, agreement=1.0), maps, [note]
+def _needs_ranges(options: CompileOptions) -> bool:
+    return any(isinstance(_recipe(name), StaticInt8) for name in options.graphs)
 
 
-def _ranges(graph: onnx.ModelProto, calibration: Dataset | None, ranges: Ranges | None, progress: Progress) -> Ranges:
-    if ranges is not None:
-        if ranges.graph_sha256 != graph_sha256(graph):
-            raise CompileError("the frozen ranges belong to another graph; calibrate again with --calib FOLDER")
-        progress.step(f"ranges: frozen, {ranges.images} images ({ranges.data})")
-        return ranges
-    if calibration is None:
-        raise CompileError("INT8 needs calibration images; pass --calib FOLDER (a few hundred frames of your camera)")
-    taken = ranges_from_frames(
-        graph, calibration, report=lambda done, total: progress.count("calibrating", done, total)
-    )
-    progress.step(f"ranges: {len(taken.tensors)} tensors over {taken.images} images ({taken.data})")
-    return taken
-
-
-def _judged_int8(
-    name: str,
-    model: onnx.ModelProto,
-    spec: ModelSpec,
-    data: Dataset,
-    fp32: Accuracy,
-    reference: list[np.ndarray],
-    limits: Limits,
-    progress: Progress,
-) -> tuple[GraphResult, GraphEntry]:
-    recipe = INT8_RECIPES[name]
-    target = recipe.target if isinstance(recipe, StaticInt8) else "cpu"
-    accuracy, _ = _judge(model, spec, data, progress, name, float_qdq=target == "tensorrt", reference=reference)
-    entry = GraphEntry(model.SerializeToString(), recipe_json(recipe), target)
-    convolutions = int8_convolutions(model) if target == "tensorrt" else executed_int8_convolutions(entry.onnx)
-    if not convolutions[0]:
-        raise CompileError(
-            f"{name}: none of {convolutions[1]} convolutions would run in INT8; please report this network"
-        )
-    refused = tuple(refusals(fp32, accuracy, limits))
-    return GraphResult(name, len(entry.onnx), convolutions, accuracy, refused), entry
-
-
-def _refuse(results: Sequence[GraphResult], notes: Sequence[str]) -> None:
-    """Dynamic INT8 that fails is left out; a static graph that fails stops the compilation."""
-    failed = [result for result in results if result.refused and result.name != "int8-dynamic"]
-    if failed:
-        reasons = "; ".join(f"{result.name}: {', '.join(result.refused)}" for result in failed)
-        cause = f" ({'; '.join(notes)})" if notes else ""
-        raise GateRefused(
-            f"the accuracy gate refused INT8: {reasons}{cause}; calibrate on images like those of the camera, "
-            "or allow more with --max-drop and --max-class-drop"
-        )
+def _over_budget(name: str, points: Sequence[MixedPoint], budget_ms: float) -> str:
+    passing = [point for point in points if not point.refused]
+    if any(point.latency_ms is None for point in points):
+        raise UsageError(f"{name} has no latency on this machine to compare with --budget-ms; name a --board")
+    if not passing:
+        return f"the accuracy gate refused INT8: {name}: {', '.join(points[0].refused)} ({len(points)} mixes judged)"
+    fastest = min(point.latency_ms or 0.0 for point in passing)
+    return f"{name}: no mix that passes the gate is within {budget_ms:g} ms; the fastest takes {fastest:.2f} ms"
 
 
 def _golden(data: Dataset, onnx: bytes, spec: ModelSpec) -> Golden:
@@ -290,20 +534,3 @@ def _golden(data: Dataset, onnx: bytes, spec: ModelSpec) -> Golden:
 def _at_network_size(sample: Sample, spec: ModelSpec) -> Sample:
     label = None if sample.label is None else class_map_at(sample.label, spec.size_hw)
     return Sample(sample.name, resized_frame(sample.frame, spec.size_hw), label)
-
-
-def _report(results: Sequence[GraphResult], data: Dataset, limits: Limits, notes: Sequence[str]) -> dict[str, Any]:
-    return {
-        "evaluation_data": data.description,
-        "limits": asdict(limits),
-        "notes": list(notes),
-        "graphs": {
-            result.name: {
-                "size_bytes": result.size_bytes,
-                "int8_convolutions": list(result.int8_convolutions),
-                "refused": list(result.refused),
-                **result.accuracy.to_json(),
-            }
-            for result in results
-        },
-    }

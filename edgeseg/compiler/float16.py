@@ -1,12 +1,12 @@
-"""The FP16 graph for strongly typed TensorRT (10 on request, 11 always): precision stands in the graph, not in a flag.
+"""The FP16 graph for strongly typed TensorRT (10 on request, 11 always): its types are its precision.
 
-Everything between the frame's Cast and ArgMax becomes float16; frame and class map stay uint8. Q/DQ nodes may be in
+Everything between the frame's Cast and ArgMax becomes float16, scores included; frame and class map stay uint8. Q/DQ nodes may be in
 the graph: with float16 on both sides they need opset 19, and their scales become float16 too.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -42,11 +42,14 @@ def float16_onnx(model: onnx.ModelProto) -> onnx.ModelProto:
         for attribute in node.attribute:
             if node.op_type == "Cast" and attribute.i == onnx.TensorProto.FLOAT:
                 attribute.i = onnx.TensorProto.FLOAT16
+    for output in half.graph.output:
+        if output.type.tensor_type.elem_type == onnx.TensorProto.FLOAT:
+            output.type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
     del half.graph.value_info[:]
     if any(node.op_type == "QuantizeLinear" for node in half.graph.node):
         half = onnx.version_converter.convert_version(half, _QDQ_OPSET)
         del half.graph.value_info[:]  # the converter infers types before it knows float16 scales
-    inferred: onnx.ModelProto = onnx.shape_inference.infer_shapes(half, strict_mode=True, data_prop=True)
+    inferred: Any = onnx.shape_inference.infer_shapes(half, strict_mode=True, data_prop=True)
     onnx.checker.check_model(inferred)
     return inferred
 

@@ -11,23 +11,25 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgeseg.compiler.graph import drop_unused_initializers, sort_nodes
 from edgeseg.errors import CompileError, require
 from edgeseg.spec import ModelSpec
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["CLASSES", "FRAME", "folded_onnx"]
+__all__ = ["CLASSES", "FRAME", "SCORES", "argmax_first_onnx", "folded_onnx"]
 
-FRAME, CLASSES = "frame", "classes"
+FRAME, CLASSES, SCORES = "frame", "classes", "scores"
 
 
-def folded_onnx(model: onnx.ModelProto, spec: ModelSpec) -> onnx.ModelProto:
+def folded_onnx(model: onnx.ModelProto, spec: ModelSpec, *, scores: bool = False) -> onnx.ModelProto:
     """Wrap a network graph (float NCHW -> logits) into the graph that runs.
 
     Args:
         model: one float32 input 1x3xHxW, one float32 output 1xCxHxW.
         spec: size and preprocessing.
+        scores: add the output ``scores``, 1xCxHxW float32: the probability of every class (softmax).
 
     Returns:
         Input ``frame`` 1xHxWx3 uint8 BGR, output ``classes`` 1xHxW uint8.
@@ -45,14 +47,75 @@ def folded_onnx(model: onnx.ModelProto, spec: ModelSpec) -> onnx.ModelProto:
     before = _preprocessing(graph, network_input, spec)
     after = [
         tools.helper.make_node("ArgMax", [logits], ["argmax"], "argmax", axis=1, keepdims=0),
-        tools.helper.make_node("Cast", ["argmax"], [CLASSES], "classes", to=tools.TensorProto.UINT8),
+        # TensorRT 8.5 makes uint8 of floats only; 254 class ids are exact in every float type.
+        tools.helper.make_node("Cast", ["argmax"], ["classes_float"], "classes_float", to=tools.TensorProto.FLOAT),
+        tools.helper.make_node("Cast", ["classes_float"], [CLASSES], "classes", to=tools.TensorProto.UINT8),
     ]
     nodes = [*before, *graph.node, *after]
     del graph.node[:], graph.input[:], graph.output[:]
     graph.node.extend(nodes)
     graph.input.append(tools.helper.make_tensor_value_info(FRAME, tools.TensorProto.UINT8, [1, height, width, 3]))
     graph.output.append(tools.helper.make_tensor_value_info(CLASSES, tools.TensorProto.UINT8, [1, height, width]))
+    if scores:
+        graph.node.append(tools.helper.make_node("Softmax", [logits], [SCORES], SCORES, axis=1))
+        shape = [1, len(spec.classes), height, width]
+        graph.output.append(tools.helper.make_tensor_value_info(SCORES, tools.TensorProto.FLOAT, shape))
     inferred: onnx.ModelProto = tools.shape_inference.infer_shapes(folded, strict_mode=True, data_prop=True)
+    tools.checker.check_model(inferred)
+    return inferred
+
+
+def argmax_first_onnx(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Take the class before the last enlargement instead of after it: the class map comes out at lower resolution.
+
+    Bilinear enlargement of C float maps is often a tenth of a network's time; ragged edges are the price, which the
+    gate judges.
+
+    Args:
+        model: a folded graph that ends in a bilinear Resize by a whole factor, maybe a crop, and ArgMax.
+
+    Returns:
+        The same graph with ``classes`` 1xhxw, h and w smaller by that factor.
+
+    Raises:
+        CompileError: the graph ends otherwise, or the crop does not fit the factor.
+    """
+    tools = require("onnx", "compile")
+    reduced = tools.ModelProto()
+    reduced.CopyFrom(model)
+    graph = reduced.graph
+    makers = {output: node for node in graph.node for output in node.output}
+    argmax = next(node for node in graph.node if node.op_type == "ArgMax")
+    if len(graph.output) > 1:
+        raise CompileError("scores are wanted at full resolution, so the class map cannot be taken before it")
+    crop = makers.get(argmax.input[0])
+    resize = makers.get(crop.input[0]) if crop is not None and crop.op_type == "Slice" else crop
+    if resize is None or resize.op_type != "Resize":
+        raise CompileError("the graph does not end in an enlargement, so there is none to leave out")
+    shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in graph.value_info}
+    small, large = shapes[resize.input[0]][2:], shapes[resize.output[0]][2:]
+    wanted = [dim.dim_value for dim in graph.output[0].type.tensor_type.shape.dim][1:]
+    factor = large[0] // small[0]
+    if [side * factor for side in small] != large or any(side % factor for side in wanted):
+        raise CompileError(f"the last enlargement is from {small} to {large}, cropped to {wanted}: no whole factor")
+    height, width = (side // factor for side in wanted)
+    argmax.input[0] = resize.input[0]
+    if [height, width] != small:
+        for name, value in (("low_start", [0, 0]), ("low_end", [height, width]), ("low_axes", [2, 3])):
+            _add_constant(graph, name, np.array(value, np.int64))
+        cropped = tools.helper.make_node(
+            "Slice", [resize.input[0], "low_start", "low_end", "low_axes"], ["low_logits"], "low_logits"
+        )
+        graph.node.append(cropped)
+        argmax.input[0] = "low_logits"
+    for node in [resize] if crop is resize else [crop, resize]:
+        graph.node.remove(node)
+    for side, dim in zip((height, width), graph.output[0].type.tensor_type.shape.dim[1:]):
+        dim.dim_value = side
+    drop_unused_initializers(graph)
+    sort_nodes(graph)
+    del graph.value_info[:]
+    inferred: onnx.ModelProto = tools.shape_inference.infer_shapes(reduced, strict_mode=True, data_prop=True)
     tools.checker.check_model(inferred)
     return inferred
 

@@ -19,7 +19,16 @@ from edgeseg.metrics import ConfusionMatrix
 from edgeseg.preprocess import class_map_at, resized_frame
 from edgeseg.spec import ModelSpec
 
-__all__ = ["Accuracy", "Limits", "agreements", "executor", "labelled_sha256", "measured_accuracy", "refusals"]
+__all__ = [
+    "Accuracy",
+    "Limits",
+    "agreements",
+    "executor",
+    "labelled_sha256",
+    "measured_accuracy",
+    "refusals",
+    "worst_drop",
+]
 
 
 @dataclass(frozen=True)
@@ -167,9 +176,8 @@ def refusals(fp32: Accuracy, int8: Accuracy, limits: Limits) -> list[str]:
     if math.isfinite(fp32.miou):
         if not fp32.miou - int8.miou <= limits.max_drop:
             reasons.append(_fall("mIoU", fp32.miou, int8.miou, limits.max_drop))
-        drops = {name: iou - int8.iou[name] for name, iou in fp32.iou.items() if math.isfinite(iou)}
-        worst = max(drops, key=lambda name: drops[name])
-        if not drops[worst] <= limits.max_class_drop:
+        worst, drop = worst_drop(fp32, int8)
+        if not drop <= limits.max_class_drop:
             reasons.append(_fall(f"class {worst!r}", fp32.iou[worst], int8.iou[worst], limits.max_class_drop))
     if not int8.agreement >= limits.min_agreement:
         agrees, needed = 100 * int8.agreement, 100 * limits.min_agreement
@@ -178,6 +186,13 @@ def refusals(fp32: Accuracy, int8: Accuracy, limits: Limits) -> list[str]:
         agrees, needed = 100 * int8.boundary_agreement, 100 * limits.min_boundary_agreement
         reasons.append(f"only {agrees:.2f} % of pixels at class boundaries agree with FP32, {needed:.2f} % are needed")
     return reasons
+
+
+def worst_drop(fp32: Accuracy, int8: Accuracy) -> tuple[str, float]:
+    """The class whose IoU falls most, and by how much as a fraction; ("", NaN) without labels."""
+    drops = {name: iou - int8.iou[name] for name, iou in fp32.iou.items() if math.isfinite(iou)}
+    worst = max(drops, key=lambda name: drops[name] if math.isfinite(drops[name]) else math.inf, default="")
+    return worst, drops.get(worst, math.nan)
 
 
 def _fall(what: str, before: float, after: float, allowed: float) -> str:

@@ -57,6 +57,8 @@ def tensorrt_qdq_onnx(
         if editor.is_quantizable(node):
             editor.quantize_input(node, 0, symmetric(*shared.get(node.input[0], ranges.of(node.input[0]))))
             editor.quantize_weight(node, bits=8)
+        elif editor.follows_float(node):
+            continue
         elif node.op_type == "Add":
             residual = _residual_input(editor, node)
             if residual is not None:
@@ -93,7 +95,8 @@ def cpu_qdq_onnx(
     """
     editor = QdqEditor(model, ranges, float_layers, per_channel=per_channel, bias_correction=bias_correction)
     for node in editor.nodes:
-        if not (editor.is_quantizable(node) if node.op_type in WEIGHTED else _runs_in_integers(node)):
+        integer = _runs_in_integers(node) and not editor.follows_float(node)
+        if not (editor.is_quantizable(node) if node.op_type in WEIGHTED else integer):
             continue
         for index, tensor in enumerate(node.input):
             if tensor in ranges.tensors:

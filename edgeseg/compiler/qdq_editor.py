@@ -13,7 +13,16 @@ from edgeseg.errors import CompileError, require
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["ACTIVATIONS", "WEIGHTED", "QdqEditor", "Scale", "asymmetric", "int8_convolutions", "layer_names", "symmetric"]
+__all__ = [
+    "ACTIVATIONS",
+    "WEIGHTED",
+    "QdqEditor",
+    "Scale",
+    "asymmetric",
+    "int8_convolutions",
+    "layer_names",
+    "symmetric",
+]
 
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm")
 ACTIVATIONS = ("Relu", "Clip", "LeakyRelu")
@@ -111,6 +120,21 @@ class QdqEditor:
 
     def stays_float(self, node: onnx.NodeProto) -> bool:
         return node.output[0] in self._float_layers
+
+    def follows_float(self, node: onnx.NodeProto) -> bool:
+        """Whether all layers that feed an operator without weights stay in float, so that it does too."""
+        feeding, waiting, seen = [], [node], set()
+        while waiting:
+            for name in waiting.pop().input:
+                maker = self._makers.get(self._sources.get(name, name))
+                if maker is None or id(maker) in seen:
+                    continue
+                seen.add(id(maker))
+                if maker.op_type in WEIGHTED:
+                    feeding.append(maker)
+                else:
+                    waiting.append(maker)
+        return bool(feeding) and all(self.stays_float(maker) for maker in feeding)
 
     def is_depthwise(self, node: onnx.NodeProto) -> bool:
         """Whether a convolution has one input and one output channel per group."""

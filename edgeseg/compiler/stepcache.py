@@ -52,7 +52,7 @@ class StepCache:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, **dict(arrays))
+        np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
         atomic_write(path, buffer.getvalue(), durable=False)
         self._make_room()
 

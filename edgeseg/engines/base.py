@@ -21,10 +21,13 @@ class Engine(ABC):
     Attributes:
         description: back end, graph and threads, for people.
         input: NxHxWx3 uint8 BGR buffer of the engine's own.
+        scores: NxCxHxW float32 probability of every class, filled by ``infer`` and valid until the next call; None
+            for graphs that were compiled without ``--scores``.
     """
 
     description: str
     input: np.ndarray
+    scores: np.ndarray | None = None
 
     def infer(self, frames: np.ndarray) -> np.ndarray:
         """Segment frames.

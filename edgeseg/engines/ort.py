@@ -16,7 +16,7 @@ class OrtEngine(Engine):
     """Runs an ONNX graph with ONNX Runtime's CPU kernels.
 
     Args:
-        onnx: serialised model, input uint8 NxHxWx3, output uint8 NxHxW.
+        onnx: serialised model, input uint8 NxHxWx3, output uint8 NxHxW, and maybe ``scores`` NxCxHxW float32.
         name: for the description, e.g. ``"int8-cpu"``.
         threads: intra-op threads; 0 lets ONNX Runtime take the physical cores.
         float_qdq: execute Q/DQ nodes in float instead of fusing them into INT8 kernels. This is TensorRT's
@@ -38,9 +38,9 @@ class OrtEngine(Engine):
         except Exception as error:  # onnxruntime raises its own types, without a public common base
             raise EngineError(f"onnxruntime {ort.__version__} cannot load {name}: {first_line(error)}") from error
         feeds, results = self._session.get_inputs(), self._session.get_outputs()
-        if len(feeds) != 1 or len(results) != 1:
+        if len(feeds) != 1 or len(results) not in (1, 2):
             raise EngineError(f"{name} has {len(feeds)} inputs and {len(results)} outputs; expected one of each")
-        (feed,), (result,) = feeds, results
+        feed, result = feeds[0], results[0]
         if feed.type != "tensor(uint8)" or result.type != "tensor(uint8)" or len(feed.shape) != 4:
             raise EngineError(
                 f"{name} maps {feed.type} {feed.shape} to {result.type}; expected uint8 NxHxWx3 to uint8 NxHxW"
@@ -50,6 +50,10 @@ class OrtEngine(Engine):
         self._binding = self._session.io_binding()
         self._binding.bind_cpu_input(feed.name, self.input)
         self._binding.bind_output(result.name, "cpu", 0, np.uint8, self._output.shape, self._output.ctypes.data)
+        for scores in results[1:]:
+            self.scores = np.zeros(scores.shape, np.float32)
+            where = self.scores.ctypes.data
+            self._binding.bind_output(scores.name, "cpu", 0, np.float32, self.scores.shape, where)
         self.description = f"ONNX Runtime {ort.__version__} on the CPU, graph {name}, {threads or 'all'} threads"
 
     def _run(self) -> np.ndarray:

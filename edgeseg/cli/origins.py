@@ -1,0 +1,180 @@
+"""What ``edgeseg compile`` starts from: a checkpoint, a bundle, or an ONNX file of another exporter."""
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Dict, List, Optional
+
+from edgeseg.bundle import Bundle, read_bundle
+from edgeseg.cli.arguments import size_hw_from, spec_from, triple_from
+from edgeseg.errors import SpecError, UsageError, require
+from edgeseg.files import file_sha256
+from edgeseg.images import Dataset, InMemory, Sample
+from edgeseg.spec import ModelSpec, Preprocess
+
+if TYPE_CHECKING:
+    from edgeseg.compiler.compile import Progress
+    from edgeseg.compiler.ranges import Ranges
+
+__all__ = ["Foreign", "Origin", "origin_from"]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a model brings to a compilation."""
+
+    graph: Any
+    spec: ModelSpec
+    provenance: Dict[str, Any]
+    ranges: "Optional[Ranges]" = None
+    golden: Optional[Dataset] = None
+    float16_weights: bool = False
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """What only the user knows about an ONNX file: the flags of ``edgeseg compile`` that describe it."""
+
+    spec: Optional[Path] = None
+    classes: Optional[str] = None
+    ignore: Optional[int] = None
+    mean: Optional[str] = None
+    std: Optional[str] = None
+    channel_order: Optional[str] = None
+    layout: Optional[str] = None
+    output: Optional[str] = None
+
+    def given(self) -> List[str]:
+        """The flags that were passed."""
+        return [f"--{name.replace('_', '-')}" for name, value in asdict(self).items() if value is not None]
+
+
+@dataclass(frozen=True)
+class How:
+    """Settings of the steps between the file and the folded graph."""
+
+    size: Optional[str]
+    simplifier: str
+    scores: bool
+    foreign: Foreign = field(default_factory=Foreign)
+
+
+def origin_from(path: Path, how: How, progress: "Progress") -> Origin:
+    """The folded FP32 graph and all that is known with it. Raises EdgesegError."""
+    if path.suffix == ".onnx":
+        return _from_onnx(path, how, progress)
+    if how.foreign.given():
+        raise UsageError(
+            f"{', '.join(how.foreign.given())} describe an ONNX file; {path.name} carries its own description"
+        )
+    return _from_bundle(path, how) if path.suffix == ".edgeseg" else _from_checkpoint(path, how, progress)
+
+
+def _from_bundle(path: Path, how: How) -> Origin:
+    from edgeseg.compiler.compile import float_graph_from_bundle
+    from edgeseg.compiler.ranges import Ranges
+
+    if how.size is not None or how.scores:
+        raise UsageError("--size and --scores need a checkpoint or an ONNX file: a bundle's graphs are fixed")
+    bundle = read_bundle(path)
+    return Origin(
+        graph=float_graph_from_bundle(bundle),
+        spec=bundle.spec,
+        provenance=dict(bundle.provenance),
+        ranges=Ranges.from_json(bundle.ranges) if bundle.ranges is not None else None,
+        golden=_golden_samples(bundle),
+        float16_weights=bundle.graphs["fp32"].recipe.get("weights") == "float16",
+    )
+
+
+def _from_checkpoint(path: Path, how: How, progress: "Progress") -> Origin:
+    require("torch", "train")
+    from edgeseg import __version__
+    from edgeseg.builder.checkpoint import load_checkpoint
+    from edgeseg.compiler.compile import float_graph_from_module
+
+    checkpoint = load_checkpoint(path)
+    spec = checkpoint.spec if how.size is None else replace(checkpoint.spec, size_hw=size_hw_from(how.size))
+    return Origin(
+        graph=float_graph_from_module(
+            checkpoint.network, spec, simplifier=how.simplifier, scores=how.scores, progress=progress
+        ),
+        spec=spec,
+        provenance={
+            "edgeseg": __version__,
+            "network": asdict(checkpoint.config),
+            "training": dict(checkpoint.training),
+            "checkpoint_sha256": file_sha256(path),
+            "simplifier": how.simplifier,
+        },
+    )
+
+
+def _from_onnx(path: Path, how: How, progress: "Progress") -> Origin:
+    from edgeseg import __version__
+    from edgeseg.compiler.compile import float_graph_from_network
+    from edgeseg.compiler.foreign import graph_facts, loaded_onnx, network_graph_from_onnx
+
+    model = loaded_onnx(path)
+    facts = graph_facts(model)
+    spec = _foreign_spec(how, facts)
+    network, lines = network_graph_from_onnx(
+        model, classes=len(spec.classes), size_hw=spec.size_hw, layout=how.foreign.layout, output=how.foreign.output
+    )
+    for line in lines:
+        progress.step(line)
+    return Origin(
+        graph=float_graph_from_network(network, spec, simplifier=how.simplifier, scores=how.scores, progress=progress),
+        spec=spec,
+        provenance={
+            "edgeseg": __version__,
+            "onnx": path.name,
+            "onnx_sha256": file_sha256(path),
+            "producer": facts.producer,
+            "simplifier": how.simplifier,
+        },
+    )
+
+
+def _foreign_spec(how: How, facts: Any) -> ModelSpec:
+    """The spec of an ONNX file: from ``--spec``, or from flags. One error names everything that is missing."""
+    foreign = how.foreign
+    if foreign.spec is not None:
+        return _read_spec(foreign.spec)
+    size = how.size or (f"{facts.size_hw[1]}x{facts.size_hw[0]}" if facts.size_hw else None)
+    unknown = {
+        "--classes 'camvid' or FILE": foreign.classes,
+        "--size WIDTHxHEIGHT": size,
+        "--mean R,G,B (of 0-1)": foreign.mean,
+        "--std R,G,B": foreign.std,
+        "--channel-order RGB or BGR": foreign.channel_order,
+    }
+    missing = [flag for flag, value in unknown.items() if value is None]
+    if missing:
+        raise UsageError(
+            f"the ONNX file does not say how its input is made; pass {', '.join(missing)} (or --spec FILE.json, "
+            "as 'edgeseg inspect --json' prints it)"
+        )
+    spec = spec_from(str(foreign.classes), str(size), foreign.ignore)
+    preprocess = Preprocess(
+        triple_from(str(foreign.mean), "--mean"), triple_from(str(foreign.std), "--std"), str(foreign.channel_order)
+    )
+    return replace(spec, preprocess=preprocess)
+
+
+def _read_spec(path: Path) -> ModelSpec:
+    try:
+        data = json.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise UsageError(f"--spec {path} cannot be read as JSON: {error}") from error
+    if not isinstance(data, dict):
+        raise SpecError(f"--spec {path} holds a {type(data).__name__}, not an object")
+    return ModelSpec.from_json(data.get("spec", data))
+
+
+def _golden_samples(bundle: Bundle) -> Optional[Dataset]:
+    if bundle.golden is None:
+        return None
+    pairs = zip(bundle.golden.frames, bundle.golden.labels)
+    samples = [Sample(f"golden{index}", frame, label) for index, (frame, label) in enumerate(pairs)]
+    return InMemory(samples, f"{len(samples)} golden frames of the bundle")
