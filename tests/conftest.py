@@ -18,6 +18,14 @@ from edgeseg.spec import ModelSpec
 CAMVID = Path(os.environ.get("EDGESEG_CAMVID", Path(__file__).resolve().parents[2] / "shared" / "camvid"))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Commands under test keep what they find in a folder of this run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def no_leaked_threads() -> Iterator[None]:
     """Fail the test that leaves a thread of ours behind."""

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from edgeseg.builder.networks import PaddedNetwork
-from edgeseg.compiler.compile import int8_graphs
 from edgeseg.compiler.proof import executed_int8_convolutions
 from edgeseg.compiler.qdq import cpu_qdq_onnx, int8_convolutions, tensorrt_qdq_onnx
-from edgeseg.compiler.ranges import Ranges, ranges_from_frames
+from edgeseg.compiler.ranges import Ranges
+from edgeseg.compiler.recipes import RECIPES, emitted_onnx
 from edgeseg.compiler.simplify import simplified_onnx
 from edgeseg.compiler.weights import float16_weights, float32_weights
 from edgeseg.demo import StreetDataset
@@ -136,7 +136,7 @@ def test_int8_graphs_stay_close_to_float(graph_and_ranges: tuple[Any, Ranges]) -
 
 
 def test_dynamic_int8_runs_on_the_cpu(graph_and_ranges: tuple[Any, Ranges]) -> None:
-    dynamic = int8_graphs(*graph_and_ranges)["int8-dynamic"]
+    dynamic = emitted_onnx(*graph_and_ranges, RECIPES["int8-dynamic"])
     quantized, total = int8_convolutions(dynamic)
     assert quantized == total > 0
     assert _classes(dynamic)[0].shape == (1, 72, 104)
@@ -171,11 +171,6 @@ def test_simplifiers_agree_and_a_wrong_one_is_caught(
     weight = max(broken.graph.initializer, key=lambda t: len(t.raw_data))
     weight.raw_data = bytes(len(weight.raw_data))
     assert simplify._largest_difference(exported, broken) > 1e-3
-
-
-def test_too_few_calibration_images_are_refused(graph_and_ranges: tuple[Any, Ranges]) -> None:
-    with pytest.raises(CompileError, match="15 calibration images are too few, at least 16"):
-        ranges_from_frames(graph_and_ranges[0], StreetDataset("demo://street?frames=15&size=104x72"))
 
 
 def test_a_dead_channel_keeps_its_bias() -> None:
