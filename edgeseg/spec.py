@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any, Mapping
 
-from edgeseg.errors import SpecError
+from edgeseg.errors import SpecError, first_line
 
 __all__ = ["IGNORE_ID", "ModelSpec", "Preprocess"]
 
@@ -78,9 +78,9 @@ class ModelSpec:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> ModelSpec:
         """Inverse of ``to_json``. Raises SpecError for a missing, unknown or newer content."""
-        if data.get("schema", 0) > SCHEMA:
-            raise SpecError(f"spec has schema {data['schema']}, this edgeseg reads up to {SCHEMA}; upgrade edgeseg")
         try:
+            if data["schema"] > SCHEMA:
+                raise SpecError(f"spec has schema {data['schema']}, this edgeseg reads up to {SCHEMA}; upgrade edgeseg")
             pre = data["preprocess"]
             return cls(
                 classes=tuple(str(name) for name in data["classes"]),
@@ -94,8 +94,10 @@ class ModelSpec:
                 ),
                 ignore_id=int(data["ignore_id"]),
             )
-        except (KeyError, IndexError, TypeError, ValueError) as error:
-            raise SpecError(f"spec is incomplete or malformed: {type(error).__name__}: {error}") from error
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise SpecError(
+                f"spec is incomplete or malformed: {type(error).__name__}: {first_line(error)}"
+            ) from error
 
 
 def _triple(values: Any) -> tuple[float, float, float]:

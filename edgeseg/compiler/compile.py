@@ -22,6 +22,7 @@ from edgeseg.compiler.proof import executed_int8_convolutions, median_ms
 from edgeseg.compiler.qdq import int8_convolutions
 from edgeseg.compiler.ranges import Ranges, graph_sha256
 from edgeseg.compiler.recipes import (
+    INT8_GRAPHS,
     DynamicInt8,
     Fp32,
     Recipe,
@@ -52,6 +53,7 @@ __all__ = [
     "GraphResult",
     "Progress",
     "bundle_from_graph",
+    "compiled",
     "float_graph_from_bundle",
     "float_graph_from_module",
     "float_graph_from_network",
@@ -193,6 +195,55 @@ def float_graph_from_bundle(bundle: Bundle) -> onnx.ModelProto:
     if "fp32" not in bundle.graphs:
         raise CompileError("the bundle holds no fp32 graph to compile from")
     return batched_onnx(float32_weights(onnx.load_model_from_string(bundle.graphs["fp32"].onnx)), 1)
+
+
+def compiled(
+    network: nn.Module | onnx.ModelProto,
+    spec: ModelSpec,
+    *,
+    evaluation: Dataset,
+    calibration: Dataset | None = None,
+    golden: Dataset | None = None,
+    options: CompileOptions = CompileOptions(graphs=INT8_GRAPHS),
+    simplifier: str = "onnxsim",
+    scores: bool = False,
+    cache: StepCache = StepCache(),
+    progress: Progress = Progress(),
+) -> Compilation:
+    """A network to a bundle: ``edgeseg.compile``.
+
+    Args:
+        network: maps 1x3xHxW float32 to logits 1xCxHxW: a torch module (segmentation-models-pytorch, torchvision
+            wrapped to return a tensor, your own), or an ONNX graph of that form.
+        spec: classes, input size and preprocessing of the network.
+        evaluation: images on which every graph is judged, with labels for mIoU.
+        calibration: images from which INT8 takes its ranges.
+        golden: where the bundle's self-test frames come from; else the evaluation images.
+        options: what to emit and what to allow.
+        simplifier: ``"onnxsim"``, ``"onnxslim"`` or ``"none"``.
+        scores: output class probabilities too.
+        cache: see ``bundle_from_graph``.
+        progress: see ``Progress``.
+
+    Returns:
+        The bundle (``edgeseg.write_bundle`` stores it) and what was measured.
+
+    Raises:
+        GateRefused: a static INT8 graph loses too much.
+        CompileError: the network cannot be exported, calibrated or emitted.
+    """
+    from_network = float_graph_from_network if hasattr(network, "graph") else float_graph_from_module
+    graph = from_network(network, spec, simplifier=simplifier, scores=scores, progress=progress)
+    return bundle_from_graph(
+        graph,
+        spec,
+        options,
+        calibration=calibration,
+        evaluation=evaluation,
+        golden=golden or evaluation,
+        cache=cache,
+        progress=progress,
+    )
 
 
 def bundle_from_graph(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Mapping
 
-from edgeseg.errors import CompileError, require
+from edgeseg.errors import CompileError, first_line, require
 
 if TYPE_CHECKING:
     import onnx
@@ -63,13 +64,13 @@ class Ranges:
                 raise CompileError(f"ranges have schema {data['schema']}, this edgeseg reads up to {SCHEMA}")
             tensors = {str(name): (float(low), float(high)) for name, (low, high) in data["tensors"].items()}
             means = {str(name): tuple(map(float, values)) for name, values in data["means"].items()}
-            return cls(
-                tensors,
-                means,
-                *(data[key] for key in ("calibrator", "images", "graph_sha256", "data_sha256", "data")),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise CompileError(f"ranges are malformed: {type(error).__name__}: {error}") from error
+            if not all(low <= high and math.isfinite(high - low) for low, high in tensors.values()):
+                raise CompileError("ranges are malformed: a range is not finite or ends before it begins")
+            names = ("calibrator", "graph_sha256", "data_sha256", "data")
+            calibrator, graph, inputs, description = (str(data[name]) for name in names)
+            return cls(tensors, means, calibrator, int(data["images"]), graph, inputs, description)
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise CompileError(f"ranges are malformed: {type(error).__name__}: {first_line(error)}") from error
 
 
 def graph_sha256(model: onnx.ModelProto) -> str:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from edgeseg.builder.networks import PaddedNetwork
+from edgeseg.compiler.collect import ranges_from_frames
 from edgeseg.compiler.proof import executed_int8_convolutions
 from edgeseg.compiler.qdq import cpu_qdq_onnx, int8_convolutions, tensorrt_qdq_onnx
 from edgeseg.compiler.ranges import Ranges
