@@ -2,6 +2,7 @@
 
 import os
 from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional
 
@@ -96,6 +97,9 @@ def compile_(
         Optional[List[str]],
         typer.Option(help="Build TensorRT's graphs with TensorRT-RTX for SM75, SM86, SM89, SM120; may be repeated."),
     ] = None,
+    backend: Annotated[
+        str, typer.Option(help="bundle, or torch-tensorrt: a .pt2 program for PyTorch on this machine's GPU.")
+    ] = "bundle",
     cache: Annotated[
         bool, typer.Option("--cache/--no-cache", help="Go on where an interrupted compile stopped.")
     ] = True,
@@ -109,6 +113,11 @@ def compile_(
     path = model or SHIPPED
     if not path.is_file():
         raise UsageError(f"{path} does not exist; pass a checkpoint of 'edgeseg train', an .onnx file or a bundle")
+    if backend == "torch-tensorrt":
+        _compile_for_torch(path, out, "int8" if int8 else "fp16" if fp16 else "fp32", batch, as_json)
+        return
+    if backend != "bundle":
+        raise UsageError(f"--backend is bundle or torch-tensorrt, got {backend!r}")
     graphs = _graph_names(int8, fp16, emit or [])
     calibrates = any(name.startswith("int8-") and name != "int8-dynamic" for name in graphs)
     if calibrates and not calib and path.suffix != ".edgeseg":
@@ -176,6 +185,27 @@ def compile_(
     say(f"wrote {target} ({target.stat().st_size / 1e6:.1f} MB)")
 
 
+def _compile_for_torch(path: Path, out: Optional[Path], precision: str, batch: int, as_json: bool) -> None:
+    """``--backend torch-tensorrt``: a checkpoint to an exported program for the GPU of this machine."""
+    if path.suffix in (".edgeseg", ".onnx"):
+        raise UsageError(f"--backend torch-tensorrt compiles a torch module: pass a checkpoint, not {path.name}")
+    target = out or Path(path.with_suffix(".pt2").name)
+    if not target.parent.is_dir():
+        raise UsageError(f"--out must be NAME.pt2 in an existing folder, got {target}")
+    require("torch", "train")
+    from edgeseg.builder.checkpoint import load_checkpoint
+    from edgeseg.compiler.exported_program import tensorrt_program_from_module
+
+    checkpoint = load_checkpoint(path)
+    made = tensorrt_program_from_module(checkpoint.network, checkpoint.spec, target, precision=precision, batch=batch)
+    if as_json:
+        print_json({"program": str(target), "precision": precision, **asdict(made)})
+        return
+    say(f"{made.engines} TensorRT engines; left to PyTorch: {', '.join(made.torch_operators) or 'nothing'}")
+    say(f"agrees with PyTorch in {100 * made.agreement:.2f} % of pixels of random frames")
+    say(f"wrote {target}; load it with torch.export.load after 'import torch_tensorrt'")
+
+
 def _graph_names(int8: bool, fp16: bool, emit: List[str]) -> "tuple[str, ...]":
     """Names of the graphs to emit, in order, none twice."""
     if not (int8 or fp16 or emit):
@@ -205,8 +235,6 @@ def _cache_folder() -> Path:
 
 
 def _with_origin(options: "CompileOptions", float16_weights: bool) -> "CompileOptions":
-    from dataclasses import replace
-
     return replace(options, float16_weights=options.float16_weights or float16_weights)
 
 
