@@ -54,7 +54,7 @@ def compile_(
     argmax_first: Annotated[
         bool, typer.Option("--argmax-first", help="Class map before the last enlargement: faster, if the gate allows.")
     ] = False,
-    calibrator: Annotated[str, typer.Option(help="minmax, moving-average, percentile, entropy or mse.")] = "minmax",
+    calibrator: Annotated[str, typer.Option(help="auto, minmax, moving-average, percentile, entropy or mse.")] = "auto",
     equalize: Annotated[bool, typer.Option("--equalize", help="Cross-layer equalisation before calibration.")] = False,
     float_layer: Annotated[
         Optional[List[str]], typer.Option(help="Keep this layer in float (its output tensor); may be repeated.")

@@ -17,7 +17,7 @@ from edgeseg.compiler.fold import argmax_first_onnx, folded_onnx
 from edgeseg.compiler.gate import Accuracy, Limits, labelled_sha256, measured_accuracy, refusals, worst_drop
 from edgeseg.compiler.layers import layer_costs, roofline_ms
 from edgeseg.compiler.lint import TARGETS, linted
-from edgeseg.compiler.mixed import MixedPoint, best_point, passing_mix
+from edgeseg.compiler.mixed import MixedPoint, best_point, passing_mix, quality
 from edgeseg.compiler.proof import executed_int8_convolutions, median_ms
 from edgeseg.compiler.qdq import int8_convolutions
 from edgeseg.compiler.ranges import Ranges, graph_sha256
@@ -83,7 +83,8 @@ class CompileOptions:
 
     Attributes:
         graphs: names of graphs beside ``fp32``, of ``recipes.RECIPES``.
-        calibrator: how ranges are taken, of ``calibrators.CALIBRATORS``.
+        calibrator: how ranges are taken, of ``calibrators.CALIBRATORS``; ``"auto"`` is ``minmax``, and where the gate
+            refuses what that gives, ``percentile`` and ``mse`` too, of which the best is kept.
         limits: of the accuracy gate.
         gate: False stores graphs that the gate refuses, and stamps the bundle.
         equalize: cross-layer equalisation before calibration.
@@ -102,7 +103,7 @@ class CompileOptions:
     """
 
     graphs: tuple[str, ...] = ()
-    calibrator: str = "minmax"
+    calibrator: str = "auto"
     limits: Limits = Limits()
     gate: bool = True
     equalize: bool = False
@@ -357,17 +358,46 @@ class _Job:
         if len(calibration) >= MINIMUM_FRAMES:
             self._calibration = calibration_report(calibration, self.spec, report=self._counter("reading images"))
             self.notes += self._calibration.warnings()
+        if self.options.calibrator != "auto":
+            return self._calibrated(calibration, self.options.calibrator)
+        ranges = self._calibrated(calibration, "minmax")
+        name = next(name for name in self.options.graphs if isinstance(_recipe(name), StaticInt8))
+        point = self._point(name, self._static(name), ranges)
+        if not point.refused:
+            return ranges
+        choices = {ranges.calibrator: (quality(point.accuracy), ranges)}
+        for calibrator in ("percentile", "mse"):
+            other = self._calibrated(calibration, calibrator)
+            choices[calibrator] = quality(self._point(name, self._static(name), other).accuracy), other
+        best = max(choices, key=lambda calibrator: choices[calibrator][0])
+        found = ", ".join(f"{calibrator} {100 * value:.2f}" for calibrator, (value, _) in choices.items())
+        self.notes.append(f"calibrator {best}, because the gate refused {name} with minmax: {found}")
+        self._progress.step(self.notes[-1])
+        return choices[best][1]
+
+    def _calibrated(self, calibration: Dataset, calibrator: str) -> Ranges:
         taken = ranges_from_frames(
             self.graph,
             calibration,
-            calibrator=self.options.calibrator,
+            calibrator=calibrator,
             cache=self._cache,
             data_sha256=self._calibration.sha256 if self._calibration else None,
-            report=self._counter("calibrating"),
+            report=self._counter(f"calibrating ({calibrator})"),
         )
         self._progress.step(f"ranges: {len(taken.tensors)} tensors by {taken.calibrator} over {taken.images} images")
-        self.notes += range_warnings(taken)
+        self.notes += [line for line in range_warnings(taken) if line not in self.notes]
         return taken
+
+    def _static(self, name: str) -> StaticInt8:
+        """The recipe of a static INT8 graph with the options' knobs."""
+        recipe = recipe_from_name(name)
+        assert isinstance(recipe, StaticInt8)
+        return replace(
+            recipe,
+            bias_correction=self.options.bias_correction,
+            per_channel=self.options.per_channel,
+            float_layers=self.options.float_layers,
+        )
 
     def ranked(self, ranges: Ranges, calibration: Dataset | None) -> list[str]:
         """Layers by what their INT8 costs, worst first; measured once."""
@@ -388,7 +418,7 @@ class _Job:
         if not isinstance(recipe, StaticInt8) or ranges is None:
             self._keep(name, recipe, self._point(name, recipe, ranges), ())
             return
-        recipe = replace(recipe, bias_correction=self.options.bias_correction, per_channel=self.options.per_channel)
+        recipe = self._static(name)
 
         def judged(more: tuple[str, ...]) -> MixedPoint:
             return self._point(name, replace(recipe, float_layers=(*self.options.float_layers, *more)), ranges)

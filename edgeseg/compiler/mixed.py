@@ -7,7 +7,7 @@ from typing import Any, Callable, Sequence
 
 from edgeseg.compiler.gate import Accuracy
 
-__all__ = ["MixedPoint", "best_point", "passing_mix", "pareto_front"]
+__all__ = ["MixedPoint", "best_point", "pareto_front", "passing_mix", "quality"]
 
 _REFINEMENTS = 3
 
@@ -88,7 +88,7 @@ def best_point(points: Sequence[MixedPoint], budget_ms: float | None = None) -> 
     if budget_ms is None:
         return min(passing, key=lambda point: len(point.float_layers), default=None)
     affordable = [p for p in passing if p.latency_ms is not None and p.latency_ms <= budget_ms]
-    return max(affordable, key=_quality, default=None)
+    return max(affordable, key=lambda point: quality(point.accuracy), default=None)
 
 
 def pareto_front(points: Sequence[MixedPoint]) -> list[MixedPoint]:
@@ -101,17 +101,17 @@ def pareto_front(points: Sequence[MixedPoint]) -> list[MixedPoint]:
         point
         for point in points
         if not any(
-            _quality(other) >= _quality(point)
+            quality(other.accuracy) >= quality(point.accuracy)
             and cost(other) <= cost(point)
-            and (_quality(other), -cost(other)) != (_quality(point), -cost(point))
+            and (quality(other.accuracy), -cost(other)) != (quality(point.accuracy), -cost(point))
             for other in points
         )
     ]
 
 
-def _quality(point: MixedPoint) -> float:
-    miou = point.accuracy.miou
-    return miou if miou == miou else point.accuracy.agreement
+def quality(accuracy: Accuracy) -> float:
+    """What choices are ordered by: mIoU, or the agreement with FP32 where there are no labels."""
+    return accuracy.miou if accuracy.miou == accuracy.miou else accuracy.agreement
 
 
 def _doubling(layers: int) -> list[int]:
