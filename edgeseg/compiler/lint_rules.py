@@ -534,7 +534,8 @@ def half_quantized(graph: Graph, target: Target) -> Iterator[Finding]:
 
 def quantized_before_commuting(graph: Graph, target: Target) -> Iterator[Finding]:
     for node in graph.of("Resize", "Upsample", "MaxPool"):
-        if graph.maker(_input(node, 0), "DequantizeLinear"):
+        shared = node.op_type == "MaxPool" and len(graph.readers(_input(node, 0))) > 1
+        if graph.maker(_input(node, 0), "DequantizeLinear") and not shared:
             what = f"Q/DQ straight in front of {node.op_type} hinders its fusion and adds reformatting"
             yield Finding("warning", "qdq-placement", _at(node), what, f"quantize behind the {node.op_type}")
 

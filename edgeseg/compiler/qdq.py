@@ -1,7 +1,7 @@
 """Q/DQ emitters: one set of ranges, one graph per target's arithmetic.
 
 TensorRT wants symmetric INT8 with zero point 0, weights per channel, bias in float, one scale around a Concat, nothing
-in front of Resize or MaxPool, and one Q/DQ on the residual input of an Add. ONNX Runtime on x86 wants u8 activations
+in front of Resize (and of MaxPool only what another reader needs anyway), and one Q/DQ on the residual input of an Add. ONNX Runtime on x86 wants u8 activations
 everywhere (then it runs whole stretches in integers) and int32 bias; where ``vpmaddubsw`` saturates (x86 without VNNI),
 dense convolutions need 7-bit weights. Depthwise kernels multiply in 16 bits and keep 8-bit weights, which is where the
 accuracy is: 7-bit depthwise weights cost 2 points of mIoU, 7-bit dense weights none (benchmarks/saturation.md).
@@ -68,6 +68,9 @@ def tensorrt_qdq_onnx(
             for index, tensor in enumerate(node.input):
                 if tensor in ranges.tensors:
                     editor.quantize_input(node, index, symmetric(*shared.get(tensor, ranges.of(tensor))))
+    for node in editor.nodes:
+        if node.op_type == "MaxPool":
+            editor.read_existing_pair(node)
     return editor.finished()
 
 
@@ -116,14 +119,14 @@ def _runs_in_integers(node: onnx.NodeProto) -> bool:
 
 
 def _residual_input(editor: QdqEditor, node: onnx.NodeProto) -> int | None:
-    """Which input of an Add is the residual: the one that is not a convolution's own output; None for constants."""
+    """Which input of an Add is the residual: the one that is made first; None where one is a constant.
+
+    The other is the branch's own output, which a convolution can add to. Q/DQ there instead costs a trip through float
+    (benchmarks/tensorrt-placement.md).
+    """
     if not all(editor.has_range(name) for name in node.input):
         return None
-    for index in (0, 1):
-        maker = editor.maker(node.input[index])
-        if maker is None or maker.op_type not in WEIGHTED:
-            return index
-    return 0
+    return min((0, 1), key=lambda index: editor.position(node.input[index]))
 
 
 def _concat_ranges(editor: QdqEditor, ranges: Ranges) -> dict[str, tuple[float, float]]:

@@ -30,10 +30,16 @@ _TINY = 1e-8
 
 
 def layer_names(model: onnx.ModelProto) -> list[str]:
-    """Layers that can be quantized (convolutions and matrix products with constant weights), by their output tensor."""
+    """Layers that are quantized unless told otherwise, by their output tensor: those with constant weights.
+
+    Convolutions of one pixel (squeeze-excite) are not: they cost nothing, gate whole channels, and Q/DQ around them
+    adds kernels (benchmarks/tensorrt-placement.md).
+    """
     constants = {tensor.name for tensor in model.graph.initializer}
     constants |= {node.output[0] for node in model.graph.node if node.op_type == "Constant"}
-    return [n.output[0] for n in model.graph.node if n.op_type in WEIGHTED and n.input[1] in constants]
+    pixels = {value.name: _pixels(value) for value in model.graph.value_info}
+    layers = [node for node in model.graph.node if node.op_type in WEIGHTED and node.input[1] in constants]
+    return [node.output[0] for node in layers if pixels.get(node.output[0]) != 1]
 
 
 def int8_convolutions(model: onnx.ModelProto) -> tuple[int, int]:
@@ -86,7 +92,8 @@ class QdqEditor:
         bias_correction: bool,
     ) -> None:
         self._onnx = require("onnx", "compile")
-        unknown = set(float_layers) - set(layer_names(model))
+        self._layers = set(layer_names(model))
+        unknown = set(float_layers) - self._layers
         if unknown:
             raise CompileError(f"the graph has no layer {sorted(unknown)[0]!r} to leave in float")
         self._model = self._onnx.ModelProto()
@@ -98,6 +105,7 @@ class QdqEditor:
         self._per_channel, self._bias_correction = per_channel, bias_correction
         self._constants = {tensor.name: tensor for tensor in self.graph.initializer}
         self._makers = {output: node for node in self.graph.node for output in node.output}
+        self._positions = {name: index for index, node in enumerate(self.nodes) for name in node.output}
         self._readers: dict[str, list[onnx.NodeProto]] = {}
         for node in self.graph.node:
             for name in node.input:
@@ -106,20 +114,18 @@ class QdqEditor:
         self._sources: dict[str, str] = {}
         self._scales: dict[str, np.ndarray] = {}
 
-    def is_constant(self, tensor: str) -> bool:
-        return tensor in self._constants
-
     def has_range(self, tensor: str) -> bool:
         return tensor in self._ranges.tensors
 
     def is_quantizable(self, node: onnx.NodeProto) -> bool:
-        """Whether a node is a layer with constant weights that is not to stay in float."""
-        if node.op_type not in WEIGHTED or self.stays_float(node) or not self.is_constant(node.input[1]):
-            return False
-        return self.has_range(self._sources.get(node.input[0], node.input[0]))
+        """Whether a node is a layer that is not to stay in float."""
+        layer = node.op_type in WEIGHTED and node.output[0] in self._layers
+        return layer and not self.stays_float(node) and self.has_range(self._sources.get(node.input[0], node.input[0]))
 
     def stays_float(self, node: onnx.NodeProto) -> bool:
-        return node.output[0] in self._float_layers
+        return node.op_type in WEIGHTED and (
+            node.output[0] in self._float_layers or node.output[0] not in self._layers
+        )
 
     def follows_float(self, node: onnx.NodeProto) -> bool:
         """Whether all layers that feed an operator without weights stay in float, so that it does too."""
@@ -141,8 +147,13 @@ class QdqEditor:
         shape, groups = self._constants[node.input[1]].dims, attribute(node, "group", 1)
         return node.op_type == "Conv" and groups > 1 and groups == shape[0] and shape[1] == 1
 
-    def maker(self, tensor: str) -> onnx.NodeProto | None:
-        return self._makers.get(tensor)
+    def position(self, tensor: str) -> int:
+        """When a tensor is made, in graph order."""
+        return self._positions.get(self._sources.get(tensor, tensor), -1)
+
+    def read_existing_pair(self, node: onnx.NodeProto) -> None:
+        """Let a node read its first input through the Q/DQ pair that another reader has there, if one has."""
+        node.input[0] = self._pairs.get(node.input[0], node.input[0])
 
     def readers(self, tensor: str) -> list[onnx.NodeProto]:
         return self._readers.get(tensor, [])
@@ -275,6 +286,12 @@ class QdqEditor:
 
     def _initializer(self, name: str, value: np.ndarray | np.float32) -> None:
         self.graph.initializer.append(self._onnx.numpy_helper.from_array(np.asarray(value), name))
+
+
+def _pixels(value: onnx.ValueInfoProto) -> int | None:
+    """Height times width of an NxCxHxW tensor."""
+    shape = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+    return shape[2] * shape[3] if len(shape) == 4 else None
 
 
 def _channel_axis(node: onnx.NodeProto) -> int:

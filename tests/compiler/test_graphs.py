@@ -74,9 +74,8 @@ def test_tensorrt_rules(graph_and_ranges: tuple[Any, Ranges]) -> None:
             assert values[weight.input[0]].dtype == np.int8
             assert values[weight.input[1]].shape == (values[weight.input[0]].shape[0],), "per output channel"
             assert values[node.input[2]].dtype == np.float32, "bias stays in float"
-        if node.op_type in ("Resize", "MaxPool"):
-            source = makers[node.input[0]]
-            assert source.op_type != "DequantizeLinear", "nothing in front of Resize and MaxPool"
+        if node.op_type == "Resize":
+            assert makers[node.input[0]].op_type != "DequantizeLinear", "nothing in front of Resize"
         if node.op_type == "Add":
             quantized = [makers[name].op_type == "DequantizeLinear" for name in node.input if name in makers]
             assert sum(quantized) >= 1, "the residual is quantized"
