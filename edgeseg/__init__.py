@@ -22,7 +22,7 @@ __all__ = [
     "read_bundle",
     "write_bundle",
 ]
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 _COMPILER = {"compile": "compiled", "CompileOptions": "CompileOptions"}
 

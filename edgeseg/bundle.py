@@ -7,6 +7,7 @@ A zip archive with stored (uncompressed) entries::
     ranges.json         tensor ranges that every INT8 graph was emitted from
     golden.npz          frames with labels and expected class maps
     report.json         what was measured when it was compiled
+    report.html         the same as a page for people
 
 The last 64 bytes of the file (the zip comment) are the SHA-256 of all bytes before them, so a file that is cut or
 altered anywhere is refused before anything in it is parsed.
@@ -19,13 +20,14 @@ import io
 import json
 import struct
 import zipfile
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Mapping
 
 import numpy as np
 
-from edgeseg.errors import BundleError, SpecError
+from edgeseg.errors import BundleError, SpecError, first_line
 from edgeseg.files import atomic_write
 from edgeseg.spec import ModelSpec
 
@@ -69,7 +71,10 @@ class Golden:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A compiled model: spec, graphs by name, the ranges they came from, golden frames, report and provenance."""
+    """A compiled model: spec, graphs by name, the ranges they came from, golden frames, report and provenance.
+
+    ``page`` is the report as a self-contained HTML page; None in bundles that were made without one.
+    """
 
     spec: ModelSpec
     graphs: Mapping[str, GraphEntry]
@@ -77,6 +82,7 @@ class Bundle:
     golden: Golden | None = None
     report: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    page: str | None = None
 
 
 def write_bundle(bundle: Bundle, path: Path) -> None:
@@ -87,6 +93,8 @@ def write_bundle(bundle: Bundle, path: Path) -> None:
     if bundle.golden is not None:
         entries["golden.npz"] = _golden_bytes(bundle.golden)
     entries["report.json"] = _json_bytes(bundle.report)
+    if bundle.page is not None:
+        entries["report.html"] = bundle.page.encode()
     manifest = {
         "schema": SCHEMA,
         "spec": bundle.spec.to_json(),
@@ -127,9 +135,10 @@ def read_bundle(path: Path) -> Bundle:
             golden=_golden(entries["golden.npz"]) if "golden.npz" in entries else None,
             report=json.loads(entries["report.json"]),
             provenance=manifest["provenance"],
+            page=entries["report.html"].decode() if "report.html" in entries else None,
         )
-    except (KeyError, TypeError, ValueError, AttributeError, EOFError, zipfile.BadZipFile, SpecError) as error:
-        raise BundleError(f"{path} is not a bundle that this edgeseg can read: {error}") from error
+    except (KeyError, TypeError, ValueError, AttributeError, SpecError) as error:
+        raise BundleError(f"{path} is not a bundle that this edgeseg can read: {first_line(error)}") from error
 
 
 def _sealed_zip(entries: Mapping[str, bytes]) -> bytes:
@@ -190,5 +199,9 @@ def _golden_bytes(golden: Golden) -> bytes:
 
 
 def _golden(data: bytes) -> Golden:
-    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-        return Golden(arrays["frames"], arrays["labels"], arrays["classes"])
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            return Golden(arrays["frames"], arrays["labels"], arrays["classes"])
+    except (OSError, EOFError, KeyError, RuntimeError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        # numpy and zipfile share no base for what a damaged archive raises (NotImplementedError is a RuntimeError).
+        raise BundleError(f"the golden frames cannot be read: {first_line(error)}") from error

@@ -5,6 +5,7 @@ import io
 import json
 import random
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ def bundle(spec: ModelSpec) -> Bundle:
         golden=Golden(frames, maps, maps + 1),
         report={"miou": 0.7},
         provenance={"note": "made by a test"},
+        page="<!doctype html><p>0.7 ± 0.1</p>",
     )
 
 
@@ -42,7 +44,7 @@ def test_round_trip(bundle: Bundle, path: Path) -> None:
     assert read.spec == bundle.spec
     assert read.graphs["fp32"] == bundle.graphs["fp32"]
     assert read.ranges == bundle.ranges
-    assert read.report == bundle.report and read.provenance == bundle.provenance
+    assert read.report == bundle.report and read.provenance == bundle.provenance and read.page == bundle.page
     assert read.golden is not None and bundle.golden is not None
     for name in ("frames", "labels", "classes"):
         np.testing.assert_array_equal(getattr(read.golden, name), getattr(bundle.golden, name))
@@ -58,6 +60,22 @@ def test_any_zip_tool_reads_it(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         assert archive.testzip() is None
         assert "graphs/fp32.onnx" in archive.namelist()
+
+
+def test_a_bundle_without_a_page_has_none(bundle: Bundle, path: Path) -> None:
+    write_bundle(replace(bundle, page=None), path)
+    with zipfile.ZipFile(path) as archive:
+        assert "report.html" not in archive.namelist()
+    assert read_bundle(path).page is None
+
+
+def test_a_page_that_is_no_text_is_refused(path: Path) -> None:
+    def resign(manifest: dict[str, Any]) -> None:
+        manifest["sha256"]["report.html"] = hashlib.sha256(b"\xff\xfe\xff").hexdigest()
+
+    _rewrite(path, resign, extra={"report.html": b"\xff\xfe\xff"})
+    with pytest.raises(BundleError, match="not a bundle that this edgeseg can read"):
+        read_bundle(path)
 
 
 def test_cut_at_1000_random_places_is_refused(path: Path) -> None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import colorsys
+from enum import Enum
 from pathlib import Path
 from typing import List, Optional, Tuple
+
+import typer
+from typing_extensions import Annotated
 
 from edgeseg.demo import StreetDataset
 from edgeseg.errors import UsageError
@@ -13,10 +17,22 @@ from edgeseg.spec import IGNORE_ID, ModelSpec, Preprocess
 from edgeseg.street import CLASSES as CAMVID_CLASSES
 from edgeseg.street import PALETTE as CAMVID_PALETTE
 
-__all__ = ["dataset_from", "size_hw_from", "spec_from", "triple_from"]
+__all__ = ["CpuEngine", "EngineOption", "dataset_from", "size_hw_from", "spec_from", "triple_from"]
 
 CAMVID_VOID = 11
 Colour = Tuple[int, int, int]
+
+
+class CpuEngine(str, Enum):
+    """What may follow ``--engine``: ``edgeseg.engines.select.CPU_ENGINES``."""
+
+    onnxruntime = "onnxruntime"
+    openvino = "openvino"
+
+
+EngineOption = Annotated[
+    CpuEngine, typer.Option("--engine", help="What runs the graph on this CPU; openvino is an extra to install.")
+]
 
 
 def size_hw_from(text: str) -> Tuple[int, int]:

@@ -39,7 +39,7 @@ def bench(
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Measure end-to-end ms/frame (resize, inference, class map) of every graph that runs here.
+    """Measure end-to-end ms/frame (resize, inference, class map) of every graph that runs here, in every engine.
 
     Example: edgeseg bench street.edgeseg --torch-size 512x512
     """
@@ -48,7 +48,7 @@ def bench(
     from edgeseg.device.detect import detected_device
     from edgeseg.engines import engine_from_bundle
     from edgeseg.engines.evaluate import evaluated
-    from edgeseg.engines.select import cpu_graphs
+    from edgeseg.engines.select import CPU_ENGINES, cpu_graphs
 
     bundle, name = bundle_or_default(model)
     spec = bundle.spec
@@ -57,20 +57,22 @@ def bench(
     device = detected_device()
     miou: Dict[str, float] = {}
     with_torch = torch and not _missing_for_torch()
+    engines = [name for name in CPU_ENGINES if importlib.util.find_spec(name) is not None]
     with ExitStack() as stack:
         contenders: List[Contender] = []
-        for graph in cpu_graphs(bundle):
-            engine = stack.enter_context(engine_from_bundle(bundle, graph, threads=threads))
-            contenders.append(engine_contender(graph, engine, spec))
-            if data is not None:
-                labelled = dataset_from(data, spec=spec, need_labels=True)
-                miou[graph] = evaluated(engine, spec, labelled).miou()
+        labelled = dataset_from(data, spec=spec, need_labels=True) if data is not None else None
+        for by, graph in ((by, graph) for by in engines for graph in cpu_graphs(bundle)):
+            engine = stack.enter_context(engine_from_bundle(bundle, graph, threads=threads, engine=by))
+            contenders.append(engine_contender(graph if by == "onnxruntime" else f"{graph} in {by}", engine, spec))
+            if labelled is not None:
+                miou[contenders[-1].name] = evaluated(engine, spec, labelled).miou()
         if with_torch:
             height, width = size_hw_from(torch_size) if torch_size else spec.size_hw
             contenders.append(torch_contender((height + -height % 32, width + -width % 32), len(spec.classes), threads))
         if not as_json:
             say(f"edgeseg {__version__}, {name}, {spec.size_hw[1]}x{spec.size_hw[0]}")
             say(device.describe())
+            say(f"graphs are timed in {' and in '.join(engines)}")
             say(f"timing {len(contenders)} contenders in alternating turns, {seconds:g} s each after {warmup:g} s")
         measured = measured_side_by_side(contenders, frames, seconds=seconds, warmup_s=warmup)
     if as_json:

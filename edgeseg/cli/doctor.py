@@ -10,7 +10,14 @@ from edgeseg.cli.models import SHIPPED, bundle_or_default
 from edgeseg.device.detect import detected_device
 from edgeseg.errors import EdgesegError, missing
 
-_EXTRAS = {"torch": "train", "onnx": "compile", "onnxsim": "compile", "tensorrt": "JetPack", "pycuda": "tensorrt"}
+_EXTRAS = {
+    "torch": "train",
+    "onnx": "compile",
+    "onnxsim": "compile",
+    "openvino": "openvino",
+    "tensorrt": "JetPack",
+    "pycuda": "tensorrt",
+}
 
 
 def doctor(as_json: JsonFlag = False) -> None:

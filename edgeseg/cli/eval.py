@@ -7,7 +7,7 @@ from typing import List, Optional, Tuple
 import typer
 from typing_extensions import Annotated
 
-from edgeseg.cli.arguments import dataset_from
+from edgeseg.cli.arguments import CpuEngine, EngineOption, dataset_from
 from edgeseg.cli.console import JsonFlag, percent, print_json, say, table
 from edgeseg.cli.models import bundle_or_default
 from edgeseg.errors import DatasetError, UsageError
@@ -30,6 +30,7 @@ def eval_(
         Optional[Path], typer.Option(help="Folder of label masks, where they are not beside the images.")
     ] = None,
     graph: Annotated[Optional[str], typer.Option(help="Graph of the bundle, e.g. int8-cpu or fp32.")] = None,
+    engine: EngineOption = CpuEngine.onnxruntime,
     threads: Annotated[int, typer.Option(min=0)] = 0,
     as_json: JsonFlag = False,
 ) -> None:
@@ -51,9 +52,9 @@ def eval_(
         from edgeseg.engines.evaluate import evaluated
 
         dataset = dataset_from(str(data), labels=labels, spec=spec, need_labels=True)
-        with engine_from_bundle(bundle, graph, threads=threads) as engine:
-            confusion, images = evaluated(engine, spec, dataset), len(dataset)
-            what = f"{name} on {dataset.description} ({engine.description})"
+        with engine_from_bundle(bundle, graph, threads=threads, engine=engine.value) as opened:
+            confusion, images = evaluated(opened, spec, dataset), len(dataset)
+            what = f"{name} on {dataset.description} ({opened.description})"
     iou = dict(zip(spec.classes, (float(value) for value in confusion.iou())))
     if as_json:
         print_json(

@@ -1,73 +1,115 @@
 """``edgeseg inspect``: what is inside a bundle."""
 
 from pathlib import Path
-from typing import Optional
+from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
 import typer
 from typing_extensions import Annotated
 
-from edgeseg.cli.console import JsonFlag, print_json, say, table
+from edgeseg.bundle import Bundle
+from edgeseg.cli.console import JsonFlag, percent, print_json, say, table
 from edgeseg.cli.models import bundle_or_default
+from edgeseg.errors import BundleError, UsageError
+from edgeseg.files import atomic_write
+
+if TYPE_CHECKING:
+    from edgeseg.compiler.gate import Accuracy
 
 
 def inspect(
     model: Annotated[
         Optional[Path], typer.Argument(help="A bundle; else the newest *.edgeseg here, else the shipped one.")
     ] = None,
+    html: Annotated[Optional[Path], typer.Option(help="Write the bundle's report as one page, FILE.html.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Verify a bundle and show its spec, graphs, measured accuracy and provenance.
 
-    Example: edgeseg inspect street.edgeseg
+    Example: edgeseg inspect street.edgeseg --html report.html
     """
+    if html is not None and (html.suffix not in (".html", ".htm") or not html.parent.is_dir()):
+        raise UsageError(f"--html must be NAME.html in an existing folder, got {html}")
     bundle, name = bundle_or_default(model)
-    spec = bundle.spec
-    if as_json:
-        graphs = {
-            key: {"recipe": dict(g.recipe), "target": g.target, "bytes": len(g.onnx)}
-            for key, g in bundle.graphs.items()
-        }
-        print_json(
-            {
-                "bundle": name,
-                "spec": spec.to_json(),
-                "graphs": graphs,
-                "golden_frames": 0 if bundle.golden is None else len(bundle.golden.frames),
-                "ranges": bundle.ranges,
-                "report": bundle.report,
-                "provenance": bundle.provenance,
-            }
-        )
-        return
-    pre = spec.preprocess
+    try:
+        page = None if html is None else _page(bundle)
+        if as_json:
+            print_json(_document(bundle, name))
+        else:
+            _print(bundle, name)
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise BundleError(
+            f"{name} holds a report that this edgeseg cannot read ({type(error).__name__}: {error}); compile it again"
+        ) from error
+    if html is not None and page is not None:
+        atomic_write(html, page.encode())
+        if not as_json:
+            say(f"wrote {html} ({len(page.encode()) / 1e6:.1f} MB)")
+
+
+def _page(bundle: Bundle) -> str:
+    """The page that was made with the bundle; for one that has none, made now."""
+    if bundle.page is not None:
+        return bundle.page
+    from edgeseg.compiler.report import report_html
+
+    return report_html(bundle)
+
+
+def _document(bundle: Bundle, name: str) -> Dict[str, Any]:
+    graphs = {
+        key: {"recipe": dict(g.recipe), "target": g.target, "bytes": len(g.onnx)} for key, g in bundle.graphs.items()
+    }
+    return {
+        "bundle": name,
+        "spec": bundle.spec.to_json(),
+        "graphs": graphs,
+        "golden_frames": 0 if bundle.golden is None else len(bundle.golden.frames),
+        "ranges": bundle.ranges,
+        "report": bundle.report,
+        "provenance": bundle.provenance,
+    }
+
+
+def _print(bundle: Bundle, name: str) -> None:
+    from edgeseg.compiler.report import accuracy_from_json, graph_names, provenance_facts, verdict
+
+    spec, pre = bundle.spec, bundle.spec.preprocess
+    measured = bundle.report.get("graphs", {})
+    accuracies = {key: accuracy_from_json(facts) for key, facts in measured.items()}
+    stored = [key for key in graph_names(bundle) if key in bundle.graphs]
     say(f"{name}: complete and unaltered")
+    if not bundle.report.get("gate", True):
+        say("NO GATE: graphs were stored whatever they lose against FP32")
+    say(f"gate:    {verdict(bundle)}")
     say(f"input:   {spec.size_hw[1]}x{spec.size_hw[0]} uint8 BGR, {pre.resize}")
     say(f"         mean {pre.mean}, std {pre.std} ({pre.channel_order})")
     say(f"classes: {', '.join(spec.classes)}")
-    measured = bundle.report.get("graphs", {})
-    rows = []
-    for key, graph in bundle.graphs.items():
-        facts = measured.get(key, {})
-        miou = facts.get("miou")
-        convolutions = facts.get("int8_convolutions", ["-", "-"])
-        rows.append(
-            [
-                key,
-                graph.target,
-                f"{len(graph.onnx) / 1e6:.1f}",
-                "-" if miou is None else f"{100 * miou:.2f}",
-                "{} / {}".format(*convolutions),
-            ]
-        )
     table(
         f"graphs, judged on {bundle.report.get('evaluation_data', 'nothing')}",
-        ["graph", "target", "MB", "mIoU", "INT8 convs"],
-        rows,
+        ["graph", "target", "MB", "mIoU", "agrees %", "at edges %", "INT8 convs", "float layers"],
+        [_graph_row(key, bundle, measured.get(key, {}), accuracies.get(key)) for key in stored],
     )
+    labelled = [key for key in stored if key in accuracies and accuracies[key].miou == accuracies[key].miou]
+    if labelled:
+        rows = [[label, *(percent(accuracies[key].iou[label]) for key in labelled)] for label in spec.classes]
+        table("IoU % per class", ["class", *labelled], rows)
     if bundle.ranges is not None:
         say(f"ranges:  {len(bundle.ranges['tensors'])} tensors, {bundle.ranges['calibrator']}, {bundle.ranges['data']}")
     if bundle.golden is not None:
         say(f"golden:  {len(bundle.golden.frames)} frames")
-    for key in ("network", "training", "note"):
-        if bundle.provenance.get(key):
-            say(f"{key + ':':<8} {bundle.provenance[key]}")
+    for what, value in provenance_facts(bundle):
+        say(f"{what}: {value}")
+
+
+def _graph_row(key: str, bundle: Bundle, facts: Dict[str, Any], accuracy: "Optional[Accuracy]") -> List[str]:
+    graph = bundle.graphs[key]
+    return [
+        key,
+        graph.target,
+        f"{len(graph.onnx) / 1e6:.1f}",
+        percent(accuracy.miou) if accuracy else "-",
+        percent(accuracy.agreement) if accuracy else "-",
+        percent(accuracy.boundary_agreement) if accuracy else "-",
+        "{} / {}".format(*facts.get("int8_convolutions", ["-", "-"])),
+        str(len(facts["float_layers"])) if "float_layers" in facts else "-",
+    ]

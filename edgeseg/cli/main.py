@@ -9,6 +9,7 @@ import typer
 from typing_extensions import Annotated
 
 from edgeseg.cli.bench import bench
+from edgeseg.cli.calibrate import app as calibrate
 from edgeseg.cli.compile import compile_
 from edgeseg.cli.doctor import doctor
 from edgeseg.cli.eval import eval_
@@ -49,6 +50,7 @@ app.command("compile")(compile_)
 app.command("run")(run)
 app.command("eval")(eval_)
 app.command("bench")(bench)
+app.add_typer(calibrate, name="calibrate")
 app.command("inspect")(inspect)
 app.command("doctor")(doctor)
 

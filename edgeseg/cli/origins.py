@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
 from edgeseg.bundle import Bundle, read_bundle
 from edgeseg.cli.arguments import size_hw_from, spec_from, triple_from
-from edgeseg.errors import SpecError, UsageError, require
+from edgeseg.errors import CompileError, SpecError, UsageError, require
 from edgeseg.files import file_sha256
 from edgeseg.images import Dataset, InMemory, Sample
 from edgeseg.spec import ModelSpec, Preprocess
 
 if TYPE_CHECKING:
     from edgeseg.compiler.compile import Progress
+    from edgeseg.compiler.foreign import GraphFacts
     from edgeseg.compiler.ranges import Ranges
 
 __all__ = ["Foreign", "Origin", "origin_from"]
@@ -117,6 +118,8 @@ def _from_onnx(path: Path, how: How, progress: "Progress") -> Origin:
 
     model = loaded_onnx(path)
     facts = graph_facts(model)
+    if len(facts.inputs) != 1:
+        raise CompileError(f"{path.name} has {len(facts.inputs)} inputs; a segmentation network has one, the image")
     spec = _foreign_spec(how, facts)
     network, lines = network_graph_from_onnx(
         model, classes=len(spec.classes), size_hw=spec.size_hw, layout=how.foreign.layout, output=how.foreign.output
@@ -136,28 +139,33 @@ def _from_onnx(path: Path, how: How, progress: "Progress") -> Origin:
     )
 
 
-def _foreign_spec(how: How, facts: Any) -> ModelSpec:
+def _foreign_spec(how: How, facts: "GraphFacts") -> ModelSpec:
     """The spec of an ONNX file: from ``--spec``, or from flags. One error names everything that is missing."""
+    from edgeseg.compiler.foreign import missing_facts, stated_size_hw
+
     foreign = how.foreign
     if foreign.spec is not None:
         return _read_spec(foreign.spec)
-    size = how.size or (f"{facts.size_hw[1]}x{facts.size_hw[0]}" if facts.size_hw else None)
-    unknown = {
-        "--classes 'camvid' or FILE": foreign.classes,
-        "--size WIDTHxHEIGHT": size,
-        "--mean R,G,B (of 0-1)": foreign.mean,
-        "--std R,G,B": foreign.std,
-        "--channel-order RGB or BGR": foreign.channel_order,
-    }
-    missing = [flag for flag, value in unknown.items() if value is None]
-    if missing:
+    size_hw = size_hw_from(how.size) if how.size else stated_size_hw(facts, foreign.layout)
+    missing = missing_facts(
+        facts,
+        classes=None if foreign.classes is None else 0,
+        size_hw=size_hw,
+        layout=foreign.layout,
+        output=foreign.output,
+        normalisation=foreign.mean is not None and foreign.std is not None,
+        channel_order=foreign.channel_order is not None,
+    )
+    if missing or size_hw is None:
         raise UsageError(
-            f"the ONNX file does not say how its input is made; pass {', '.join(missing)} (or --spec FILE.json, "
-            "as 'edgeseg inspect --json' prints it)"
+            f"the ONNX file does not say everything; pass {'; '.join(missing)} (or --spec FILE.json, a spec as "
+            "'edgeseg inspect --json' prints it)"
         )
-    spec = spec_from(str(foreign.classes), str(size), foreign.ignore)
+    spec = spec_from(str(foreign.classes), f"{size_hw[1]}x{size_hw[0]}", foreign.ignore)
     preprocess = Preprocess(
-        triple_from(str(foreign.mean), "--mean"), triple_from(str(foreign.std), "--std"), str(foreign.channel_order)
+        triple_from(foreign.mean or "0,0,0", "--mean"),
+        triple_from(foreign.std or ",".join(3 * [repr(1 / 255)]), "--std"),
+        str(foreign.channel_order),
     )
     return replace(spec, preprocess=preprocess)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Callable, Iterator, List, Optional
 import typer
 from typing_extensions import Annotated
 
+from edgeseg.cli.arguments import CpuEngine, EngineOption
 from edgeseg.cli.console import JsonFlag, on_terminal, percent, print_json, say, table
 from edgeseg.cli.models import bundle_or_default
 from edgeseg.errors import SinkError, UsageError
@@ -42,6 +43,7 @@ def run(
         Optional[str], typer.Option(help="latest (default for cameras) or every (default for files).")
     ] = None,
     graph: Annotated[Optional[str], typer.Option(help="Graph of the bundle, e.g. int8-cpu or fp32.")] = None,
+    engine: EngineOption = CpuEngine.onnxruntime,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads, 0 for all.")] = 0,
     alpha: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of class colour in the overlay.")] = 0.5,
     frames: Annotated[int, typer.Option(min=0, help="Stop after so many frames, 0 for no limit.")] = 0,
@@ -70,17 +72,17 @@ def run(
     origin = source_from_uri(str(camera) if camera is not None else str(source))
     latest = origin.is_live if policy is None else policy == "latest"
     painter = Painter(bundle.spec, alpha)
-    with engine_from_bundle(bundle, graph, threads=threads) as engine, _stop_on_signals():
+    with engine_from_bundle(bundle, graph, threads=threads, engine=engine.value) as opened, _stop_on_signals():
         if not as_json:
             say(f"model:  {name}, classes: {', '.join(bundle.spec.classes)}")
-            say(f"engine: {engine.description}")
+            say(f"engine: {opened.description}")
             say(f"device: {device.describe()}")
         sinks = [sink_from_uri(uri, bundle.spec, painter, origin.fps or 30.0) for uri in _sink_uris(sink)]
         with _view(origin.description, as_json) as show:
-            state = run_pipeline(origin, engine, bundle.spec, sinks, latest=latest, max_frames=frames, on_frame=show)
+            state = run_pipeline(origin, opened, bundle.spec, sinks, latest=latest, max_frames=frames, on_frame=show)
         summary = {
             "model": name,
-            "engine": engine.description,
+            "engine": opened.description,
             "source": origin.description,
             "device": device.to_json(),
             **state.to_json(),

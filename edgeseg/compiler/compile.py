@@ -32,6 +32,7 @@ from edgeseg.compiler.recipes import (
     recipe_json,
     target_of,
 )
+from edgeseg.compiler.report import report_html
 from edgeseg.compiler.rtx import kernel_plan_from_onnx
 from edgeseg.compiler.sensitivity import LayerSensitivity, layer_sensitivities
 from edgeseg.compiler.simplify import simplified_onnx
@@ -299,7 +300,7 @@ def bundle_from_graph(
         report=job.report(),
         provenance={**(provenance or {}), "fp32_graph_sha256": graph_sha256(job.graph)},
     )
-    return Compilation(bundle, job.results, job.notes)
+    return Compilation(replace(bundle, page=report_html(bundle)), job.results, job.notes)
 
 
 class _Job:

@@ -15,6 +15,7 @@ from typing import Mapping
 
 import numpy as np
 
+from edgeseg import __version__
 from edgeseg.files import atomic_write
 
 __all__ = ["StepCache"]
@@ -65,7 +66,8 @@ class StepCache:
     def _path(self, key: tuple[str, ...]) -> Path | None:
         if self.folder is None:
             return None
-        return self.folder / f"{key[0]}-{hashlib.sha256(repr(key).encode()).hexdigest()[:32]}.npz"
+        digest = hashlib.sha256(repr((__version__, *key)).encode()).hexdigest()
+        return self.folder / f"{key[0]}-{digest[:32]}.npz"
 
     def _make_room(self) -> None:
         assert self.folder is not None

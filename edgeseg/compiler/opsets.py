@@ -1,0 +1,148 @@
+"""Bringing a graph to opset 13 to 17, the range that per-channel Q/DQ needs and TensorRT 8.5 reads.
+
+Up goes ONNX's own converter. Down, most operators of newer opsets differ in types and options that a network does not
+use: those are restated in the form of opset 17, those with a definition in older operators are replaced by it, and
+what is left is refused by name. That the restated graph computes the same is for the caller to prove.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgeseg.compiler.cleaning import lift_constants
+from edgeseg.compiler.export import OPSET
+from edgeseg.compiler.foreign_file import nested_graphs, opset_of
+from edgeseg.errors import CompileError, first_line, require
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["at_readable_opset"]
+
+OLDEST = 13
+_IR_VERSION = 8
+_REMEDY = f"export with opset {OPSET} (torch.onnx.export(..., opset_version={OPSET}, dynamo=False))"
+_REDUCTIONS = tuple(
+    f"Reduce{kind}" for kind in ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "SumSquare")
+)
+
+
+def at_readable_opset(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str]]:
+    """A model at opset 13 to 17 and IR 8, and a line if that changed it. Raises CompileError."""
+    opset = opset_of(model)
+    if opset < OLDEST:
+        model = _raised(model, opset)
+    elif opset > OPSET:
+        model = _lowered(model, opset)
+    model.ir_version = _IR_VERSION
+    now = opset_of(model)
+    del model.opset_import[:]
+    model.opset_import.add().version = now
+    return model, [] if now == opset else [f"opset {opset} -> {now}"]
+
+
+def _raised(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
+    converter = require("onnx.version_converter", "compile")
+    try:
+        raised: onnx.ModelProto = converter.convert_version(model, OLDEST)
+    except Exception as error:  # the native converter raises RuntimeError and its own types
+        raise CompileError(
+            f"opset {opset} cannot be raised to {OLDEST} ({first_line(error)[:200]}); {_REMEDY}"
+        ) from error
+    lift_constants(raised.graph)
+    return raised
+
+
+def _lowered(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
+    model = _with_functions_for_unknown(model, opset)
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    for graph in nested_graphs(model.graph):
+        for node in graph.node:
+            _restate(node, opset, weights)
+    for entry in model.opset_import:
+        entry.version = OPSET if entry.domain in ("", "ai.onnx") else entry.version
+    return model
+
+
+def _with_functions_for_unknown(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
+    """Replace operators that opset 17 does not have by their ONNX definition, where there is one."""
+    unknown = {node.op_type for graph in nested_graphs(model.graph) for node in graph.node if not _known(node)}
+    if not unknown:
+        return model
+    inliner = require("onnx.inliner", "compile")
+    keys = [("", name) for name in sorted(unknown)]
+    inlined: onnx.ModelProto = inliner.inline_selected_functions(_typed(model), keys, inline_schema_functions=True)
+    del inlined.graph.value_info[:]
+    lift_constants(inlined.graph)
+    left = {node.op_type for graph in nested_graphs(inlined.graph) for node in graph.node if not _known(node)}
+    if left:
+        raise CompileError(
+            f"opset {opset} cannot be lowered to {OPSET}: it has no {', '.join(sorted(left))}; {_REMEDY}"
+        )
+    return inlined
+
+
+def _typed(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy with the type of every tensor, weights included, which definitions depend on."""
+    tools = require("onnx", "compile")
+    typed: onnx.ModelProto = tools.shape_inference.infer_shapes(model, data_prop=True)
+    for tensor in typed.graph.initializer:
+        value = tools.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+        typed.graph.value_info.append(value)
+    return typed
+
+
+def _known(node: onnx.NodeProto) -> bool:
+    return bool(require("onnx", "compile").defs.has(node.op_type, OPSET, ""))
+
+
+def _restate(node: onnx.NodeProto, opset: int, weights: dict[str, onnx.TensorProto]) -> None:
+    """Write a node of a newer opset as opset 17 writes it."""
+    defs = require("onnx", "compile").defs
+    old, new = defs.get_schema(node.op_type, OPSET, ""), defs.get_schema(node.op_type, opset, "")
+    if old.since_version == new.since_version:
+        return
+    if node.op_type in _REDUCTIONS:
+        _axes_into_attribute(node, weights)
+    for entry in list(node.attribute):
+        if entry.name not in old.attributes:
+            if not _says_nothing(entry, new):
+                raise _not_lowered(node, opset, f"its {entry.name!r} is newer")
+            node.attribute.remove(entry)
+    while node.input and not node.input[-1]:
+        del node.input[-1]
+    if len(node.input) > old.max_input:
+        raise _not_lowered(node, opset, f"its input {len(node.input)} is newer")
+
+
+def _axes_into_attribute(node: onnx.NodeProto, weights: dict[str, onnx.TensorProto]) -> None:
+    tools = require("onnx", "compile")
+    if len(node.input) < 2:
+        return
+    name = node.input[1]
+    if name and name not in weights:
+        raise CompileError(f"{node.op_type} {node.name!r} computes its axes while it runs; {_REMEDY}")
+    axes = tools.numpy_helper.to_array(weights[name]).reshape(-1).tolist() if name else []
+    del node.input[1:]
+    if axes:
+        node.attribute.append(tools.helper.make_attribute("axes", axes))
+
+
+def _says_nothing(entry: onnx.AttributeProto, schema: Any) -> bool:
+    """Whether an attribute states what holds without it."""
+    tools = require("onnx", "compile")
+    value = tools.helper.get_attribute_value(entry)
+    if entry.name == "dilations":
+        return bool(np.all(np.asarray(value) == 1))
+    if entry.name == "num_outputs":  # without it Split divides evenly; if that is impossible the graph does not run
+        return True
+    default = schema.attributes[entry.name].default_value if entry.name in schema.attributes else None
+    return default is not None and default.name != "" and value == tools.helper.get_attribute_value(default)
+
+
+def _not_lowered(node: onnx.NodeProto, opset: int, reason: str) -> CompileError:
+    return CompileError(
+        f"{node.op_type} {node.name!r} of opset {opset} cannot be lowered to {OPSET}: {reason}; {_REMEDY}"
+    )
