@@ -4,7 +4,8 @@
 
 naive: min-max ranges, one weight scale per tensor, no bias correction. default: min-max ranges, a scale per channel,
 biases corrected. repaired: what ``edgeseg compile --int8`` does where its gate refuses the default, here with mIoU
-within 0.5 points of FP32 and every class within 1 point: other calibrators, then the most sensitive layers in float. TensorRT's graphs are judged with Q/DQ in float, the CPU's as ONNX Runtime runs them here.
+within 0.5 points of FP32 and every class within 1 point: other calibrators, then the most sensitive layers in float.
+TensorRT's graphs are judged with Q/DQ in float, the CPU's as ONNX Runtime runs them here.
 """
 
 from __future__ import annotations

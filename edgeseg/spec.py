@@ -95,9 +95,7 @@ class ModelSpec:
                 ignore_id=int(data["ignore_id"]),
             )
         except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            raise SpecError(
-                f"spec is incomplete or malformed: {type(error).__name__}: {first_line(error)}"
-            ) from error
+            raise SpecError(f"spec is incomplete or malformed: {type(error).__name__}: {first_line(error)}") from error
 
 
 def _triple(values: Any) -> tuple[float, float, float]:

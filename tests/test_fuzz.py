@@ -98,7 +98,8 @@ TREE_EDITS = st.lists(st.tuples(st.integers(0, 10_000), JSON), min_size=1, max_s
 @pytest.fixture(scope="module")
 def sealed(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """A small but whole bundle."""
-    golden = Golden(np.zeros((1, 32, 40, 3), np.uint8), np.zeros((1, 32, 40), np.uint8), np.zeros((1, 32, 40), np.uint8))
+    maps = np.zeros((1, 32, 40), np.uint8)
+    golden = Golden(np.zeros((1, 32, 40, 3), np.uint8), maps, maps)
     ranges = Ranges({"x": (0.0, 1.0)}, {"x": (0.5,)}, "minmax", 16, "g", "d", "test")
     path = tmp_path_factory.mktemp("bundle") / "b.edgeseg"
     entry = GraphEntry(b"onnx bytes", {"name": "Fp32"}, "any")

@@ -35,6 +35,7 @@ HEAVY = (
     "torchvision",
     "safetensors",
     "onnxsim",
+    "openvino",
 )
 
 

@@ -12,6 +12,7 @@ from edgeseg.bundle import Bundle, Golden, GraphEntry
 from edgeseg.compiler.batch import batched_onnx
 from edgeseg.compiler.calibration import CalibrationReport, calibration_report
 from edgeseg.compiler.collect import MINIMUM_FRAMES, ranges_from_frames
+from edgeseg.compiler.equalize import equalized_onnx
 from edgeseg.compiler.export import onnx_from_module
 from edgeseg.compiler.fold import argmax_first_onnx, folded_onnx
 from edgeseg.compiler.gate import Accuracy, Limits, labelled_sha256, measured_accuracy, refusals, worst_drop
@@ -280,7 +281,7 @@ def bundle_from_graph(
         CompileError: calibration is missing or unusable.
     """
     job = _Job(spec, options, evaluation, cache, progress)
-    stored = job.prepared(graph)
+    stored = job.prepared(graph, calibration)
     ranges = job.ranges(calibration, ranges) if _needs_ranges(options) else None
     if options.sensitivity and ranges is not None:
         job.ranked(ranges, calibration)
@@ -321,7 +322,7 @@ class _Job:
         self._lint: dict[str, dict[str, list[dict[str, Any]]]] = {}
         self._plans: dict[str, dict[str, dict[str, Any]]] = {}
 
-    def prepared(self, graph: onnx.ModelProto) -> onnx.ModelProto:
+    def prepared(self, graph: onnx.ModelProto, calibration: Dataset | None) -> onnx.ModelProto:
         """The steps before calibration, each judged; returns the FP32 graph as it is stored."""
         self._reference: list[np.ndarray] | None = None
         self.graph = graph
@@ -331,9 +332,7 @@ class _Job:
             self.graph = argmax_first_onnx(self.graph)
             before = self._judge_step("argmax before the last enlargement", self.graph, before, self.options.limits)
         if self.options.equalize:
-            from edgeseg.compiler.equalize import equalized_onnx  # TEMP
-
-            self.graph, lines = equalized_onnx(self.graph)
+            self.graph, lines = equalized_onnx(self.graph, calibration)
             self.notes += lines
             before = self._judge_step("cross-layer equalisation", self.graph, before, self.options.limits)
         stored = self.graph

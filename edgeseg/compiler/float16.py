@@ -1,7 +1,7 @@
 """The FP16 graph for strongly typed TensorRT (10 on request, 11 always): its types are its precision.
 
-Everything between the frame's Cast and ArgMax becomes float16, scores included; frame and class map stay uint8. Q/DQ nodes may be in
-the graph: with float16 on both sides they need opset 19, and their scales become float16 too.
+Everything between the frame's Cast and ArgMax becomes float16, scores included; frame and class map stay uint8. Q/DQ
+nodes may be in the graph: with float16 on both sides they need opset 19, and their scales become float16 too.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edgeseg.compiler.qdq_editor import ENLARGEMENT
 from edgeseg.engines.ort import OrtEngine
 from edgeseg.errors import require
 
@@ -26,7 +27,8 @@ def executed_int8_convolutions(model: bytes) -> tuple[int, int]:
         options.log_severity_level = 4  # it warns that the optimized graph is for this machine only: that is the point
         options.optimized_model_filepath = str(optimized)
         ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        operators = [node.op_type for node in onnx.load(optimized).graph.node]
+        nodes = onnx.load(optimized).graph.node
+        operators = [node.op_type for node in nodes if not node.name.startswith(ENLARGEMENT)]
     int8 = sum(operator in _INT8 for operator in operators)
     return int8, int8 + sum(operator in _FLOAT for operator in operators)
 

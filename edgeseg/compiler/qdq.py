@@ -1,18 +1,19 @@
 """Q/DQ emitters: one set of ranges, one graph per target's arithmetic.
 
 TensorRT wants symmetric INT8 with zero point 0, weights per channel, bias in float, one scale around a Concat, nothing
-in front of Resize (and of MaxPool only what another reader needs anyway), and one Q/DQ on the residual input of an Add. ONNX Runtime on x86 wants u8 activations
-everywhere (then it runs whole stretches in integers) and int32 bias; where ``vpmaddubsw`` saturates (x86 without VNNI),
-dense convolutions need 7-bit weights. Depthwise kernels multiply in 16 bits and keep 8-bit weights, which is where the
-accuracy is: 7-bit depthwise weights cost 2 points of mIoU, 7-bit dense weights none (benchmarks/saturation.md).
-Both quantize *after* the activation function: a Clip or Relu is fused into the operator before it, and quantizing the
-wide range in front of it costs tens of points of mIoU.
+in front of Resize (and of MaxPool only what another reader needs anyway), and one Q/DQ on the residual input of an Add.
+ONNX Runtime on x86 wants u8 activations everywhere (then it runs whole stretches in integers) and int32 bias; where
+``vpmaddubsw`` saturates (x86 without VNNI), dense convolutions need 7-bit weights. Depthwise kernels multiply in 16
+bits and keep 8-bit weights, which is where the accuracy is: 7-bit depthwise weights cost 2 points of mIoU, 7-bit dense
+weights none (benchmarks/saturation.md). Both quantize *after* the activation function: a Clip or Relu is fused into the
+operator before it, and quantizing the wide range in front of it costs tens of points of mIoU.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Collection, Iterable
 
+from edgeseg.compiler.cpu_layout import cpu_layout_onnx
 from edgeseg.compiler.qdq_editor import (
     WEIGHTED,
     QdqEditor,
@@ -83,7 +84,7 @@ def cpu_qdq_onnx(
     per_channel: bool = True,
     bias_correction: bool = True,
 ) -> onnx.ModelProto:
-    """The INT8 graph for ONNX Runtime on a CPU.
+    """The INT8 graph for CPUs: ONNX Runtime and OpenVINO.
 
     Args:
         model: the folded FP32 graph.
@@ -96,7 +97,8 @@ def cpu_qdq_onnx(
     Raises:
         CompileError: no operator could be quantized, or no such layer.
     """
-    editor = QdqEditor(model, ranges, float_layers, per_channel=per_channel, bias_correction=bias_correction)
+    laid_out = cpu_layout_onnx(model, ranges)
+    editor = QdqEditor(laid_out, ranges, float_layers, per_channel=per_channel, bias_correction=bias_correction)
     for node in editor.nodes:
         integer = _runs_in_integers(node) and not editor.follows_float(node)
         if not (editor.is_quantizable(node) if node.op_type in WEIGHTED else integer):
@@ -109,6 +111,7 @@ def cpu_qdq_onnx(
         behind = editor.behind_activation(node)
         if behind in ranges.tensors:
             editor.quantize_output(behind, asymmetric(*ranges.of(behind)))
+    editor.take_classes_of_integers()
     return editor.finished()
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ACTIVATIONS",
+    "ENLARGEMENT",
     "WEIGHTED",
     "QdqEditor",
     "Scale",
@@ -24,6 +25,8 @@ __all__ = [
     "symmetric",
 ]
 
+ENLARGEMENT = "class_mixtures"
+"""The convolution of the CPU graph that enlarges maps bilinearly."""
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm")
 ACTIVATIONS = ("Relu", "Clip", "LeakyRelu")
 _TINY = 1e-8
@@ -43,9 +46,14 @@ def layer_names(model: onnx.ModelProto) -> list[str]:
 
 
 def int8_convolutions(model: onnx.ModelProto) -> tuple[int, int]:
-    """(convolutions that read quantized activations and weights, convolutions in all)."""
+    """(convolutions that read quantized activations and weights, convolutions in all).
+
+    An enlargement that is written as a convolution (``cpu_layout``) has no weights of its own and does not count.
+    """
     makers = {output: node.op_type for node in model.graph.node for output in node.output}
-    convolutions = [node for node in model.graph.node if node.op_type in ("Conv", "ConvTranspose")]
+    convolutions = [
+        node for node in model.graph.node if node.op_type in ("Conv", "ConvTranspose") and node.output[0] != ENLARGEMENT
+    ]
     quantized = [n for n in convolutions if all(makers.get(t) == "DequantizeLinear" for t in n.input[:2])]
     integer = [node for node in model.graph.node if node.op_type == "ConvInteger"]
     return len(quantized) + len(integer), len(convolutions) + len(integer)
@@ -123,9 +131,7 @@ class QdqEditor:
         return layer and not self.stays_float(node) and self.has_range(self._sources.get(node.input[0], node.input[0]))
 
     def stays_float(self, node: onnx.NodeProto) -> bool:
-        return node.op_type in WEIGHTED and (
-            node.output[0] in self._float_layers or node.output[0] not in self._layers
-        )
+        return node.op_type in WEIGHTED and (node.output[0] in self._float_layers or node.output[0] not in self._layers)
 
     def follows_float(self, node: onnx.NodeProto) -> bool:
         """Whether all layers that feed an operator without weights stay in float, so that it does too."""
@@ -154,6 +160,15 @@ class QdqEditor:
     def read_existing_pair(self, node: onnx.NodeProto) -> None:
         """Let a node read its first input through the Q/DQ pair that another reader has there, if one has."""
         node.input[0] = self._pairs.get(node.input[0], node.input[0])
+
+    def take_classes_of_integers(self) -> None:
+        """Let ArgMax compare the quantized logits themselves: the largest stays the largest."""
+        argmax = next(node for node in self.nodes if node.op_type == "ArgMax")
+        flat = self._makers.get(argmax.input[0])
+        reader = flat if flat is not None and flat.op_type == "Reshape" else argmax
+        source = self._sources.get(reader.input[0])
+        if source is not None:
+            reader.input[0] = f"{source}/quantized"
 
     def readers(self, tensor: str) -> list[onnx.NodeProto]:
         return self._readers.get(tensor, [])

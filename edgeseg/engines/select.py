@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from edgeseg.bundle import Bundle
 from edgeseg.engines.base import Engine
+from edgeseg.engines.openvino import OpenVinoEngine
 from edgeseg.engines.ort import OrtEngine
 from edgeseg.errors import EngineError
 
-__all__ = ["cpu_graphs", "engine_from_bundle"]
+__all__ = ["CPU_ENGINES", "cpu_graphs", "engine_from_bundle"]
 
+CPU_ENGINES = ("onnxruntime", "openvino")
 _PREFERRED = ("int8-cpu", "fp32")
 
 
@@ -18,17 +20,23 @@ def cpu_graphs(bundle: Bundle) -> list[str]:
     return sorted(names, key=lambda name: _PREFERRED.index(name) if name in _PREFERRED else len(_PREFERRED))
 
 
-def engine_from_bundle(bundle: Bundle, graph: str | None = None, *, threads: int = 0) -> Engine:
+def engine_from_bundle(
+    bundle: Bundle, graph: str | None = None, *, threads: int = 0, engine: str = "onnxruntime"
+) -> Engine:
     """Open an engine.
 
     Args:
         bundle: a compiled model.
         graph: name of one of its graphs; None takes INT8 for the CPU, else FP32.
         threads: CPU threads, 0 for all cores.
+        engine: ``"onnxruntime"``, or ``"openvino"`` where the extra of that name is installed.
 
     Raises:
-        EngineError: no such graph, or a graph for another target.
+        EngineError: no such graph or engine, or a graph for another target.
+        MissingDependencyError: the engine's package is not installed.
     """
+    if engine not in CPU_ENGINES:
+        raise EngineError(f"there is no engine {engine!r}; on a CPU there are {', '.join(CPU_ENGINES)}")
     names = cpu_graphs(bundle)
     if graph is not None and graph not in bundle.graphs:
         raise EngineError(f"the bundle has no graph {graph!r}; it has {', '.join(bundle.graphs)}")
@@ -40,4 +48,5 @@ def engine_from_bundle(bundle: Bundle, graph: str | None = None, *, threads: int
     if not names:
         raise EngineError("the bundle holds graphs for TensorRT only; compile it again with a CPU graph")
     chosen = graph or names[0]
-    return OrtEngine(bundle.graphs[chosen].onnx, chosen, threads=threads)
+    run_by = OpenVinoEngine if engine == "openvino" else OrtEngine
+    return run_by(bundle.graphs[chosen].onnx, chosen, threads=threads)

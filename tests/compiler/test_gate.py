@@ -9,7 +9,9 @@ from edgeseg.compiler.gate import Accuracy, Limits, agreements, refusals
 FP32 = Accuracy(10, 1.0, 1.0, 0.70, 0.9, {"road": 0.9, "pole": 0.5, "absent": math.nan})
 
 
-def _int8(agreement: float = 0.99, miou: float = 0.70, road: float = 0.9, pole: float = 0.5, boundary: float = 0.9) -> Accuracy:
+def _int8(
+    agreement: float = 0.99, miou: float = 0.70, road: float = 0.9, pole: float = 0.5, boundary: float = 0.9
+) -> Accuracy:
     return Accuracy(10, agreement, boundary, miou, 0.9, {"road": road, "pole": pole, "absent": math.nan})
 
 

@@ -11,8 +11,10 @@ import torch
 
 from edgeseg.builder.networks import PaddedNetwork
 from edgeseg.compiler.collect import ranges_from_frames
+from edgeseg.compiler.cpu_layout import cpu_layout_onnx
 from edgeseg.compiler.proof import executed_int8_convolutions
 from edgeseg.compiler.qdq import cpu_qdq_onnx, int8_convolutions, tensorrt_qdq_onnx
+from edgeseg.compiler.qdq_editor import ENLARGEMENT
 from edgeseg.compiler.ranges import Ranges
 from edgeseg.compiler.recipes import RECIPES, emitted_onnx
 from edgeseg.compiler.simplify import simplified_onnx
@@ -99,13 +101,21 @@ def test_cpu_rules(graph_and_ranges: tuple[Any, Ranges]) -> None:
     for node in graph.graph.node:
         if node.op_type == "QuantizeLinear":
             assert values[node.input[2]].dtype == np.uint8
-        if node.op_type == "Conv":
+        if node.op_type == "Conv" and node.output[0] != ENLARGEMENT:
             levels = values[makers[node.input[1]].input[0]]
             depthwise = levels.shape[1] == 1 and levels.shape[0] > 1
             assert np.abs(levels).max() <= (127 if depthwise else 63)
             seen.add((depthwise, int(np.abs(levels).max())))
             assert values[makers[node.input[2]].input[0]].dtype == np.int32
     assert (True, 127) in seen and (False, 63) in seen
+
+
+def test_the_cpu_layout_computes_the_same_classes(graph_and_ranges: tuple[Any, Ranges]) -> None:
+    """In float, before Q/DQ goes in: another order of the same arithmetic."""
+    graph, ranges = graph_and_ranges
+    laid_out = cpu_layout_onnx(graph, ranges)
+    assert np.mean(np.stack(_classes(laid_out)) == np.stack(_classes(graph))) > 0.999
+    assert _classes(laid_out)[0].shape == (1, 72, 104)
 
 
 def test_every_convolution_of_the_cpu_graph_is_executed_in_int8(graph_and_ranges: tuple[Any, Ranges]) -> None:

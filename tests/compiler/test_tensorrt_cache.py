@@ -45,7 +45,9 @@ def test_published_values_encode_and_decode() -> None:
     """3c010204 is the scale of amax 1; 3c010a14, common for sigmoid outputs, that of amax 1.00024."""
     text = text_from_cache(cache_from_ranges(ranges_of({"sigmoid": (-0.5, 1.0)}), "8.5.2"))
     assert text == "TRT-8502-EntropyCalibration2\nsigmoid: 3c010204\n"
-    read = cache_from_text("TRT-8601-EntropyCalibration2\ninput_1:0: 3c010a14\n(Unnamed Layer* 48) [C]_output: 3c010204\n")
+    read = cache_from_text(
+        "TRT-8601-EntropyCalibration2\ninput_1:0: 3c010a14\n(Unnamed Layer* 48) [C]_output: 3c010204\n"
+    )
     assert read.scales["(Unnamed Layer* 48) [C]_output"] == np.float32(1 / 127)
     assert read.scales["input_1:0"] * 127 == pytest.approx(1.00024, abs=1e-5)
     assert text_from_cache(read).splitlines()[1] == "input_1:0: 3c010a14"

@@ -1,0 +1,103 @@
+"""OpenVINO on the CPU: optional, and on x86 the faster home of the INT8 graph."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from edgeseg.engines.base import Engine
+from edgeseg.errors import EngineError, first_line, require
+
+__all__ = ["OpenVinoEngine"]
+
+_CONVOLUTIONS = ("Convolution", "Deconvolution")
+
+
+class OpenVinoEngine(Engine):
+    """Runs an ONNX graph with OpenVINO's CPU plugin, tuned for the latency of single frames.
+
+    What the graph leaves in float runs in float32 here; OpenVINO's own default is bfloat16 or float16 where the CPU
+    has it, which would be another precision than the one asked for. Q/DQ pairs run as integers; there is no switch
+    to run them in float, so a graph for TensorRT cannot be judged with this engine.
+
+    Args:
+        onnx: serialised model, input uint8 NxHxWx3, output uint8 NxHxW, and maybe ``scores`` NxCxHxW float32.
+        name: for the description, e.g. ``"int8-cpu"``.
+        threads: CPU threads; 0 lets OpenVINO take the cores that it likes.
+
+    Raises:
+        EngineError: the graph cannot be loaded or has other inputs or outputs.
+        MissingDependencyError: openvino is not installed.
+    """
+
+    def __init__(self, onnx: bytes, name: str = "graph", *, threads: int = 0) -> None:
+        openvino = require("openvino", "openvino")
+        version = openvino.__version__.split("-")[0]
+        core = openvino.Core()
+        settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+        if threads:
+            settings["INFERENCE_NUM_THREADS"] = threads
+        try:
+            model = core.read_model(onnx)
+            _check_ports(model, name)
+            self._compiled: Any = core.compile_model(model, "CPU", settings)
+        except RuntimeError as error:
+            raise EngineError(f"openvino {version} cannot load {name}: {_reason(error)}") from error
+        self.input = np.zeros(tuple(model.input().shape), np.uint8)
+        self._output = np.zeros(tuple(model.output(0).shape), np.uint8)
+        self._request: Any = self._compiled.create_infer_request()
+        self._request.set_input_tensor(openvino.Tensor(self.input, shared_memory=True))
+        self._request.set_output_tensor(0, openvino.Tensor(self._output, shared_memory=True))
+        if len(model.outputs) > 1:
+            self.scores = np.zeros(tuple(model.output(1).shape), np.float32)
+            self._request.set_output_tensor(1, openvino.Tensor(self.scores, shared_memory=True))
+        device = core.get_property("CPU", "FULL_DEVICE_NAME")
+        self.description = f"OpenVINO {version} on the CPU ({device}), graph {name}, {threads or 'all'} threads"
+
+    def int8_convolutions(self) -> tuple[int, int]:
+        """(convolutions that run with integer kernels on this CPU, convolutions in all), as OpenVINO compiled them.
+
+        Raises:
+            EngineError: the engine is closed.
+        """
+        if self._compiled is None:
+            raise EngineError("the engine is closed; open it again")
+        facts = [node.get_rt_info() for node in self._compiled.get_runtime_model().get_ordered_ops()]
+        kernels = [str(f["primitiveType"].value) for f in facts if f["layerType"].value in _CONVOLUTIONS]
+        return sum(kernel.lower().endswith("_i8") for kernel in kernels), len(kernels)
+
+    def _run(self) -> np.ndarray:
+        if self._request is None:
+            raise EngineError("the engine is closed; open it again")
+        try:
+            self._request.infer(share_outputs=True)
+        except RuntimeError as error:
+            raise EngineError(f"openvino failed: {_reason(error)}") from error
+        return self._output
+
+    def close(self) -> None:
+        self._request = None
+        self._compiled = None
+
+
+def _check_ports(model: Any, name: str) -> None:
+    """Raise EngineError unless the model maps one uint8 NxHxWx3 of fixed shape to one uint8 NxHxW."""
+    if len(model.inputs) != 1 or len(model.outputs) not in (1, 2):
+        raise EngineError(
+            f"{name} has {len(model.inputs)} inputs and {len(model.outputs)} outputs; expected one of each"
+        )
+    feed, result = model.input(), model.output(0)
+    types = feed.element_type.get_type_name(), result.element_type.get_type_name()
+    shape = feed.partial_shape
+    if types != ("u8", "u8") or shape.is_dynamic or len(shape) != 4 or result.partial_shape.is_dynamic:
+        raise EngineError(
+            f"{name} maps {types[0]} {shape} to {types[1]} {result.partial_shape}; "
+            "expected uint8 NxHxWx3 to uint8 NxHxW, of fixed size"
+        )
+
+
+def _reason(error: RuntimeError) -> str:
+    """The last line of OpenVINO's message: those before it name its own source files."""
+    lines = str(error).strip().splitlines()
+    return lines[-1].strip() if lines else first_line(error)
