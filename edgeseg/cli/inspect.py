@@ -31,7 +31,8 @@ def inspect(
         raise UsageError(f"--html must be NAME.html in an existing folder, got {html}")
     bundle, name = bundle_or_default(model)
     try:
-        page = None if html is None else _page(bundle)
+        if html is not None:
+            atomic_write(html, _page(bundle).encode())
         if as_json:
             print_json(_document(bundle, name))
         else:
@@ -40,10 +41,8 @@ def inspect(
         raise BundleError(
             f"{name} holds a report that this edgeseg cannot read ({type(error).__name__}: {error}); compile it again"
         ) from error
-    if html is not None and page is not None:
-        atomic_write(html, page.encode())
-        if not as_json:
-            say(f"wrote {html} ({len(page.encode()) / 1e6:.1f} MB)")
+    if html is not None and not as_json:
+        say(f"wrote {html} ({html.stat().st_size / 1e6:.1f} MB)")
 
 
 def _page(bundle: Bundle) -> str:

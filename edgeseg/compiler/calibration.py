@@ -45,6 +45,11 @@ class CalibrationReport:
     labelled: int
     class_shares: dict[str, float]
 
+    @property
+    def usable(self) -> int:
+        """Images that are neither repeated nor near-black nor near-white; an image may be counted out twice."""
+        return max(0, self.images - self.duplicates - self.near_black - self.near_white)
+
     def warnings(self) -> list[str]:
         """What is wrong with the set, one line each; empty when nothing is."""
         lines = []

@@ -363,7 +363,7 @@ class _Job:
         ranges = self._calibrated(calibration, "minmax")
         name = next(name for name in self.options.graphs if isinstance(_recipe(name), StaticInt8))
         point = self._point(name, self._static(name), ranges)
-        if not point.refused:
+        if not point.refused or not self._sound():
             return ranges
         choices = {ranges.calibrator: (quality(point.accuracy), ranges)}
         for calibrator in ("percentile", "mse"):
@@ -425,7 +425,7 @@ class _Job:
 
         points = [judged(())]
         search = self.options.pareto or self.options.budget_ms is not None
-        if search or (points[0].refused and self.options.mixed):
+        if search or (points[0].refused and self.options.mixed and self._sound()):
             points = passing_mix(self.ranked(ranges, calibration), judged, whole=search)
         chosen = best_point(points, self.options.budget_ms)
         if chosen is None and self.options.budget_ms is not None:
@@ -517,6 +517,10 @@ class _Job:
             measured_ms=median_ms(data) if search and target_of(recipe) == "cpu" else None,
             roofline_ms=self._roofline(floats) if target_of(recipe) == "tensorrt" else None,
         )
+
+    def _sound(self) -> bool:
+        """Whether the calibration images are worth a repair: float layers would only hide that they are useless."""
+        return self._calibration is None or self._calibration.usable >= MINIMUM_FRAMES
 
     def _roofline(self, floats: Sequence[str]) -> float | None:
         board = self.options.board

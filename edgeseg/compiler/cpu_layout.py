@@ -47,7 +47,7 @@ def cpu_layout_onnx(model: onnx.ModelProto, ranges: Ranges) -> onnx.ModelProto:
     drop_unused_initializers(graph.graph)
     sort_nodes(graph.graph)
     del graph.graph.value_info[:]
-    inferred: onnx.ModelProto = onnx.shape_inference.infer_shapes(laid_out, strict_mode=True, data_prop=True)
+    inferred: Any = onnx.shape_inference.infer_shapes(laid_out, strict_mode=True, data_prop=True)
     onnx.checker.check_model(inferred)
     return inferred
 
@@ -171,7 +171,8 @@ def _mixture_weights(factor: int) -> np.ndarray:
         place = (index + 0.5) / factor + 0.5
         before = int(place)
         taps[index, before], taps[index, before + 1] = 1 - (place - before), place - before
-    return np.einsum("ai,bj->abij", taps, taps).reshape(factor**2, 1, 3, 3).astype(np.float32)
+    both = np.einsum("ai,bj->abij", taps, taps)
+    return np.asarray(both.reshape(factor**2, 1, 3, 3), np.float32)
 
 
 def _flat_classes(graph: _Graph, logits: str, ranges: Ranges) -> str:

@@ -119,9 +119,13 @@ def provenance_facts(bundle: Bundle) -> list[tuple[str, str]]:
 
 
 def _measured(bundle: Bundle) -> Mapping[str, Mapping[str, Any]]:
-    """What the report holds per graph, FP32 first."""
-    graphs: Mapping[str, Mapping[str, Any]] = bundle.report.get("graphs", {})
-    return {name: graphs[name] for name in graph_names(bundle) if name in graphs}
+    return _per_graph(bundle, "graphs")
+
+
+def _per_graph(bundle: Bundle, part: str) -> Mapping[str, Any]:
+    """A part of the report that is kept by graph, in ``graph_names``' order."""
+    entries: Mapping[str, Any] = bundle.report.get(part, {})
+    return {name: entries[name] for name in graph_names(bundle) if name in entries}
 
 
 def _accuracies(bundle: Bundle) -> dict[str, Accuracy]:
@@ -165,7 +169,7 @@ def _training(training: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _readable(value: object) -> str:
     if isinstance(value, Mapping):
-        return ", ".join(f"{str(key).replace('_', ' ')} {_readable(item)}" for key, item in value.items())
+        return ", ".join(f"{str(key).replace('_', ' ')} {_readable(item)}" for key, item in sorted(value.items()))
     if isinstance(value, (list, tuple)):
         return "; ".join(_readable(item) for item in value)
     return f"{value:g}" if isinstance(value, float) else str(value)
@@ -191,8 +195,8 @@ def _warnings(bundle: Bundle) -> list[tuple[str, str]]:
         lines.append(("No labels:", "INT8 was judged by how many pixels agree with FP32, not by mIoU or class."))
     unfit = [
         f"{name} is not for {_listed(bad)}"
-        for name, targets in report.get("lint", {}).items()
-        if (bad := [target for target, findings in targets.items() if _count(findings, "error")])
+        for name, targets in _per_graph(bundle, "lint").items()
+        if (bad := [target for target, findings in sorted(targets.items()) if _count(findings, "error")])
     ]
     return [*lines, ("Lint:", "; ".join(unfit) + ".")] if unfit else lines
 
@@ -214,8 +218,8 @@ def _graphs(bundle: Bundle) -> Markup:
     data = bundle.report.get("evaluation_data")
     caption = f"Judged on {data} with each target’s arithmetic" if data else "What is in the bundle"
     columns = [
-        "graph", "for", "MB", "INT8 convolutions", "float layers", "mIoU %", "change", "worst class",
-        "agreement %", "boundary agreement %", "in the bundle",
+        "graph", "in the bundle", "for", "MB", "INT8 convolutions", "float layers", "mIoU %", "change", "worst class",
+        "agreement %", "boundary agreement %",
     ]  # fmt: skip
     refused = joined(
         markup("<li><b>{}</b> was refused: {}</li>", name, "; ".join(entry["refused"]))
@@ -224,7 +228,7 @@ def _graphs(bundle: Bundle) -> Markup:
     )
     return joined(
         [
-            table(caption, columns, rows, text=(1, 10)),
+            table(caption, columns, rows, text=(1, 2)),
             markup("<ul>{}</ul>", refused) if refused else _NOTHING,
             _gate_line(bundle) if measured else _NOTHING,
         ]
@@ -241,6 +245,10 @@ def _graph_row(name: str, bundle: Bundle, entry: Mapping[str, Any], accuracies: 
     is_refused = bool(entry.get("refused"))
     return [
         name,
+        markup(
+            '<span class="{}">{}{}</span>',
+            "bad" if is_refused else "gain", "yes" if stored else "no", ", refused" if is_refused else "",
+        ),
         stored.target if stored else "",
         f"{size / 1e6:.1f}",
         f"{convolutions[0]} of {convolutions[1]}" if convolutions else "",
@@ -250,10 +258,6 @@ def _graph_row(name: str, bundle: Bundle, entry: Mapping[str, Any], accuracies: 
         markup("{} {}", worst, _change(-drop, limits.max_class_drop)),
         _percent(ours.agreement) if ours else "",
         _percent(ours.boundary_agreement) if ours else "",
-        markup(
-            '<span class="{}">{}{}</span>',
-            "bad" if is_refused else "gain", "yes" if stored else "no", ", refused" if is_refused else "",
-        ),
     ]  # fmt: skip
 
 
@@ -536,8 +540,8 @@ def _cost_label(points: Sequence[MixedPoint], board: str) -> tuple[str, str]:
 
 
 def _lint(bundle: Bundle) -> Markup:
-    lint: Mapping[str, Mapping[str, Sequence[Mapping[str, str]]]] = bundle.report.get("lint", {})
-    targets = list(dict.fromkeys(target for findings in lint.values() for target in findings))
+    lint: Mapping[str, Mapping[str, Sequence[Mapping[str, str]]]] = _per_graph(bundle, "lint")
+    targets = sorted({target for findings in lint.values() for target in findings})
     if not targets:
         return _NOTHING
     rows = [[target, *(_finding_counts(lint[name].get(target, ())) for name in lint)] for target in targets]
@@ -578,13 +582,13 @@ def _findings(target: str, lint: Mapping[str, Mapping[str, Sequence[Mapping[str,
 
 
 def _kernel_plans(bundle: Bundle) -> Markup:
-    plans: Mapping[str, Mapping[str, Mapping[str, Any]]] = bundle.report.get("kernel_plans", {})
-    entries = [(name, sm, plan) for name, built in plans.items() for sm, plan in built.items()]
+    plans: Mapping[str, Mapping[str, Mapping[str, Any]]] = _per_graph(bundle, "kernel_plans")
+    entries = [(name, capability, plan) for name, built in plans.items() for capability, plan in sorted(built.items())]
     if not entries:
         return _NOTHING
     rows = [
         [
-            f"{name}, {sm}",
+            f"{name}, {capability}",
             plan["kernels"],
             f"{plan['int8_convolutions']} of {plan['convolutions']}",
             len(plan["float_round_trips"]),
@@ -592,7 +596,7 @@ def _kernel_plans(bundle: Bundle) -> Markup:
             f"{plan['plan_bytes'] / 1e6:.1f}",
             f"{plan['build_s']:.1f}",
         ]
-        for name, sm, plan in entries
+        for name, capability, plan in entries
     ]
     versions = sorted({str(plan["tensorrt_rtx"]) for _, _, plan in entries})
     columns = ["graph", "kernels", "INT8 convolutions", "float round trips", "activations MB", "plan MB", "build s"]
@@ -633,7 +637,7 @@ def _share(share: float) -> str:
 
 
 def _falling(shares: Mapping[str, float]) -> list[tuple[str, float]]:
-    return sorted(shares.items(), key=lambda item: -item[1])
+    return sorted(shares.items(), key=lambda item: (-item[1], item[0]))
 
 
 def _change(change: float, allowed: float) -> Markup:

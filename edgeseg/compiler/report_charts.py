@@ -455,9 +455,9 @@ nav { display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 caption { text-align: left; color: var(--quiet); }
 caption span { position: sticky; left: 0; display: inline-block; max-width: calc(100vw - 2rem); padding-bottom: .4rem; }
-th, td { padding: .3rem .75rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
+th, td { padding: .3rem .55rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
 th[scope=row] { position: sticky; left: 0; background: var(--page); text-align: left; font-weight: 500; }
-thead th { vertical-align: bottom; white-space: normal; min-width: 4.5rem; font-weight: 600; }
+thead th { vertical-align: bottom; white-space: normal; min-width: 3.5rem; font-weight: 600; }
 .words { text-align: left; }
 .gain { color: var(--gain); } .loss { color: var(--loss); } .same, .quiet { color: var(--quiet); }
 .bad { color: var(--bad); font-weight: 700; }

@@ -119,7 +119,7 @@ def _passed_on(moments: np.ndarray, power: np.ndarray, order: np.ndarray) -> np.
     damping = np.maximum(_DAMPING * power.mean(axis=1), 1e-12)
     damped = moments + damping[:, None, None] * np.eye(moments.shape[1])
     ordered = np.take_along_axis(np.take_along_axis(damped, order[:, :, None], 1), order[:, None, :], 2)
-    return np.asarray(np.linalg.cholesky(np.linalg.inv(ordered))).transpose(0, 2, 1)
+    return np.asarray(np.linalg.cholesky(np.linalg.inv(ordered)).transpose(0, 2, 1))
 
 
 @dataclass(frozen=True)

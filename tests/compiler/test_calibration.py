@@ -40,6 +40,7 @@ def test_the_report_counts_what_is_wrong() -> None:
     white = Sample("white", np.full((72, 104, 3), 250, np.uint8), None)
     report = calibration_report(InMemory([*good, good[0], black, white], "mixed"), SPEC)
     assert (report.images, report.duplicates, report.near_black, report.near_white) == (7, 1, 1, 1)
+    assert report.usable == 4
     assert report.labelled == 5 and sum(report.class_shares.values()) == pytest.approx(1)
     told = " | ".join(report.warnings())
     for part in ("only 7", "1 of 7 calibration images repeat", "near-black", "near-white"):

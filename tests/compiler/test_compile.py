@@ -53,7 +53,7 @@ def test_what_is_missing_is_asked_for(tmp_path: Path) -> None:
     assert "needs calibration images" in refused("compile", "cut.safetensors", "--int8", cwd=tmp_path, code=2)
     assert "does not exist" in refused("compile", "none.safetensors", cwd=tmp_path, code=2)
     assert "existing folder" in refused("compile", "--int8", "-o", "none/x.edgeseg", cwd=tmp_path, code=2)
-    assert "needs a checkpoint" in refused("compile", "--int8", "--size", "64x64", cwd=tmp_path, code=2)
+    assert "need a checkpoint" in refused("compile", "--int8", "--size", "64x64", cwd=tmp_path, code=2)
 
 
 def test_train_compile_run_eval_in_one_go(tmp_path: Path) -> None:
