@@ -44,9 +44,9 @@ check: $(DEV)/ready
 street-model: $(DEV)/ready
 	$(DEV)/bin/python calibration/street_model.py --camvid $(CAMVID)
 
-# 25,000 cases per kind of input: bundles, specs, ranges, calibration caches, ONNX files (tens of minutes)
+# 15,000 cases per kind of input: bundles, specs, ranges, calibration caches, ONNX files (tens of minutes)
 fuzz: $(DEV)/ready
-	EDGESEG_FUZZ_CASES=25000 $(DEV)/bin/python -m pytest tests/test_fuzz.py
+	EDGESEG_FUZZ_CASES=15000 $(DEV)/bin/python -m pytest tests/compiler/test_fuzz.py
 
 clean:
 	rm -rf .venvs demo-out build dist

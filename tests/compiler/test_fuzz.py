@@ -1,6 +1,6 @@
 """Whatever a file holds, reading it ends in a result or in one EdgesegError of one line: never a crash, never a hang.
 
-``EDGESEG_FUZZ_CASES`` sets the cases per kind of input (``make fuzz``: 25,000 each); here it is a sample.
+``EDGESEG_FUZZ_CASES`` sets the cases per kind of input (``make fuzz``: 15,000 each); here it is a sample.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
 
 from edgeseg.bundle import Bundle, Golden, GraphEntry, read_bundle, write_bundle
+from edgeseg.compiler.foreign import graph_facts, loaded_onnx, network_graph_from_onnx
 from edgeseg.compiler.ranges import Ranges
 from edgeseg.compiler.tensorrt_cache import cache_from_text, text_from_cache
 from edgeseg.errors import EdgesegError
@@ -178,6 +180,45 @@ def test_calibration_caches(edits: Any) -> None:
     text = "TRT-8502-EntropyCalibration2\ninput: 3c010204\n(Unnamed Layer* 3) [C]_output:0: 3c010a14\n"
     injured = mutated(text.encode(), edits).decode("utf-8", errors="replace")
     expect_only_ours(lambda: text_from_cache(cache_from_text(injured)))
+
+
+@pytest.fixture(scope="module")
+def network() -> bytes:
+    """A small ONNX network as an exporter writes it."""
+    rng = np.random.default_rng(0)
+    weights = {"w": rng.normal(size=(4, 3, 3, 3)), "b": rng.normal(size=4), "scales": [1.0, 1.0, 2.0, 2.0]}
+    tensors = [numpy_helper.from_array(np.asarray(value, np.float32), name) for name, value in weights.items()]
+    nodes = [
+        helper.make_node("Conv", ["image", "w", "b"], ["c"], pads=[1, 1, 1, 1], strides=[2, 2]),
+        helper.make_node("Relu", ["c"], ["r"]),
+        helper.make_node("Resize", ["r", "", "scales"], ["mask"], mode="linear"),
+    ]
+    ends = [
+        helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", 3, "h", "w"]),
+        helper.make_tensor_value_info("mask", TensorProto.FLOAT, ["n", 4, "h", "w"]),
+    ]
+    graph = helper.make_graph(nodes, "net", ends[:1], ends[1:], tensors)
+    made: bytes = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8
+    ).SerializeToString()
+    return made
+
+
+@many
+@given(edits=EDITS)
+def test_onnx_files(network: bytes, edits: Any) -> None:
+    """Reading and stating facts happen in this process; what runs native code is fenced off (isolation)."""
+    path = _scratch() / "n.onnx"
+    path.write_bytes(mutated(network, edits))
+    expect_only_ours(lambda: graph_facts(loaded_onnx(path)))
+
+
+@settings(many, max_examples=max(10, CASES // 500))
+@given(edits=EDITS)
+def test_onnx_files_to_the_end(network: bytes, edits: Any) -> None:
+    path = _scratch() / "e.onnx"
+    path.write_bytes(mutated(network, edits))
+    expect_only_ours(lambda: network_graph_from_onnx(loaded_onnx(path), classes=4, size_hw=(32, 40)))
 
 
 def _scratch() -> Path:
