@@ -37,6 +37,8 @@ SCHEMA = 1
 _DIGEST_LENGTH = 64
 _MAGIC = b"PK\x03\x04"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
+_ARCHIVE_ERRORS = (zipfile.BadZipFile, zlib.error, struct.error, OSError, EOFError, RuntimeError, ValueError)
+"""What zipfile raises for a damaged archive; there is no common base (NotImplementedError is a RuntimeError)."""
 
 
 @dataclass(frozen=True)
@@ -165,8 +167,8 @@ def _unsealed_zip(data: bytes, path: Path) -> dict[str, bytes]:
             if len({info.filename for info in infos}) != len(infos):
                 raise BundleError(f"{path} names an entry twice; it was not written by edgeseg")
             return {info.filename: archive.read(info) for info in infos}
-    except (zipfile.BadZipFile, struct.error, NotImplementedError, EOFError) as error:
-        raise BundleError(f"{path} is not a readable bundle: {error}; copy it again") from error
+    except _ARCHIVE_ERRORS as error:
+        raise BundleError(f"{path} is not a readable bundle: {first_line(error)}; copy it again") from error
 
 
 def _check_entry(info: zipfile.ZipInfo, path: Path) -> None:
@@ -202,6 +204,5 @@ def _golden(data: bytes) -> Golden:
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             return Golden(arrays["frames"], arrays["labels"], arrays["classes"])
-    except (OSError, EOFError, KeyError, RuntimeError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        # numpy and zipfile share no base for what a damaged archive raises (NotImplementedError is a RuntimeError).
+    except (*_ARCHIVE_ERRORS, KeyError, TypeError) as error:
         raise BundleError(f"the golden frames cannot be read: {first_line(error)}") from error

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Callable, Iterator, Optional
 import typer
 from typing_extensions import Annotated
 
-from edgeseg.cli.console import JsonFlag, on_terminal, print_json, say, table
-from edgeseg.cli.run import _stop_on_signals
+from edgeseg.cli.console import JsonFlag, on_terminal, print_json, say, stop_on_signals, table
 from edgeseg.errors import UsageError
 
 if TYPE_CHECKING:
@@ -74,7 +73,7 @@ def select(
     origin = source_from_uri(str(camera) if camera is not None else str(source))
     if origin.is_live and not (seconds or frames or as_json):
         say("watching until the source ends or Ctrl-C, which keeps what was chosen; --seconds or --frames set a limit")
-    with _stop_on_signals(), _view(count, as_json) as report:
+    with stop_on_signals(), _view(count, as_json) as report:
         selection = selected_frames(
             origin,
             out,

@@ -312,7 +312,7 @@ def _print_mixes(result: "GraphResult") -> None:
         return
     from edgeseg.compiler.mixed import pareto_front
 
-    front = pareto_front(result.tried)
+    front = pareto_front([point for point in result.tried if not point.refused])
     rows = [
         [
             str(len(point.float_layers)),

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 import sys
-from typing import Any, List, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, Iterator, List, Optional, Sequence
 
 import typer
 from typing_extensions import Annotated
 
-__all__ = ["JsonFlag", "on_terminal", "percent", "print_json", "say", "table"]
+__all__ = ["JsonFlag", "on_terminal", "percent", "print_json", "say", "stop_on_signals", "table"]
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 
@@ -47,7 +50,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
     for row in rows:
         grid.add_row(*row)
     width = None if on_terminal() else 160
-    Console(width=width, highlight=False).print(grid)
+    Console(width=width, highlight=False, markup=False).print(grid)
 
 
 def _finite(value: Any) -> Any:
@@ -59,3 +62,18 @@ def _finite(value: Any) -> Any:
         items: List[Any] = [_finite(item) for item in value]
         return items
     return value
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[None]:
+    """SIGTERM and SIGINT end a command in good order, also where a shell's ``&`` had SIGINT ignored."""
+
+    def interrupt(number: int, frame: Optional[FrameType]) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

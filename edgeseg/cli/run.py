@@ -1,18 +1,16 @@
 """``edgeseg run``: frames in, masks and ms/frame out."""
 
 import os
-import signal
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any, Callable, Iterator, List, Optional
 
 import typer
 from typing_extensions import Annotated
 
 from edgeseg.cli.arguments import CpuEngine, EngineOption
-from edgeseg.cli.console import JsonFlag, on_terminal, percent, print_json, say, table
+from edgeseg.cli.console import JsonFlag, on_terminal, percent, print_json, say, stop_on_signals, table
 from edgeseg.cli.models import bundle_or_default
 from edgeseg.errors import SinkError, UsageError
 
@@ -72,7 +70,7 @@ def run(
     origin = source_from_uri(str(camera) if camera is not None else str(source))
     latest = origin.is_live if policy is None else policy == "latest"
     painter = Painter(bundle.spec, alpha)
-    with engine_from_bundle(bundle, graph, threads=threads, engine=engine.value) as opened, _stop_on_signals():
+    with engine_from_bundle(bundle, graph, threads=threads, engine=engine.value) as opened, stop_on_signals():
         if not as_json:
             say(f"model:  {name}, classes: {', '.join(bundle.spec.classes)}")
             say(f"engine: {opened.description}")
@@ -120,21 +118,6 @@ def _sink_uris(wanted: Optional[List[str]]) -> List[str]:
             "display:// needs a desktop, but neither DISPLAY nor WAYLAND_DISPLAY is set; use out.mp4 or a folder"
         )
     return wanted
-
-
-@contextmanager
-def _stop_on_signals() -> Iterator[None]:
-    """SIGTERM and SIGINT end the run with its sinks closed, also where a shell's ``&`` had SIGINT ignored."""
-
-    def interrupt(number: int, frame: Optional[FrameType]) -> None:
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

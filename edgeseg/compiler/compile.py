@@ -481,6 +481,7 @@ class _Job:
             "schema": 2,
             "evaluation_data": self._evaluation.description,
             "gate": self.options.gate,
+            "board": None if self.options.board is None else self.options.board.name,
             "limits": asdict(self.options.limits),
             "notes": list(self.notes),
             "steps": self._steps,

@@ -40,7 +40,7 @@ def refused(*arguments: object, cwd: Path, code: int = 1) -> str:
 def test_version_and_help(tmp_path: Path) -> None:
     assert edgeseg("--version", cwd=tmp_path).stdout == f"edgeseg {__version__}\n"
     text = edgeseg("--help", cwd=tmp_path).stdout
-    for command in ("train", "compile", "run", "eval", "bench", "inspect", "doctor"):
+    for command in ("train", "compile", "run", "eval", "bench", "calibrate", "inspect", "doctor"):
         assert command in text
         page = edgeseg(command, "--help", cwd=tmp_path)
         assert page.returncode == 0 and "Example: edgeseg" in page.stdout

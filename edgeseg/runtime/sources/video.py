@@ -39,6 +39,7 @@ class VideoSource(FrameSource):
             )
         self._announced = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
         self._capture = capture
+        self.fps = max(0.0, float(capture.get(cv2.CAP_PROP_FPS)))
         width, height = int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)), int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
         self.description = f"video {self._path}, {width}x{height}, {self._announced or 'unknown number of'} frames"
 
