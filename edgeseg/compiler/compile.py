@@ -324,23 +324,21 @@ class _Job:
 
     def prepared(self, graph: onnx.ModelProto, calibration: Dataset | None) -> onnx.ModelProto:
         """The steps before calibration, each judged; returns the FP32 graph as it is stored."""
-        self._reference: list[np.ndarray] | None = None
         self.graph = graph
-        before, self._reference = self._judge(graph, "fp32")
-        self._step("folded FP32 graph", graph, before)
+        self.fp32, self._reference = self._judge(graph, "fp32")
+        self._step("folded FP32 graph", graph, self.fp32)
         if self.options.argmax_first:
             self.graph = argmax_first_onnx(self.graph)
-            before = self._judge_step("argmax before the last enlargement", self.graph, before, self.options.limits)
+            self._judge_step("argmax before the last enlargement", self.options.limits)
         if self.options.equalize:
             self.graph, lines = equalized_onnx(self.graph, calibration)
             self.notes += lines
-            before = self._judge_step("cross-layer equalisation", self.graph, before, self.options.limits)
+            self._judge_step("cross-layer equalisation", self.options.limits)
         stored = self.graph
         if self.options.float16_weights:
             stored = float16_weights(self.graph)
             self.graph = float32_weights(stored)
-            before = self._judge_step("weights rounded to float16", self.graph, before, _ROUNDING)
-        self.fp32, self._reference = self._judge(self.graph, "fp32")
+            self._judge_step("weights rounded to float16", _ROUNDING)
         self.results.append(GraphResult("fp32", 0, int8_convolutions(self.graph), self.fp32))
         return stored
 
@@ -559,16 +557,17 @@ class _Job:
             **how,
         )
 
-    def _judge_step(self, what: str, graph: onnx.ModelProto, before: Accuracy, limits: Limits) -> Accuracy:
-        """Judge what a step made of the FP32 graph against the graph before it. Raises GateRefused."""
-        accuracy, _ = self._judge(graph, what, reference=self._reference)
+    def _judge_step(self, what: str, limits: Limits) -> None:
+        """Judge what a step made of the FP32 graph; INT8 is compared with it from here on. Raises GateRefused."""
+        before = self.fp32
+        accuracy, maps = self._judge(self.graph, what, reference=self._reference)
         reasons = refusals(before, accuracy, limits)
-        self._step(what, graph, accuracy)
+        self._step(what, self.graph, accuracy)
         if reasons and self.options.gate:
             raise GateRefused(f"the accuracy gate refused the step '{what}': {', '.join(reasons)}; leave it out")
         if math.isfinite(accuracy.miou):
             self.notes.append(f"{what}: mIoU {100 * before.miou:.3f} -> {100 * accuracy.miou:.3f}")
-        return accuracy
+        self.fp32, self._reference = replace(accuracy, agreement=1.0, boundary_agreement=1.0), maps
 
     def _step(self, what: str, graph: onnx.ModelProto, accuracy: Accuracy) -> None:
         self._steps.append(
