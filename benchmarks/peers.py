@@ -131,9 +131,8 @@ def main() -> None:
         pythons = {"NVIDIA ModelOpt": options.modelopt_python, "NNCF": options.nncf_python}
         made = graphs(bundle, Path(folder), train, pythons)
     laps = times(made)
-    print(
-        f"{options.model.name}, calibrated on {train.description}; {detected_device().describe()}; onnx {onnx.__version__}\n"
-    )
+    print(f"{options.model.name}, calibrated on {train.description}; onnx {onnx.__version__}")
+    print(f"{detected_device().describe()}\n")
     print(
         "| INT8 by | mIoU, Q/DQ in float | in ONNX Runtime | in OpenVINO | TensorRT-RTX: INT8 convolutions | "
         "ONNX Runtime ms | OpenVINO ms | MB |\n|---|---|---|---|---|---|---|---|"

@@ -66,7 +66,7 @@ def select(
         raise UsageError("say where the frames go: --out FOLDER, a new or empty one")
     if policy not in (None, "latest", "every"):
         raise UsageError(f"--policy is latest or every, got {policy!r}")
-    from edgeseg.compiler.ranges import MINIMUM_FRAMES
+    from edgeseg.compiler.collect import MINIMUM_FRAMES
     from edgeseg.runtime.selection import MIN_DISTANCE, MIN_SHARPNESS, selected_frames
     from edgeseg.runtime.sources import source_from_uri
 

@@ -114,6 +114,13 @@ def compile_(
     if not path.is_file():
         raise UsageError(f"{path} does not exist; pass a checkpoint of 'edgeseg train', an .onnx file or a bundle")
     if backend == "torch-tensorrt":
+        others = {
+            "--size": size, "--calib": calib, "--eval": evaluation, "--emit": emit, "--golden": golden,
+            "--scores": scores, "--float-layer": float_layer, "--argmax-first": argmax_first, "--equalize": equalize,
+        }  # fmt: skip
+        idle = [flag for flag, value in others.items() if value]
+        if idle:
+            raise UsageError(f"{', '.join(idle)} do nothing with --backend torch-tensorrt; leave them out")
         _compile_for_torch(path, out, "int8" if int8 else "fp16" if fp16 else "fp32", batch, as_json)
         return
     if backend != "bundle":
@@ -124,6 +131,11 @@ def compile_(
         raise UsageError("INT8 needs calibration images; pass --calib FOLDER (a few hundred frames of your camera)")
     if calib and not calibrates:
         raise UsageError("--calib is for --int8; without it nothing is calibrated")
+    tuned = sensitivity or pareto or budget_ms is not None or float_layer or board or calibrator != "auto"
+    if tuned and not calibrates:
+        raise UsageError(
+            "--sensitivity, --pareto, --budget-ms, --float-layer, --board and --calibrator are for --int8; add it"
+        )
     if board is not None and board not in BOARDS:
         raise UsageError(f"no board {board!r}; there are {', '.join(BOARDS)}")
     target = _target(path, out)

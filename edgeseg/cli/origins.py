@@ -145,6 +145,10 @@ def _foreign_spec(how: How, facts: "GraphFacts") -> ModelSpec:
 
     foreign = how.foreign
     if foreign.spec is not None:
+        repeated = [flag for flag in foreign.given() if flag not in ("--spec", "--layout", "--output")]
+        repeated += ["--size"] if how.size else []
+        if repeated:
+            raise UsageError(f"--spec says it already; leave out {', '.join(repeated)}")
         return _read_spec(foreign.spec)
     size_hw = size_hw_from(how.size) if how.size else stated_size_hw(facts, foreign.layout)
     missing = missing_facts(

@@ -15,6 +15,7 @@ from edgeseg.compiler.collect import MINIMUM_FRAMES, ranges_from_frames
 from edgeseg.compiler.equalize import equalized_onnx
 from edgeseg.compiler.export import onnx_from_module
 from edgeseg.compiler.fold import argmax_first_onnx, folded_onnx
+from edgeseg.compiler.foreign import network_graph_from_onnx
 from edgeseg.compiler.gate import Accuracy, Limits, labelled_sha256, measured_accuracy, refusals, worst_drop
 from edgeseg.compiler.layers import layer_costs, roofline_ms
 from edgeseg.compiler.lint import TARGETS, linted
@@ -86,7 +87,7 @@ class CompileOptions:
     Attributes:
         graphs: names of graphs beside ``fp32``, of ``recipes.RECIPES``.
         calibrator: how ranges are taken, of ``calibrators.CALIBRATORS``; ``"auto"`` is ``minmax``, and where the gate
-            refuses what that gives, ``percentile`` and ``mse`` too, of which the best is kept.
+            refuses what that gives for the first static graph, ``percentile`` and ``mse`` too, and the best is kept.
         limits: of the accuracy gate.
         gate: False stores graphs that the gate refuses, and stamps the bundle.
         equalize: cross-layer equalisation before calibration.
@@ -235,8 +236,13 @@ def compiled(
         GateRefused: a static INT8 graph loses too much.
         CompileError: the network cannot be exported, calibrated or emitted.
     """
-    from_network = float_graph_from_network if hasattr(network, "graph") else float_graph_from_module
-    graph = from_network(network, spec, simplifier=simplifier, scores=scores, progress=progress)
+    if hasattr(network, "SerializeToString"):
+        cleaned, lines = network_graph_from_onnx(network, classes=len(spec.classes), size_hw=spec.size_hw)
+        for line in lines:
+            progress.step(line)
+        graph = float_graph_from_network(cleaned, spec, simplifier=simplifier, scores=scores, progress=progress)
+    else:
+        graph = float_graph_from_module(network, spec, simplifier=simplifier, scores=scores, progress=progress)
     return bundle_from_graph(
         graph,
         spec,
@@ -347,6 +353,11 @@ class _Job:
         if frozen is not None:
             if frozen.graph_sha256 != graph_sha256(self.graph):
                 raise CompileError("the frozen ranges belong to another graph; calibrate again with --calib FOLDER")
+            if self.options.calibrator not in ("auto", frozen.calibrator):
+                raise UsageError(
+                    f"the frozen ranges were taken by {frozen.calibrator}, not {self.options.calibrator}; "
+                    "calibrate again with --calib FOLDER"
+                )
             self._progress.step(f"ranges: frozen, {frozen.images} images ({frozen.data})")
             return frozen
         if calibration is None:
@@ -413,6 +424,9 @@ class _Job:
     def emit(self, name: str, ranges: Ranges | None, calibration: Dataset | None) -> None:
         """Emit one graph, with layers in float where the gate or the budget needs it, and keep it if it passes."""
         recipe = recipe_from_name(name)
+        if isinstance(recipe, DynamicInt8) and self.options.batch > 1:
+            self.notes.append(f"{name} is left out: with {self.options.batch} frames all would share one scale")
+            return
         if not isinstance(recipe, StaticInt8) or ranges is None:
             self._keep(name, recipe, self._point(name, recipe, ranges), ())
             return
@@ -437,7 +451,8 @@ class _Job:
 
     def refuse(self) -> None:
         """Dynamic INT8 that fails is left out; a static graph that fails stops the compilation, if the gate is on."""
-        failed = [r for r in self.results if r.refused and not isinstance(_recipe(r.name), DynamicInt8)]
+        tolerated = DynamicInt8 if self.options.gate else ()
+        failed = [r for r in self.results if r.refused and not isinstance(_recipe(r.name), tolerated)]
         if failed and not self.options.gate:
             self.notes.append(f"NO GATE: {', '.join(r.name for r in failed)} would have been refused")
         elif failed:
@@ -565,6 +580,8 @@ class _Job:
         self._step(what, self.graph, accuracy)
         if reasons and self.options.gate:
             raise GateRefused(f"the accuracy gate refused the step '{what}': {', '.join(reasons)}; leave it out")
+        if reasons:
+            self.notes.append(f"NO GATE: the step '{what}' would have been refused: {', '.join(reasons)}")
         if math.isfinite(accuracy.miou):
             self.notes.append(f"{what}: mIoU {100 * before.miou:.3f} -> {100 * accuracy.miou:.3f}")
         self.fp32, self._reference = replace(accuracy, agreement=1.0, boundary_agreement=1.0), maps

@@ -105,7 +105,11 @@ def _take_classes_flat(graph: _Graph, ranges: Ranges) -> None:
         return
     crop = graph.makers[logits]
     tail = [argmax, *_behind(graph, argmax.output[0])]
-    if crop.op_type == "Slice" and graph.shapes[logits][1] == graph.shapes[crop.input[0]][1]:
+    if (
+        crop.op_type == "Slice"
+        and _from_origin(graph, crop)
+        and (graph.shapes[logits][1] == graph.shapes[crop.input[0]][1])
+    ):
         tail.append(crop)
         logits = crop.input[0]
     factor = _enlargement(graph, graph.makers[logits])
@@ -117,6 +121,13 @@ def _take_classes_flat(graph: _Graph, ranges: Ranges) -> None:
     for node in tail:
         graph.graph.node.remove(node)
     _crop(graph, uncropped)
+
+
+def _from_origin(graph: _Graph, crop: onnx.NodeProto) -> bool:
+    """Whether a Slice only cuts at the ends: it starts at 0 in steps of 1."""
+    steps = crop.input[4] if len(crop.input) > 4 else ""
+    known = crop.input[1] in graph.constants and (not steps or steps in graph.constants)
+    return known and not graph.value(crop.input[1]).any() and (not steps or bool((graph.value(steps) == 1).all()))
 
 
 def _crop(graph: _Graph, uncropped: str) -> None:

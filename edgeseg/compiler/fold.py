@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgeseg.compiler.graph import drop_unused_initializers, sort_nodes
+from edgeseg.compiler.graph import drop_unused_initializers, lift_constants, sort_nodes
 from edgeseg.errors import CompileError, require
 from edgeseg.spec import ModelSpec
 
@@ -84,6 +84,7 @@ def argmax_first_onnx(model: onnx.ModelProto) -> onnx.ModelProto:
     reduced = tools.ModelProto()
     reduced.CopyFrom(model)
     graph = reduced.graph
+    lift_constants(graph)
     makers = {output: node for node in graph.node for output in node.output}
     argmax = next(node for node in graph.node if node.op_type == "ArgMax")
     if len(graph.output) > 1:
@@ -92,6 +93,9 @@ def argmax_first_onnx(model: onnx.ModelProto) -> onnx.ModelProto:
     resize = makers.get(crop.input[0]) if crop is not None and crop.op_type == "Slice" else crop
     if resize is None or resize.op_type != "Resize":
         raise CompileError("the graph does not end in an enlargement, so there is none to leave out")
+    constants = {tensor.name: tools.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    if crop is not None and crop is not resize and constants.get(crop.input[1], np.ones(1)).any():
+        raise CompileError("the crop behind the last enlargement does not start at 0, so it cannot be left out")
     shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in graph.value_info}
     small, large = shapes[resize.input[0]][2:], shapes[resize.output[0]][2:]
     wanted = [dim.dim_value for dim in graph.output[0].type.tensor_type.shape.dim][1:]

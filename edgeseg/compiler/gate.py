@@ -106,7 +106,8 @@ def measured_accuracy(
     Returns:
         The accuracy, and the class maps (HxW uint8) at network size.
     """
-    key = ("judged", hashlib.sha256(onnx).hexdigest(), data_sha256, str(float_qdq), executor())
+    counted = f"{len(spec.classes)} classes, {spec.ignore_id} ignored"
+    key = ("judged", hashlib.sha256(onnx).hexdigest(), data_sha256, counted, str(float_qdq), executor())
     known = cache.load(*key) if data_sha256 else None
     if known is not None:
         confusion = ConfusionMatrix(len(spec.classes), spec.ignore_id)

@@ -234,7 +234,8 @@ class QdqEditor:
     def finished(self) -> onnx.ModelProto:
         """The edited model, sorted and checked. Raises CompileError when nothing was quantized."""
         quantized, total = int8_convolutions(self._model)
-        if not quantized:
+        products = any(node.op_type == "Gemm" and node.input[1] in self._scales for node in self.nodes)
+        if not quantized and not products:
             raise CompileError(
                 f"none of the graph's {total} convolutions could be quantized, so this would not be INT8"
             )

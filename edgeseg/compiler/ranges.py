@@ -84,9 +84,3 @@ def float_activations(model: onnx.ModelProto) -> list[str]:
     types = {value.name: value.type.tensor_type.elem_type for value in model.graph.value_info}
     computed = [name for node in model.graph.node if node.op_type != "Constant" for name in node.output]
     return [name for name in computed if types.get(name) == onnx.TensorProto.FLOAT]
-
-
-def __getattr__(name: str) -> Any:  # TEMPORARY for helpers
-    from edgeseg.compiler import collect
-
-    return getattr(collect, name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Callable, Sequence
 
@@ -65,7 +67,7 @@ def layer_sensitivities(
     chosen = np.unique(np.linspace(0, len(frames) - 1, min(SENSITIVITY_FRAMES, len(frames))).astype(int))
     shape = tuple(dim.dim_value for dim in graph.graph.input[0].type.tensor_type.shape.dim)
     inputs = [np.ascontiguousarray(resized_frame(frames[int(i)].frame, shape[1:3])[None]) for i in chosen]
-    key = ("sensitivity", graph_sha256(graph), ranges.data_sha256, ranges.calibrator)
+    key = sensitivity_key(graph, ranges, inputs)
     known = {} if (entry := cache.load(*key)) is None else dict(zip(entry["layers"].tolist(), entry["errors"].tolist()))
     expected = logits(graph, inputs)
     for done, name in enumerate(names, start=1):
@@ -77,6 +79,13 @@ def layer_sensitivities(
         report(done, len(names))
     ranked = sorted(names, key=lambda name: -known[name])
     return [LayerSensitivity(name, known[name], -10 * float(np.log10(max(known[name], 1e-12)))) for name in ranked]
+
+
+def sensitivity_key(graph: onnx.ModelProto, ranges: Ranges, inputs: Sequence[np.ndarray]) -> tuple[str, ...]:
+    """Everything that the ranking depends on."""
+    seen = hashlib.sha256(b"".join(frame.tobytes() for frame in inputs)).hexdigest()
+    taken = hashlib.sha256(json.dumps(ranges.to_json(), sort_keys=True).encode()).hexdigest()
+    return ("sensitivity", graph_sha256(graph), taken, seen)
 
 
 def logits(model: onnx.ModelProto, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+import struct
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Mapping
@@ -42,7 +44,7 @@ class StepCache:
             with np.load(path, allow_pickle=False) as arrays:
                 entry = {name: arrays[name] for name in arrays.files}
             path.touch()
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        except (OSError, ValueError, KeyError, EOFError, RuntimeError, struct.error, zlib.error, zipfile.BadZipFile):
             return None
         return entry
 
@@ -57,12 +59,6 @@ class StepCache:
         atomic_write(path, buffer.getvalue(), durable=False)
         self._make_room()
 
-    def forget(self, *key: str) -> None:
-        """Remove an entry if it exists."""
-        path = self._path(key)
-        if path is not None and path.exists():
-            path.unlink()
-
     def _path(self, key: tuple[str, ...]) -> Path | None:
         if self.folder is None:
             return None
@@ -71,7 +67,10 @@ class StepCache:
 
     def _make_room(self) -> None:
         assert self.folder is not None
-        entries = sorted((path.stat().st_mtime, path.stat().st_size, path) for path in self.folder.glob("*.npz"))
+        try:
+            entries = sorted((path.stat().st_mtime, path.stat().st_size, path) for path in self.folder.glob("*.npz"))
+        except FileNotFoundError:  # another compilation makes room at the same time
+            return
         excess = sum(size for _, size, _ in entries) - _LIMIT_BYTES
         for _, size, path in entries:
             if excess <= 0:

@@ -16,7 +16,7 @@ from edgeseg.compiler.mixed import MixedPoint, best_point, pareto_front, passing
 from edgeseg.compiler.qdq import cpu_qdq_onnx, int8_convolutions, layer_names, tensorrt_qdq_onnx
 from edgeseg.compiler.qdq_editor import ENLARGEMENT
 from edgeseg.compiler.ranges import Ranges
-from edgeseg.compiler.sensitivity import layer_sensitivities, logits, relative_error
+from edgeseg.compiler.sensitivity import layer_sensitivities, logits, relative_error, sensitivity_key
 from edgeseg.compiler.stepcache import StepCache
 from edgeseg.demo import StreetDataset
 from edgeseg.device.specifications import BOARDS
@@ -57,9 +57,7 @@ def test_known_layers_are_not_measured_again(graph_and_ranges: tuple[Any, Ranges
     graph, ranges = graph_and_ranges
     names = layer_names(graph)
     cache = StepCache(tmp_path)
-    from edgeseg.compiler.ranges import graph_sha256
-
-    key = ("sensitivity", graph_sha256(graph), ranges.data_sha256, ranges.calibrator)
+    key = sensitivity_key(graph, ranges, [FRAMES[i].frame[None] for i in range(2)])
     cache.save({"layers": np.array(names), "errors": np.arange(len(names), dtype=float)}, *key)
     ranked = layer_sensitivities(graph, ranges, FRAMES, cache=cache)
     assert [one.layer for one in ranked] == names[::-1]
