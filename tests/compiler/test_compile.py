@@ -83,7 +83,7 @@ def test_train_compile_run_eval_in_one_go(tmp_path: Path) -> None:
 
 def test_ctrl_c_half_way_leaves_no_half_bundle(tmp_path: Path) -> None:
     (tmp_path / "street.edgeseg").write_bytes(b"old")
-    command = [sys.executable, "-m", "edgeseg", "compile", str(SHIPPED), "--int8", "-o", "street.edgeseg"]
+    command = [sys.executable, "-m", "edgeseg", "compile", str(SHIPPED), "--int8", "--no-cache", "-o", "street.edgeseg"]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None and process.stdout.readline()
     time.sleep(1)
