@@ -324,7 +324,8 @@ def test_ctrl_c_at_any_moment_leaves_folder_and_report_in_step(
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-    assert selection.ended == "interrupted"
+    # Python itself drops an exception that a signal raises inside a destructor; then the stream goes on to its end.
+    assert selection.ended in ("interrupted", "end of stream")
     assert sum(selection.rejected.values()) + len(selection.chosen) == selection.seen
     names = [frame.file for frame in selection.chosen]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [*names, "selection.json"]
