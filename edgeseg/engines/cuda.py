@@ -1,0 +1,227 @@
+"""The only CUDA code: the primary context, buffers, streams, events, graphs and the conversion kernels.
+
+pycuda does the work; CUDA graphs, which it lacks, are called in the driver library itself. The device's primary
+context is retained, so that other users of CUDA in the process (PyTorch) share it, and it is current only while one
+of our calls runs. One thread owns a ``Cuda`` and everything made with it; other threads hand frames over in queues.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, Iterator
+
+import numpy as np
+
+from edgeseg.errors import EngineError, first_line, require
+
+__all__ = ["KERNELS", "Buffer", "Cuda", "CudaGraph", "GpuFacts"]
+
+KERNELS = ("uint8_to_float32", "int32_to_uint8")
+"""Of ``convert.ptx``; each takes (input address, output address, number of elements)."""
+
+_THREADS = 256
+_CAPTURE_THREAD_LOCAL = 1  # CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: calls of other threads do not break the capture
+_CAPTURE_FAILED = "a CUDA graph could not be captured"
+
+
+@dataclass(frozen=True)
+class GpuFacts:
+    """What the driver says of a GPU.
+
+    Attributes:
+        name: like ``"Orin"``.
+        compute_capability: like ``(8, 7)``.
+        sm_count: streaming multiprocessors.
+        integrated: it shares its memory with the CPU, as on every Jetson.
+        total_bytes: memory of the device.
+    """
+
+    name: str
+    compute_capability: tuple[int, int]
+    sm_count: int
+    integrated: bool
+    total_bytes: int
+
+
+class Buffer:
+    """Host memory that the GPU can use, and where the GPU finds it.
+
+    Attributes:
+        host: numpy array over the host memory, page-locked.
+        address: device address of the same content; of mapped memory the same bytes, else a copy's.
+        mapped: no copy is needed: CPU and GPU share the bytes.
+    """
+
+    def __init__(self, cuda: Cuda, shape: tuple[int, ...], dtype: Any, mapped: bool) -> None:
+        driver, self._cuda, self.mapped = cuda.driver, cuda, mapped
+        self._device: Any = None
+        flags = driver.host_alloc_flags.DEVICEMAP if mapped else 0
+        self.host: np.ndarray = driver.pagelocked_empty(shape, dtype, mem_flags=flags)
+        self._pages: Any = self.host.base
+        try:
+            if mapped:
+                self.address = int(self._pages.get_device_pointer())
+            else:
+                self._device = driver.mem_alloc(max(self.host.nbytes, 1))
+                self.address = int(self._device)
+        except BaseException:
+            self._pages.free()
+            raise
+        self.host[...] = 0
+
+    def upload(self, stream: Any) -> None:
+        """Queue the copy to the device; nothing for mapped memory."""
+        if not self.mapped:
+            self._cuda.driver.memcpy_htod_async(self.address, self.host, stream)
+
+    def download(self, stream: Any) -> None:
+        """Queue the copy to the host; nothing for mapped memory."""
+        if not self.mapped:
+            self._cuda.driver.memcpy_dtoh_async(self.host, self.address, stream)
+
+    def free(self) -> None:
+        """Give the memory back; ``host`` must not be touched any more."""
+        with self._cuda.current():
+            if self._device is not None:
+                self._device.free()
+            self._pages.free()
+
+
+class CudaGraph:
+    """A captured sequence of GPU work that one call starts again."""
+
+    def __init__(self, cuda: Cuda, handle: int) -> None:
+        self._cuda, self._handle = cuda, handle
+
+    def launch(self, stream: Any) -> None:
+        """Queue the whole sequence. Raises EngineError."""
+        library = self._cuda.library
+        self._cuda.check(library.cuGraphLaunch(ctypes.c_void_p(self._handle), _raw(stream)), "a CUDA graph launch")
+
+    def free(self) -> None:
+        """Destroy it."""
+        with self._cuda.current():
+            self._cuda.library.cuGraphExecDestroy(ctypes.c_void_p(self._handle))
+
+
+class Cuda:
+    """One GPU and its primary context, for one thread.
+
+    Args:
+        index: of the GPU.
+        driver: the module ``pycuda.driver``, or what stands for it in tests.
+        library: ``libcuda.so.1``, or what stands for it in tests.
+
+    Raises:
+        EngineError: no driver, no GPU, or the context cannot be made.
+        MissingDependencyError: pycuda is not installed.
+    """
+
+    def __init__(self, index: int = 0, *, driver: Any = None, library: Any = None) -> None:
+        self.driver: Any = driver or require("pycuda.driver", "tensorrt")
+        self._owner = threading.get_ident()
+        self._context: Any = None
+        self._kernels: dict[str, Any] = {}
+        try:
+            self.library: Any = library or ctypes.CDLL("libcuda.so.1")
+            self.driver.init()
+            count = self.driver.Device.count()
+            if index >= count:
+                raise EngineError(f"there is no GPU {index}; the CUDA driver sees {count}")
+            device = self.driver.Device(index)
+            attribute = self.driver.device_attribute
+            self.facts = GpuFacts(
+                device.name(),
+                (int(device.compute_capability()[0]), int(device.compute_capability()[1])),
+                device.get_attribute(attribute.MULTIPROCESSOR_COUNT),
+                bool(device.get_attribute(attribute.INTEGRATED)),
+                device.total_memory(),
+            )
+            self._context = device.retain_primary_context()
+        except (self.driver.Error, OSError) as error:
+            raise EngineError(f"CUDA cannot be used: {first_line(error)}; 'edgeseg doctor' says more") from error
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """Make the context current for the body of a ``with``; the driver's errors become EngineError.
+
+        Raises:
+            EngineError: closed, another thread than the owner, or a CUDA call in the body failed.
+        """
+        if self._context is None:
+            raise EngineError("the engine is closed; open it again")
+        if threading.get_ident() != self._owner:
+            raise EngineError("this engine belongs to the thread that opened it; hand frames over in a queue")
+        try:
+            self._context.push()
+            try:
+                yield
+            finally:
+                self.driver.Context.pop()
+        except self.driver.Error as error:
+            raise EngineError(f"CUDA failed: {first_line(error)}") from error
+
+    def free_bytes(self) -> int:
+        """Device memory that is free now; on a Jetson that is the system's."""
+        with self.current():
+            return int(self.driver.mem_get_info()[0])
+
+    def buffer(self, shape: tuple[int, ...], dtype: Any, *, mapped: bool) -> Buffer:
+        """A zeroed buffer. Raises EngineError when there is no memory."""
+        with self.current():
+            return Buffer(self, shape, dtype, mapped)
+
+    def kernel(self, name: str, count: int) -> Callable[[int, int, Any], None]:
+        """One of ``KERNELS`` for ``count`` elements, as a function of (input address, output address, stream)."""
+        with self.current():
+            if name not in self._kernels:
+                code = Path(__file__).with_name("convert.ptx").read_bytes()
+                module = self.driver.module_from_buffer(code)
+                self._kernels[name] = (module, module.get_function(name))
+        function, blocks = self._kernels[name][1], -(-count // _THREADS)
+
+        def launch(source: int, target: int, stream: Any) -> None:
+            arguments = (np.uintp(source), np.uintp(target), np.uint32(count))
+            function(*arguments, block=(_THREADS, 1, 1), grid=(blocks, 1), stream=stream)
+
+        return launch
+
+    def captured(self, stream: Any, enqueue: Callable[[], None]) -> CudaGraph:
+        """What ``enqueue`` puts on a stream, as a graph. Call it with the context current.
+
+        Raises:
+            EngineError: something in it cannot be captured; the stream is usable afterwards.
+        """
+        graph, executable = ctypes.c_void_p(), ctypes.c_void_p()
+        self.check(self.library.cuStreamBeginCapture_v2(_raw(stream), _CAPTURE_THREAD_LOCAL), _CAPTURE_FAILED)
+        try:
+            enqueue()
+        finally:
+            ended = self.library.cuStreamEndCapture(_raw(stream), ctypes.byref(graph))
+        self.check(ended, _CAPTURE_FAILED)
+        made = self.library.cuGraphInstantiateWithFlags(ctypes.byref(executable), graph, ctypes.c_ulonglong(0))
+        self.library.cuGraphDestroy(graph)
+        self.check(made, _CAPTURE_FAILED)
+        return CudaGraph(self, executable.value or 0)
+
+    def check(self, result: int, what: str) -> None:
+        """Raise EngineError unless the driver library answered success."""
+        if result:
+            text = ctypes.c_char_p()
+            self.library.cuGetErrorString(result, ctypes.byref(text))
+            raise EngineError(f"{what}: {(text.value or b'unknown error').decode()} (CUDA error {result})")
+
+    def close(self) -> None:
+        """Let the primary context go. May be called twice."""
+        context, self._context = self._context, None
+        self._kernels.clear()
+        if context is not None:
+            context.detach()
+
+
+def _raw(stream: Any) -> ctypes.c_void_p:
+    return ctypes.c_void_p(stream.handle)

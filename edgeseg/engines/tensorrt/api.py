@@ -1,0 +1,184 @@
+"""What we use of TensorRT's Python module, and what this version of it can do.
+
+TensorRT 8.5 to 11 and TensorRT-RTX are one API with parts missing. Nothing is decided by version numbers: every part
+that some version lacks is looked up with ``getattr`` here, and the rest of the package asks ``TensorRt``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from edgeseg.errors import EngineError, MissingDependencyError, first_line, require
+
+if TYPE_CHECKING:
+    import tensorrt as trt
+
+__all__ = ["FLAVOURS", "OLDER_ONLY", "Log", "TensorRt", "tensorrt_module"]
+
+FLAVOURS = {"tensorrt": "tensorrt", "rtx": "tensorrt_rtx"}
+"""Name of a flavour -> Python module."""
+
+OLDER_ONLY = {
+    "EXPLICIT_BATCH": "flag of create_network, required before 10, ignored in 10, removed in 11",
+    "FP16": "builder flag, removed in 11 (precision is in the graph)",
+    "INT8": "builder flag, removed in 11 (precision is in the graph)",
+    "OBEY_PRECISION_CONSTRAINTS": "builder flag, removed in 11",
+    "IInt8EntropyCalibrator2": "implicit calibration, removed in 11",
+    "int8_calibrator": "implicit calibration, removed in 11",
+    "set_dynamic_range": "implicit INT8 per tensor, removed in 11",
+    "precision": "layer precision under weak typing, removed in 11",
+    "set_output_type": "layer output type under weak typing, removed in 11",
+}
+"""Parts of the API that we use where they exist and that TensorRT 11 and TensorRT-RTX lack, with what they are."""
+
+_NUMPY = {
+    "FLOAT": np.float32,
+    "HALF": np.float16,
+    "INT8": np.int8,
+    "INT32": np.int32,
+    "INT64": np.int64,
+    "UINT8": np.uint8,
+    "BOOL": np.bool_,
+}
+
+
+class Module(Protocol):
+    """The names that we use of the Python module; their types are those of TensorRT 10.13 (package tensorrt-stubs)."""
+
+    __version__: str
+    Builder: type[trt.Builder]
+    BuilderFlag: type[trt.BuilderFlag]
+    DataType: type[trt.DataType]
+    DeviceType: type[trt.DeviceType]
+    ICudaEngine: type[trt.ICudaEngine]
+    IInt8EntropyCalibrator2: type[trt.IInt8EntropyCalibrator2]
+    ILogger: type[trt.ILogger]
+    IProgressMonitor: type[trt.IProgressMonitor]
+    ITensor: type[trt.ITensor]
+    LayerInformationFormat: type[trt.LayerInformationFormat]
+    LayerType: type[trt.LayerType]
+    MemoryPoolType: type[trt.MemoryPoolType]
+    NetworkDefinitionCreationFlag: type[trt.NetworkDefinitionCreationFlag]
+    OnnxParser: type[trt.OnnxParser]
+    ProfilingVerbosity: type[trt.ProfilingVerbosity]
+    Runtime: type[trt.Runtime]
+    TensorIOMode: type[trt.TensorIOMode]
+
+
+@dataclass
+class Log:
+    """What TensorRT said, for error messages.
+
+    Attributes:
+        errors: messages of severity ERROR and INTERNAL_ERROR.
+        warnings: messages of severity WARNING.
+        kernels: lines that name a kernel of the plan (TensorRT-RTX with detailed profiling).
+    """
+
+    errors: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    kernels: list[str] = field(default_factory=list)
+
+    def reason(self) -> str:
+        """The first three errors on one line."""
+        return "; ".join(" ".join(message.split())[:300] for message in self.errors[:3]) or "it gives no reason"
+
+    def out_of_memory(self) -> bool:
+        """Whether an error or a skipped tactic speaks of memory."""
+        said = " ".join([*self.errors, *self.warnings]).lower()
+        return "out of memory" in said or "insufficient memory" in said or "outofmemory" in said
+
+
+class TensorRt:
+    """One flavour of TensorRT, by name-based I/O and ``execute_async_v3`` (8.5 and later).
+
+    Args:
+        module: ``tensorrt``, ``tensorrt_rtx``, or what stands for them in tests.
+        flavour: a key of ``FLAVOURS``.
+
+    Attributes:
+        version: with its build number where it has one, like ``"8.5.2.2"``.
+        implicit_int8: the INT8 flag and ranges without Q/DQ nodes exist (up to 10.16).
+        precision_flags: FP16 and INT8 are flags (up to 10.16); else the graph's types decide.
+
+    Raises:
+        EngineError: the module is no TensorRT, or one before 8.5.
+    """
+
+    def __init__(self, module: Module, flavour: str = "tensorrt") -> None:
+        self.trt = module
+        self.flavour = flavour
+        self.version = str(getattr(module, "__version__", ""))
+        if not hasattr(module, "Builder"):
+            raise EngineError(
+                f"the Python package {FLAVOURS[flavour]!r} holds no TensorRT (stubs?); use JetPack's, see 'edgeseg doctor'"
+            )
+        if not hasattr(module.ICudaEngine, "num_io_tensors"):
+            raise EngineError(f"TensorRT {self.version} is too old; edgeseg needs 8.5 or later (JetPack 5)")
+        self.precision_flags = hasattr(module.BuilderFlag, "INT8")
+        self.implicit_int8 = self.precision_flags and hasattr(module.ITensor, "set_dynamic_range")
+
+    @property
+    def name(self) -> str:
+        """``TensorRT 8.5.2.2`` or ``TensorRT-RTX 1.7.1.16``."""
+        return f"{'TensorRT-RTX' if self.flavour == 'rtx' else 'TensorRT'} {self.version}"
+
+    def flag(self, name: str) -> Any:
+        """A builder flag by name; None where this version has none."""
+        return getattr(self.trt.BuilderFlag, name, None)
+
+    def logger(self, log: Log) -> trt.ILogger:
+        """A logger that keeps errors and warnings. Keep a reference to it as long as anything made with it."""
+        module = self.trt
+
+        class Logger(module.ILogger):  # type: ignore[misc, name-defined]
+            def __init__(self) -> None:
+                module.ILogger.__init__(self)  # without it TensorRT crashes
+
+            def log(self, severity: Any, message: str) -> None:
+                if severity in (module.ILogger.ERROR, module.ILogger.INTERNAL_ERROR):
+                    log.errors.append(message)
+                elif severity == module.ILogger.WARNING:
+                    log.warnings.append(message)
+                elif ", LayerType: " in message:
+                    log.kernels += [line for line in message.split("\n") if ", LayerType: " in line]
+
+        return Logger()
+
+    def network_flags(self) -> int:
+        """For ``create_network``: explicit batch where the version still knows the word."""
+        explicit = getattr(self.trt.NetworkDefinitionCreationFlag, "EXPLICIT_BATCH", None)
+        return 0 if explicit is None else 1 << int(explicit)
+
+    def dtype(self, tensor_type: trt.DataType) -> Any:
+        """The numpy type of a tensor type. (TensorRT's own ``nptype`` fails in 8.5.2 with numpy 1.24.) EngineError."""
+        for name, numpy_type in _NUMPY.items():
+            if getattr(self.trt.DataType, name, None) == tensor_type:
+                return numpy_type
+        raise EngineError(f"tensors of type {tensor_type} are not supported")
+
+
+def tensorrt_module(flavour: str = "tensorrt") -> TensorRt:
+    """Import a flavour of TensorRT.
+
+    Raises:
+        EngineError: it is too old or broken.
+        MissingDependencyError: it is not installed.
+    """
+    name = FLAVOURS[flavour]
+    try:
+        return TensorRt(require(name, "rtx" if flavour == "rtx" else "tensorrt"), flavour)
+    except MissingDependencyError:
+        if flavour == "rtx":
+            raise
+        raise MissingDependencyError(
+            "TensorRT's Python package cannot be imported; on a Jetson it comes with JetPack: use a virtual environment "
+            "made with --system-site-packages (jetson/setup.sh makes one), see 'edgeseg doctor'"
+        ) from None
+    except Exception as error:  # a broken native module raises anything on import
+        if isinstance(error, EngineError):
+            raise
+        raise EngineError(f"{name} is installed but broken: {type(error).__name__}: {first_line(error)}") from error

@@ -1,0 +1,349 @@
+"""Graph in, TensorRT plan out, in this process. ``worker`` runs it in one of its own."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Callable, Mapping, Sequence
+
+from edgeseg.engines.tensorrt.api import Log, TensorRt
+from edgeseg.engines.tensorrt.graph import VARIANTS, GraphVariant, prepared_onnx, weight_amax
+from edgeseg.engines.tensorrt.layers import LayerPrecisions, precisions_from_inspector
+from edgeseg.errors import EngineError, first_line
+
+if TYPE_CHECKING:
+    import tensorrt as trt
+
+__all__ = ["PRECISIONS", "BuildRequest", "BuiltPlan", "OutOfMemory", "built_plan"]
+
+PRECISIONS = ("int8-implicit", "int8-qdq", "fp16", "fp32")
+"""``int8-implicit``: the FP32 graph, its frozen ranges and the INT8 flag. ``int8-qdq``: Q/DQ nodes in the graph."""
+
+_LEAST_AMAX = 127 * 2.0**-126  # of a tensor that is always zero: TensorRT refuses a range of zero
+
+
+class OutOfMemory(EngineError):
+    """TensorRT, or the system on its behalf, ran out of memory while it built."""
+
+
+@dataclass(frozen=True)
+class BuildRequest:
+    """What to build.
+
+    Attributes:
+        precision: one of ``PRECISIONS``.
+        float_layers: ``int8-implicit``: layers that stay in float, by their output tensor.
+        amax: ``int8-implicit``: tensor -> largest magnitude, the symmetric range.
+        workspace_bytes: most scratch memory that a layer may take; None leaves TensorRT's own limit.
+        optimization_level: 0-5 for TensorRT 8.6 and later; None leaves its default.
+        dla_core: run on this deep learning accelerator, the GPU takes what it cannot; None is GPU only.
+        compute_capability: TensorRT-RTX: build ahead of time for this GPU, like ``"SM86"``; None is the one at hand.
+        min_int8_share: least share of convolutions that must come out as INT8 when INT8 is asked for.
+    """
+
+    precision: str
+    float_layers: tuple[str, ...] = ()
+    amax: Mapping[str, float] = field(default_factory=dict)
+    workspace_bytes: int | None = None
+    optimization_level: int | None = None
+    dla_core: int | None = None
+    compute_capability: str | None = None
+    min_int8_share: float = 0.5
+
+
+@dataclass(frozen=True)
+class BuiltPlan:
+    """A serialised engine and what it turned out to be.
+
+    Attributes:
+        plan: TensorRT's bytes.
+        variant: how the graph had to be written for this TensorRT.
+        precisions: of its layers; None where no GPU is here to ask (ahead-of-time builds).
+        timing_cache: what TensorRT learnt about this GPU's kernels; empty where it keeps none.
+        notes: what a user should know, e.g. tensors without a range or the split between DLA and GPU.
+        kernel_log: lines of TensorRT-RTX that name its kernels.
+        build_s: seconds for parsing and building.
+    """
+
+    plan: bytes
+    variant: GraphVariant
+    precisions: LayerPrecisions | None
+    timing_cache: bytes
+    notes: tuple[str, ...]
+    kernel_log: tuple[str, ...]
+    build_s: float
+
+
+OnProgress = Callable[[str, int, int], None]
+"""Called with (phase, steps done, steps in all)."""
+
+
+def built_plan(
+    api: TensorRt,
+    onnx: bytes,
+    request: BuildRequest,
+    *,
+    timing_cache: bytes = b"",
+    variants: Sequence[GraphVariant] = VARIANTS,
+    on_progress: OnProgress = lambda phase, done, total: None,
+) -> BuiltPlan:
+    """Build a plan, with the first of the graph's variants that this TensorRT takes.
+
+    Args:
+        api: the TensorRT to build with.
+        onnx: a graph of a bundle.
+        request: precision and limits.
+        timing_cache: of an earlier build with this TensorRT on this GPU, or empty.
+        variants: ways to write the graph, tried in order.
+        on_progress: called while it builds, where TensorRT reports its progress (10 and later).
+
+    Raises:
+        OutOfMemory: TensorRT had too little memory.
+        EngineError: this TensorRT cannot build that precision, refuses every variant, or built no INT8 although asked.
+    """
+    if request.precision == "int8-implicit" and not api.implicit_int8:
+        raise EngineError(f"{api.name} has no implicit INT8; build int8-qdq")
+    written: dict[bytes, GraphVariant] = {}
+    for variant in variants:
+        written.setdefault(prepared_onnx(onnx, variant), variant)
+    refusals = []
+    for graph, variant in written.items():
+        log = Log()
+        try:
+            return _built(api, graph, request, variant, timing_cache, on_progress, log)
+        except _Refused as refused:
+            refusals.append(f"{refused} ({variant.describe()})")
+        except EngineError:
+            raise
+        except (
+            Exception
+        ) as error:  # TensorRT's bindings raise TypeError, RuntimeError and others, without a common base
+            raise EngineError(f"{api.name} failed: {first_line(error)}; it said: {log.reason()}") from error
+    raise EngineError(f"{api.name} refuses the graph for {request.precision}: {'; then '.join(refusals)}")
+
+
+class _Refused(Exception):
+    """This way of writing the graph is not taken; another may be."""
+
+
+def _built(
+    api: TensorRt,
+    onnx: bytes,
+    request: BuildRequest,
+    variant: GraphVariant,
+    timing_cache: bytes,
+    on_progress: OnProgress,
+    log: Log,
+) -> BuiltPlan:
+    began = time.perf_counter()
+    logger = api.logger(log)
+    builder: trt.Builder = api.trt.Builder(logger)
+    network = _some(builder.create_network(api.network_flags()), "a network", log)
+    parser: trt.OnnxParser = api.trt.OnnxParser(network, logger)
+    if not parser.parse(onnx):
+        raise _Refused(_parser_errors(parser) or log.reason())
+    config = _some(builder.create_builder_config(), "a builder configuration", log)
+    _configure(api, config, request, on_progress)
+    notes = []
+    if request.precision == "int8-implicit":
+        amax = {**weight_amax(onnx), **request.amax}
+        notes += _set_ranges(network, amax)
+        _keep_float(api, network, request)
+    if request.dla_core is not None:
+        notes.append(_use_dla(api, builder, config, network, request.dla_core))
+    cache = _attach_timing_cache(config, timing_cache, notes)
+    plan = builder.build_serialized_network(network, config)
+    if plan is None:
+        if log.out_of_memory():
+            raise OutOfMemory(
+                f"{api.name} ran out of memory while building ({log.reason()}); close other programs, add swap, or "
+                "allow less with --workspace-mib"
+            )
+        raise _Refused(log.reason())
+    data = bytes(memoryview(plan))
+    learnt = b"" if cache is None else bytes(memoryview(cache.serialize()))
+    ahead = request.compute_capability is not None
+    precisions = None if ahead else _inspected(api, data)
+    if precisions is not None and request.precision.startswith("int8"):
+        _prove_int8(api, precisions, request)
+    return BuiltPlan(data, variant, precisions, learnt, tuple(notes), tuple(log.kernels), time.perf_counter() - began)
+
+
+def _configure(api: TensorRt, config: trt.IBuilderConfig, request: BuildRequest, on_progress: OnProgress) -> None:
+    config.profiling_verbosity = api.trt.ProfilingVerbosity.DETAILED
+    if request.workspace_bytes is not None:
+        config.set_memory_pool_limit(api.trt.MemoryPoolType.WORKSPACE, request.workspace_bytes)
+    if request.optimization_level is not None:
+        if not hasattr(config, "builder_optimization_level"):
+            raise EngineError(f"{api.name} has no optimization levels (8.6 and later have); leave --opt-level out")
+        config.builder_optimization_level = request.optimization_level
+    wanted = {"fp32": (), "fp16": ("FP16",)}.get(request.precision, ("FP16", "INT8"))
+    if request.float_layers and request.precision == "int8-implicit":
+        wanted = (*wanted, "OBEY_PRECISION_CONSTRAINTS")
+    for name in wanted if api.precision_flags else ():
+        config.set_flag(api.flag(name))
+    if request.compute_capability is not None:
+        _target(api, config, request.compute_capability)
+    if hasattr(api.trt, "IProgressMonitor") and hasattr(config, "progress_monitor"):
+        config.progress_monitor = _monitor(api, on_progress)
+
+
+def _target(api: TensorRt, config: Any, compute_capability: str) -> None:
+    """Build ahead of time for a GPU that need not be here; only TensorRT-RTX can."""
+    capabilities = getattr(api.trt, "ComputeCapability", None)
+    chosen = getattr(capabilities, compute_capability, None)
+    if chosen is None:
+        known = [name for name in dir(capabilities) if name.startswith("SM")] if capabilities else []
+        raise EngineError(
+            f"{api.name} cannot build ahead of time for {compute_capability!r}; "
+            + (f"it can for {', '.join(known)}" if known else "only --flavour rtx can")
+        )
+    config.num_compute_capabilities = 1
+    config.set_compute_capability(chosen, 0)
+
+
+def _monitor(api: TensorRt, on_progress: OnProgress) -> trt.IProgressMonitor:
+    module = api.trt
+    steps: dict[str, int] = {}
+
+    class Monitor(module.IProgressMonitor):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            module.IProgressMonitor.__init__(self)
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            steps[phase_name] = num_steps
+            on_progress(phase_name, 0, num_steps)
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            on_progress(phase_name, step + 1, steps.get(phase_name, step + 1))
+            return True
+
+        def phase_finish(self, phase_name: str) -> None:
+            on_progress(phase_name, steps.get(phase_name, 1), steps.pop(phase_name, 1))
+
+    return Monitor()
+
+
+def _set_ranges(network: trt.INetworkDefinition, amax: Mapping[str, float]) -> list[str]:
+    """Give every float tensor its symmetric range; layers that only move data pass theirs on.
+
+    Ranges are set tensor by tensor, not handed over as a calibration cache: a cache is skipped without an error when
+    its header or its names do not please TensorRT.
+    """
+    known, missing, ranged = dict(amax), [], 0
+    inputs = [network.get_input(index) for index in range(network.num_inputs)]
+    for tensor in inputs:
+        if tensor.name in known and not tensor.set_dynamic_range(-known[tensor.name], known[tensor.name]):
+            raise EngineError(f"TensorRT refuses the range of {tensor.name}")
+    for index in range(network.num_layers):
+        layer = network.get_layer(index)
+        source = layer.get_input(0) if layer.num_inputs else None
+        for number in range(layer.num_outputs):
+            tensor = layer.get_output(number)
+            if "FLOAT" not in str(tensor.dtype) and "HALF" not in str(tensor.dtype):
+                continue
+            if tensor.name not in known and source is not None and source.name in known and _moves_data(layer):
+                known[tensor.name] = known[source.name]
+            if tensor.name not in known:
+                missing.append(tensor.name)
+                continue
+            limit = max(known[tensor.name], _LEAST_AMAX)
+            if not tensor.set_dynamic_range(-limit, limit):
+                raise EngineError(f"TensorRT refuses the range {limit:g} of {tensor.name}")
+            ranged += 1
+    if not ranged:
+        raise EngineError("no tensor of the graph has a calibrated range: the ranges belong to another graph")
+    return [f"{len(missing)} tensors without a range stay in float, e.g. {missing[0]}"] if missing else []
+
+
+def _moves_data(layer: trt.ILayer) -> bool:
+    return str(layer.type).rpartition(".")[2] in (
+        "SHUFFLE",
+        "SLICE",
+        "IDENTITY",
+        "CAST",
+        "PADDING",
+        "POOLING",
+        "RESIZE",
+    )
+
+
+def _keep_float(api: TensorRt, network: trt.INetworkDefinition, request: BuildRequest) -> None:
+    """Hold the chosen layers, and the logits behind the last convolution, in float: as the Q/DQ graph does."""
+    module = api.trt
+    half = module.DataType.HALF
+    layers = [network.get_layer(index) for index in range(network.num_layers)]
+    kept = set(request.float_layers)
+    convolutions = [i for i, layer in enumerate(layers) if layer.type == module.LayerType.CONVOLUTION]
+    found = {layer.get_output(0).name for layer in layers if layer.num_outputs}
+    if kept - found:
+        raise EngineError(f"layer {sorted(kept - found)[0]!r}, which must stay in float, is not in TensorRT's network")
+    for index, layer in enumerate(layers):
+        if layer.num_outputs and layer.get_output(0).name in kept:
+            layer.precision = half
+            layer.set_output_type(0, half)
+        elif convolutions and index == convolutions[-1]:
+            layer.set_output_type(0, half)
+
+
+def _use_dla(
+    api: TensorRt, builder: trt.Builder, config: trt.IBuilderConfig, network: trt.INetworkDefinition, core: int
+) -> str:
+    """Put what can run there on a DLA core. Returns the split, for people."""
+    if builder.num_DLA_cores <= core:
+        raise EngineError(f"there is no DLA core {core}: this device and TensorRT have {builder.num_DLA_cores}")
+    config.default_device_type = api.trt.DeviceType.DLA
+    config.DLA_core = core
+    config.set_flag(api.trt.BuilderFlag.GPU_FALLBACK)
+    able = [bool(config.can_run_on_DLA(network.get_layer(index))) for index in range(network.num_layers)]
+    crossings = sum(one != other for one, other in zip(able, able[1:]))
+    advice = "; more than 4 cost more than they give, try without --dla" if crossings > 4 else ""
+    return f"{sum(able)}/{len(able)} layers can run on DLA {core}, {crossings} transitions{advice}"
+
+
+def _attach_timing_cache(config: trt.IBuilderConfig, data: bytes, notes: list[str]) -> trt.ITimingCache | None:
+    """Use what earlier builds learnt; None where TensorRT keeps no timing cache."""
+    if not hasattr(config, "create_timing_cache"):
+        return None
+    cache = config.create_timing_cache(data)
+    if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
+        if not data:
+            return None
+        notes.append("the timing cache was made by another TensorRT or GPU and is made again")
+        return _attach_timing_cache(config, b"", notes)
+    return cache
+
+
+def _inspected(api: TensorRt, plan: bytes) -> LayerPrecisions:
+    log = Log()
+    runtime: trt.Runtime = api.trt.Runtime(api.logger(log))
+    engine = _some(runtime.deserialize_cuda_engine(plan), "the engine it has just built", log)
+    inspector = _some(engine.create_engine_inspector(), "an engine inspector", log)
+    return precisions_from_inspector(inspector.get_engine_information(api.trt.LayerInformationFormat.JSON))
+
+
+def _prove_int8(api: TensorRt, precisions: LayerPrecisions, request: BuildRequest) -> None:
+    share = precisions.int8_share
+    if share == 0:
+        raise EngineError(
+            f"{api.name} built no INT8 layer although INT8 was asked for ({precisions.describe()}); "
+            "use --fp16, or --int8-mode qdq where it was implicit"
+        )
+    if share < request.min_int8_share:
+        raise EngineError(
+            f"{api.name} made only {100 * share:.0f} % of the convolutions INT8 ({precisions.describe()}), wanted "
+            f"{100 * request.min_int8_share:.0f} %; it found others faster: 'edgeseg tune' compares, "
+            "--allow-partial-int8 accepts"
+        )
+
+
+def _parser_errors(parser: trt.OnnxParser) -> str:
+    said = [parser.get_error(index).desc() for index in range(min(parser.num_errors, 3))]
+    return "; ".join(" ".join(text.split())[:300] for text in said)
+
+
+def _some(made: Any, what: str, log: Log) -> Any:
+    """TensorRT answers None where other libraries raise."""
+    if made is None:
+        raise EngineError(f"TensorRT could not make {what}: {log.reason()}")
+    return made
