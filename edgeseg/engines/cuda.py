@@ -18,7 +18,7 @@ import numpy as np
 
 from edgeseg.errors import EngineError, first_line, require
 
-__all__ = ["KERNELS", "Buffer", "Cuda", "CudaGraph", "GpuFacts"]
+__all__ = ["KERNELS", "Buffer", "Cuda", "CudaGraph", "GpuFacts", "Scratch"]
 
 KERNELS = ("uint8_to_float32", "int32_to_uint8")
 """Of ``convert.ptx``; each takes (input address, output address, number of elements)."""
@@ -89,6 +89,20 @@ class Buffer:
             if self._device is not None:
                 self._device.free()
             self._pages.free()
+
+
+class Scratch:
+    """Memory that only the GPU sees, at ``address``."""
+
+    def __init__(self, cuda: Cuda, size_bytes: int) -> None:
+        self._cuda = cuda
+        self._device: Any = cuda.driver.mem_alloc(size_bytes)
+        self.address = int(self._device)
+
+    def free(self) -> None:
+        """Give the memory back."""
+        with self._cuda.current():
+            self._device.free()
 
 
 class CudaGraph:
@@ -174,6 +188,11 @@ class Cuda:
         """A zeroed buffer. Raises EngineError when there is no memory."""
         with self.current():
             return Buffer(self, shape, dtype, mapped)
+
+    def scratch(self, size_bytes: int) -> Scratch:
+        """Uninitialised memory on the device. Raises EngineError when there is none."""
+        with self.current():
+            return Scratch(self, size_bytes)
 
     def kernel(self, name: str, count: int) -> Callable[[int, int, Any], None]:
         """One of ``KERNELS`` for ``count`` elements, as a function of (input address, output address, stream)."""

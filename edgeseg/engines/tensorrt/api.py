@@ -114,7 +114,7 @@ class TensorRt:
         self.version = str(getattr(module, "__version__", ""))
         if not hasattr(module, "Builder"):
             raise EngineError(
-                f"the Python package {FLAVOURS[flavour]!r} holds no TensorRT (stubs?); use JetPack's, see 'edgeseg doctor'"
+                f"the Python package {FLAVOURS[flavour]!r} holds no TensorRT (types only?); see 'edgeseg doctor'"
             )
         if not hasattr(module.ICudaEngine, "num_io_tensors"):
             raise EngineError(f"TensorRT {self.version} is too old; edgeseg needs 8.5 or later (JetPack 5)")
@@ -175,8 +175,8 @@ def tensorrt_module(flavour: str = "tensorrt") -> TensorRt:
         if flavour == "rtx":
             raise
         raise MissingDependencyError(
-            "TensorRT's Python package cannot be imported; on a Jetson it comes with JetPack: use a virtual environment "
-            "made with --system-site-packages (jetson/setup.sh makes one), see 'edgeseg doctor'"
+            "TensorRT's Python package cannot be imported; on a Jetson it comes with JetPack: use a virtual "
+            "environment made with --system-site-packages (jetson/setup.sh makes one), see 'edgeseg doctor'"
         ) from None
     except Exception as error:  # a broken native module raises anything on import
         if isinstance(error, EngineError):

@@ -1,0 +1,274 @@
+"""Built engines, kept on the device that built them.
+
+Each engine is a file as TensorRT wrote it (nothing is put in front, so trtexec reads it too) with a sidecar
+``NAME.engine.json`` that says what it was built from, with what and for which device. The sidecar is compared before
+TensorRT sees a byte: engines are not portable, and TensorRT's own refusals are hard to read or come as crashes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Iterator, Mapping
+
+from edgeseg.engines.tensorrt.build import BuiltPlan
+from edgeseg.engines.tensorrt.layers import LayerPrecisions
+from edgeseg.errors import EngineError
+from edgeseg.files import atomic_write
+
+__all__ = ["CachedEngine", "EngineCache", "EngineKey", "read_engine"]
+
+SCHEMA = 1
+_SUFFIX = ".engine"
+
+
+@dataclass(frozen=True)
+class EngineKey:
+    """Everything that an engine depends on. Two equal keys mean the same engine.
+
+    Attributes:
+        model: name for people, of the bundle's file.
+        precision: one of ``build.PRECISIONS``.
+        graph_sha256: of the ONNX graph it is built from.
+        ranges_sha256: of the ranges; empty where they are in the graph.
+        shape: of the frame, NxHxWx3.
+        options: limits and flags that can change the engine.
+        tensorrt: flavour and full version with the build number.
+        gpu: name, as the driver says it.
+        compute_capability: like ``"8.7"``.
+        sm_count: streaming multiprocessors of the GPU.
+        device: board and L4T version; empty on a PC.
+    """
+
+    model: str
+    precision: str
+    graph_sha256: str
+    ranges_sha256: str
+    shape: tuple[int, ...]
+    options: str
+    tensorrt: str
+    gpu: str
+    compute_capability: str
+    sm_count: int
+    device: str
+
+    def digest(self) -> str:
+        """16 hexadecimal digits; the name for people does not count."""
+        data = {**asdict(self), "model": "", "shape": list(self.shape)}
+        return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
+
+    def describe(self) -> str:
+        """The place that it is for: ``TensorRT 8.5.2.2 on Xavier (7.2, 6 SMs), NVIDIA Jetson Xavier NX``."""
+        where = f", {self.device}" if self.device else ""
+        return f"{self.tensorrt} on {self.gpu} ({self.compute_capability}, {self.sm_count} SMs){where}"
+
+    def same_work(self, other: EngineKey) -> bool:
+        """Whether both are the same graph in the same precision, wherever they were built."""
+        mine, theirs = ((key.graph_sha256, key.ranges_sha256, key.precision, key.options) for key in (self, other))
+        return mine == theirs
+
+    def difference(self, other: EngineKey) -> str:
+        """What differs, for people; empty for equal keys."""
+        if self.same_work(other):
+            return "" if self.digest() == other.digest() else f"built for {other.describe()}, this is {self.describe()}"
+        return "built from another graph, ranges or options"
+
+
+@dataclass(frozen=True)
+class CachedEngine:
+    """An engine file and its sidecar.
+
+    Attributes:
+        path: of the engine file.
+        key: what it was built from and for.
+        plan_sha256: of the engine file.
+        plan_bytes: its size.
+        float_ports: it reads float32 frames and writes int32 classes.
+        precisions: of its layers; None for engines built ahead of time.
+        notes: of the build.
+        build_s: how long the build took.
+        created: Unix time in seconds.
+        self_test: what the golden frames gave; None when they were not tried yet.
+    """
+
+    path: Path
+    key: EngineKey
+    plan_sha256: str
+    plan_bytes: int
+    float_ports: bool
+    precisions: LayerPrecisions | None
+    notes: tuple[str, ...]
+    build_s: float
+    created: float
+    self_test: Mapping[str, Any] | None
+
+    def plan(self) -> bytes:
+        """The engine file's bytes. Raises EngineError when they are not those that were written."""
+        try:
+            data = self.path.read_bytes()
+        except OSError as error:
+            raise EngineError(f"{self.path} cannot be read: {error.strerror}; build it again") from error
+        if hashlib.sha256(data).hexdigest() != self.plan_sha256:
+            raise EngineError(f"{self.path} is truncated or altered ({len(data)} bytes); build it again")
+        return data
+
+    def to_json(self) -> dict[str, Any]:
+        """The sidecar."""
+        data = {**asdict(self), "schema": SCHEMA}
+        data["precisions"] = None if self.precisions is None else self.precisions.to_json()
+        del data["path"]
+        return data
+
+
+def read_engine(path: Path) -> CachedEngine:
+    """Read an engine's sidecar.
+
+    Raises:
+        EngineError: there is none (a foreign engine), or it is damaged or from a newer edgeseg.
+    """
+    sidecar = _sidecar(path)
+    try:
+        data = json.loads(sidecar.read_text(encoding="utf-8"))
+        if data["schema"] > SCHEMA:
+            raise EngineError(f"{sidecar} has schema {data['schema']}, this edgeseg reads up to {SCHEMA}; upgrade it")
+        key = EngineKey(**{**data["key"], "shape": tuple(data["key"]["shape"])})
+        precisions = None if data["precisions"] is None else LayerPrecisions.from_json(data["precisions"])
+        values = {field.name: data[field.name] for field in fields(CachedEngine) if field.name != "path"}
+        values.update(key=key, precisions=precisions, notes=tuple(data["notes"]))
+        return CachedEngine(path=path, **values)
+    except OSError as error:
+        raise EngineError(
+            f"{path} has no sidecar {sidecar.name}, so edgeseg did not build it and cannot know what it is; "
+            "pass the bundle, and the engine is built from it"
+        ) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise EngineError(f"{sidecar} is damaged; delete it and {path.name}, and the engine is built again") from error
+
+
+class EngineCache:
+    """A folder of engines, timing caches and choices. Every file is written whole or not at all."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, key: EngineKey) -> Path:
+        """Where the engine of a key is or would be."""
+        return self.folder / f"{key.model}-{key.precision}-{key.digest()}{_SUFFIX}"
+
+    def find(self, key: EngineKey) -> tuple[CachedEngine | None, str]:
+        """The engine of a key; else None and, where an engine of the same work is there, why it does not do."""
+        reason = ""
+        for path in self._paths():
+            try:
+                engine = read_engine(path)
+                if engine.key.digest() == key.digest():
+                    engine.plan()
+                    return engine, ""
+                if engine.key.same_work(key):
+                    reason = f"{path.name} was {key.difference(engine.key)}"
+            except EngineError as error:
+                if path == self.path(key):
+                    reason = str(error)
+        return None, reason
+
+    def store(self, key: EngineKey, built: BuiltPlan) -> CachedEngine:
+        """Keep a built plan, not yet tested. Raises OSError when the disk refuses."""
+        return write_engine(self.path(key), key, built)
+
+    def tested(self, engine: CachedEngine, self_test: Mapping[str, Any]) -> CachedEngine:
+        """Note what the golden frames gave. Raises OSError."""
+        return _write_sidecar(CachedEngine(**{**_shallow(engine), "self_test": dict(self_test)}))
+
+    def entries(self) -> Iterator[tuple[Path, CachedEngine | EngineError]]:
+        """Every engine file, with its sidecar or why that cannot be read."""
+        for path in self._paths():
+            try:
+                yield path, read_engine(path)
+            except EngineError as error:
+                yield path, error
+
+    def remove(self, path: Path) -> int:
+        """Delete an engine and its sidecar. Returns the bytes that this frees; raises OSError."""
+        freed = 0
+        for file in (path, _sidecar(path)):
+            if file.exists():
+                freed += file.stat().st_size
+                file.unlink()
+        return freed
+
+    def timing_cache(self, key: EngineKey) -> bytes:
+        """What earlier builds with this TensorRT on this GPU learnt; empty at first."""
+        try:
+            return self._timing_path(key).read_bytes()
+        except OSError:
+            return b""
+
+    def keep_timing_cache(self, key: EngineKey, data: bytes) -> None:
+        """Replace it. Raises OSError."""
+        if data:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            atomic_write(self._timing_path(key), data)
+
+    def choice(self, model_digest: str, place: str) -> str | None:
+        """The precision that ``edgeseg tune`` chose for a model in a place; None when it has not run."""
+        try:
+            chosen = json.loads(self._choice_path(model_digest, place).read_text(encoding="utf-8"))["precision"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return str(chosen)
+
+    def choose(self, model_digest: str, place: str, precision: str, measured: Mapping[str, Any]) -> None:
+        """Keep what ``edgeseg tune`` chose and why. Raises OSError."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        data = {"precision": precision, "place": place, "measured": dict(measured)}
+        atomic_write(self._choice_path(model_digest, place), json.dumps(data, indent=1).encode())
+
+    def _paths(self) -> list[Path]:
+        return sorted(self.folder.glob(f"*{_SUFFIX}")) if self.folder.is_dir() else []
+
+    def _timing_path(self, key: EngineKey) -> Path:
+        return self.folder / f"timing-{_short(key.describe())}.cache"
+
+    def _choice_path(self, model_digest: str, place: str) -> Path:
+        return self.folder / f"choice-{_short(model_digest + place)}.json"
+
+
+def write_engine(path: Path, key: EngineKey, built: BuiltPlan) -> CachedEngine:
+    """Write an engine file, then its sidecar. Raises OSError when the disk refuses."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _sidecar(path).unlink() if _sidecar(path).exists() else None
+    atomic_write(path, built.plan)
+    return _write_sidecar(
+        CachedEngine(
+            path=path,
+            key=key,
+            plan_sha256=hashlib.sha256(built.plan).hexdigest(),
+            plan_bytes=len(built.plan),
+            float_ports=built.variant.float_ports,
+            precisions=built.precisions,
+            notes=built.notes,
+            build_s=round(built.build_s, 1),
+            created=round(time.time()),
+            self_test=None,
+        )
+    )
+
+
+def _write_sidecar(engine: CachedEngine) -> CachedEngine:
+    atomic_write(_sidecar(engine.path), json.dumps(engine.to_json(), indent=1).encode())
+    return engine
+
+
+def _shallow(engine: CachedEngine) -> dict[str, Any]:
+    return {field.name: getattr(engine, field.name) for field in fields(engine)}
+
+
+def _sidecar(path: Path) -> Path:
+    return path.with_name(path.name + ".json")
+
+
+def _short(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,304 @@
+"""Runs a TensorRT plan: name-based I/O, ``execute_async_v3`` on streams of its own, buffers allocated once."""
+
+from __future__ import annotations
+
+import math
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgeseg.engines.base import Engine
+from edgeseg.engines.cuda import Buffer, Cuda, CudaGraph
+from edgeseg.engines.tensorrt.api import Log, TensorRt
+from edgeseg.errors import EngineError, UsageError, first_line
+
+if TYPE_CHECKING:
+    import tensorrt as trt
+
+__all__ = ["TensorRtEngine"]
+
+SWITCHES = ("auto", "on", "off")
+MEMORIES = ("auto", "mapped", "copy")
+_SLOTS = 2
+_NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: the default stream, which other users of CUDA may hold up, does not matter
+_CLOSED = "the engine is closed; open it again"
+
+
+class TensorRtEngine(Engine):
+    """Runs a plan on the GPU; one thread owns it.
+
+    ``infer`` handles one batch from start to end. ``submit`` and ``collect`` keep two batches in flight, so that copies
+    and the caller's own work overlap with computing.
+    What ``collect`` returns is valid until the next but one ``submit``.
+
+    Args:
+        plan: bytes of the engine, built by this TensorRT for this GPU.
+        api: that TensorRT.
+        cuda: the GPU; closed with the engine.
+        name: for the description, e.g. ``"int8-implicit"``.
+        cuda_graph: ``"auto"`` replays a captured graph if it gives the same answer as a plain run, ``"on"`` raises if
+            it does not, ``"off"`` never does.
+        memory: ``"mapped"`` shares host memory with the GPU (best where it is the same memory), ``"copy"`` copies;
+            ``"auto"`` maps on integrated GPUs.
+
+    Attributes:
+        laps_ms: of the latest batch, by CUDA events: ``h2d``, ``compute``, ``d2h``.
+        graph_note: why CUDA graphs are not used although ``"auto"``; empty when they are.
+
+    Raises:
+        EngineError: the plan is not for this TensorRT or GPU, has other ports, or CUDA failed. Nothing stays allocated.
+    """
+
+    def __init__(
+        self,
+        plan: bytes,
+        api: TensorRt,
+        cuda: Cuda,
+        name: str = "engine",
+        *,
+        cuda_graph: str = "auto",
+        memory: str = "auto",
+    ) -> None:
+        if cuda_graph not in SWITCHES or memory not in MEMORIES:
+            raise UsageError(f"a CUDA graph is {'|'.join(SWITCHES)} and memory {'|'.join(MEMORIES)}")
+        self._api, self._cuda, self._log = api, cuda, Log()
+        self._freed = ExitStack()
+        self._freed.callback(cuda.close)
+        self._context: Any = None
+        self._engine: Any = None
+        self._runtime: Any = None
+        self._upload: Any = None
+        self._compute: Any = None
+        self._download: Any = None
+        self._slots: list[_Slot] = []
+        self._flying: list[_Slot] = []
+        self.laps_ms: dict[str, float] = {}
+        self.graph_note = ""
+        mapped = cuda.facts.integrated if memory == "auto" else memory == "mapped"
+        try:
+            with cuda.current():
+                self._open(plan, mapped)
+            self._prepare_graphs(cuda_graph)
+        except EngineError:
+            self.close()
+            raise
+        except (
+            Exception
+        ) as error:  # TensorRT's bindings raise TypeError, RuntimeError and others, without a common base
+            self.close()
+            raise EngineError(f"{api.name} failed: {first_line(error)}; it said: {self._log.reason()}") from error
+        except BaseException:
+            self.close()
+            raise
+        self.input, self.scores = self._slots[0].frame.host, self._slots[0].scores_host
+        how = ["mapped memory" if mapped else "pinned copies"]
+        how += ["CUDA graph"] if self._slots[0].graph is not None else []
+        how += ["conversion on the device"] if self._slots[0].conversions else []
+        self.description = f"{api.name} on {cuda.facts.name}, {name}, {', '.join(how)}"
+
+    def _open(self, plan: bytes, mapped: bool) -> None:
+        self._logger = self._api.logger(self._log)
+        self._runtime = self._api.trt.Runtime(self._logger)
+        self._engine = self._some(self._runtime.deserialize_cuda_engine(plan), "load the plan")
+        self._context = self._some(self._engine.create_execution_context(), "make an execution context")
+        ports = self._ports()
+        streams = [self._cuda.driver.Stream(_NON_BLOCKING) for _ in range(1 if mapped else 3)]
+        self._upload, self._compute, self._download = streams[0], streams[len(streams) // 2], streams[-1]
+        for _ in range(_SLOTS):
+            self._slots.append(_Slot(self._cuda, ports, mapped, self._freed))
+
+    def _ports(self) -> dict[str, _Port]:
+        """Name -> port, checked: one frame, the classes, maybe scores."""
+        engine: trt.ICudaEngine = self._engine
+        modes = self._api.trt.TensorIOMode
+        names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+        ports = {
+            name: _Port(
+                name,
+                tuple(int(size) for size in engine.get_tensor_shape(name)),  # type: ignore[attr-defined, unused-ignore]
+                self._api.dtype(engine.get_tensor_dtype(name)),
+                engine.get_tensor_mode(name) == modes.INPUT,
+            )
+            for name in names
+        }
+        frame, classes = ports.get("frame"), ports.get("classes")
+        if frame is None or classes is None or not frame.is_input or set(ports) - {"frame", "classes", "scores"}:
+            raise EngineError(f"the plan has the tensors {', '.join(ports)}, not frame and classes; build it again")
+        if min(frame.shape) < 1 or len(frame.shape) != 4 or frame.shape[:3] != classes.shape:
+            raise EngineError(f"the plan maps {frame.shape} to {classes.shape}; expected NxHxWx3 to NxHxW")
+        return ports
+
+    def _some(self, made: Any, what: str) -> Any:
+        if made is None:
+            raise EngineError(f"{self._api.name} could not {what}: {self._log.reason()}")
+        return made
+
+    def _run(self) -> np.ndarray:
+        if not self._slots:
+            raise EngineError(_CLOSED)
+        if self._flying:
+            raise EngineError("collect what was submitted before calling infer")
+        self._start(self._slots[0])
+        return self._finish(self._slots[0])
+
+    def submit(self, frames: np.ndarray) -> None:
+        """Start segmenting frames without waiting for the answer.
+
+        Args:
+            frames: as for ``infer``; copied before this returns.
+
+        Raises:
+            EngineError: two batches are in flight already, wrong shape, or CUDA failed.
+        """
+        if not self._slots:
+            raise EngineError(_CLOSED)
+        if len(self._flying) == _SLOTS:
+            raise EngineError("two batches are in flight already; collect one first")
+        slot = self._slots[1] if self._flying and self._flying[-1] is self._slots[0] else self._slots[0]
+        if frames.shape != slot.frame.host.shape or frames.dtype != np.uint8:
+            raise EngineError(f"the engine takes {slot.frame.host.shape} uint8, got {frames.shape} {frames.dtype}")
+        np.copyto(slot.frame.host, frames)
+        self._start(slot)
+        self._flying.append(slot)
+
+    def collect(self) -> np.ndarray:
+        """Wait for the batch that was submitted first and return its NxHxW uint8 classes. Raises EngineError."""
+        if not self._flying:
+            raise EngineError("nothing was submitted" if self._slots else _CLOSED)
+        return self._finish(self._flying.pop(0))
+
+    def _start(self, slot: _Slot) -> None:
+        with self._cuda.current():
+            slot.uploading.record(self._upload)
+            slot.frame.upload(self._upload)
+            slot.uploaded.record(self._upload)
+            self._compute.wait_for_event(slot.uploaded)
+            slot.computing.record(self._compute)
+            if slot.graph is not None:
+                slot.graph.launch(self._compute)
+            else:
+                self._enqueue(slot)
+            slot.computed.record(self._compute)
+            self._download.wait_for_event(slot.computed)
+            slot.downloading.record(self._download)
+            for buffer in slot.results:
+                buffer.download(self._download)
+            slot.downloaded.record(self._download)
+
+    def _finish(self, slot: _Slot) -> np.ndarray:
+        with self._cuda.current():
+            slot.downloaded.synchronize()
+            self.laps_ms = {
+                "h2d": slot.uploading.time_till(slot.uploaded),
+                "compute": slot.computing.time_till(slot.computed),
+                "d2h": slot.downloading.time_till(slot.downloaded),
+            }
+        return slot.classes.host
+
+    def _enqueue(self, slot: _Slot) -> None:
+        """The network and its conversions on the compute stream."""
+        context: trt.IExecutionContext = self._context
+        before, after = slot.conversions.get("frame"), slot.conversions.get("classes")
+        if before is not None:
+            before(slot.frame.address, slot.addresses["frame"], self._compute)
+        for name, address in slot.addresses.items():
+            if not context.set_tensor_address(name, address):
+                raise EngineError(f"{self._api.name} refuses the address of {name}: {self._log.reason()}")
+        if not context.execute_async_v3(self._compute.handle):
+            raise EngineError(f"{self._api.name} could not start the network: {self._log.reason()}")
+        if after is not None:
+            after(slot.addresses["classes"], slot.classes.address, self._compute)
+
+    def _prepare_graphs(self, wanted: str) -> None:
+        """Run once (TensorRT allocates on its first run), then capture each slot's work and verify it."""
+        sample = self._slots[0].frame.host
+        pattern = np.arange(sample.size, dtype=np.uint32) * 2654435761 >> 13 & 255
+        for slot in self._slots:
+            slot.frame.host[...] = pattern.reshape(sample.shape)
+            self._start(slot)
+            plain = self._finish(slot).copy()
+            if wanted == "off" or self.graph_note:
+                continue
+            try:
+                with self._cuda.current():
+                    slot.graph = self._cuda.captured(self._compute, lambda slot=slot: self._enqueue(slot))  # type: ignore[misc]
+                slot.classes.host[...] = 255 - plain
+                self._start(slot)
+                if not np.array_equal(self._finish(slot), plain):
+                    raise EngineError("a replayed CUDA graph gives another answer than a plain run")
+            except EngineError as error:
+                if wanted == "on":
+                    raise
+                self.graph_note = f"no CUDA graph: {error}"
+                for other in self._slots:
+                    other.drop_graph()
+        self._slots[0].frame.host[...] = 0
+
+    def close(self) -> None:
+        """Wait for what is in flight and free everything. May be called twice."""
+        slots, self._slots, self._flying = self._slots, [], []
+        with ExitStack() as freed:
+            freed.push(self._freed.pop_all())
+            if slots:
+                with self._cuda.current():
+                    for stream in (self._upload, self._compute, self._download):
+                        stream.synchronize()
+            # TensorRT's objects go before the memory that they point to.
+            self._context = self._engine = self._runtime = None
+            self._upload = self._compute = self._download = None
+
+
+class _Port:
+    """A tensor of the engine's interface."""
+
+    def __init__(self, name: str, shape: tuple[int, ...], dtype: Any, is_input: bool) -> None:
+        self.name, self.shape, self.dtype, self.is_input = name, shape, dtype, is_input
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+
+class _Slot:
+    """The buffers, events and graph of one batch in flight; ``freed`` takes what must be given back."""
+
+    def __init__(self, cuda: Cuda, ports: dict[str, _Port], mapped: bool, freed: ExitStack) -> None:
+        self._cuda, self._mapped, self._freed = cuda, mapped, freed
+        self.graph: CudaGraph | None = None
+        self.conversions: dict[str, Any] = {}
+        freed.callback(self.drop_graph)
+        self.frame, self.classes = (self._buffer(ports[name].shape, np.uint8) for name in ("frame", "classes"))
+        self.results = [self.classes]
+        self.addresses = {"frame": self.frame.address, "classes": self.classes.address}
+        if ports["frame"].dtype != np.uint8:
+            self._convert(ports["frame"], "uint8_to_float32", np.float32)
+        if ports["classes"].dtype != np.uint8:
+            self._convert(ports["classes"], "int32_to_uint8", np.int32)
+        self.scores_host: np.ndarray | None = None
+        if "scores" in ports:
+            self.results.append(self._buffer(ports["scores"].shape, ports["scores"].dtype))
+            self.addresses["scores"], self.scores_host = self.results[1].address, self.results[1].host
+        self.uploading, self.uploaded, self.computing, self.computed, self.downloading, self.downloaded = (
+            cuda.driver.Event() for _ in range(6)
+        )
+
+    def _buffer(self, shape: tuple[int, ...], dtype: Any) -> Buffer:
+        buffer = self._cuda.buffer(shape, dtype, mapped=self._mapped)
+        self._freed.callback(buffer.free)
+        return buffer
+
+    def _convert(self, port: _Port, kernel: str, dtype: Any) -> None:
+        """Scratch memory for a port that is not uint8, and the kernel in between."""
+        if port.dtype != dtype:
+            raise EngineError(f"the plan's {port.name} is {np.dtype(port.dtype)}, which is not supported")
+        scratch = self._cuda.scratch(port.size * np.dtype(dtype).itemsize)
+        self._freed.callback(scratch.free)
+        self.addresses[port.name] = scratch.address
+        self.conversions[port.name] = self._cuda.kernel(kernel, port.size)
+
+    def drop_graph(self) -> None:
+        """Go back to plain runs."""
+        graph, self.graph = self.graph, None
+        if graph is not None:
+            graph.free()
