@@ -1,87 +1,241 @@
 """``edgeseg doctor``: one block to paste into an issue, with what is wrong and how to fix it."""
 
-import importlib
-import importlib.util
-from typing import Any, Dict, List, Tuple
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Dict, Iterator, List, Optional, Sequence, Tuple
+
+import typer
+from typing_extensions import Annotated
 
 from edgeseg import __version__
 from edgeseg.cli.console import JsonFlag, print_json, say
 from edgeseg.cli.models import SHIPPED, bundle_or_default
-from edgeseg.device.detect import detected_device
-from edgeseg.errors import EdgesegError, missing
+from edgeseg.device.doctor import Finding, findings
+from edgeseg.device.facts import Facts, gathered_facts
+from edgeseg.device.probe import Probe, Ran, probed_modules
+from edgeseg.device.record import probe_of_record, write_record
+from edgeseg.errors import EdgesegError, InputError, UsageError
 
-_EXTRAS = {
-    "torch": "train",
-    "onnx": "compile",
-    "onnxsim": "compile",
-    "openvino": "openvino",
-    "tensorrt": "JetPack",
-    "pycuda": "tensorrt",
-}
+RootOption = Annotated[
+    Optional[Path],
+    typer.Option(
+        "--root", help="Judge a tree that 'doctor --record' wrote elsewhere, not this machine.", metavar="DIR"
+    ),
+]
+RecordOption = Annotated[
+    Optional[Path],
+    typer.Option(
+        "--record",
+        help="Also write the few files that were read, without serial numbers, to a new folder: to send with a report.",
+        metavar="DIR",
+    ),
+]
 
 
-def doctor(as_json: JsonFlag = False) -> None:
-    """Check this machine: packages, OpenCV and GStreamer, cameras, the shipped model. Exit 1 if something is broken.
+def doctor(as_json: JsonFlag = False, root: RootOption = None, record: RecordOption = None) -> None:
+    """Check this machine: board, JetPack, TensorRT, OpenCV, cameras, power, packages, the shipped model.
+
+    Prints one block to paste into a report. Exit 1 if something is broken; warnings and notes are 0.
 
     Example: edgeseg doctor
     """
-    device = detected_device()
-    facts, problems = _checked()
+    if root is not None and record is not None:
+        raise UsageError("--root reads a recorded tree and --record writes one of this machine; give one of them")
+    if root is not None and not root.is_dir():
+        raise InputError(f"{root} is not a folder; give the one that 'edgeseg doctor --record' wrote")
+    probe = _probe() if root is None else probe_of_record(root)
+    facts = gathered_facts(root or Path("/"), probe, _cameras(root or Path("/")))
+    found = findings(facts)
+    lines = dict(_lines(facts))
+    if root is None:
+        lines["shipped model"], broken = _shipped_model()
+        found = broken + found
+    problems = [f"{item.what} ({item.seen}); {item.fix}" for item in found if item.severity == "problem"]
     if as_json:
-        print_json({"device": device.to_json(), "facts": facts, "problems": problems})
+        named = [item.to_json() for item in found]
+        print_json({"device": facts.device.to_json(), "facts": lines, "problems": problems, "findings": named})
     else:
-        say(f"edgeseg {__version__} on {device.describe()}")
-        say(f"  system: {device.system} {device.architecture}")
-        for name, value in facts.items():
-            say(f"  {name}: {value}")
-        for problem in problems:
-            say(f"problem: {problem}")
-        say("no problems found" if not problems else f"{len(problems)} problem(s)")
+        _print(probe, lines, found)
+    if record is not None:
+        written = write_record(Path("/"), record, probe)
+        print(f"recorded {len(written)} files in {record}", file=sys.stderr)
     if problems:
         raise SystemExit(1)
 
 
-def _checked() -> Tuple[Dict[str, str], List[str]]:
-    facts: Dict[str, str] = {}
-    problems: List[str] = []
-    facts["numpy"] = _version("numpy")
-    for name in ("onnxruntime", "cv2"):
-        facts[name] = _version(name)
-        if facts[name].startswith(("missing", "broken")):
-            problems.append(f"{name} is {facts[name]}")
-    if not facts["cv2"].startswith(("missing", "broken")):
-        facts["cv2 GStreamer"] = _gstreamer()
-    for name, extra in _EXTRAS.items():
-        found = importlib.util.find_spec(name) is not None
-        facts[name] = "installed" if found else f"not installed (optional, {extra})"
-    facts["cameras"] = _cameras()
+def _print(probe: Probe, lines: Dict[str, str], found: List[Finding]) -> None:
+    say(f"edgeseg {probe.edgeseg or '(version not recorded)'}")
+    for name, value in lines.items():
+        say(f"  {name + ':':<15}{value}")
+    for number, item in enumerate(found, 1):
+        say(f"{number}. {item.severity}: {item.what}")
+        say(f"   seen: {item.seen}")
+        say(f"   fix:  {item.fix}")
+    counts = (
+        (severity, sum(item.severity == severity for item in found)) for severity in ("problem", "warning", "note")
+    )
+    say(", ".join(f"{count} {severity}{'' if count == 1 else 's'}" for severity, count in counts))
+
+
+def _lines(facts: Facts) -> Iterator[Tuple[str, str]]:
+    """The facts as people read them: what is not there is said to be not found, never left to guess."""
+    device, probe = facts.device, facts.probe
+    chip = ", ".join(filter(None, (device.module, device.soc)))
+    if device.is_jetson:
+        yield "board", (device.board or "not visible") + (f" ({chip})" if chip else "")
+        yield "release", f"JetPack {device.jetpack or 'not found'}, L4T {device.l4t or 'not found'}"
+    yield "system", _joined(device.system, device.architecture, "in a container" if device.in_container else "")
+    if device.in_container and device.is_jetson:
+        yield "container", f"image L4T {facts.image_l4t or 'not stated'}, board L4T {facts.host_l4t or 'not visible'}"
+    yield "cpu", f"{device.cpu}, {device.cores} cores, {', '.join(device.int8_instructions) or 'no INT8 instructions'}"
+    if device.is_jetson:
+        yield "gpu", f"compute capability {device.compute_capability or 'unknown'}, {_gpu_clock(facts)}"
+        yield "cuda", f"{device.cuda or 'not found'}; TensorRT {device.tensorrt or 'not found'} (system packages)"
+        yield "power", _power(facts)
+    yield "memory", f"{device.memory_available_gib} of {device.memory_gib} GiB available, {device.swap_gib} GiB swap"
+    hottest = facts.sample.hottest
+    if device.is_jetson and hottest:
+        yield "hottest", f"{hottest[0]} {hottest[1]:.1f} C"
+    yield "cameras", ", ".join(facts.cameras) or "none (/dev/video*)"
+    yield from _python_lines(probe)
+
+
+def _python_lines(probe: Probe) -> Iterator[Tuple[str, str]]:
+    if not probe.python:
+        yield "python", "not recorded"
+        return
+    yield "python", f"{probe.python} ({probe.environment}) {probe.executable}"
+    for name, module in probe.modules.items():
+        extra = {"cv2": "GStreamer ", "torch": "CUDA "}.get(name, "") + module.detail if module.detail else ""
+        state = f"{module.version} ({module.path})" if module.works else ""
+        yield name, _joined(state, extra, f"broken: {module.error}" if module.error else "")
+    installed = (f"{name} {version}" for name, version in probe.distributions.items())
+    yield "pip", ", ".join(installed) or "none of the packages that matter here"
+
+
+def _joined(*parts: str) -> str:
+    return ", ".join(part for part in parts if part)
+
+
+def _gpu_clock(facts: Facts) -> str:
+    device = facts.device
+    if not device.gpu_max_mhz:
+        return "clock not visible"
+    free = "locked" if device.clocks_locked else f"{device.gpu_governor or 'unknown governor'}, not locked"
+    return f"{device.gpu_mhz:.0f} of {device.gpu_min_mhz:.0f} to {device.gpu_max_mhz:.0f} MHz ({free})"
+
+
+def _power(facts: Facts) -> str:
+    device = facts.device
+    mode = "mode not visible"
+    if device.power_mode_id is not None:
+        mode = f"mode {device.power_mode or 'unnamed'} ({device.power_mode_id})"
+    rails = (f"{name} {milliwatts / 1000:.1f} W" for name, milliwatts in facts.sample.power_mw.items())
+    return _joined(mode, *rails)
+
+
+def _shipped_model() -> Tuple[str, List[Finding]]:
     try:
         bundle, _ = bundle_or_default(SHIPPED)
-        facts["shipped model"] = f"{SHIPPED}, graphs {', '.join(bundle.graphs)}"
     except EdgesegError as error:
-        problems.append(str(error))
-    return facts, problems
+        fix = "pip install --force-reinstall edgeseg"
+        return "broken", [Finding("shipped-model", "problem", "the shipped model cannot be read", str(error), fix)]
+    return f"{SHIPPED.name}, graphs {', '.join(bundle.graphs)}", []
 
 
-def _version(module: str) -> str:
-    """Version and place of an importable module; importing is the only proof that it works."""
-    try:
-        loaded: Any = importlib.import_module(module)
-    except ImportError as error:
-        return f"missing: {missing(module, '', error)}"
-    except Exception as error:  # a broken binary raises anything on import (ABI mismatches raise AttributeError)
-        return f"broken ({type(error).__name__}: {error})"
-    return f"{loaded.__version__} ({loaded.__file__})"
-
-
-def _gstreamer() -> str:
-    import cv2
-
-    lines = [line.strip() for line in cv2.getBuildInformation().splitlines() if "GStreamer" in line]
-    return lines[0].split(":", 1)[1].strip() if lines else "unknown"
-
-
-def _cameras() -> str:
+def _cameras(root: Path) -> Tuple[str, ...]:
     from edgeseg.runtime.sources.camera import camera_devices
 
-    return ", ".join(camera_devices()) or "none (/dev/video*)"
+    return tuple(camera_devices(root))
+
+
+_DISTRIBUTIONS = (
+    "opencv-python",
+    "opencv-python-headless",
+    "opencv-contrib-python",
+    "opencv-contrib-python-headless",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "tensorrt",
+    "tensorrt-libs",
+    "tensorrt_cu11_libs",
+    "tensorrt_cu12_libs",
+    "tensorrt_cu13_libs",
+    "torch",
+    "pycuda",
+    "onnx",
+    "onnxslim",
+    "onnxsim",
+    "openvino",
+)
+
+
+def _probe() -> Probe:
+    """Ask this machine what no file says."""
+    home = os.path.expanduser("~")
+    modules = probed_modules(_run, sys.executable, sys.path)
+    return Probe(
+        edgeseg=__version__,
+        python=platform.python_version(),
+        executable=_without_home(sys.executable, home),
+        environment=_environment(),
+        architecture=platform.machine(),
+        system=f"{platform.system()} {platform.release()}",
+        cores=len(os.sched_getaffinity(0)),
+        modules={
+            name: type(module)(**{key: _without_home(text, home) for key, text in vars(module).items()})
+            for name, module in modules.items()
+        },
+        distributions=_distributions(),
+        groups=_groups(),
+        display=bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")),
+        disk_free_gib=round(shutil.disk_usage(home if os.path.isdir(home) else "/").free / 2**30, 1),
+    )
+
+
+def _without_home(text: str, home: str) -> str:
+    """A path that does not tell the user's name to those who read the report."""
+    return text.replace(home.rstrip("/") + "/", "~/") if len(home) > 1 else text
+
+
+def _run(command: Sequence[str]) -> Ran:
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=120)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return Ran(-1, "", str(error))
+    return Ran(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
+
+
+def _environment() -> str:
+    if sys.prefix == sys.base_prefix:
+        return "system"
+    sealed = not any(part.endswith("dist-packages") for part in sys.path)
+    return "venv" if sealed else "venv, system packages visible"
+
+
+def _distributions() -> Dict[str, str]:
+    from importlib import metadata
+
+    found: Dict[str, str] = {}
+    for name in _DISTRIBUTIONS:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _groups() -> Tuple[str, ...]:
+    import grp
+
+    names: List[str] = ["root"] if os.geteuid() == 0 else []
+    for number in os.getgroups():
+        try:
+            names.append(grp.getgrgid(number).gr_name)
+        except KeyError:
+            continue
+    return tuple(sorted({name for name in names if name in ("root", "video", "render")})) or ("none",)

@@ -1,7 +1,8 @@
-"""The machine a measurement was taken on: board, L4T, CPU, memory. Pure parsers over an injected root."""
+"""The machine a measurement was taken on: board, JetPack, CPU, memory, clocks. Pure parsers over an injected root."""
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import re
@@ -10,12 +11,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Device", "detected_device"]
+from edgeseg.device.jetpack import jetpack_version
+from edgeseg.device.packages import installed_packages, newest_version, upstream_version
+from edgeseg.device.power_mode import current_power_mode
+from edgeseg.device.telemetry import Clock, telemetry_sample
+from edgeseg.device.tree import matches, text_of
+
+__all__ = ["Device", "detected_device", "l4t_version"]
 
 
 @dataclass(frozen=True)
 class Device:
-    """A machine.
+    """A machine. What could not be read is empty, zero or None.
 
     Attributes:
         board: model name from the device tree; empty on a PC.
@@ -27,6 +34,20 @@ class Device:
         architecture: ``x86_64``, ``aarch64``, ...
         system: kernel name and release.
         python: version.
+        jetpack: ``"5.1.2"``, or ``"unknown (L4T 39.9)"``.
+        soc: ``"tegra194"`` (Xavier), ``"tegra234"`` (Orin), ``"tegra264"`` (Thor).
+        module: part number of the module, such as ``"p3668-0001"``.
+        compute_capability: of the SoC's GPU, such as ``"8.7"``.
+        power_mode: nvpmodel's name for it.
+        power_mode_id: nvpmodel's number for it.
+        cuda: version of the toolkit under ``/usr/local/cuda``, else of the CUDA runtime package.
+        tensorrt: version of the system's libnvinfer package; what Python imports may be another.
+        in_container: whether this is a container.
+        gpu_mhz, gpu_min_mhz, gpu_max_mhz: the GPU's clock now, and the floor and the ceiling that are set.
+        gpu_governor: of the GPU's clock.
+        memory_available_gib: what can be allocated without swapping.
+        swap_gib: total swap, zram included.
+        dla_cores: deep-learning accelerators that the device tree enables.
     """
 
     board: str
@@ -38,6 +59,32 @@ class Device:
     architecture: str
     system: str
     python: str
+    jetpack: str = ""
+    soc: str = ""
+    module: str = ""
+    compute_capability: str = ""
+    power_mode: str = ""
+    power_mode_id: int | None = None
+    cuda: str = ""
+    tensorrt: str = ""
+    in_container: bool = False
+    gpu_mhz: float = 0.0
+    gpu_min_mhz: float = 0.0
+    gpu_max_mhz: float = 0.0
+    gpu_governor: str = ""
+    memory_available_gib: float = 0.0
+    swap_gib: float = 0.0
+    dla_cores: int | None = None
+
+    @property
+    def is_jetson(self) -> bool:
+        """Whether anything at all says that this is a Jetson."""
+        return bool(self.l4t or self.soc)
+
+    @property
+    def clocks_locked(self) -> bool:
+        """Whether the GPU's clock has no freedom, as after jetson_clocks."""
+        return 0 < self.gpu_max_mhz == self.gpu_min_mhz
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dict."""
@@ -45,7 +92,9 @@ class Device:
 
     def describe(self) -> str:
         """One line for people."""
-        where = f"{self.board} (L4T {self.l4t or 'unknown'}), " if self.board else ""
+        jetpack = f"JetPack {self.jetpack}, " if self.jetpack and not self.jetpack.startswith("unknown") else ""
+        mode = f", {self.power_mode}" if self.power_mode else ""
+        where = f"{self.board} ({jetpack}L4T {self.l4t or 'unknown'}{mode}), " if self.board else ""
         int8 = ", ".join(self.int8_instructions) or "no INT8 instructions"
         return f"{where}{self.cpu}, {self.cores} cores ({int8}), {self.memory_gib:.0f} GiB, Python {self.python}"
 
@@ -58,29 +107,91 @@ _FLAGS = {
     "asimddp": "ARM dot product",
     "i8mm": "ARM I8MM",
 }
+_COMPUTE_CAPABILITY = {"tegra210": "5.3", "tegra186": "6.2", "tegra194": "7.2", "tegra234": "8.7", "tegra264": "11.0"}
+_SOC_IDS = {"33": "tegra210", "24": "tegra186", "25": "tegra194", "35": "tegra234", "38": "tegra264"}
 
 
 def detected_device(root: Path = Path("/")) -> Device:
     """Read what this machine is. ``root`` stands for ``/`` in tests; what is missing is empty, never guessed."""
-    cpuinfo = _text(root / "proc/cpuinfo")
-    meminfo = re.search(r"MemTotal:\s+(\d+) kB", _text(root / "proc/meminfo"))
+    cpuinfo, meminfo = text_of(root / "proc/cpuinfo"), text_of(root / "proc/meminfo")
+    compatible = text_of(root / "proc/device-tree/compatible")
+    packages = installed_packages(root)
+    l4t = l4t_version(text_of(root / "etc/nv_tegra_release")) or upstream_version(packages.get("nvidia-l4t-core", ""))
+    soc = soc_name(compatible, text_of(root / "sys/devices/soc0/soc_id"), text_of(root / "sys/devices/soc0/family"))
+    mode = current_power_mode(root)
+    gpu = telemetry_sample(root).clocks.get("gpu", Clock()) if soc or l4t else Clock()
     return Device(
-        board=_text(root / "proc/device-tree/model").strip("\0\n "),
-        l4t=l4t_version(_text(root / "etc/nv_tegra_release")),
+        board=text_of(root / "proc/device-tree/model") or (text_of(root / "sys/devices/soc0/machine") if soc else ""),
+        l4t=l4t,
         cpu=cpu_model(cpuinfo) or platform.machine(),
         cores=len(os.sched_getaffinity(0)),
         int8_instructions=int8_instructions(cpuinfo),
-        memory_gib=round(int(meminfo.group(1)) / 2**20, 1) if meminfo else 0.0,
+        memory_gib=_gib(meminfo, "MemTotal"),
         architecture=platform.machine(),
         system=f"{platform.system()} {platform.release()}",
         python=".".join(map(str, sys.version_info[:3])),
+        jetpack=jetpack_version(l4t, packages.get("nvidia-jetpack", "")),
+        soc=soc,
+        module=module_part(compatible),
+        compute_capability=_COMPUTE_CAPABILITY.get(soc, ""),
+        power_mode=mode.name if mode else "",
+        power_mode_id=mode.identifier if mode else None,
+        cuda=cuda_version(text_of(root / "usr/local/cuda/version.json"))
+        or newest_version(packages, r"cuda-cudart-\d+-\d+"),
+        tensorrt=newest_version(packages, r"libnvinfer\d+"),
+        in_container=is_container(root),
+        gpu_mhz=gpu.mhz,
+        gpu_min_mhz=gpu.min_mhz,
+        gpu_max_mhz=gpu.max_mhz,
+        gpu_governor=gpu.governor,
+        memory_available_gib=_gib(meminfo, "MemAvailable"),
+        swap_gib=_gib(meminfo, "SwapTotal"),
+        dla_cores=dla_cores(root) if soc else None,
     )
 
 
 def l4t_version(release: str) -> str:
     """``# R35 (release), REVISION: 4.1, ...`` -> ``35.4.1``; empty for anything else."""
-    match = re.match(r"# R(\d+) \(release\), REVISION: ([\d.]+)", release)
-    return f"{match.group(1)}.{match.group(2)}" if match else ""
+    match = re.match(r"# R(\d+) \(release\), REVISION: (\d[\d.]*)", release)
+    return f"{match.group(1)}.{match.group(2)}".rstrip(".") if match else ""
+
+
+def soc_name(compatible: str, soc_id: str = "", family: str = "") -> str:
+    """``tegra194`` from the device tree's ``compatible``; in a container, which hides that, from sysfs' SoC number."""
+    match = re.search(r"nvidia,(tegra\d{3})", compatible)
+    if match:
+        return match.group(1)
+    return _SOC_IDS.get(soc_id, "") if family == "Tegra" else ""
+
+
+def module_part(compatible: str) -> str:
+    """``nvidia,p3509-0000+p3668-0001 nvidia,tegra194`` -> ``p3668-0001``: the part after the carrier board's."""
+    match = re.search(r"nvidia,(?:p\d{4}-\d{4}\+)?(p\d{4}-\d{4})", compatible)
+    return match.group(1) if match else ""
+
+
+def cuda_version(document: str) -> str:
+    """The toolkit's version from the text of its ``version.json``; empty for anything else."""
+    try:
+        return str(json.loads(document)["cuda"]["version"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return ""
+
+
+def is_container(root: Path) -> bool:
+    """Whether the marks of Docker, Podman, Kubernetes or systemd-nspawn are there."""
+    marks = (".dockerenv", "run/.containerenv", "run/systemd/container")
+    cgroups = text_of(root / "proc/1/cgroup")
+    return any((root / mark).exists() for mark in marks) or bool(re.search(r"docker|kubepods|containerd|lxc", cgroups))
+
+
+def dla_cores(root: Path) -> int | None:
+    """How many DLA nodes of the device tree are not disabled; None when the tree cannot be seen."""
+    hosts = matches(root, "proc/device-tree/host1x@*") + matches(root, "proc/device-tree/bus@0/host1x@*")
+    if not hosts:
+        return None
+    nodes = [node for host in hosts for node in matches(host, "nvdla*")]
+    return sum(text_of(node / "status") in ("", "okay", "ok") for node in nodes)
 
 
 def cpu_model(cpuinfo: str) -> str:
@@ -96,8 +207,6 @@ def int8_instructions(cpuinfo: str) -> tuple[str, ...]:
     return tuple(name for flag, name in _FLAGS.items() if flag in flags)
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(errors="replace")
-    except OSError:
-        return ""
+def _gib(meminfo: str, name: str) -> float:
+    match = re.search(rf"^{name}:\s+(\d{{1,15}}) kB", meminfo, re.MULTILINE)
+    return round(int(match.group(1)) / 2**20, 1) if match else 0.0

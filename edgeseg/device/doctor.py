@@ -1,0 +1,608 @@
+"""What is wrong with a machine for segmentation, and the command that mends it. Pure: Facts in, findings out."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import asdict, dataclass
+from typing import Callable
+
+from edgeseg.device.facts import Facts
+from edgeseg.device.jetpack import l4t_tuple
+from edgeseg.device.power_mode import fastest_power_mode
+from edgeseg.device.telemetry import throttled_now
+
+__all__ = ["Finding", "findings"]
+
+PROBLEM, WARNING, NOTE = "problem", "warning", "note"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something worth saying about a machine.
+
+    Attributes:
+        name: short and stable, for machines.
+        severity: ``"problem"`` (something that edgeseg needs does not work), ``"warning"`` or ``"note"``.
+        what: what is the matter.
+        seen: what was seen that says so.
+        fix: what to do; a command wherever one does it.
+    """
+
+    name: str
+    severity: str
+    what: str
+    seen: str
+    fix: str
+
+    def to_json(self) -> dict[str, str]:
+        """A JSON-ready dict."""
+        return asdict(self)
+
+
+def findings(facts: Facts) -> list[Finding]:
+    """Everything worth saying: problems first, then warnings, then notes."""
+    found = [finding for check in _CHECKS for finding in [check(facts)] if finding is not None]
+    return sorted(found, key=lambda finding: (PROBLEM, WARNING, NOTE).index(finding.severity))
+
+
+# The board and its release
+
+
+def _old_jetpack(facts: Facts) -> Finding | None:
+    if not facts.l4t or facts.l4t[0] >= 35:
+        return None
+    return Finding(
+        "jetpack-4",
+        PROBLEM,
+        "this JetPack is too old: JetPack 5 (L4T 35) is the first that edgeseg supports",
+        f"JetPack {facts.device.jetpack}, L4T {facts.device.l4t}",
+        "flash JetPack 5.1 (Xavier) or 6 (Orin) with NVIDIA SDK Manager; for Nano and TX2 there is none",
+    )
+
+
+def _unknown_l4t(facts: Facts) -> Finding | None:
+    device = facts.device
+    if not device.is_jetson or (device.l4t and not device.jetpack.startswith("unknown")) or device.in_container:
+        return None
+    return Finding(
+        "l4t-unknown",
+        WARNING,
+        "this L4T release is not one that this version knows, so nothing is assumed about it",
+        f"L4T {device.l4t or 'not stated in /etc/nv_tegra_release nor by the nvidia-l4t-core package'}",
+        "pip install --upgrade edgeseg; if that does not help, report it with this block",
+    )
+
+
+def _no_int8_kernels(facts: Facts) -> Finding | None:
+    if facts.device.compute_capability not in ("5.3", "6.2"):
+        return None
+    return Finding(
+        "no-int8-kernels",
+        WARNING,
+        "this GPU has no INT8 kernels: TensorRT needs compute capability 6.1, or 7 and up, for them",
+        f"{facts.device.soc}, compute capability {facts.device.compute_capability}",
+        "edgeseg compile --fp16",
+    )
+
+
+# OpenCV
+
+
+def _cv2_missing(facts: Facts) -> Finding | None:
+    module = facts.probe.module("cv2")
+    if not facts.probe.python or module.works:
+        return None
+    jetson = facts.device.is_jetson
+    if facts.system_cv2 and facts.probe.environment == "venv":
+        fix = _new_environment(facts)
+    elif _numpy_clash(module.error):
+        fix = _old_numpy(facts)
+    elif jetson:
+        fix = "sudo apt install python3-opencv"
+    else:
+        fix = f"{_pip(facts)} install opencv-python"
+    seen = module.error or "not installed" + (f"; the system has {facts.system_cv2[0]}" if facts.system_cv2 else "")
+    return Finding("cv2-missing", PROBLEM, "Python cannot import OpenCV (cv2)", seen, fix)
+
+
+def _cv2_shadowed(facts: Facts) -> Finding | None:
+    module = facts.probe.module("cv2")
+    if not (module.works and facts.system_cv2 and facts.device.is_jetson and module.detail.startswith("NO")):
+        return None
+    if module.path.startswith("/usr/lib/python3"):
+        return None
+    return Finding(
+        "cv2-shadowed",
+        PROBLEM,
+        "another OpenCV, without GStreamer, hides JetPack's: CSI cameras cannot be opened",
+        f"cv2 {module.version} from {module.path} (GStreamer: {module.detail}) before {facts.system_cv2[0]}",
+        _without_wheels(facts) or f"remove {module.path}",
+    )
+
+
+def _cv2_without_gstreamer(facts: Facts) -> Finding | None:
+    module = facts.probe.module("cv2")
+    if not module.works or not module.detail.startswith("NO") or _cv2_shadowed(facts):
+        return None
+    if not facts.device.is_jetson:
+        return Finding(
+            "cv2-without-gstreamer",
+            NOTE,
+            "OpenCV has no GStreamer; only csi:// cameras and GStreamer pipelines need it",
+            f"cv2 {module.version} from {module.path}",
+            "nothing, unless you need them: sudo apt install python3-opencv",
+        )
+    return Finding(
+        "cv2-without-gstreamer",
+        WARNING,
+        "OpenCV has no GStreamer: CSI cameras cannot be opened; USB cameras and files work",
+        f"cv2 {module.version} from {module.path}",
+        "sudo apt install python3-opencv" + _then(_without_wheels(facts)),
+    )
+
+
+def _cv2_wheel_beside(facts: Facts) -> Finding | None:
+    wheels = _opencv_wheels(facts)
+    if not wheels or not facts.device.is_jetson or not facts.system_cv2 or _cv2_shadowed(facts):
+        return None
+    if not facts.probe.module("cv2").works:
+        return None
+    return Finding(
+        "cv2-wheel-beside",
+        WARNING,
+        "pip's OpenCV is installed beside JetPack's; which of them is imported depends on the order of sys.path",
+        f"{', '.join(wheels)} beside {facts.system_cv2[0]}; imported now: {facts.probe.module('cv2').path}",
+        _without_wheels(facts),
+    )
+
+
+# NumPy
+
+
+def _numpy_two(facts: Facts) -> Finding | None:
+    numpy = _version(facts.probe.module("numpy").version)
+    if not numpy or numpy[0] < 2:
+        return None
+    clashing = {
+        name: module.error or module.warning
+        for name, module in facts.probe.modules.items()
+        if name != "numpy" and _numpy_clash(module.error or module.warning)
+    }
+    if not clashing:
+        return None
+    return Finding(
+        "numpy-2",
+        PROBLEM,
+        f"NumPy 2 is installed; built for NumPy 1: {', '.join(clashing)}",
+        f"numpy {facts.probe.module('numpy').version}; {next(iter(clashing.values()))}",
+        _old_numpy(facts),
+    )
+
+
+def _numpy_and_nptype(facts: Facts) -> Finding | None:
+    numpy, tensorrt = (_version(facts.probe.module(name).version) for name in ("numpy", "tensorrt"))
+    if not tensorrt or tensorrt >= (8, 5, 3) or numpy < (1, 24):
+        return None
+    return Finding(
+        "tensorrt-nptype",
+        NOTE,
+        "trt.nptype() of this TensorRT fails with this NumPy (np.bool is gone); edgeseg never calls it, your code may",
+        f"tensorrt {facts.probe.module('tensorrt').version}, numpy {facts.probe.module('numpy').version}",
+        f"nothing for edgeseg; for other code: {_pip(facts)} install 'numpy<1.24'",
+    )
+
+
+# TensorRT, pycuda, torch, onnxruntime
+
+
+def _tensorrt_hidden(facts: Facts) -> Finding | None:
+    module, device, probe = facts.probe.module("tensorrt"), facts.device, facts.probe
+    if not probe.python or module.works or not device.tensorrt or not device.is_jetson:
+        return None
+    versions = re.findall(r"python(3\.\d+)", " ".join(facts.system_tensorrt))
+    mine = ".".join(probe.python.split(".")[:2])
+    if not facts.system_tensorrt:
+        fix = "sudo apt install python3-libnvinfer"
+    elif versions and mine not in versions:
+        fix = _new_environment(facts, f"python{versions[0]}")
+    elif probe.environment == "venv":
+        fix = _new_environment(facts)
+    else:
+        fix = "sudo apt install --reinstall python3-libnvinfer"
+    there = f", its Python module is {facts.system_tensorrt[0]}" if facts.system_tensorrt else ""
+    return Finding(
+        "tensorrt-hidden",
+        PROBLEM,
+        "TensorRT is installed, but this Python cannot import it",
+        f"libnvinfer {device.tensorrt}{there}; Python {probe.python} ({probe.environment}): "
+        f"{module.error or 'tensorrt not found'}",
+        fix,
+    )
+
+
+def _tensorrt_missing(facts: Facts) -> Finding | None:
+    device = facts.device
+    if not device.is_jetson or device.tensorrt or not facts.probe.python or facts.probe.module("tensorrt").works:
+        return None
+    return Finding(
+        "tensorrt-missing",
+        PROBLEM,
+        "TensorRT is not installed",
+        "no libnvinfer package, and Python finds no tensorrt",
+        "start from an image that has it, such as nvcr.io/nvidia/l4t-jetpack"
+        if device.in_container
+        else "sudo apt install nvidia-jetpack",
+    )
+
+
+def _tensorrt_wheel(facts: Facts) -> Finding | None:
+    wheels = [name for name in facts.probe.distributions if re.fullmatch(r"tensorrt[_-].*libs", name)]
+    if not wheels or not facts.device.is_jetson:
+        return None
+    uninstall = f"{_pip(facts)} uninstall -y {' '.join(_of(facts, r'tensorrt.*'))}"
+    if facts.l4t and facts.l4t[0] >= 38:
+        return Finding(
+            "tensorrt-wheel",
+            NOTE,
+            "pip's TensorRT is used beside JetPack's; engines of the one do not load in the other",
+            _listed(facts, wheels),
+            f"nothing, if that is what you want; else {uninstall}",
+        )
+    return Finding(
+        "tensorrt-wheel",
+        PROBLEM,
+        "pip's TensorRT is for servers: on this JetPack it cannot build engines (NVIDIA/TensorRT #4176)",
+        _listed(facts, wheels),
+        uninstall + _then(_new_environment(facts) if facts.probe.environment == "venv" else ""),
+    )
+
+
+def _tensorrt_eleven(facts: Facts) -> Finding | None:
+    version = facts.probe.module("tensorrt").version
+    if _version(version) < (11,):
+        return None
+    return Finding(
+        "tensorrt-11",
+        NOTE,
+        "this TensorRT has no implicit INT8 calibration; edgeseg gives it the graph with Q/DQ",
+        f"tensorrt {version}",
+        "nothing; edgeseg compile --int8 does it",
+    )
+
+
+def _pycuda_missing(facts: Facts) -> Finding | None:
+    module = facts.probe.module("pycuda")
+    if not facts.device.is_jetson or not facts.probe.module("tensorrt").works or module.works:
+        return None
+    if _numpy_clash(module.error):
+        return None
+    return Finding(
+        "pycuda-missing",
+        PROBLEM,
+        "Python cannot import pycuda, which the TensorRT engine needs",
+        module.error or "not installed",
+        f"PATH=/usr/local/cuda/bin:$PATH {_pip(facts)} install --no-cache-dir --force-reinstall --no-deps pycuda"
+        if module.error
+        else f"PATH=/usr/local/cuda/bin:$PATH {_pip(facts)} install pycuda",
+    )
+
+
+def _torch_build(facts: Facts) -> Finding | None:
+    module, cuda = facts.probe.module("torch"), facts.device.cuda
+    if not facts.device.is_jetson or not module.version or not module.detail:
+        return None
+    if module.detail != "none" and (not cuda or module.detail.split(".")[0] == cuda.split(".")[0]):
+        return None
+    kind = "is a CPU build" if module.detail == "none" else f"was built for CUDA {module.detail}"
+    return Finding(
+        "torch-build",
+        WARNING,
+        f"torch {kind}, so it cannot use this GPU; edgeseg needs no torch on the board",
+        f"torch {module.version} from {module.path}; CUDA {cuda or 'not found'}",
+        f"{_pip(facts)} uninstall -y torch torchvision, or install NVIDIA's wheel for JetPack {facts.device.jetpack}",
+    )
+
+
+def _onnxruntime_missing(facts: Facts) -> Finding | None:
+    module = facts.probe.module("onnxruntime")
+    if not facts.probe.python or module.works:
+        return None
+    return Finding(
+        "onnxruntime-missing",
+        PROBLEM,
+        "Python cannot import onnxruntime, which every CPU graph needs",
+        module.error or "not installed",
+        f"{_pip(facts)} install --force-reinstall onnxruntime",
+    )
+
+
+# Cameras and permissions
+
+
+def _argus_socket(facts: Facts) -> Finding | None:
+    if not facts.device.is_jetson or facts.argus_socket:
+        return None
+    if facts.device.in_container:
+        return Finding(
+            "argus-socket",
+            WARNING,
+            "the container does not see the camera daemon: CSI cameras cannot be opened in it",
+            "no /tmp/argus_socket",
+            "start it with: docker run --runtime nvidia -v /tmp/argus_socket:/tmp/argus_socket",
+        )
+    return Finding(
+        "argus-socket",
+        WARNING,
+        "the camera daemon is not running: CSI cameras cannot be opened",
+        "no /tmp/argus_socket",
+        "sudo systemctl restart nvargus-daemon",
+    )
+
+
+def _argus_plugin(facts: Facts) -> Finding | None:
+    if not facts.device.is_jetson or facts.argus_plugin:
+        return None
+    return Finding(
+        "argus-plugin",
+        WARNING,
+        "GStreamer has no nvarguscamerasrc: CSI cameras cannot be opened",
+        "no libgstnvarguscamerasrc.so",
+        "start the container with: docker run --runtime nvidia"
+        if facts.device.in_container
+        else "sudo apt install nvidia-l4t-gstreamer nvidia-l4t-camera",
+    )
+
+
+def _no_camera(facts: Facts) -> Finding | None:
+    if facts.cameras:
+        return None
+    return Finding(
+        "no-camera",
+        NOTE,
+        "no camera is there; files, RTSP streams and demo://street work",
+        "no /dev/video*",
+        "start the container with: --device /dev/video0"
+        if facts.device.in_container
+        else "plug one in, then: ls /dev/video*",
+    )
+
+
+def _groups(facts: Facts) -> Finding | None:
+    groups = facts.probe.groups
+    if not groups or "root" in groups or not (facts.device.is_jetson or facts.cameras):
+        return None
+    wanted = ["video"] + (["render"] if facts.device.is_jetson and facts.render_node else [])
+    lacking = [group for group in wanted if group not in groups]
+    if not lacking:
+        return None
+    return Finding(
+        "groups",
+        WARNING,
+        "your user may not use " + ("the GPU and cameras" if facts.device.is_jetson else "the cameras"),
+        f"not in the group{'s' if len(lacking) > 1 else ''} {' and '.join(lacking)}",
+        f'sudo usermod -aG {",".join(lacking)} "$USER", then log in again',
+    )
+
+
+def _no_display(facts: Facts) -> Finding | None:
+    if facts.probe.display or not facts.probe.python:
+        return None
+    return Finding(
+        "no-display",
+        NOTE,
+        "there is no desktop, so display:// cannot open a window",
+        "neither DISPLAY nor WAYLAND_DISPLAY is set",
+        "watch in a browser: edgeseg run --preview 127.0.0.1:8080",
+    )
+
+
+# Containers
+
+
+def _container_without_gpu(facts: Facts) -> Finding | None:
+    if not facts.device.in_container or facts.libcuda or not facts.device.is_jetson:
+        return None
+    return Finding(
+        "container-without-gpu",
+        PROBLEM,
+        "the container has no GPU driver: TensorRT and CUDA cannot run in it",
+        "no libcuda.so.1",
+        "start it with: docker run --runtime nvidia",
+    )
+
+
+def _container_mismatch(facts: Facts) -> Finding | None:
+    image, host = l4t_tuple(facts.image_l4t), l4t_tuple(facts.host_l4t)
+    if not image or not host or _generation(image) == _generation(host):
+        return None
+    return Finding(
+        "container-l4t",
+        PROBLEM,
+        "the container image is for another L4T than the board below it runs",
+        f"image L4T {facts.image_l4t}, board L4T {facts.host_l4t}",
+        f"use an image for L4T {facts.host_l4t}"
+        + (" (r36.4.0 serves 36.4 and later)" if host[0] == 36 and _generation(host)[1] else ""),
+    )
+
+
+def _generation(l4t: tuple[int, ...]) -> tuple[int, bool]:
+    """Releases that run each other's containers: 36 is split at 36.4."""
+    return l4t[0], l4t[0] == 36 and l4t[1:2] >= (4,)
+
+
+# Power, heat, memory, disk
+
+
+def _power_mode(facts: Facts) -> Finding | None:
+    fastest, device = fastest_power_mode(facts.modes), facts.device
+    mine = [mode for mode in facts.modes if mode.identifier == device.power_mode_id]
+    if fastest is None or not mine or mine[0] == fastest:
+        return None
+    slower = mine[0].gpu_max_mhz < fastest.gpu_max_mhz
+    limit = f", GPU up to {mine[0].gpu_max_mhz:.0f} MHz" if math.isfinite(mine[0].gpu_max_mhz) else ""
+    return Finding(
+        "power-mode",
+        WARNING if slower else NOTE,
+        "the power mode holds the GPU back" if slower else "the power mode is not the fastest one",
+        f"{mine[0].name} ({mine[0].identifier}){limit}; {fastest.name} ({fastest.identifier}) allows more",
+        f"sudo nvpmodel -m {fastest.identifier}",
+    )
+
+
+def _clocks(facts: Facts) -> Finding | None:
+    device = facts.device
+    if not device.gpu_max_mhz or device.clocks_locked:
+        return None
+    return Finding(
+        "clocks",
+        NOTE,
+        "clocks follow the load, so measurements vary",
+        f"GPU between {device.gpu_min_mhz:.0f} and {device.gpu_max_mhz:.0f} MHz, governor {device.gpu_governor or '?'}",
+        "before edgeseg bench: sudo jetson_clocks",
+    )
+
+
+def _throttled(facts: Facts) -> Finding | None:
+    reasons = throttled_now(facts.sample) if facts.device.is_jetson else []
+    if not reasons:
+        return None
+    hottest = facts.sample.hottest
+    heat = f"; hottest: {hottest[0]} {hottest[1]:.1f} C" if hottest else ""
+    return Finding(
+        "throttled",
+        WARNING,
+        "the board is throttled at this moment",
+        "; ".join(reasons) + heat,
+        "let it cool, set the fan to full: sudo jetson_clocks --fan; check the power supply",
+    )
+
+
+def _over_current(facts: Facts) -> Finding | None:
+    counts = {name: count for name, count in facts.sample.over_current.items() if count > 0}
+    if not counts:
+        return None
+    return Finding(
+        "over-current",
+        NOTE,
+        "the board's protection has slowed it down since it booted",
+        ", ".join(f"{name} {count} times" for name, count in sorted(counts.items())),
+        "see whether it goes on under your load; if so use a stronger supply or a lower power mode",
+    )
+
+
+_BUILD_GIB = 2.5  # TensorRT's builder with its libraries takes 1 to 2.5 GB beside the network
+
+
+def _memory(facts: Facts) -> Finding | None:
+    device = facts.device
+    if not device.is_jetson or not device.memory_available_gib:
+        return None
+    if device.memory_available_gib >= _BUILD_GIB or device.memory_available_gib + device.swap_gib >= 2 * _BUILD_GIB:
+        return None
+    return Finding(
+        "memory",
+        WARNING,
+        f"building a TensorRT engine may run out of memory: it takes up to {_BUILD_GIB} GiB",
+        f"{device.memory_available_gib} GiB available, {device.swap_gib} GiB swap",
+        "stop the desktop: sudo systemctl isolate multi-user.target; or add swap: sudo fallocate -l 4G /swapfile && "
+        "sudo chmod 600 /swapfile && sudo mkswap /swapfile && sudo swapon /swapfile",
+    )
+
+
+def _disk(facts: Facts) -> Finding | None:
+    free = facts.probe.disk_free_gib
+    if not facts.probe.python or free >= 2:
+        return None
+    return Finding(
+        "disk",
+        WARNING,
+        "the disk is nearly full: engines and recordings need room",
+        f"{free} GiB free in the home folder",
+        "sudo apt clean; then see what is large: du -xh ~ | sort -h | tail",
+    )
+
+
+_CHECKS: tuple[Callable[[Facts], Finding | None], ...]
+_CHECKS = (
+    _old_jetpack,
+    _unknown_l4t,
+    _no_int8_kernels,
+    _container_without_gpu,
+    _container_mismatch,
+    _cv2_missing,
+    _cv2_shadowed,
+    _cv2_without_gstreamer,
+    _cv2_wheel_beside,
+    _numpy_two,
+    _numpy_and_nptype,
+    _onnxruntime_missing,
+    _tensorrt_hidden,
+    _tensorrt_missing,
+    _tensorrt_wheel,
+    _tensorrt_eleven,
+    _pycuda_missing,
+    _torch_build,
+    _argus_plugin,
+    _argus_socket,
+    _no_camera,
+    _groups,
+    _no_display,
+    _power_mode,
+    _clocks,
+    _throttled,
+    _over_current,
+    _memory,
+    _disk,
+)
+
+
+# Pieces of commands
+
+
+def _pip(facts: Facts) -> str:
+    """pip of the very Python that was asked."""
+    return f"{facts.probe.executable or 'python3'} -m pip"
+
+
+def _then(command: str) -> str:
+    return f" && {command}" if command else ""
+
+
+def _new_environment(facts: Facts, python: str = "python3") -> str:
+    """A virtual environment that sees the system's packages, and edgeseg in it."""
+    return f"{python} -m venv --system-site-packages ~/edgeseg && ~/edgeseg/bin/pip install edgeseg"
+
+
+def _old_numpy(facts: Facts) -> str:
+    return f"{_pip(facts)} install 'numpy<2'"
+
+
+def _numpy_clash(text: str) -> bool:
+    """Whether a message is one of those with which binaries for NumPy 1 greet NumPy 2."""
+    return bool(
+        re.search(r"compiled using NumPy 1|_ARRAY_API not found|numpy\.core\.multiarray|Numpy is not avail", text)
+    )
+
+
+def _of(facts: Facts, pattern: str) -> list[str]:
+    return [name for name in facts.probe.distributions if re.fullmatch(pattern, name)]
+
+
+def _opencv_wheels(facts: Facts) -> list[str]:
+    return _of(facts, r"opencv-(contrib-)?python(-headless)?")
+
+
+def _without_wheels(facts: Facts) -> str:
+    wheels = _opencv_wheels(facts)
+    return f"{_pip(facts)} uninstall -y {' '.join(wheels)}" if wheels else ""
+
+
+def _listed(facts: Facts, names: list[str]) -> str:
+    return ", ".join(f"{name} {facts.probe.distributions[name]}" for name in names)
+
+
+def _version(text: str) -> tuple[int, ...]:
+    """``"8.5.2.2"`` -> (8, 5, 2, 2); what follows the dotted numbers is left out."""
+    match = re.match(r"\d{1,6}(\.\d{1,6})*", text)
+    return tuple(map(int, match.group().split("."))) if match else ()

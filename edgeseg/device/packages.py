@@ -1,0 +1,42 @@
+"""What Debian packages are installed, from dpkg's own status file."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from edgeseg.device.tree import text_of
+
+__all__ = ["DPKG_STATUS", "RELEVANT", "installed_packages", "newest_version", "upstream_version"]
+
+DPKG_STATUS = "var/lib/dpkg/status"
+RELEVANT = re.compile(
+    r"nvidia-l4t-(core|camera|gstreamer)|nvidia-jetpack|libnvinfer\d*|python3-libnvinfer|cuda-cudart-\d+-\d+"
+    r"|nvidia-opencv|libopencv-python|python3-opencv"
+)
+"""The packages that this toolkit asks about."""
+
+
+def installed_packages(root: Path) -> dict[str, str]:
+    """Name -> version of those RELEVANT packages that dpkg says are fully installed under this root."""
+    found = {}
+    for paragraph in re.split(r"\n\s*\n", text_of(root / DPKG_STATUS)):
+        name = re.match(r"Package: (\S+)$", paragraph.lstrip(), re.MULTILINE)
+        if name is None or not RELEVANT.fullmatch(name.group(1)):
+            continue
+        version = re.search(r"^Version: (\S+)$", paragraph, re.MULTILINE)
+        if version and re.search(r"^Status: \S+ \S+ installed$", paragraph, re.MULTILINE):
+            found[name.group(1)] = version.group(1)
+    return found
+
+
+def upstream_version(version: str) -> str:
+    """``"8.5.2-1+cuda11.4"`` -> ``"8.5.2"``; empty when it does not start with a dotted number."""
+    match = re.match(r"\d+(\.\d+)+", version)
+    return match.group() if match else ""
+
+
+def newest_version(packages: dict[str, str], name: str) -> str:
+    """The highest upstream version among the packages whose name matches; empty when there is none."""
+    versions = [upstream_version(version) for package, version in packages.items() if re.fullmatch(name, package)]
+    return max(versions, key=lambda version: [int(part) for part in version.split(".") if part], default="")
