@@ -1,0 +1,328 @@
+"""From a bundle to a running, tested TensorRT engine: found in the cache, else built there and then.
+
+Everything that happens is said: what is built and why, in which precision and why, what the self-test gave.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from typing import Any, Callable
+
+from edgeseg.bundle import Bundle
+from edgeseg.device.detect import detected_device
+from edgeseg.engines.cuda import Cuda, GpuFacts
+from edgeseg.engines.golden import SelfTest, self_tested
+from edgeseg.engines.tensorrt.api import TensorRt, tensorrt_module
+from edgeseg.engines.tensorrt.build import PRECISIONS, BuildRequest, BuiltPlan, OnProgress
+from edgeseg.engines.tensorrt.cache import CachedEngine, EngineCache, EngineKey
+from edgeseg.engines.tensorrt.engine import TensorRtEngine
+from edgeseg.engines.tensorrt.worker import built_apart
+from edgeseg.errors import EngineError, UsageError
+
+__all__ = ["INT8_MODES", "EngineOptions", "Provided", "TensorRtProvider", "chosen_precision", "request_from_bundle"]
+
+INT8_MODES = ("auto", "implicit", "qdq")
+_GIB = 2**30
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """What a user may ask of an engine.
+
+    Attributes:
+        precision: one of ``PRECISIONS``; ``"int8"`` lets ``int8_mode`` decide; None takes what ``edgeseg tune`` chose,
+            else INT8.
+        int8_mode: ``"implicit"`` (ranges beside the FP32 graph), ``"qdq"``, or ``"auto"``: implicit where it exists.
+        workspace_mib: most scratch memory per layer; None is a quarter of the free memory, at most 1 GiB, on
+            integrated GPUs and TensorRT's own limit elsewhere.
+        optimization_level: 0-5, TensorRT 8.6 and later.
+        dla_core: a deep learning accelerator instead of the GPU.
+        allow_partial_int8: accept an engine most of whose convolutions are not INT8.
+        cuda_graph: ``"auto"``, ``"on"`` or ``"off"``.
+        memory: ``"auto"``, ``"mapped"`` or ``"copy"``.
+    """
+
+    precision: str | None = None
+    int8_mode: str = "auto"
+    workspace_mib: int | None = None
+    optimization_level: int | None = None
+    dla_core: int | None = None
+    allow_partial_int8: bool = False
+    cuda_graph: str = "auto"
+    memory: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.precision not in (None, "int8", *PRECISIONS):
+            raise UsageError(f"no precision {self.precision!r}; there are int8, {', '.join(PRECISIONS)}")
+        if self.int8_mode not in INT8_MODES:
+            raise UsageError(f"--int8-mode is {', '.join(INT8_MODES)}, got {self.int8_mode!r}")
+        if self.dla_core is not None and self.precision in ("fp32", "int8-qdq"):
+            raise UsageError(f"a DLA core runs FP16 and implicit INT8, not {self.precision}")
+
+
+@dataclass(frozen=True)
+class Provided:
+    """An engine that is ready.
+
+    Attributes:
+        engine: open and tested; the caller closes it.
+        cached: its file and sidecar.
+        self_test: what the golden frames gave, now or when it was first started.
+        precision: that it was built in.
+    """
+
+    engine: TensorRtEngine
+    cached: CachedEngine
+    self_test: SelfTest
+    precision: str
+
+
+def chosen_precision(api: TensorRt, bundle: Bundle, options: EngineOptions) -> tuple[str, str]:
+    """The precision to build and, for people, why.
+
+    Raises:
+        EngineError: this TensorRT or this bundle has no such precision.
+    """
+    wanted, why = options.precision or "int8", "as asked"
+    if wanted == "int8":
+        implicit = api.implicit_int8 and bundle.ranges is not None and "fp32" in bundle.graphs
+        if options.int8_mode == "auto":
+            wanted = "int8-implicit" if implicit else "int8-qdq"
+            lack = "the bundle has no ranges" if api.implicit_int8 else f"{api.name} has no implicit INT8"
+            why = f"{api.name} places INT8 itself, from the frozen ranges" if implicit else lack
+        else:
+            wanted = f"int8-{options.int8_mode}"
+    if wanted == "int8-implicit" and not api.implicit_int8:
+        raise EngineError(f"{api.name} has no implicit INT8 (removed in 11); use --int8-mode qdq")
+    if wanted == "int8-implicit" and bundle.ranges is None:
+        raise EngineError("the bundle has no ranges; compile it on the host with --int8 --calib FOLDER")
+    return wanted, why
+
+
+def request_from_bundle(
+    api: TensorRt, bundle: Bundle, precision: str, options: EngineOptions, workspace_bytes: int | None
+) -> tuple[str, BuildRequest, list[str]]:
+    """(name of the bundle's graph to build from, request, notes for people). Raises EngineError: it has no such graph."""
+    notes = []
+    graph = "fp32"
+    if precision == "int8-qdq":
+        graph = "int8-tensorrt"
+        if not api.precision_flags:
+            if "int8-fp16" in bundle.graphs:
+                graph = "int8-fp16"
+            else:
+                notes.append(
+                    f"{api.name} takes precision from the graph alone, and this one's rest is float32; "
+                    "compile on the host with --int8 --fp16 for a float16 rest"
+                )
+    elif precision == "fp16" and not api.precision_flags:
+        graph = "fp16"
+    if graph not in bundle.graphs:
+        flag = "--fp16" if graph == "fp16" else "--int8"
+        raise EngineError(
+            f"the bundle has no graph {graph!r} for {precision} (it has {', '.join(bundle.graphs)}); "
+            f"compile it on the host with {flag}"
+        )
+    request = BuildRequest(
+        precision,
+        workspace_bytes=workspace_bytes,
+        optimization_level=options.optimization_level,
+        dla_core=options.dla_core,
+        min_int8_share=0.0 if options.allow_partial_int8 or options.dla_core is not None else 0.5,
+    )
+    if precision == "int8-implicit":
+        tensors = (bundle.ranges or {}).get("tensors", {})
+        recipe = bundle.graphs["int8-tensorrt"].recipe if "int8-tensorrt" in bundle.graphs else {}
+        request = replace(
+            request,
+            amax={name: max(abs(low), abs(high)) for name, (low, high) in tensors.items()},
+            float_layers=tuple(recipe.get("float_layers", ())),
+        )
+    return graph, request, notes
+
+
+class TensorRtProvider:
+    """Makes engines of bundles on the GPU of this machine.
+
+    Args:
+        cache: where engines are kept.
+        flavour: ``"tensorrt"`` or ``"rtx"``.
+        say: takes one line for people at a time.
+        on_progress: called while TensorRT builds, with (phase, steps done, steps in all).
+        api: stands for TensorRT in tests.
+        open_cuda: stands for the CUDA driver in tests.
+        build: builds in another process; in this one in tests.
+
+    Raises:
+        EngineError, MissingDependencyError: TensorRT cannot be used.
+    """
+
+    def __init__(
+        self,
+        cache: EngineCache,
+        flavour: str = "tensorrt",
+        *,
+        say: Callable[[str], None] = lambda line: None,
+        on_progress: OnProgress = lambda phase, done, total: None,
+        api: TensorRt | None = None,
+        open_cuda: Callable[[], Cuda] = Cuda,
+        build: Callable[..., BuiltPlan] = built_apart,
+    ) -> None:
+        self.api = api or tensorrt_module(flavour)
+        self.cache = cache
+        self._say, self._on_progress, self._open_cuda, self._build = say, on_progress, open_cuda, build
+
+    def provide(
+        self, bundle: Bundle, model: str, options: EngineOptions, *, rebuild: bool = False, test: bool = False
+    ) -> Provided:
+        """Open an engine, from the cache or newly built, that has passed the golden frames.
+
+        Args:
+            bundle: to make it of.
+            model: name of the bundle for files and messages.
+            options: what was asked for.
+            rebuild: build even if the cache has it.
+            test: run the golden frames even if they passed before.
+
+        Raises:
+            EngineError: it cannot be built or loaded.
+            GateRefused: it failed the self-test.
+        """
+        cuda = self._open_cuda()
+        try:
+            facts = cuda.facts
+            options = self._with_choice(bundle, facts, options)
+            precision, why = chosen_precision(self.api, bundle, options)
+            self._say(f"precision: {precision} ({why})")
+            graph, request, notes = request_from_bundle(
+                self.api, bundle, precision, options, self._workspace(cuda, options)
+            )
+            for note in notes:
+                self._say(f"note: {note}")
+            key = self._key(bundle, model, graph, request, options, facts)
+            cached = self._cached(key, bundle.graphs[graph].onnx, request, rebuild)
+            engine = self._opened(cached, cuda, precision, options)
+        except BaseException:
+            cuda.close()
+            raise
+        try:
+            return self._tested(engine, cached, bundle, precision, test)
+        except BaseException:
+            engine.close()
+            raise
+
+    def place(self, facts: GpuFacts) -> str:
+        """What a choice of ``edgeseg tune`` is bound to: TensorRT, GPU, board, power mode."""
+        device = detected_device()
+        capability = ".".join(map(str, facts.compute_capability))
+        return f"{self.api.name} {facts.name} {capability} {facts.sm_count} {device.board} {_power_mode(device)}"
+
+    def _with_choice(self, bundle: Bundle, facts: GpuFacts, options: EngineOptions) -> EngineOptions:
+        if options.precision is not None or options.int8_mode != "auto" or options.dla_core is not None:
+            return options
+        chosen = self.cache.choice(model_digest(bundle), self.place(facts))
+        if chosen not in PRECISIONS:
+            return options
+        self._say(f"'edgeseg tune' chose {chosen} for this model here")
+        return replace(options, precision=chosen)
+
+    def _workspace(self, cuda: Cuda, options: EngineOptions) -> int | None:
+        if options.workspace_mib is not None:
+            return options.workspace_mib * 2**20
+        if not cuda.facts.integrated:
+            return None
+        # In steps of 64 MiB, so that the free memory of the moment does not change the engine's key.
+        return max(min(cuda.facts.total_bytes // 4, _GIB) // 2**26, 1) * 2**26
+
+    def _key(
+        self,
+        bundle: Bundle,
+        model: str,
+        graph: str,
+        request: BuildRequest,
+        options: EngineOptions,
+        facts: GpuFacts,
+    ) -> EngineKey:
+        device = detected_device()
+        ranges = json.dumps(dict(request.amax), sort_keys=True).encode() if request.amax else b""
+        size_hw = bundle.spec.size_hw
+        flags = {
+            "workspace": request.workspace_bytes,
+            "level": request.optimization_level,
+            "dla": request.dla_core,
+            "float_layers": list(request.float_layers),
+        }
+        return EngineKey(
+            model=model,
+            precision=request.precision,
+            graph_sha256=hashlib.sha256(bundle.graphs[graph].onnx).hexdigest(),
+            ranges_sha256=hashlib.sha256(ranges).hexdigest() if ranges else "",
+            shape=(*size_hw, 3),
+            options=json.dumps(flags, sort_keys=True),
+            tensorrt=self.api.name,
+            gpu=facts.name,
+            compute_capability=".".join(map(str, facts.compute_capability)),
+            sm_count=facts.sm_count,
+            device=f"{device.board} (L4T {device.l4t or 'unknown'})" if device.board else "",
+        )
+
+    def _cached(self, key: EngineKey, onnx: bytes, request: BuildRequest, rebuild: bool) -> CachedEngine:
+        found, reason = self.cache.find(key)
+        if found is not None and not rebuild:
+            return found
+        reason = "as asked" if found is not None else reason or "it is not in the cache yet"
+        self._say(f"building {key.precision} with {self.api.name} for {key.gpu}: {reason}")
+        built = self._build(
+            self.api.flavour,
+            onnx,
+            request,
+            timing_cache=self.cache.timing_cache(key),
+            on_progress=self._on_progress,
+        )
+        self.cache.keep_timing_cache(key, built.timing_cache)
+        cached = self.cache.store(key, built)
+        for line in described_build(built):
+            self._say(line)
+        return cached
+
+    def _opened(self, cached: CachedEngine, cuda: Cuda, precision: str, options: EngineOptions) -> TensorRtEngine:
+        engine = TensorRtEngine(
+            cached.plan(), self.api, cuda, precision, cuda_graph=options.cuda_graph, memory=options.memory
+        )
+        if engine.graph_note:
+            self._say(f"note: {engine.graph_note}")
+        return engine
+
+    def _tested(
+        self, engine: TensorRtEngine, cached: CachedEngine, bundle: Bundle, precision: str, test: bool
+    ) -> Provided:
+        if cached.self_test is not None and cached.self_test["passed"] and not test:
+            known = {name: value for name, value in cached.self_test.items() if name != "passed"}
+            return Provided(engine, cached, SelfTest(**{**known, "lost": tuple(known["lost"])}), precision)
+        result = self_tested(engine, bundle, precision)
+        cached = self.cache.tested(cached, result.to_json())
+        self._say(f"self-test: {result.describe()}")
+        result.require(f"the {precision} engine of {self.api.name}")
+        return Provided(engine, cached, result, precision)
+
+
+def model_digest(bundle: Bundle) -> str:
+    """What a choice of precision is bound to: all graphs of a bundle."""
+    digest = hashlib.sha256()
+    for name in sorted(bundle.graphs):
+        digest.update(name.encode() + hashlib.sha256(bundle.graphs[name].onnx).digest())
+    return digest.hexdigest()
+
+
+def described_build(built: BuiltPlan) -> list[str]:
+    """What a build gave, for people."""
+    said = [f"built in {built.build_s:.0f} s, {len(built.plan) / 1e6:.1f} MB, {built.variant.describe()}"]
+    if built.precisions is not None:
+        said.append(f"precision of its layers, read from the engine: {built.precisions.describe()}")
+    return [*said, *(f"note: {note}" for note in built.notes)]
+
+
+def _power_mode(device: Any) -> str:
+    return str(getattr(device, "power_mode", ""))
