@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Callable, Mapping, Sequence
 
 from edgeseg.engines.tensorrt.api import Log, TensorRt
 from edgeseg.engines.tensorrt.graph import VARIANTS, GraphVariant, prepared_onnx, weight_amax
+from edgeseg.engines.tensorrt.kernels import kernels_from_log, precisions_from_kernels
 from edgeseg.engines.tensorrt.layers import LayerPrecisions, precisions_from_inspector
 from edgeseg.errors import EngineError, first_line
 
@@ -58,7 +59,7 @@ class BuiltPlan:
     Attributes:
         plan: TensorRT's bytes.
         variant: how the graph had to be written for this TensorRT.
-        precisions: of its layers; None where no GPU is here to ask (ahead-of-time builds).
+        precisions: of its layers, by the engine's inspector; built ahead of time, by the log of the build.
         timing_cache: what TensorRT learnt about this GPU's kernels; empty where it keeps none.
         notes: what a user should know, e.g. tensors without a range or the split between DLA and GPU.
         kernel_log: lines of TensorRT-RTX that name its kernels.
@@ -67,7 +68,7 @@ class BuiltPlan:
 
     plan: bytes
     variant: GraphVariant
-    precisions: LayerPrecisions | None
+    precisions: LayerPrecisions
     timing_cache: bytes
     notes: tuple[str, ...]
     kernel_log: tuple[str, ...]
@@ -119,7 +120,7 @@ def built_plan(
             Exception
         ) as error:  # TensorRT's bindings raise TypeError, RuntimeError and others, without a common base
             raise EngineError(f"{api.name} failed: {first_line(error)}; it said: {log.reason()}") from error
-    raise EngineError(f"{api.name} refuses the graph for {request.precision}: {'; then '.join(refusals)}")
+    raise EngineError(f"{api.name} refuses the graph: {'; then '.join(refusals)}")
 
 
 class _Refused(Exception):
@@ -163,8 +164,8 @@ def _built(
     data = bytes(memoryview(plan))
     learnt = b"" if cache is None else bytes(memoryview(cache.serialize()))
     ahead = request.compute_capability is not None
-    precisions = None if ahead else _inspected(api, data)
-    if precisions is not None and request.precision.startswith("int8"):
+    precisions = _planned(log) if ahead else _inspected(api, data)
+    if request.precision.startswith("int8"):
         _prove_int8(api, precisions, request)
     return BuiltPlan(data, variant, precisions, learnt, tuple(notes), tuple(log.kernels), time.perf_counter() - began)
 
@@ -320,6 +321,10 @@ def _inspected(api: TensorRt, plan: bytes) -> LayerPrecisions:
     engine = _some(runtime.deserialize_cuda_engine(plan), "the engine it has just built", log)
     inspector = _some(engine.create_engine_inspector(), "an engine inspector", log)
     return precisions_from_inspector(inspector.get_engine_information(api.trt.LayerInformationFormat.JSON))
+
+
+def _planned(log: Log) -> LayerPrecisions:
+    return precisions_from_kernels(kernels_from_log(log.kernels))
 
 
 def _prove_int8(api: TensorRt, precisions: LayerPrecisions, request: BuildRequest) -> None:

@@ -87,7 +87,7 @@ class CachedEngine:
         plan_sha256: of the engine file.
         plan_bytes: its size.
         float_ports: it reads float32 frames and writes int32 classes.
-        precisions: of its layers; None for engines built ahead of time.
+        precisions: of its layers.
         notes: of the build.
         build_s: how long the build took.
         created: Unix time in seconds.
@@ -99,7 +99,7 @@ class CachedEngine:
     plan_sha256: str
     plan_bytes: int
     float_ports: bool
-    precisions: LayerPrecisions | None
+    precisions: LayerPrecisions
     notes: tuple[str, ...]
     build_s: float
     created: float
@@ -118,7 +118,6 @@ class CachedEngine:
     def to_json(self) -> dict[str, Any]:
         """The sidecar."""
         data = {**asdict(self), "schema": SCHEMA}
-        data["precisions"] = None if self.precisions is None else self.precisions.to_json()
         del data["path"]
         return data
 
@@ -135,7 +134,7 @@ def read_engine(path: Path) -> CachedEngine:
         if data["schema"] > SCHEMA:
             raise EngineError(f"{sidecar} has schema {data['schema']}, this edgeseg reads up to {SCHEMA}; upgrade it")
         key = EngineKey(**{**data["key"], "shape": tuple(data["key"]["shape"])})
-        precisions = None if data["precisions"] is None else LayerPrecisions.from_json(data["precisions"])
+        precisions = LayerPrecisions.from_json(data["precisions"])
         values = {field.name: data[field.name] for field in fields(CachedEngine) if field.name != "path"}
         values.update(key=key, precisions=precisions, notes=tuple(data["notes"]))
         return CachedEngine(path=path, **values)

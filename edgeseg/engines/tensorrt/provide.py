@@ -104,7 +104,7 @@ def chosen_precision(api: TensorRt, bundle: Bundle, options: EngineOptions) -> t
 def request_from_bundle(
     api: TensorRt, bundle: Bundle, precision: str, options: EngineOptions, workspace_bytes: int | None
 ) -> tuple[str, BuildRequest, list[str]]:
-    """(name of the bundle's graph to build from, request, notes for people). Raises EngineError: it has no such graph."""
+    """(name of the bundle's graph to build from, request, notes for people). Raises EngineError: no such graph."""
     notes = []
     graph = "fp32"
     if precision == "int8-qdq":
@@ -233,8 +233,10 @@ class TensorRtProvider:
             return options.workspace_mib * 2**20
         if not cuda.facts.integrated:
             return None
-        # In steps of 64 MiB, so that the free memory of the moment does not change the engine's key.
-        return max(min(cuda.facts.total_bytes // 4, _GIB) // 2**26, 1) * 2**26
+        free = cuda.free_bytes()
+        if free < _GIB:
+            self._say(f"note: only {free // 2**20} MiB of memory are free; a build may be killed, close other programs")
+        return min(free // 4, _GIB)
 
     def _key(
         self,
@@ -249,7 +251,7 @@ class TensorRtProvider:
         ranges = json.dumps(dict(request.amax), sort_keys=True).encode() if request.amax else b""
         size_hw = bundle.spec.size_hw
         flags = {
-            "workspace": request.workspace_bytes,
+            "workspace_mib": options.workspace_mib,
             "level": request.optimization_level,
             "dla": request.dla_core,
             "float_layers": list(request.float_layers),
@@ -319,8 +321,7 @@ def model_digest(bundle: Bundle) -> str:
 def described_build(built: BuiltPlan) -> list[str]:
     """What a build gave, for people."""
     said = [f"built in {built.build_s:.0f} s, {len(built.plan) / 1e6:.1f} MB, {built.variant.describe()}"]
-    if built.precisions is not None:
-        said.append(f"precision of its layers, read from the engine: {built.precisions.describe()}")
+    said.append(f"precision of its layers, read from the engine: {built.precisions.describe()}")
     return [*said, *(f"note: {note}" for note in built.notes)]
 
 

@@ -11,9 +11,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any, Mapping, Sequence
 
 from edgeseg.engines.tensorrt.api import tensorrt_module
 from edgeseg.engines.tensorrt.build import BuildRequest, BuiltPlan, OnProgress, OutOfMemory, built_plan
@@ -33,9 +34,13 @@ def built_apart(
     request: BuildRequest,
     *,
     timing_cache: bytes = b"",
+    variants: Sequence[GraphVariant] = VARIANTS,
+    timeout_s: float | None = None,
     on_progress: OnProgress = lambda phase, done, total: None,
 ) -> BuiltPlan:
     """``built_plan`` in a fresh process, for a flavour of TensorRT by name. Ctrl-C ends the process too.
+
+    The process is stopped after ``timeout_s`` seconds; None waits as long as it takes.
 
     Raises:
         OutOfMemory: TensorRT said so, or the kernel killed the process.
@@ -45,8 +50,9 @@ def built_apart(
         files = Path(folder)
         (files / _GRAPH).write_bytes(onnx)
         (files / _CACHE).write_bytes(timing_cache)
-        (files / _REQUEST).write_text(json.dumps({"flavour": flavour, "request": asdict(request)}), encoding="utf-8")
-        last_words = _run(files, on_progress)
+        job = {"flavour": flavour, "request": asdict(request), "variants": [asdict(variant) for variant in variants]}
+        (files / _REQUEST).write_text(json.dumps(job), encoding="utf-8")
+        last_words = _run(files, on_progress, timeout_s)
         try:
             answer = json.loads((files / _RESULT).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
@@ -56,12 +62,21 @@ def built_apart(
         return _plan_from(answer, (files / _PLAN).read_bytes(), (files / _CACHE).read_bytes())
 
 
-def _run(files: Path, on_progress: OnProgress) -> str:
+def _run(files: Path, on_progress: OnProgress, timeout_s: float | None) -> str:
     """Run the script to its end and pass its progress on. Returns the last line that it printed elsewhere."""
     command = [sys.executable, "-m", "edgeseg.engines.tensorrt.worker", str(files)]
     with open(files / "stderr", "w+b") as errors:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, errors="replace")
+        late = threading.Event()
+
+        def stop() -> None:
+            late.set()
+            process.kill()
+
+        timer = threading.Timer(timeout_s or 0, stop)
         try:
+            if timeout_s is not None:
+                timer.start()
             assert process.stdout is not None
             for line in process.stdout:
                 progress = _progress_from(line)
@@ -69,6 +84,7 @@ def _run(files: Path, on_progress: OnProgress) -> str:
                     on_progress(*progress)
             code = process.wait()
         finally:
+            timer.cancel()
             if process.poll() is None:
                 process.kill()
                 process.wait()
@@ -76,6 +92,8 @@ def _run(files: Path, on_progress: OnProgress) -> str:
                 process.stdout.close()
         errors.seek(0)
         said = errors.read().decode(errors="replace").strip().splitlines() or ["nothing"]
+    if late.is_set():
+        raise EngineError(f"the TensorRT builder did not end within {timeout_s:.0f} s and was stopped")
     if code == -signal.SIGKILL:
         raise OutOfMemory(f"the TensorRT builder was killed, most likely for lack of memory; {_MEMORY_ADVICE}")
     if code:
@@ -94,11 +112,10 @@ def _progress_from(line: str) -> tuple[str, int, int] | None:
 
 
 def _plan_from(answer: Mapping[str, Any], plan: bytes, timing_cache: bytes) -> BuiltPlan:
-    precisions = answer["precisions"]
     return BuiltPlan(
         plan=plan,
         variant=GraphVariant(**answer["variant"]),
-        precisions=None if precisions is None else LayerPrecisions.from_json(precisions),
+        precisions=LayerPrecisions.from_json(answer["precisions"]),
         timing_cache=timing_cache,
         notes=tuple(answer["notes"]),
         kernel_log=tuple(answer["kernel_log"]),
@@ -122,7 +139,7 @@ def _main(folder: str) -> None:
             (files / _GRAPH).read_bytes(),
             request,
             timing_cache=(files / _CACHE).read_bytes(),
-            variants=VARIANTS,
+            variants=[GraphVariant(**variant) for variant in job["variants"]],
             on_progress=report,
         )
     except EdgesegError as error:
@@ -132,7 +149,7 @@ def _main(folder: str) -> None:
         (files / _CACHE).write_bytes(built.timing_cache)
         answer = {
             "variant": asdict(built.variant),
-            "precisions": None if built.precisions is None else built.precisions.to_json(),
+            "precisions": built.precisions.to_json(),
             "notes": built.notes,
             "kernel_log": built.kernel_log,
             "build_s": built.build_s,
