@@ -1,7 +1,7 @@
 """pip for a board that is not here: the wheels a Jetson would take, resolved on any host.
 
 ``pip download --platform`` picks wheels for the target but evaluates environment markers (``platform_machine``,
-``python_version``) for the host, so a requirement list made that way is wrong. This runs the same pip with the target's markers.
+``python_version``) for the host, so what it resolves is wrong. This runs the same pip with the target's markers.
 
 Example: python cross_pip.py --python 3.8.10 --glibc 31 --extra preview edgeseg.whl -- download --dest wheels
 """

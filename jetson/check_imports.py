@@ -1,0 +1,54 @@
+"""Does this environment see JetPack's tensorrt and an OpenCV that opens cameras? Says so; exit 1 if it does not."""
+
+# ruff: noqa: T201
+
+from __future__ import annotations
+
+import importlib
+import site
+import sys
+from types import ModuleType
+
+
+def main() -> int:
+    """Check and report."""
+    problems = [problem for problem in (tensorrt_problem(), opencv_problem()) if problem]
+    for problem in problems:
+        print(f"check: {problem}")
+    return 1 if problems else 0
+
+
+def tensorrt_problem() -> str:
+    """What is wrong with tensorrt; empty when it imports."""
+    found = _imported("tensorrt")
+    if isinstance(found, str):
+        return f"tensorrt does not import ({found}); run: sudo apt install python3-libnvinfer (or all: nvidia-jetpack)"
+    print(f"check: tensorrt {found.__version__}, {found.__file__}")
+    return ""
+
+
+def opencv_problem() -> str:
+    """What is wrong with cv2; empty when it imports and has GStreamer."""
+    found = _imported("cv2")
+    if isinstance(found, str):
+        return f"cv2 does not import ({found}); run: sudo apt install libopencv-python (JetPack's) or python3-opencv"
+    place = str(found.__file__)
+    lines = [line.strip() for line in found.getBuildInformation().splitlines() if "GStreamer" in line]
+    print(f"check: cv2 {found.__version__}, {place}, {lines[0] if lines else 'GStreamer not mentioned'}")
+    if lines and "YES" in lines[0]:
+        return ""
+    if place.startswith((sys.prefix, site.getusersitepackages())):
+        remove = f"{sys.executable} -m pip uninstall opencv-python opencv-python-headless opencv-contrib-python"
+        return f"{place} is a pip wheel without GStreamer and hides JetPack's: no CSI cameras; run: {remove}"
+    return f"{place} has no GStreamer: no CSI cameras; run: sudo apt install --reinstall libopencv-python"
+
+
+def _imported(name: str) -> ModuleType | str:
+    try:
+        return importlib.import_module(name)
+    except Exception as error:  # a broken binary raises anything on import
+        return f"{type(error).__name__}: {error}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
