@@ -93,7 +93,8 @@ def _lines(facts: Facts) -> Iterator[Tuple[str, str]]:
         yield "container", f"image L4T {facts.image_l4t or 'not stated'}, board L4T {facts.host_l4t or 'not visible'}"
     yield "cpu", f"{device.cpu}, {device.cores} cores, {', '.join(device.int8_instructions) or 'no INT8 instructions'}"
     if device.is_jetson:
-        yield "gpu", f"compute capability {device.compute_capability or 'unknown'}, {_gpu_clock(facts)}"
+        dla = "" if device.dla_cores is None else f"{device.dla_cores} DLA"
+        yield "gpu", _joined(f"compute capability {device.compute_capability or 'unknown'}", _gpu_clock(facts), dla)
         yield "cuda", f"{device.cuda or 'not found'}; TensorRT {device.tensorrt or 'not found'} (system packages)"
         yield "power", _power(facts)
     yield "memory", f"{device.memory_available_gib} of {device.memory_gib} GiB available, {device.swap_gib} GiB swap"
@@ -111,10 +112,11 @@ def _python_lines(probe: Probe) -> Iterator[Tuple[str, str]]:
     yield "python", f"{probe.python} ({probe.environment}) {probe.executable}"
     for name, module in probe.modules.items():
         extra = {"cv2": "GStreamer ", "torch": "CUDA "}.get(name, "") + module.detail if module.detail else ""
+        extra = extra.replace("CUDA none", "CPU build")
         state = f"{module.version} ({module.path})" if module.works else ""
         yield name, _joined(state, extra, f"broken: {module.error}" if module.error else "")
     installed = (f"{name} {version}" for name, version in probe.distributions.items())
-    yield "pip", ", ".join(installed) or "none of the packages that matter here"
+    yield "packages", ", ".join(installed) or "none of the packages that matter here"
 
 
 def _joined(*parts: str) -> str:
@@ -125,8 +127,10 @@ def _gpu_clock(facts: Facts) -> str:
     device = facts.device
     if not device.gpu_max_mhz:
         return "clock not visible"
-    free = "locked" if device.clocks_locked else f"{device.gpu_governor or 'unknown governor'}, not locked"
-    return f"{device.gpu_mhz:.0f} of {device.gpu_min_mhz:.0f} to {device.gpu_max_mhz:.0f} MHz ({free})"
+    if device.clocks_locked:
+        return f"{device.gpu_mhz:.0f} MHz (clocks locked)"
+    limits = f"{device.gpu_min_mhz:.0f} to {device.gpu_max_mhz:.0f}"
+    return f"{device.gpu_mhz:.0f} MHz ({limits}, governor {device.gpu_governor or 'unknown'}, clocks not locked)"
 
 
 def _power(facts: Facts) -> str:

@@ -91,17 +91,14 @@ def _no_int8_kernels(facts: Facts) -> Finding | None:
 
 def _cv2_missing(facts: Facts) -> Finding | None:
     module = facts.probe.module("cv2")
-    if not facts.probe.python or module.works:
+    if not facts.probe.python or module.works or _numpy_is_why(facts, module.error):
         return None
-    jetson = facts.device.is_jetson
-    if facts.system_cv2 and facts.probe.environment == "venv":
-        fix = _new_environment(facts)
-    elif _numpy_clash(module.error):
-        fix = _old_numpy(facts)
-    elif jetson:
-        fix = "sudo apt install python3-opencv"
-    else:
+    if not facts.device.is_jetson:
         fix = f"{_pip(facts)} install opencv-python"
+    elif facts.system_cv2 and facts.probe.environment == "venv":
+        fix = _new_environment()
+    else:
+        fix = _apt(facts, "install python3-opencv")
     seen = module.error or "not installed" + (f"; the system has {facts.system_cv2[0]}" if facts.system_cv2 else "")
     return Finding("cv2-missing", PROBLEM, "Python cannot import OpenCV (cv2)", seen, fix)
 
@@ -138,7 +135,7 @@ def _cv2_without_gstreamer(facts: Facts) -> Finding | None:
         WARNING,
         "OpenCV has no GStreamer: CSI cameras cannot be opened; USB cameras and files work",
         f"cv2 {module.version} from {module.path}",
-        "sudo apt install python3-opencv" + _then(_without_wheels(facts)),
+        _apt(facts, "install python3-opencv") + _then(_without_wheels(facts)),
     )
 
 
@@ -198,18 +195,18 @@ def _numpy_and_nptype(facts: Facts) -> Finding | None:
 
 def _tensorrt_hidden(facts: Facts) -> Finding | None:
     module, device, probe = facts.probe.module("tensorrt"), facts.device, facts.probe
-    if not probe.python or module.works or not device.tensorrt or not device.is_jetson:
+    if not probe.python or module.works or not device.tensorrt or not device.is_jetson or _container_without_gpu(facts):
         return None
     versions = re.findall(r"python(3\.\d+)", " ".join(facts.system_tensorrt))
     mine = ".".join(probe.python.split(".")[:2])
     if not facts.system_tensorrt:
-        fix = "sudo apt install python3-libnvinfer"
+        fix = _apt(facts, "install python3-libnvinfer")
     elif versions and mine not in versions:
-        fix = _new_environment(facts, f"python{versions[0]}")
+        fix = _new_environment(f"python{versions[0]}")
     elif probe.environment == "venv":
-        fix = _new_environment(facts)
+        fix = _new_environment()
     else:
-        fix = "sudo apt install --reinstall python3-libnvinfer"
+        fix = _apt(facts, "install --reinstall python3-libnvinfer")
     there = f", its Python module is {facts.system_tensorrt[0]}" if facts.system_tensorrt else ""
     return Finding(
         "tensorrt-hidden",
@@ -254,7 +251,7 @@ def _tensorrt_wheel(facts: Facts) -> Finding | None:
         PROBLEM,
         "pip's TensorRT is for servers: on this JetPack it cannot build engines (NVIDIA/TensorRT #4176)",
         _listed(facts, wheels),
-        uninstall + _then(_new_environment(facts) if facts.probe.environment == "venv" else ""),
+        uninstall + _then(_new_environment() if facts.probe.environment == "venv" else ""),
     )
 
 
@@ -275,7 +272,7 @@ def _pycuda_missing(facts: Facts) -> Finding | None:
     module = facts.probe.module("pycuda")
     if not facts.device.is_jetson or not facts.probe.module("tensorrt").works or module.works:
         return None
-    if _numpy_clash(module.error):
+    if _numpy_is_why(facts, module.error) or _container_without_gpu(facts):
         return None
     return Finding(
         "pycuda-missing",
@@ -341,7 +338,7 @@ def _argus_socket(facts: Facts) -> Finding | None:
 
 
 def _argus_plugin(facts: Facts) -> Finding | None:
-    if not facts.device.is_jetson or facts.argus_plugin:
+    if not facts.device.is_jetson or facts.argus_plugin or _container_without_gpu(facts):
         return None
     return Finding(
         "argus-plugin",
@@ -393,7 +390,7 @@ def _no_display(facts: Facts) -> Finding | None:
         NOTE,
         "there is no desktop, so display:// cannot open a window",
         "neither DISPLAY nor WAYLAND_DISPLAY is set",
-        "watch in a browser: edgeseg run --preview 127.0.0.1:8080",
+        "write files instead: edgeseg run --sink out.mp4",
     )
 
 
@@ -416,14 +413,21 @@ def _container_mismatch(facts: Facts) -> Finding | None:
     image, host = l4t_tuple(facts.image_l4t), l4t_tuple(facts.host_l4t)
     if not image or not host or _generation(image) == _generation(host):
         return None
+    image_name = _IMAGES.get(_generation(host), "")
     return Finding(
         "container-l4t",
         PROBLEM,
         "the container image is for another L4T than the board below it runs",
         f"image L4T {facts.image_l4t}, board L4T {facts.host_l4t}",
-        f"use an image for L4T {facts.host_l4t}"
-        + (" (r36.4.0 serves 36.4 and later)" if host[0] == 36 and _generation(host)[1] else ""),
+        f"docker run --runtime nvidia {image_name}" if image_name else f"use an image for L4T {facts.host_l4t}",
     )
+
+
+_IMAGES = {
+    (35, False): "nvcr.io/nvidia/l4t-jetpack:r35.4.1",
+    (36, False): "nvcr.io/nvidia/l4t-jetpack:r36.3.0",
+    (36, True): "nvcr.io/nvidia/l4t-jetpack:r36.4.0",
+}
 
 
 def _generation(l4t: tuple[int, ...]) -> tuple[int, bool]:
@@ -485,7 +489,7 @@ def _over_current(facts: Facts) -> Finding | None:
     return Finding(
         "over-current",
         NOTE,
-        "the board's protection has slowed it down since it booted",
+        "the board's power protection has reacted since it booted, which slows it down for a moment",
         ", ".join(f"{name} {count} times" for name, count in sorted(counts.items())),
         "see whether it goes on under your load; if so use a stronger supply or a lower power mode",
     )
@@ -565,11 +569,15 @@ def _pip(facts: Facts) -> str:
     return f"{facts.probe.executable or 'python3'} -m pip"
 
 
+def _apt(facts: Facts, what: str) -> str:
+    return ("" if "root" in facts.probe.groups else "sudo ") + f"apt {what}"
+
+
 def _then(command: str) -> str:
     return f" && {command}" if command else ""
 
 
-def _new_environment(facts: Facts, python: str = "python3") -> str:
+def _new_environment(python: str = "python3") -> str:
     """A virtual environment that sees the system's packages, and edgeseg in it."""
     return f"{python} -m venv --system-site-packages ~/edgeseg && ~/edgeseg/bin/pip install edgeseg"
 
@@ -583,6 +591,11 @@ def _numpy_clash(text: str) -> bool:
     return bool(
         re.search(r"compiled using NumPy 1|_ARRAY_API not found|numpy\.core\.multiarray|Numpy is not avail", text)
     )
+
+
+def _numpy_is_why(facts: Facts, error: str) -> bool:
+    """Whether the finding about NumPy 2 already explains this error."""
+    return _numpy_clash(error) and _numpy_two(facts) is not None
 
 
 def _of(facts: Facts, pattern: str) -> list[str]:

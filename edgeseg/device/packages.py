@@ -32,11 +32,11 @@ def installed_packages(root: Path) -> dict[str, str]:
 
 def upstream_version(version: str) -> str:
     """``"8.5.2-1+cuda11.4"`` -> ``"8.5.2"``; empty when it does not start with a dotted number."""
-    match = re.match(r"\d+(\.\d+)+", version)
+    match = re.match(r"\d{1,9}(\.\d{1,9})+", version)
     return match.group() if match else ""
 
 
 def newest_version(packages: dict[str, str], name: str) -> str:
     """The highest upstream version among the packages whose name matches; empty when there is none."""
     versions = [upstream_version(version) for package, version in packages.items() if re.fullmatch(name, package)]
-    return max(versions, key=lambda version: [int(part) for part in version.split(".") if part], default="")
+    return max(versions, key=lambda version: [int(part or 0) for part in version.split(".")], default="")

@@ -106,7 +106,7 @@ def probe_from_json(document: Any) -> Probe:
     return Probe(
         modules={name: Module(**_strings(entry, Module)) for name, entry in modules.items() if isinstance(entry, dict)},
         distributions={name: str(version) for name, version in _table(document, "distributions").items()},
-        groups=tuple(map(str, document.get("groups") or ())),
+        groups=tuple(group for group in _list(document, "groups") if isinstance(group, str)),
         display=document.get("display") is True,
         cores=int(_number(document, "cores")),
         disk_free_gib=_number(document, "disk_free_gib"),
@@ -115,10 +115,17 @@ def probe_from_json(document: Any) -> Probe:
 
 
 def _table(document: Mapping[str, Any], key: str) -> dict[str, Any]:
-    table = document.get(key) or {}
+    table = document.get(key, {})
     if not isinstance(table, dict):
         raise ValueError(f"{key} is not an object")
     return table
+
+
+def _list(document: Mapping[str, Any], key: str) -> list[Any]:
+    items = document.get(key, [])
+    if not isinstance(items, list):
+        raise ValueError(f"{key} is not a list")
+    return items
 
 
 def _number(document: Mapping[str, Any], key: str) -> float:

@@ -14,12 +14,14 @@ from edgeseg.device import facts
 from edgeseg.device.packages import DPKG_STATUS, installed_packages
 from edgeseg.device.power_mode import CONFIGURATION, STATUS
 from edgeseg.device.probe import PROBE_FILE, Probe, probe_from_json
+from edgeseg.device.telemetry import MONITORS
 from edgeseg.device.tree import matches, text_of
 from edgeseg.errors import InputError
 from edgeseg.files import atomic_write
 
 __all__ = ["probe_of_record", "write_record"]
 
+_MEASURED = ("name", "in*_label", "in[123]_input", "curr[123]_input", "power*_input")
 _COPIED = (
     "etc/nv_tegra_release",
     CONFIGURATION,
@@ -38,11 +40,7 @@ _COPIED = (
     "sys/class/thermal/cooling_device*/type",
     "sys/class/thermal/cooling_device*/cur_state",
     "sys/class/hwmon/hwmon*/oc*_event_cnt",
-    "sys/class/hwmon/hwmon*/name",
-    "sys/class/hwmon/hwmon*/in*_label",
-    "sys/class/hwmon/hwmon*/in[123]_input",
-    "sys/class/hwmon/hwmon*/curr[123]_input",
-    "sys/class/hwmon/hwmon*/power*_input",
+    *(f"{monitor}/{leaf}" for monitor in MONITORS for leaf in _MEASURED),
     "sys/class/devfreq/*/cur_freq",
     "sys/class/devfreq/*/min_freq",
     "sys/class/devfreq/*/max_freq",
@@ -103,7 +101,15 @@ def probe_of_record(root: Path) -> Probe:
         raise InputError(f"{path} is not what 'edgeseg doctor --record' writes: {error}") from error
 
 
-_MARKS = (".dockerenv", "run/.containerenv", "run/systemd/container")
+_MARKS = (
+    ".dockerenv",
+    "run/.containerenv",
+    "run/systemd/container",
+    "proc/device-tree/host1x@*",
+    "proc/device-tree/host1x@*/nvdla*",
+    "proc/device-tree/bus@0/host1x@*",
+    "proc/device-tree/bus@0/host1x@*/nvdla*",
+)
 
 
 def _relative(root: Path, path: Path) -> str:
@@ -124,9 +130,9 @@ def _packages(root: Path, name: str) -> str:
 
 
 def _cpuinfo(root: Path, name: str) -> str:
-    """The first core's paragraph, without serial numbers."""
-    first = re.split(r"\n\s*\n", text_of(root / name))[0]
-    return "\n".join(line for line in first.splitlines() if not re.match(r"serial", line, re.IGNORECASE))
+    """The first core's name and flags."""
+    lines = re.findall(r"^(?:model name|Model|flags|Features)\s*:.*$", text_of(root / name), re.MULTILINE)
+    return "\n".join({line.split(":")[0]: line for line in reversed(lines)}.values())
 
 
 def _meminfo(root: Path, name: str) -> str:

@@ -72,6 +72,10 @@ class Sample:
         return max(zones.items(), key=lambda zone: zone[1], default=None)
 
 
+MONITORS = ("sys/bus/i2c/drivers/ina*/*/hwmon/hwmon*", "sys/class/hwmon/hwmon*")
+"""Where power monitors are: below their driver, and in the class of all hardware monitors."""
+
+
 class Telemetry:
     """Reads the sensors under a root again and again; where they are is looked up once.
 
@@ -130,15 +134,14 @@ def _temperatures(zones: list[Path]) -> dict[str, float]:
 def _rails(root: Path) -> dict[str, tuple[Path, ...]]:
     """Rail -> the files whose product is its power: millivolts and milliamperes, or microwatts alone (INA238)."""
     rails: dict[str, tuple[Path, ...]] = {}
-    monitors = matches(root, "sys/bus/i2c/drivers/ina*/*/hwmon/hwmon*") + matches(root, "sys/class/hwmon/hwmon*")
-    for monitor in monitors:
+    for monitor in (found for pattern in MONITORS for found in matches(root, pattern)):
         if not text_of(monitor / "name").startswith("ina"):
             continue
         for label in matches(monitor, "in*_label"):
             number, name = label.name[2 : -len("_label")], text_of(label)
             volts, amperes = monitor / f"in{number}_input", monitor / f"curr{number}_input"
             watts = monitor / f"power{number}_input"
-            if name and "shunt" not in name and name not in rails:
+            if name not in ("", "NC") and "shunt" not in name and name not in rails:
                 if watts.exists():
                     rails[name] = (watts,)
                 elif amperes.exists():
