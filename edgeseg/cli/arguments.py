@@ -17,21 +17,45 @@ from edgeseg.spec import IGNORE_ID, ModelSpec, Preprocess
 from edgeseg.street import CLASSES as CAMVID_CLASSES
 from edgeseg.street import PALETTE as CAMVID_PALETTE
 
-__all__ = ["CpuEngine", "EngineOption", "dataset_from", "size_hw_from", "spec_from", "triple_from"]
+__all__ = [
+    "EngineName",
+    "EngineOption",
+    "FallbackOption",
+    "GraphOption",
+    "dataset_from",
+    "size_hw_from",
+    "spec_from",
+    "triple_from",
+]
 
 CAMVID_VOID = 11
 Colour = Tuple[int, int, int]
 
 
-class CpuEngine(str, Enum):
-    """What may follow ``--engine``: ``edgeseg.engines.select.CPU_ENGINES``."""
+class EngineName(str, Enum):
+    """What may follow ``--engine``."""
 
+    auto = "auto"
     onnxruntime = "onnxruntime"
     openvino = "openvino"
+    tensorrt = "tensorrt"
+    rtx = "rtx"
 
 
 EngineOption = Annotated[
-    CpuEngine, typer.Option("--engine", help="What runs the graph on this CPU; openvino is an extra to install.")
+    EngineName,
+    typer.Option(
+        "--engine", help="auto: TensorRT on a Jetson, ONNX Runtime elsewhere. rtx: TensorRT-RTX on an RTX GPU."
+    ),
+]
+GraphOption = Annotated[
+    Optional[str],
+    typer.Option(
+        help="Graph of the bundle, e.g. int8-cpu or fp32; for TensorRT: int8-implicit, int8-qdq, fp16 or fp32."
+    ),
+]
+FallbackOption = Annotated[
+    bool, typer.Option("--fallback", help="Where TensorRT cannot be used, run on the CPU and say so.")
 ]
 
 

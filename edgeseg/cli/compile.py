@@ -1,6 +1,5 @@
 """``edgeseg compile``: checkpoint, ONNX file or bundle -> bundle whose INT8 passed the accuracy gate."""
 
-import os
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from edgeseg.bundle import write_bundle
 from edgeseg.cli.arguments import dataset_from
 from edgeseg.cli.console import JsonFlag, on_terminal, percent, print_json, say, table
 from edgeseg.cli.models import SHIPPED
+from edgeseg.cli.opening import cache_folder
 from edgeseg.cli.origins import Foreign, How, origin_from
 from edgeseg.device.specifications import BOARDS
 from edgeseg.errors import UsageError, require
@@ -186,7 +186,7 @@ def compile_(
             golden=stored,
             ranges=None if calib else origin.ranges,
             provenance={**origin.provenance, **({"note": note} if note else {})},
-            cache=StepCache(_cache_folder() if cache else None),
+            cache=StepCache(cache_folder() if cache else None),
             progress=progress,
         )
     write_bundle(compilation.bundle, target)
@@ -238,12 +238,6 @@ def _target(path: Path, out: Optional[Path]) -> Path:
     if out is None and target.exists():
         raise UsageError(f"{target} exists already; name the bundle to write with -o (the same name overwrites it)")
     return target
-
-
-def _cache_folder() -> Path:
-    """Where interrupted compilations leave what they found."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "edgeseg"
 
 
 def _with_origin(options: "CompileOptions", float16_weights: bool) -> "CompileOptions":

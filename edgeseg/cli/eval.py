@@ -7,9 +7,10 @@ from typing import List, Optional, Tuple
 import typer
 from typing_extensions import Annotated
 
-from edgeseg.cli.arguments import CpuEngine, EngineOption, dataset_from
+from edgeseg.cli.arguments import EngineName, EngineOption, FallbackOption, GraphOption, dataset_from
 from edgeseg.cli.console import JsonFlag, percent, print_json, say, table
 from edgeseg.cli.models import bundle_or_default
+from edgeseg.cli.opening import opened_engine
 from edgeseg.errors import DatasetError, UsageError
 from edgeseg.images import checked_mask, image_files, read_mask
 from edgeseg.metrics import ConfusionMatrix
@@ -29,8 +30,9 @@ def eval_(
     labels: Annotated[
         Optional[Path], typer.Option(help="Folder of label masks, where they are not beside the images.")
     ] = None,
-    graph: Annotated[Optional[str], typer.Option(help="Graph of the bundle, e.g. int8-cpu or fp32.")] = None,
-    engine: EngineOption = CpuEngine.onnxruntime,
+    graph: GraphOption = None,
+    engine: EngineOption = EngineName.auto,
+    fallback: FallbackOption = False,
     threads: Annotated[int, typer.Option(min=0)] = 0,
     as_json: JsonFlag = False,
 ) -> None:
@@ -48,11 +50,11 @@ def eval_(
         confusion, images = _of_masks(masks, labels, spec)
         what = f"masks in {masks} against {labels}, classes of {name}"
     else:
-        from edgeseg.engines import engine_from_bundle
         from edgeseg.engines.evaluate import evaluated
 
         dataset = dataset_from(str(data), labels=labels, spec=spec, need_labels=True)
-        with engine_from_bundle(bundle, graph, threads=threads, engine=engine.value) as opened:
+        tell = (lambda line: None) if as_json else say
+        with opened_engine(bundle, name, engine, graph, threads=threads, fallback=fallback, tell=tell) as opened:
             confusion, images = evaluated(opened, spec, dataset), len(dataset)
             what = f"{name} on {dataset.description} ({opened.description})"
     iou = dict(zip(spec.classes, (float(value) for value in confusion.iou())))

@@ -12,10 +12,12 @@ from edgeseg.cli.bench import bench
 from edgeseg.cli.calibrate import app as calibrate
 from edgeseg.cli.compile import compile_
 from edgeseg.cli.doctor import doctor
+from edgeseg.cli.engines import app as engines
 from edgeseg.cli.eval import eval_
 from edgeseg.cli.inspect import inspect
 from edgeseg.cli.run import run
 from edgeseg.cli.train import train
+from edgeseg.cli.verify import verify
 from edgeseg.errors import EdgesegError, missing
 
 app = typer.Typer(
@@ -51,7 +53,9 @@ app.command("run")(run)
 app.command("eval")(eval_)
 app.command("bench")(bench)
 app.add_typer(calibrate, name="calibrate")
+app.add_typer(engines, name="engines")
 app.command("inspect")(inspect)
+app.command("verify")(verify)
 app.command("doctor")(doctor)
 
 

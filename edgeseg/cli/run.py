@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Callable, Iterator, List, Optional
 import typer
 from typing_extensions import Annotated
 
-from edgeseg.cli.arguments import CpuEngine, EngineOption
+from edgeseg.cli.arguments import EngineName, EngineOption, FallbackOption, GraphOption
 from edgeseg.cli.console import JsonFlag, on_terminal, percent, print_json, say, stop_on_signals, table
 from edgeseg.cli.models import bundle_or_default
+from edgeseg.cli.opening import opened_engine
 from edgeseg.errors import SinkError, UsageError
 
 if TYPE_CHECKING:
@@ -40,8 +41,9 @@ def run(
     policy: Annotated[
         Optional[str], typer.Option(help="latest (default for cameras) or every (default for files).")
     ] = None,
-    graph: Annotated[Optional[str], typer.Option(help="Graph of the bundle, e.g. int8-cpu or fp32.")] = None,
-    engine: EngineOption = CpuEngine.onnxruntime,
+    graph: GraphOption = None,
+    engine: EngineOption = EngineName.auto,
+    fallback: FallbackOption = False,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads, 0 for all.")] = 0,
     alpha: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of class colour in the overlay.")] = 0.5,
     frames: Annotated[int, typer.Option(min=0, help="Stop after so many frames, 0 for no limit.")] = 0,
@@ -52,7 +54,6 @@ def run(
     Example: edgeseg run --camera 0 --sink out.mp4
     """
     from edgeseg.device.detect import detected_device
-    from edgeseg.engines import engine_from_bundle
     from edgeseg.runtime.overlay import Painter
     from edgeseg.runtime.pipeline import run_pipeline
     from edgeseg.runtime.sinks import sink_from_uri
@@ -70,7 +71,10 @@ def run(
     origin = source_from_uri(str(camera) if camera is not None else str(source))
     latest = origin.is_live if policy is None else policy == "latest"
     painter = Painter(bundle.spec, alpha)
-    with engine_from_bundle(bundle, graph, threads=threads, engine=engine.value) as opened, stop_on_signals():
+    tell = (lambda line: None) if as_json else say
+    with stop_on_signals(), opened_engine(
+        bundle, name, engine, graph, threads=threads, fallback=fallback, tell=tell
+    ) as opened:
         if not as_json:
             say(f"model:  {name}, classes: {', '.join(bundle.spec.classes)}")
             say(f"engine: {opened.description}")

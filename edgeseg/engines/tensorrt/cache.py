@@ -19,7 +19,7 @@ from edgeseg.engines.tensorrt.layers import LayerPrecisions
 from edgeseg.errors import EngineError
 from edgeseg.files import atomic_write
 
-__all__ = ["CachedEngine", "EngineCache", "EngineKey", "read_engine"]
+__all__ = ["CachedEngine", "EngineCache", "EngineKey", "read_engine", "write_engine"]
 
 SCHEMA = 1
 _SUFFIX = ".engine"
@@ -211,19 +211,27 @@ class EngineCache:
             self.folder.mkdir(parents=True, exist_ok=True)
             atomic_write(self._timing_path(key), data)
 
-    def choice(self, model_digest: str, place: str) -> str | None:
-        """The precision that ``edgeseg tune`` chose for a model in a place; None when it has not run."""
+    def choice(self, model_digest: str, place: str) -> dict[str, Any] | None:
+        """What was last chosen for a model in a place, by ``edgeseg compile`` or ``tune``; None at first."""
         try:
-            chosen = json.loads(self._choice_path(model_digest, place).read_text(encoding="utf-8"))["precision"]
+            chosen = json.loads(self._choice_path(model_digest, place).read_text(encoding="utf-8"))
+            return {"by": str(chosen["by"]), "options": dict(chosen["options"])}
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        return str(chosen)
 
-    def choose(self, model_digest: str, place: str, precision: str, measured: Mapping[str, Any]) -> None:
-        """Keep what ``edgeseg tune`` chose and why. Raises OSError."""
+    def choose(self, model_digest: str, place: str, by: str, options: Mapping[str, Any]) -> None:
+        """Keep a choice of engine options. Raises OSError."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        data = {"precision": precision, "place": place, "measured": dict(measured)}
+        data = {"by": by, "place": place, "options": dict(options)}
         atomic_write(self._choice_path(model_digest, place), json.dumps(data, indent=1).encode())
+
+    def add(self, path: Path) -> CachedEngine:
+        """Take in an engine that was built elsewhere, with its sidecar. Raises EngineError, OSError."""
+        engine = read_engine(path)
+        target = self.path(engine.key)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        atomic_write(target, engine.plan())
+        return _write_sidecar(CachedEngine(**{**_shallow(engine), "path": target}))
 
     def _paths(self) -> list[Path]:
         return sorted(self.folder.glob(f"*{_SUFFIX}")) if self.folder.is_dir() else []
@@ -238,7 +246,8 @@ class EngineCache:
 def write_engine(path: Path, key: EngineKey, built: BuiltPlan) -> CachedEngine:
     """Write an engine file, then its sidecar. Raises OSError when the disk refuses."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    _sidecar(path).unlink() if _sidecar(path).exists() else None
+    if _sidecar(path).exists():
+        _sidecar(path).unlink()
     atomic_write(path, built.plan)
     return _write_sidecar(
         CachedEngine(

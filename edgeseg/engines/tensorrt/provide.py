@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, Callable
 
 from edgeseg.bundle import Bundle
@@ -16,7 +17,7 @@ from edgeseg.engines.cuda import Cuda, GpuFacts
 from edgeseg.engines.golden import SelfTest, self_tested
 from edgeseg.engines.tensorrt.api import TensorRt, tensorrt_module
 from edgeseg.engines.tensorrt.build import PRECISIONS, BuildRequest, BuiltPlan, OnProgress
-from edgeseg.engines.tensorrt.cache import CachedEngine, EngineCache, EngineKey
+from edgeseg.engines.tensorrt.cache import CachedEngine, EngineCache, EngineKey, write_engine
 from edgeseg.engines.tensorrt.engine import TensorRtEngine
 from edgeseg.engines.tensorrt.worker import built_apart
 from edgeseg.errors import EngineError, UsageError
@@ -25,6 +26,8 @@ __all__ = ["INT8_MODES", "EngineOptions", "Provided", "TensorRtProvider", "chose
 
 INT8_MODES = ("auto", "implicit", "qdq")
 _GIB = 2**30
+_PORTABLE: dict[str, Any] = {"gpu": "any GPU", "sm_count": 0, "device": ""}
+"""TensorRT-RTX finishes its engines where they are loaded: they fit every GPU of a compute capability."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,11 @@ class EngineOptions:
     allow_partial_int8: bool = False
     cuda_graph: str = "auto"
     memory: str = "auto"
+
+    def describe(self) -> str:
+        """What differs from the defaults, as ``name=value``."""
+        changed = {name: value for name, value in asdict(self).items() if value != getattr(EngineOptions, name)}
+        return ", ".join(f"{name}={value}" for name, value in changed.items()) or "defaults"
 
     def __post_init__(self) -> None:
         if self.precision not in (None, "int8", *PRECISIONS):
@@ -213,20 +221,68 @@ class TensorRtProvider:
             engine.close()
             raise
 
-    def place(self, facts: GpuFacts) -> str:
-        """What a choice of ``edgeseg tune`` is bound to: TensorRT, GPU, board, power mode."""
+    def build_ahead(
+        self, bundle: Bundle, model: str, options: EngineOptions, compute_capability: str, target: Path
+    ) -> CachedEngine:
+        """Build for a GPU that need not be here, into a file. It is tested where it is first loaded.
+
+        Args:
+            bundle: to build of.
+            model: name of the bundle.
+            options: precision and limits.
+            compute_capability: like ``"SM86"``.
+            target: NAME.engine; its sidecar is written beside it.
+
+        Raises:
+            EngineError: it cannot be built; only TensorRT-RTX can build ahead of time.
+        """
+        precision, why = chosen_precision(self.api, bundle, options)
+        self._say(f"precision: {precision} ({why})")
+        graph, request, notes = request_from_bundle(self.api, bundle, precision, options, None)
+        for note in notes:
+            self._say(f"note: {note}")
+        capability = (int(compute_capability[2:-1] or 0), int(compute_capability[-1:] or 0))
+        facts = GpuFacts("any GPU", capability, 0, integrated=False, total_bytes=0)
+        key = self._key(bundle, model, graph, request, options, facts)
+        self._say(f"building {precision} with {self.api.name} for {compute_capability}")
+        built = self._build(
+            self.api.flavour,
+            bundle.graphs[graph].onnx,
+            replace(request, compute_capability=compute_capability),
+            on_progress=self._on_progress,
+        )
+        for line in described_build(built):
+            self._say(line)
+        return write_engine(target, key, built)
+
+    def choose(self, bundle: Bundle, by: str, options: EngineOptions) -> None:
+        """Let later starts without options take these. Raises EngineError, OSError."""
+        cuda = self._open_cuda()
+        try:
+            place = self._place(cuda.facts)
+        finally:
+            cuda.close()
+        self.cache.choose(model_digest(bundle), place, by, asdict(options))
+
+    def _place(self, facts: GpuFacts) -> str:
+        """What a choice is bound to: TensorRT, GPU, board and its power mode."""
         device = detected_device()
         capability = ".".join(map(str, facts.compute_capability))
-        return f"{self.api.name} {facts.name} {capability} {facts.sm_count} {device.board} {_power_mode(device)}"
+        return f"{self.api.name} {facts.name} {capability} {facts.sm_count} {device.board} {device.power_mode}"
 
     def _with_choice(self, bundle: Bundle, facts: GpuFacts, options: EngineOptions) -> EngineOptions:
-        if options.precision is not None or options.int8_mode != "auto" or options.dla_core is not None:
+        """Options that name no precision take the stored choice, if there is one."""
+        if replace(options, cuda_graph="auto", memory="auto") != EngineOptions():
             return options
-        chosen = self.cache.choice(model_digest(bundle), self.place(facts))
-        if chosen not in PRECISIONS:
+        chosen = self.cache.choice(model_digest(bundle), self._place(facts))
+        if chosen is None:
             return options
-        self._say(f"'edgeseg tune' chose {chosen} for this model here")
-        return replace(options, precision=chosen)
+        try:
+            taken = EngineOptions(**{**chosen["options"], "cuda_graph": options.cuda_graph, "memory": options.memory})
+        except (TypeError, UsageError):  # of another version of edgeseg
+            return options
+        self._say(f"options as 'edgeseg {chosen['by']}' chose them for this model here: {taken.describe()}")
+        return taken
 
     def _workspace(self, cuda: Cuda, options: EngineOptions) -> int | None:
         if options.workspace_mib is not None:
@@ -247,7 +303,7 @@ class TensorRtProvider:
         options: EngineOptions,
         facts: GpuFacts,
     ) -> EngineKey:
-        device = detected_device()
+        place = _PORTABLE if self.api.flavour == "rtx" else _place_of(facts)
         ranges = json.dumps(dict(request.amax), sort_keys=True).encode() if request.amax else b""
         size_hw = bundle.spec.size_hw
         flags = {
@@ -264,10 +320,8 @@ class TensorRtProvider:
             shape=(*size_hw, 3),
             options=json.dumps(flags, sort_keys=True),
             tensorrt=self.api.name,
-            gpu=facts.name,
             compute_capability=".".join(map(str, facts.compute_capability)),
-            sm_count=facts.sm_count,
-            device=f"{device.board} (L4T {device.l4t or 'unknown'})" if device.board else "",
+            **place,
         )
 
     def _cached(self, key: EngineKey, onnx: bytes, request: BuildRequest, rebuild: bool) -> CachedEngine:
@@ -310,6 +364,12 @@ class TensorRtProvider:
         return Provided(engine, cached, result, precision)
 
 
+def _place_of(facts: GpuFacts) -> dict[str, Any]:
+    device = detected_device()
+    board = f"{device.board} (L4T {device.l4t or 'unknown'})" if device.board else ""
+    return {"gpu": facts.name, "sm_count": facts.sm_count, "device": board}
+
+
 def model_digest(bundle: Bundle) -> str:
     """What a choice of precision is bound to: all graphs of a bundle."""
     digest = hashlib.sha256()
@@ -323,7 +383,3 @@ def described_build(built: BuiltPlan) -> list[str]:
     said = [f"built in {built.build_s:.0f} s, {len(built.plan) / 1e6:.1f} MB, {built.variant.describe()}"]
     said.append(f"precision of its layers, read from the engine: {built.precisions.describe()}")
     return [*said, *(f"note: {note}" for note in built.notes)]
-
-
-def _power_mode(device: Any) -> str:
-    return str(getattr(device, "power_mode", ""))

@@ -1,0 +1,107 @@
+"""``edgeseg engines``: what TensorRT built on this machine."""
+
+import shutil
+import time
+from pathlib import Path
+from typing import Any, Dict, List
+
+import typer
+from typing_extensions import Annotated
+
+from edgeseg.cli.console import JsonFlag, print_json, say, table
+from edgeseg.cli.opening import engine_cache
+from edgeseg.errors import EngineError, UsageError
+
+app = typer.Typer(no_args_is_help=True, help="List, delete and take in built TensorRT engines.")
+
+
+@app.command("list")
+def list_(as_json: JsonFlag = False) -> None:
+    """Show every built engine: for what, in which precision, and whether it passed its self-test.
+
+    Example: edgeseg engines list
+    """
+    cache = engine_cache()
+    found: List[Dict[str, Any]] = []
+    for path, entry in cache.entries():
+        if isinstance(entry, EngineError):
+            found.append({"file": path.name, "bytes": path.stat().st_size, "problem": str(entry)})
+        else:
+            found.append(
+                {"file": path.name, "bytes": entry.plan_bytes, **entry.to_json(), "built_for": entry.key.describe()}
+            )
+    if as_json:
+        print_json({"folder": str(cache.folder), "engines": found})
+        return
+    if not found:
+        say(f"no engines in {cache.folder}; 'edgeseg compile --int8' builds one on a Jetson")
+        return
+    rows = [_row(one) for one in found]
+    table(
+        f"engines in {cache.folder}", ["file", "precision", "built for", "INT8 convs", "MB", "built", "self-test"], rows
+    )
+
+
+@app.command("prune")
+def prune(
+    everything: Annotated[bool, typer.Option("--all", help="Every engine and timing cache.")] = False,
+    older_than: Annotated[float, typer.Option(min=0.0, help="Engines built more than so many days ago.")] = 0.0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+) -> None:
+    """Delete engines that are damaged or lack their sidecar, and those that the options name.
+
+    Example: edgeseg engines prune --older-than 90
+    """
+    cache = engine_cache()
+    before = time.time() - older_than * 86400 if older_than else 0.0
+    freed = count = 0
+    for path, entry in list(cache.entries()):
+        broken = isinstance(entry, EngineError) or not _whole(entry)
+        old = not isinstance(entry, EngineError) and entry.created < before
+        if everything or broken or old:
+            why = "as asked" if everything else "damaged" if broken else "old"
+            say(f"{'would delete' if dry_run else 'deleted'} {path.name} ({why})")
+            freed += path.stat().st_size if dry_run else cache.remove(path)
+            count += 1
+    if everything and not dry_run and cache.folder.is_dir():
+        shutil.rmtree(cache.folder)
+    say(f"{count} engines, {freed / 1e6:.1f} MB {'would be freed' if dry_run else 'freed'}")
+
+
+@app.command("add")
+def add(
+    engine: Annotated[Path, typer.Argument(help="NAME.engine with NAME.engine.json beside it.")],
+) -> None:
+    """Take in an engine that was built ahead of time, so that 'edgeseg run --engine rtx' finds it.
+
+    Example: edgeseg engines add street-sm86.engine
+    """
+    if not engine.is_file():
+        raise UsageError(f"{engine} does not exist; pass an engine that 'edgeseg compile --flavour rtx' wrote")
+    added = engine_cache().add(engine)
+    say(f"added {added.path.name}, built for {added.key.describe()}")
+
+
+def _whole(entry: Any) -> bool:
+    try:
+        entry.plan()
+    except EngineError:
+        return False
+    return True
+
+
+def _row(one: Dict[str, Any]) -> List[str]:
+    megabytes = f"{one['bytes'] / 1e6:.1f}"
+    if "problem" in one:
+        return [one["file"], "-", one["problem"], "-", megabytes, "-", "-"]
+    convolutions = one["precisions"]["convolutions"]
+    test = one["self_test"]
+    return [
+        one["file"],
+        one["key"]["precision"],
+        one["built_for"],
+        f"{convolutions.get('INT8', 0)} / {sum(convolutions.values())}",
+        megabytes,
+        time.strftime("%Y-%m-%d", time.localtime(one["created"])),
+        "not run yet" if test is None else "passed" if test["passed"] else "FAILED",
+    ]

@@ -1,0 +1,113 @@
+"""Opening the engine that a command asked for, and saying which one that is."""
+
+import os
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Callable, Dict, Iterator, Optional
+
+from edgeseg.bundle import Bundle
+from edgeseg.cli.arguments import EngineName
+from edgeseg.cli.console import on_terminal, say
+from edgeseg.errors import EdgesegError
+
+if TYPE_CHECKING:
+    from edgeseg.engines import Engine
+    from edgeseg.engines.tensorrt.cache import EngineCache
+    from edgeseg.engines.tensorrt.provide import EngineOptions, TensorRtProvider
+
+__all__ = ["cache_folder", "engine_cache", "engine_name", "model_stem", "opened_engine", "tensorrt_provider"]
+
+Say = Callable[[str], None]
+
+
+def cache_folder() -> Path:
+    """Where interrupted compilations and built engines are kept."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "edgeseg"
+
+
+def engine_cache() -> "EngineCache":
+    """The engines of this machine."""
+    from edgeseg.engines.tensorrt.cache import EngineCache
+
+    return EngineCache(cache_folder() / "engines")
+
+
+def engine_name(asked: EngineName) -> str:
+    """``auto`` resolved: TensorRT on a Jetson, ONNX Runtime elsewhere."""
+    from edgeseg.device.detect import detected_device
+
+    if asked is not EngineName.auto:
+        return str(asked.value)
+    on_jetson: bool = bool(detected_device().l4t)
+    return "tensorrt" if on_jetson else "onnxruntime"
+
+
+def model_stem(name: str) -> str:
+    """``street.edgeseg (the shipped model)`` -> ``street``."""
+    return Path(name.split(" (")[0]).stem
+
+
+@contextmanager
+def tensorrt_provider(flavour: str, tell: Say) -> "Iterator[TensorRtProvider]":
+    """A maker of TensorRT engines; on a terminal it shows the progress of a build. Raises EdgesegError."""
+    from edgeseg.engines.tensorrt.provide import TensorRtProvider
+
+    if not on_terminal():
+        yield TensorRtProvider(engine_cache(), flavour, say=tell)
+        return
+    from rich.progress import Progress, TaskID
+
+    with Progress(transient=True) as bars:
+        tasks: Dict[str, TaskID] = {}
+
+        def show(phase: str, done: int, total: int) -> None:
+            if phase not in tasks:
+                tasks[phase] = bars.add_task(phase, total=total)
+            bars.update(tasks[phase], completed=done, visible=done < total)
+
+        yield TensorRtProvider(engine_cache(), flavour, say=tell, on_progress=show)
+
+
+def opened_engine(
+    bundle: Bundle,
+    name: str,
+    asked: EngineName,
+    graph: Optional[str],
+    *,
+    threads: int = 0,
+    fallback: bool = False,
+    options: "Optional[EngineOptions]" = None,
+    tell: Say = say,
+) -> "Engine":
+    """Open the engine that was asked for; TensorRT's is built first where the cache has none.
+
+    Args:
+        bundle: the model.
+        name: of the bundle, as ``bundle_or_default`` says it.
+        asked: which engine.
+        graph: of the bundle, or TensorRT's precision; None takes INT8.
+        threads: CPU threads, 0 for all.
+        fallback: run on the CPU where TensorRT cannot be used, and say so.
+        options: of TensorRT; ``graph`` goes into them.
+        tell: takes one line for people at a time.
+
+    Raises:
+        EdgesegError: it cannot be opened, and no fallback was allowed.
+    """
+    from edgeseg.engines import engine_from_bundle
+    from edgeseg.engines.tensorrt.provide import EngineOptions
+
+    chosen = engine_name(asked)
+    if chosen not in ("tensorrt", "rtx"):
+        return engine_from_bundle(bundle, graph, threads=threads, engine=chosen)
+    try:
+        with tensorrt_provider(chosen, tell) as provider:
+            wish = options or EngineOptions(precision=graph)
+            return provider.provide(bundle, model_stem(name), wish).engine
+    except EdgesegError as error:
+        if not fallback:
+            raise
+        tell(f"TensorRT is not used: {error}")
+        tell("running on the CPU instead, as --fallback allows")
+        return engine_from_bundle(bundle, None, threads=threads)

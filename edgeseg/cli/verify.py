@@ -1,0 +1,54 @@
+"""``edgeseg verify``: the golden frames of a bundle, on what would run it here."""
+
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+
+import typer
+from typing_extensions import Annotated
+
+from edgeseg.cli.arguments import EngineName, EngineOption, GraphOption
+from edgeseg.cli.console import JsonFlag, print_json, say
+from edgeseg.cli.models import bundle_or_default
+from edgeseg.cli.opening import engine_name, model_stem, tensorrt_provider
+from edgeseg.errors import GateRefused
+
+
+def verify(
+    model: Annotated[
+        Optional[Path], typer.Argument(help="A bundle; else the newest *.edgeseg here, else the shipped one.")
+    ] = None,
+    graph: GraphOption = None,
+    engine: EngineOption = EngineName.auto,
+    as_json: JsonFlag = False,
+) -> None:
+    """Run the self-test: golden frames against the class maps that FP32 gave on the host. Exit 3 if it fails.
+
+    Example: edgeseg verify street.edgeseg
+    """
+    bundle, name = bundle_or_default(model)
+    tell = (lambda line: None) if as_json else say
+    chosen = engine_name(engine)
+    tell(f"model: {name}")
+    results: List[Dict[str, Any]] = []
+    if chosen in ("tensorrt", "rtx"):
+        from edgeseg.engines.tensorrt.provide import EngineOptions
+
+        with tensorrt_provider(chosen, tell) as provider:
+            made = provider.provide(bundle, model_stem(name), EngineOptions(precision=graph), test=True)
+            with made.engine as opened:
+                results.append({"graph": made.precision, "engine": opened.description, **made.self_test.to_json()})
+    else:
+        from edgeseg.engines import engine_from_bundle
+        from edgeseg.engines.golden import self_tested
+        from edgeseg.engines.select import cpu_graphs
+
+        for one in [graph] if graph else cpu_graphs(bundle):
+            with engine_from_bundle(bundle, one, engine=chosen) as opened:
+                test = self_tested(opened, bundle, one)
+            results.append({"graph": one, "engine": opened.description, **test.to_json()})
+            tell(f"{'passed' if test.passed else 'FAILED'}: {one} in {chosen}: {test.describe()}")
+    if as_json:
+        print_json({"model": name, "results": results})
+    failed = [result["graph"] for result in results if not result["passed"]]
+    if failed:
+        raise GateRefused(f"self-test failed for {', '.join(failed)}; compile the bundle again, or run another graph")
