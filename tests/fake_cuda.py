@@ -359,7 +359,10 @@ class FakeCuda:
         """Work that was put on the legacy default stream."""
         self.leaked_at_detach: dict[str, int] = {}
         """What was still alive when the last reference to the primary context went."""
+        self.implicit_contexts: list[str] = []
+        """TensorRT calls made while no context was current: the CUDA runtime took the primary one by itself."""
         self.allocations = 0
+        self._runtime_retained = False
         self._context_stacks: list[Any] = []
         self._thread = _Thread(self.aborts, self._context_stacks)
         self._primary = _Primary()
@@ -728,7 +731,21 @@ class FakeCuda:
         self._captures.clear()
         self._primary.poison = 0
 
-    # --- for the fake TensorRT: device memory of its own
+    # --- for the fake TensorRT, which uses the CUDA runtime
+
+    @contextmanager
+    def runtime(self, what: str) -> Iterator[None]:
+        """A call through the CUDA runtime: where no context is current it makes the primary one current, for good."""
+        with self.lock:
+            if not self._thread.cuda:
+                self.implicit_contexts.append(what)
+                self.initialised = True
+                if not self._runtime_retained:
+                    self._runtime_retained = True
+                    self.retain()
+                self._thread.cuda.append(self._primary)
+            self.require_context()
+            yield
 
     def device_malloc(self, nbytes: int) -> int:
         with self.lock:
