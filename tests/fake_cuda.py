@@ -745,7 +745,7 @@ class FakeCuda:
                     self.retain()
                 self._thread.cuda.append(self._primary)
             self.require_context()
-            yield
+        yield
 
     def device_malloc(self, nbytes: int) -> int:
         with self.lock:

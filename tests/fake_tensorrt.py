@@ -1193,12 +1193,9 @@ class Builder(_Native):
             raise TypeError("pybind11::init(): factory function returned nullptr")
         self._values = {"max_threads": 1, "error_recorder": None, "max_batch_size": 1}
         self._s.track("builders", self)
-        self._s.log(
-            logger,
-            "INFO",
-            f"[MemUsageChange] Init CUDA: CPU +183, GPU +0, now: CPU 221, GPU {self._s.cuda.total_mib - "
-            "self._s.cuda.free_mib} (MiB)",
-        )
+        used = self._s.cuda.total_mib - self._s.cuda.free_mib
+        text = f"[MemUsageChange] Init CUDA: CPU +183, GPU +0, now: CPU 221, GPU {used} (MiB)"
+        self._s.log(logger, "INFO", text)
 
     max_threads = _stored("max_threads", int)
     error_recorder = _stored("error_recorder")
@@ -2422,7 +2419,7 @@ class IExecutionContext(_Native):
                 "non-default stream instead.",
             )
         try:
-            with cuda.runtime("enqueue"):
+            with cuda.runtime("enqueue"), cuda.lock:
                 self._put(handle, addresses)
         except CuError as error:
             return self._error(f"1: [runner.cpp::execute::404] Error Code 1: Cuda Runtime ({CODES[error.code][1]})")
