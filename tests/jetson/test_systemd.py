@@ -1,0 +1,66 @@
+"""The unit, as systemd itself reads it."""
+
+from __future__ import annotations
+
+import configparser
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+JETSON = Path(__file__).resolve().parents[2] / "jetson"
+UNIT = JETSON / "systemd" / "edgeseg.service"
+
+
+def section(name: str) -> dict[str, str]:
+    parser = configparser.ConfigParser(strict=False, interpolation=None)
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.read_string(UNIT.read_text())
+    return dict(parser[name])
+
+
+def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
+    if not shutil.which("systemd-analyze"):
+        pytest.skip("systemd-analyze is not installed")
+    # The program is not on this machine; everything else is verified as it stands.
+    copy = tmp_path / UNIT.name
+    copy.write_text(UNIT.read_text().replace("/opt/edgeseg/bin/edgeseg", "/bin/true"))
+    done = subprocess.run(["systemd-analyze", "verify", str(copy)], capture_output=True, text=True)
+    assert done.returncode == 0 and not done.stderr, done.stderr
+
+
+def test_what_cameras_and_gpu_need() -> None:
+    service = section("Service")
+    assert service["PrivateTmp"] == "no", "CSI cameras go through /tmp/argus_socket"
+    assert service["SupplementaryGroups"] == "video render"
+    for breaks in ("PrivateDevices", "DevicePolicy", "ProtectClock", "MemoryDenyWriteExecute", "DeviceAllow"):
+        assert breaks not in service
+    assert service["ProtectSystem"] != "strict", "it makes /tmp read-only"
+    unit = section("Unit")
+    assert "nvargus-daemon.service" in unit["After"] and unit["Wants"] == "nvargus-daemon.service"
+
+
+def test_it_comes_back_but_not_from_a_wrong_command_line() -> None:
+    service = section("Service")
+    assert (service["Type"], service["Restart"], service["RestartSec"]) == ("simple", "always", "3")
+    assert service["RestartPreventExitStatus"] == "2"
+
+
+def test_the_environment_file_says_what_the_unit_runs() -> None:
+    service = section("Service")
+    assert service["EnvironmentFile"] == "/etc/default/edgeseg"
+    assert service["ExecStart"].endswith("edgeseg $EDGESEG_ARGS")
+    assert re.search(r"^EDGESEG_ARGS=run ", (JETSON / "systemd/edgeseg.default").read_text(), re.MULTILINE)
+
+
+def test_udev_rules_have_only_known_keys() -> None:
+    rules = (JETSON / "udev/99-edgeseg-camera.rules").read_text()
+    lines = [line for line in rules.splitlines() if line and not line.startswith("#")]
+    assert lines
+    for line in lines:
+        for item in line.split(", "):
+            assert re.fullmatch(
+                r'(SUBSYSTEM|ATTR\{index\}|ENV\{ID_SERIAL_SHORT\})=="[^"]+"|SYMLINK\+="[\w-]+"|(GROUP|MODE)="\w+"', item
+            )
