@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -85,8 +86,9 @@ def _lines(facts: Facts) -> Iterator[Tuple[str, str]]:
     """The facts as people read them: what is not there is said to be not found, never left to guess."""
     device, probe = facts.device, facts.probe
     chip = ", ".join(filter(None, (device.module, device.soc)))
-    if device.is_jetson:
+    if device.is_jetson or device.board:
         yield "board", (device.board or "not visible") + (f" ({chip})" if chip else "")
+    if device.is_jetson:
         yield "release", f"JetPack {device.jetpack or 'not found'}, L4T {device.l4t or 'not found'}"
     yield "system", _joined(device.system, device.architecture, "in a container" if device.in_container else "")
     if device.in_container and device.is_jetson:
@@ -157,24 +159,9 @@ def _cameras(root: Path) -> Tuple[str, ...]:
     return tuple(camera_devices(root))
 
 
-_DISTRIBUTIONS = (
-    "opencv-python",
-    "opencv-python-headless",
-    "opencv-contrib-python",
-    "opencv-contrib-python-headless",
-    "onnxruntime",
-    "onnxruntime-gpu",
-    "tensorrt",
-    "tensorrt-libs",
-    "tensorrt_cu11_libs",
-    "tensorrt_cu12_libs",
-    "tensorrt_cu13_libs",
-    "torch",
-    "pycuda",
-    "onnx",
-    "onnxslim",
-    "onnxsim",
-    "openvino",
+_DISTRIBUTIONS = re.compile(
+    r"opencv-.*|onnx|onnxruntime(-gpu)?|onnxsim|onnxslim|openvino|pycuda|torch|torch[_-]tensorrt"
+    r"|tensorrt([_-](cu\d+|rtx[_-]cu\d+))?([_-](libs|bindings))?"
 )
 
 
@@ -222,15 +209,15 @@ def _environment() -> str:
 
 
 def _distributions() -> Dict[str, str]:
+    """The pip packages that matter here; of two with the same name, the one that is imported."""
     from importlib import metadata
 
     found: Dict[str, str] = {}
-    for name in _DISTRIBUTIONS:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+    for distribution in metadata.distributions():
+        name = str(distribution.metadata["Name"] or "")
+        if _DISTRIBUTIONS.fullmatch(name):
+            found.setdefault(name, str(distribution.version))
+    return dict(sorted(found.items()))
 
 
 def _groups() -> Tuple[str, ...]:

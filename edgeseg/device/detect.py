@@ -117,11 +117,12 @@ def detected_device(root: Path = Path("/")) -> Device:
     compatible = text_of(root / "proc/device-tree/compatible")
     packages = installed_packages(root)
     l4t = l4t_version(text_of(root / "etc/nv_tegra_release")) or upstream_version(packages.get("nvidia-l4t-core", ""))
-    soc = soc_name(compatible, text_of(root / "sys/devices/soc0/soc_id"), text_of(root / "sys/devices/soc0/family"))
+    tegra = _tegra_attributes(root)
+    soc = soc_name(compatible, text_of(tegra / "soc_id") if tegra else "")
     mode = current_power_mode(root)
     gpu = telemetry_sample(root).clocks.get("gpu", Clock()) if soc or l4t else Clock()
     return Device(
-        board=text_of(root / "proc/device-tree/model") or (text_of(root / "sys/devices/soc0/machine") if soc else ""),
+        board=text_of(root / "proc/device-tree/model") or (text_of(tegra / "machine") if tegra else ""),
         l4t=l4t,
         cpu=cpu_model(cpuinfo) or platform.machine(),
         cores=len(os.sched_getaffinity(0)),
@@ -156,12 +157,16 @@ def l4t_version(release: str) -> str:
     return f"{match.group(1)}.{match.group(2)}".rstrip(".") if match else ""
 
 
-def soc_name(compatible: str, soc_id: str = "", family: str = "") -> str:
-    """``tegra194`` from the device tree's ``compatible``; in a container, which hides that, from sysfs' SoC number."""
+def soc_name(compatible: str, soc_id: str = "") -> str:
+    """``tegra194`` from the device tree's ``compatible``; where a container hides that, from Tegra's chip number."""
     match = re.search(r"nvidia,(tegra\d{3})", compatible)
-    if match:
-        return match.group(1)
-    return _SOC_IDS.get(soc_id, "") if family == "Tegra" else ""
+    return match.group(1) if match else _SOC_IDS.get(soc_id, "")
+
+
+def _tegra_attributes(root: Path) -> Path | None:
+    """The folder in which the kernel's Tegra driver describes the chip; other drivers number theirs too."""
+    folders = matches(root, "sys/devices/soc[0-9]*")
+    return next((folder for folder in folders if text_of(folder / "family") == "Tegra"), None)
 
 
 def module_part(compatible: str) -> str:

@@ -233,11 +233,14 @@ def _tensorrt_missing(facts: Facts) -> Finding | None:
     )
 
 
+_TENSORRT_WHEELS = r"tensorrt([_-]cu\d+)?([_-](libs|bindings))?"
+
+
 def _tensorrt_wheel(facts: Facts) -> Finding | None:
-    wheels = [name for name in facts.probe.distributions if re.fullmatch(r"tensorrt[_-].*libs", name)]
+    wheels = _of(facts, r"tensorrt([_-]cu\d+)?[_-]libs")
     if not wheels or not facts.device.is_jetson:
         return None
-    uninstall = f"{_pip(facts)} uninstall -y {' '.join(_of(facts, r'tensorrt.*'))}"
+    uninstall = f"{_pip(facts)} uninstall -y {' '.join(_of(facts, _TENSORRT_WHEELS))}"
     if facts.l4t and facts.l4t[0] >= 38:
         return Finding(
             "tensorrt-wheel",

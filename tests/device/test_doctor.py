@@ -123,7 +123,10 @@ CASES: dict[str, list[tuple[Facts, str]]] = {
         ),
     ],
     "tensorrt-wheel": [
-        (with_probe(distributions={"tensorrt": "10.7.0", "tensorrt_cu12_libs": "10.7.0"}), "uninstall -y tensorrt "),
+        (
+            with_probe(distributions={"tensorrt": "10.7.0", "tensorrt_cu12_libs": "10.7.0"}),
+            "-y tensorrt tensorrt_cu12_libs",
+        ),
         (
             replace(with_probe(distributions={"tensorrt-libs": "1"}), device=of_root("thor-jp7.0").device),
             "nothing, if that is what you want",
