@@ -11,6 +11,7 @@ from typing_extensions import Annotated
 from edgeseg.bundle import write_bundle
 from edgeseg.cli.arguments import dataset_from
 from edgeseg.cli.console import JsonFlag, on_terminal, percent, print_json, say, table
+from edgeseg.cli.device_engine import DeviceFlags, compile_for_device
 from edgeseg.cli.models import SHIPPED
 from edgeseg.cli.opening import cache_folder
 from edgeseg.cli.origins import Foreign, How, origin_from
@@ -20,6 +21,9 @@ from edgeseg.images import Dataset, Joined
 
 if TYPE_CHECKING:
     from edgeseg.compiler.compile import Compilation, CompileOptions, GraphResult, Progress
+
+
+_ENGINE: Any = {"rich_help_panel": "TensorRT engine, on the device"}
 
 
 def compile_(
@@ -103,14 +107,53 @@ def compile_(
     cache: Annotated[
         bool, typer.Option("--cache/--no-cache", help="Go on where an interrupted compile stopped.")
     ] = True,
+    flavour: Annotated[
+        Optional[str],
+        typer.Option(
+            help="Build a TensorRT engine of a bundle here: tensorrt (default on a Jetson) or rtx.", **_ENGINE
+        ),
+    ] = None,
+    int8_mode: Annotated[str, typer.Option(help="auto, implicit (frozen ranges) or qdq.", **_ENGINE)] = "auto",
+    dla: Annotated[
+        Optional[int], typer.Option(min=0, help="Run on this DLA core, the GPU takes what it cannot.", **_ENGINE)
+    ] = None,
+    workspace_mib: Annotated[
+        Optional[int], typer.Option(min=1, help="Most scratch memory of a layer.", **_ENGINE)
+    ] = None,
+    opt_level: Annotated[
+        Optional[int], typer.Option(min=0, max=5, help="TensorRT's optimization level (8.6 and later).", **_ENGINE)
+    ] = None,
+    allow_partial_int8: Annotated[
+        bool,
+        typer.Option("--allow-partial-int8", help="Accept it with less than half its convolutions in INT8.", **_ENGINE),
+    ] = False,
+    compute_capability: Annotated[
+        Optional[str], typer.Option(help="With --flavour rtx: for another GPU, like SM86, into a file.", **_ENGINE)
+    ] = None,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Build although the cache has it.", **_ENGINE)] = False,
     note: Annotated[str, typer.Option(help="Stored in the bundle, e.g. the licence of the data.")] = "",
     as_json: JsonFlag = False,
 ) -> None:
     """Compile a network into a bundle; INT8 graphs are emitted from one calibration and must pass the accuracy gate.
 
+    On a Jetson, a bundle without further images becomes a cached TensorRT engine that passed its golden frames.
+
     Example: edgeseg compile runs/train/best.safetensors --int8 --calib camvid/train --eval camvid/val -o street.edgeseg
     """
+    engine = DeviceFlags(
+        flavour, int8, fp16, int8_mode, dla, workspace_mib, opt_level, allow_partial_int8, compute_capability, rebuild
+    )
     path = model or SHIPPED
+    of_a_bundle = path.suffix == ".edgeseg" and not (calib or evaluation or emit or golden)
+    if flavour is not None or (of_a_bundle and backend == "bundle" and _on_jetson() and out is None):
+        if not of_a_bundle:
+            raise UsageError(
+                f"an engine is built of a bundle alone; compile {path.name} into one first, without --flavour"
+            )
+        compile_for_device(model, out, engine, as_json)
+        return
+    if engine.given():
+        raise UsageError(f"{', '.join(engine.given())} concern a TensorRT engine; add --flavour tensorrt or rtx")
     if not path.is_file():
         raise UsageError(f"{path} does not exist; pass a checkpoint of 'edgeseg train', an .onnx file or a bundle")
     if backend == "torch-tensorrt":
@@ -229,6 +272,12 @@ def _graph_names(int8: bool, fp16: bool, emit: List[str]) -> "tuple[str, ...]":
     for name in emit:
         recipe_from_name(name)
     return tuple(dict.fromkeys([*names, *emit]))
+
+
+def _on_jetson() -> bool:
+    from edgeseg.device.detect import detected_device
+
+    return bool(detected_device().l4t)
 
 
 def _target(path: Path, out: Optional[Path]) -> Path:

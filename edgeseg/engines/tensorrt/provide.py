@@ -381,5 +381,5 @@ def model_digest(bundle: Bundle) -> str:
 def described_build(built: BuiltPlan) -> list[str]:
     """What a build gave, for people."""
     said = [f"built in {built.build_s:.0f} s, {len(built.plan) / 1e6:.1f} MB, {built.variant.describe()}"]
-    said.append(f"precision of its layers, read from the engine: {built.precisions.describe()}")
+    said.append(f"precision of its layers: {built.precisions.describe()}")
     return [*said, *(f"note: {note}" for note in built.notes)]

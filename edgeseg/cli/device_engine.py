@@ -1,0 +1,96 @@
+"""``edgeseg compile`` on a device: a bundle becomes a cached, self-tested TensorRT engine."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, Optional
+
+from edgeseg.cli.console import print_json, say
+from edgeseg.cli.models import bundle_or_default
+from edgeseg.cli.opening import model_stem, tensorrt_provider
+from edgeseg.errors import UsageError
+
+__all__ = ["DeviceFlags", "compile_for_device"]
+
+
+@dataclass(frozen=True)
+class DeviceFlags:
+    """The flags of ``compile`` that concern a TensorRT engine."""
+
+    flavour: Optional[str]
+    int8: bool
+    fp16: bool
+    int8_mode: str
+    dla: Optional[int]
+    workspace_mib: Optional[int]
+    opt_level: Optional[int]
+    allow_partial_int8: bool
+    compute_capability: Optional[str]
+    rebuild: bool
+
+    def given(self) -> "list[str]":
+        """Those that mean an engine, and nothing on a host that compiles a bundle."""
+        values = {
+            "--flavour": self.flavour is not None,
+            "--int8-mode": self.int8_mode != "auto",
+            "--dla": self.dla is not None,
+            "--workspace-mib": self.workspace_mib is not None,
+            "--opt-level": self.opt_level is not None,
+            "--allow-partial-int8": self.allow_partial_int8,
+            "--compute-capability": self.compute_capability is not None,
+            "--rebuild": self.rebuild,
+        }
+        return [name for name, is_given in values.items() if is_given]
+
+
+def compile_for_device(model: Optional[Path], out: Optional[Path], flags: DeviceFlags, as_json: bool) -> None:
+    """Build, test and keep the engine of a bundle; with ``--compute-capability`` write one for another GPU.
+
+    Raises:
+        EdgesegError: it cannot be built, or it failed the self-test.
+    """
+    from edgeseg.engines.tensorrt.api import FLAVOURS
+    from edgeseg.engines.tensorrt.provide import EngineOptions
+
+    flavour = flags.flavour or "tensorrt"
+    if flavour not in FLAVOURS:
+        raise UsageError(f"--flavour is {' or '.join(FLAVOURS)}, got {flavour!r}")
+    if flags.int8 and flags.fp16:
+        raise UsageError("an engine is built in one precision: --int8 (its rest may run in FP16) or --fp16")
+    if flags.compute_capability is None and out is not None:
+        raise UsageError("the engine goes into the cache of this device ('edgeseg engines list'); leave -o out")
+    bundle, name = bundle_or_default(model)
+    options = EngineOptions(
+        precision="int8" if flags.int8 else "fp16" if flags.fp16 else "fp32",
+        int8_mode=flags.int8_mode,
+        workspace_mib=flags.workspace_mib,
+        optimization_level=flags.opt_level,
+        dla_core=flags.dla,
+        allow_partial_int8=flags.allow_partial_int8,
+    )
+    tell = (lambda line: None) if as_json else say
+    tell(f"model: {name}")
+    with tensorrt_provider(flavour, tell) as provider:
+        if flags.compute_capability is not None:
+            if not re.fullmatch(r"SM\d{2,3}", flags.compute_capability):
+                raise UsageError(f"--compute-capability is one like SM86, got {flags.compute_capability!r}")
+            target = _target(out, model_stem(name), flags.compute_capability)
+            built = provider.build_ahead(bundle, model_stem(name), options, flags.compute_capability, target)
+            document: Dict[str, Any] = {"engine": str(target), **built.to_json()}
+            tell(f"wrote {target} and {target.name}.json, for TensorRT-RTX on GPUs of {flags.compute_capability}")
+            tell(f"there: 'edgeseg engines add {target.name}', then 'edgeseg run {name.split(' (')[0]} --engine rtx'")
+        else:
+            made = provider.provide(bundle, model_stem(name), options, rebuild=flags.rebuild, test=True)
+            made.engine.close()
+            provider.choose(bundle, "compile", options)
+            document = {"engine": str(made.cached.path), **made.cached.to_json()}
+            tell(f"ready: {made.cached.path}; 'edgeseg run --camera 0' takes it")
+    if as_json:
+        print_json(document)
+
+
+def _target(out: Optional[Path], stem: str, compute_capability: str) -> Path:
+    target = out or Path(f"{stem}-{compute_capability.lower()}.engine")
+    if target.suffix != ".engine" or not target.parent.is_dir():
+        raise UsageError(f"--out must be NAME.engine in an existing folder, got {target}")
+    return target
