@@ -24,6 +24,8 @@ def engine_contender(name: str, engine: Engine, spec: ModelSpec) -> Contender:
             resized_frame(frame, spec.size_hw, out=engine.input[0])
         with watch.lap("infer"):
             classes = engine.infer(engine.input)[0]
+        for part, ms in engine.laps_ms.items():
+            watch.add(part, int(ms * 1e6))
         with watch.lap("postprocess"):
             return class_map_at(classes, (frame.shape[0], frame.shape[1]))
 

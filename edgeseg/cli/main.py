@@ -17,6 +17,7 @@ from edgeseg.cli.eval import eval_
 from edgeseg.cli.inspect import inspect
 from edgeseg.cli.run import run
 from edgeseg.cli.train import train
+from edgeseg.cli.tune import tune
 from edgeseg.cli.verify import verify
 from edgeseg.errors import EdgesegError, missing
 
@@ -52,6 +53,7 @@ app.command("compile")(compile_)
 app.command("run")(run)
 app.command("eval")(eval_)
 app.command("bench")(bench)
+app.command("tune")(tune)
 app.add_typer(calibrate, name="calibrate")
 app.add_typer(engines, name="engines")
 app.command("inspect")(inspect)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from types import TracebackType
+from types import MappingProxyType, TracebackType
+from typing import Mapping
 
 import numpy as np
 
@@ -23,11 +24,13 @@ class Engine(ABC):
         input: NxHxWx3 uint8 BGR buffer of the engine's own.
         scores: NxCxHxW float32 probability of every class, filled by ``infer`` and valid until the next call; None
             for graphs that were compiled without ``--scores``.
+        laps_ms: parts of the latest ``infer`` that the back end times itself, like ``h2d``, ``compute`` and ``d2h``.
     """
 
     description: str
     input: np.ndarray
     scores: np.ndarray | None = None
+    laps_ms: Mapping[str, float] = MappingProxyType({})
 
     def infer(self, frames: np.ndarray) -> np.ndarray:
         """Segment frames.

@@ -73,7 +73,6 @@ class TensorRtEngine(Engine):
         self._download: Any = None
         self._slots: list[_Slot] = []
         self._flying: list[_Slot] = []
-        self.laps_ms: dict[str, float] = {}
         self.graph_note = ""
         mapped = cuda.facts.integrated if memory == "auto" else memory == "mapped"
         try:

@@ -15,7 +15,7 @@ from edgeseg.bundle import Bundle
 from edgeseg.device.detect import detected_device
 from edgeseg.engines.cuda import Cuda, GpuFacts
 from edgeseg.engines.golden import SelfTest, self_tested
-from edgeseg.engines.tensorrt.api import TensorRt, tensorrt_module
+from edgeseg.engines.tensorrt.api import Log, TensorRt, tensorrt_module
 from edgeseg.engines.tensorrt.build import PRECISIONS, BuildRequest, BuiltPlan, OnProgress
 from edgeseg.engines.tensorrt.cache import CachedEngine, EngineCache, EngineKey, write_engine
 from edgeseg.engines.tensorrt.engine import TensorRtEngine
@@ -220,6 +220,16 @@ class TensorRtProvider:
         except BaseException:
             engine.close()
             raise
+
+    def dla_cores(self) -> int:
+        """Deep learning accelerators that this TensorRT can use here. Raises EngineError."""
+        cuda = self._open_cuda()
+        try:
+            with cuda.current():
+                logger = self.api.logger(Log())
+                return int(self.api.trt.Builder(logger).num_DLA_cores)
+        finally:
+            cuda.close()
 
     def build_ahead(
         self, bundle: Bundle, model: str, options: EngineOptions, compute_capability: str, target: Path

@@ -1,0 +1,133 @@
+"""Which precision is fastest here, and right: candidates built, tested on golden frames, timed side by side."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, Callable, Sequence
+
+import numpy as np
+
+from edgeseg.bench.contenders import engine_contender
+from edgeseg.bench.measure import Measurement, measured_side_by_side
+from edgeseg.bundle import Bundle
+from edgeseg.engines.tensorrt.provide import EngineOptions, Provided, TensorRtProvider
+from edgeseg.errors import EdgesegError, EngineError
+
+__all__ = ["Candidate", "Tuning", "candidates", "tuned"]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A way to run the network here, and what came of it.
+
+    Attributes:
+        options: that it was built with.
+        measured: its latency; None when it was refused.
+        provided: facts of its engine (closed by now); None when it was refused.
+        refused: why it cannot be taken; empty when it can.
+    """
+
+    options: EngineOptions
+    measured: Measurement | None
+    provided: Provided | None
+    refused: str
+
+    @property
+    def name(self) -> str:
+        """``int8-implicit``, ``fp16 on DLA 0``."""
+        dla = "" if self.options.dla_core is None else f" on DLA {self.options.dla_core}"
+        return f"{self.options.precision}{dla}"
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-ready dict."""
+        return {
+            "name": self.name,
+            "refused": self.refused,
+            "measured": None if self.measured is None else self.measured.to_json(),
+            "self_test": None if self.provided is None else self.provided.self_test.to_json(),
+            "precisions": None if self.provided is None else self.provided.cached.precisions.to_json(),
+        }
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What was tried, and the candidate with the lowest median ms/frame among those that passed."""
+
+    candidates: Sequence[Candidate]
+    best: Candidate
+
+    def verdict(self) -> str:
+        """One line that says which is taken and, when that is not INT8, that INT8 does not pay here."""
+        taken = self.best.measured
+        assert taken is not None
+        rivals = [c for c in self.candidates if c.measured is not None and c is not self.best]
+        said = f"{self.best.name} is taken: {taken.frame.p50_ms:.2f} ms/frame"
+        for rival in rivals:
+            assert rival.measured is not None
+            times, low, high = taken.ratio_to(rival.measured)
+            said += f"; {times:.2f}x ({low:.2f}-{high:.2f}) as fast as {rival.name}"
+        if not str(self.best.options.precision).startswith("int8"):
+            said += ". INT8 is not faster for this network on this device, or did not pass"
+        return said
+
+
+def candidates(provider: TensorRtProvider, dla_cores: int) -> list[EngineOptions]:
+    """FP16, implicit INT8 and Q/DQ where they exist, and the first DLA core where there is one."""
+    implicit = ["int8-implicit"] if provider.api.implicit_int8 else []
+    found = [EngineOptions(precision=name) for name in [*implicit, "int8-qdq", "fp16"]]
+    if dla_cores and provider.api.precision_flags:
+        found += [EngineOptions(precision=name, dla_core=0) for name in [*implicit, "fp16"]]
+    return found
+
+
+def tuned(
+    provider: TensorRtProvider,
+    bundle: Bundle,
+    model: str,
+    tried: Sequence[EngineOptions],
+    frames: Sequence[np.ndarray],
+    *,
+    seconds: float = 10.0,
+    warmup_s: float = 5.0,
+    on_result: Callable[[str], None] = lambda line: None,
+) -> Tuning:
+    """Build every candidate, drop those that fail their golden frames, and time the rest in alternating turns.
+
+    Args:
+        provider: of engines on this device.
+        bundle: the model.
+        model: its name.
+        tried: what to compare.
+        frames: HxWx3 uint8 BGR camera frames to time with.
+        seconds: measuring time per candidate.
+        warmup_s: warm-up per candidate.
+        on_result: takes a line for people about each candidate.
+
+    Raises:
+        EngineError: no candidate can be taken.
+    """
+    refused: dict[int, str] = {}
+    provided: dict[int, Provided] = {}
+    with ExitStack() as stack:
+        for index, options in enumerate(tried):
+            try:
+                provided[index] = provider.provide(bundle, model, options)
+                stack.enter_context(provided[index].engine)
+            except EdgesegError as error:
+                refused[index] = str(error)
+                on_result(f"{options.precision} is out: {error}")
+        if not provided:
+            raise EngineError(f"no candidate can be taken; the first: {refused[0]}")
+        contenders = [
+            engine_contender(Candidate(tried[index], None, None, "").name, one.engine, bundle.spec)
+            for index, one in provided.items()
+        ]
+        measured = dict(zip(provided, measured_side_by_side(contenders, frames, seconds=seconds, warmup_s=warmup_s)))
+    all_of_them = [
+        Candidate(options, measured.get(index), provided.get(index), refused.get(index, ""))
+        for index, options in enumerate(tried)
+    ]
+    passed = [candidate for candidate in all_of_them if candidate.measured is not None]
+    best = min(passed, key=lambda one: one.measured.frame.p50_ms if one.measured else 0.0)
+    return Tuning(all_of_them, best)
