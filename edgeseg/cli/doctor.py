@@ -18,7 +18,7 @@ from edgeseg.cli.models import SHIPPED, bundle_or_default
 from edgeseg.device.doctor import Finding, findings
 from edgeseg.device.facts import Facts, gathered_facts
 from edgeseg.device.probe import Probe, Ran, probed_modules
-from edgeseg.device.record import probe_of_record, write_record
+from edgeseg.device.record import check_record_folder, probe_of_record, write_record
 from edgeseg.errors import EdgesegError, InputError, UsageError
 
 RootOption = Annotated[
@@ -48,6 +48,8 @@ def doctor(as_json: JsonFlag = False, root: RootOption = None, record: RecordOpt
         raise UsageError("--root reads a recorded tree and --record writes one of this machine; give one of them")
     if root is not None and not root.is_dir():
         raise InputError(f"{root} is not a folder; give the one that 'edgeseg doctor --record' wrote")
+    if record is not None:
+        check_record_folder(record)
     probe = _probe() if root is None else probe_of_record(root)
     facts = gathered_facts(root or Path("/"), probe, _cameras(root or Path("/")))
     found = findings(facts)

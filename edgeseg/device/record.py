@@ -19,7 +19,7 @@ from edgeseg.device.tree import matches, text_of
 from edgeseg.errors import InputError
 from edgeseg.files import atomic_write
 
-__all__ = ["probe_of_record", "write_record"]
+__all__ = ["check_record_folder", "probe_of_record", "write_record"]
 
 _MEASURED = ("name", "in*_label", "in[123]_input", "curr[123]_input", "power*_input")
 _COPIED = (
@@ -69,8 +69,7 @@ def write_record(root: Path, folder: Path, probe: Probe) -> list[str]:
         InputError: the folder already holds something.
         OSError: it cannot be written.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder} already holds something; name a new folder to record into")
+    check_record_folder(folder)
     written = {}
     for pattern in _COPIED:
         written.update({_relative(root, path): text_of(path) for path in matches(root, pattern) if text_of(path)})
@@ -84,6 +83,12 @@ def write_record(root: Path, folder: Path, probe: Probe) -> list[str]:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         atomic_write(folder / name, (written[name] + "\n").encode() if written[name] else b"", durable=False)
     return sorted(kept)
+
+
+def check_record_folder(folder: Path) -> None:
+    """Raise InputError unless a record can be written there without touching anything that exists."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder} already holds something; name a new folder to record into")
 
 
 def probe_of_record(root: Path) -> Probe:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -153,12 +154,9 @@ def _powers(rails: Mapping[str, tuple[Path, ...]]) -> dict[str, float]:
     """Rail -> milliwatts."""
     found = {}
     for name, files in rails.items():
-        values = [first_number(path) for path in files]
-        product = 1.0
-        for value in values:
-            product *= value if value is not None else float("nan")
-        if product == product:
-            found[name] = round(product / 1000, 1)
+        values = [value for value in map(first_number, files) if value is not None]
+        if len(values) == len(files):
+            found[name] = round(math.prod(values) / 1000, 1)
     return found
 
 
@@ -200,7 +198,7 @@ def throttled_now(sample: Sample) -> list[str]:
     below = [
         f"{name} runs at {clock.mhz:.0f} MHz, below the floor of {clock.min_mhz:.0f} MHz that is set"
         for name, clock in sample.clocks.items()
-        if 0 < clock.mhz < _BELOW * clock.min_mhz
+        if 0 < clock.mhz < _BELOW * clock.min_mhz and not name.startswith("cpu")  # an idle core's reading means nothing
     ]
     return alerts + below
 
@@ -209,7 +207,8 @@ def throttled_between(before: Sample, after: Sample) -> list[str]:
     """Why what ran between two samples may have run slower than the board was set to; empty when nothing says so.
 
     Counts: throttle alerts that are active in either sample, over-current counters that grew, thermal caps that rose,
-    ceilings that fell, and clocks below their own floor (a governor never goes there, only protection hardware does).
+    ceilings that fell, and clocks of GPU and memory below their own floor (no governor goes there, only protection
+    hardware does).
     """
     reasons = list(dict.fromkeys(throttled_now(before) + throttled_now(after)))
     for name, count in after.over_current.items():

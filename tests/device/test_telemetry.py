@@ -89,6 +89,7 @@ def test_a_gpu_that_sleeps_or_follows_its_load_is_not_throttled() -> None:
     assert throttled_between(busy, Sample(clocks={"gpu": Clock(306, 306, 1100)})) == []
     assert throttled_between(busy, Sample(clocks={"gpu": Clock(0, 306, 1100)})) == []
     assert throttled_between(busy, Sample(clocks={"gpu": Clock(300, 306, 1100)})) == []
+    assert throttled_now(Sample(clocks={"cpu0": Clock(700, 1984, 1984)})) == []
 
 
 def test_a_counter_that_restarted_is_no_event() -> None:
