@@ -1,4 +1,4 @@
-"""Does this environment see JetPack's tensorrt and an OpenCV that opens cameras? Says so; exit 1 if it does not."""
+"""Does this environment see JetPack's tensorrt and cv2, and has that GStreamer? Says so; exit 1 if it is unusable."""
 
 # ruff: noqa: T201
 
@@ -28,19 +28,20 @@ def tensorrt_problem() -> str:
 
 
 def opencv_problem() -> str:
-    """What is wrong with cv2; empty when it imports and has GStreamer."""
+    """What is wrong with cv2; empty when it imports and no wheel without GStreamer hides JetPack's."""
     found = _imported("cv2")
     if isinstance(found, str):
         return f"cv2 does not import ({found}); run: sudo apt install libopencv-python (JetPack's) or python3-opencv"
     place = str(found.__file__)
-    lines = [line.strip() for line in found.getBuildInformation().splitlines() if "GStreamer" in line]
+    lines = [" ".join(line.split()) for line in found.getBuildInformation().splitlines() if "GStreamer" in line]
     print(f"check: cv2 {found.__version__}, {place}, {lines[0] if lines else 'GStreamer not mentioned'}")
     if lines and "YES" in lines[0]:
         return ""
     if place.startswith((sys.prefix, site.getusersitepackages())):
         remove = f"{sys.executable} -m pip uninstall opencv-python opencv-python-headless opencv-contrib-python"
         return f"{place} is a pip wheel without GStreamer and hides JetPack's: no CSI cameras; run: {remove}"
-    return f"{place} has no GStreamer: no CSI cameras; run: sudo apt install --reinstall libopencv-python"
+    print(f"check: warning: {place} has no GStreamer: no CSI cameras; sudo apt install libopencv-python has it")
+    return ""
 
 
 def _imported(name: str) -> ModuleType | str:

@@ -227,6 +227,8 @@ install_edgeseg() {
   # The version may be the same while the code is not.
   pip install -q --no-deps --force-reinstall "$TARGET"
   check_imports
+  ! wants_tensorrt || run "$VENV/bin/python" -c 'import pycuda.driver' ||
+    die "pycuda is built but does not import, the reason is above; if libcuda or libcurand is not found: echo $CUDA/lib64 | sudo tee /etc/ld.so.conf.d/edgeseg-cuda.conf; sudo ldconfig"
   [ -n "$DRY_RUN" ] || {
     echo "$DIGEST" >"$stamp.new"
     mv "$stamp.new" "$stamp"

@@ -214,7 +214,7 @@ def test_imports_are_judged(tmp_path: Path) -> None:
     good = checked(tmp_path, tensorrt=tensorrt, cv2=opencv("YES (1.16.2)"))
     assert good.returncode == 0 and "tensorrt 8.5.2.2" in good.stdout and "YES (1.16.2)" in good.stdout
     deaf = checked(tmp_path, cv2=opencv("NO"))
-    assert deaf.returncode == 1 and "has no GStreamer: no CSI cameras" in deaf.stdout
+    assert deaf.returncode == 0 and "warning: " in deaf.stdout, "USB cameras and files work"
     broken = checked(tmp_path, tensorrt="import libnvinfer_is_not_here\n", cv2="raise AttributeError('_ARRAY_API')\n")
     assert broken.returncode == 1
     assert "tensorrt does not import (ModuleNotFoundError" in broken.stdout
