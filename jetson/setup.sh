@@ -207,7 +207,7 @@ build_pycuda() {
 }
 
 check_imports() {
-  run "$VENV/bin/python" "$HERE/check_imports.py" || die "the environment is not usable; the lines above say what to do"
+  run "$VENV/bin/python" "$HERE/check_imports.py" "$CONSTRAINTS" || die "the environment is not usable; the lines above say what to do"
 }
 
 install_edgeseg() {

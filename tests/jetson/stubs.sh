@@ -28,7 +28,7 @@ case $name in
         mkdir -p "$folder"
         touch "$folder/pycuda-2026.1-cp38-cp38-linux_aarch64.whl"
         ;;
-      *check_imports.py) exit "${STUB_IMPORTS:-0}" ;;
+      *check_imports.py*) exit "${STUB_IMPORTS:-0}" ;;
     esac
     ;;
 esac

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from edgeseg.device.power_mode import fastest_power_mode, power_modes
+
 HERE = Path(__file__).resolve().parent
 JETSON = HERE.parents[1] / "jetson"
 STUBBED = ("sudo", "apt-get", "id", "nvpmodel", "jetson_clocks", "python3")
@@ -120,7 +122,7 @@ def test_second_run_does_nothing(board: Board) -> None:
 
     second = board.setup()
     assert second.returncode == 0, second.stderr
-    assert [call.split(" ", 1)[1].split("/")[-1] for call in board.calls()] == ["check_imports.py", "doctor"]
+    assert [call.split(" ", 1)[1].split("/")[-1] for call in board.calls()] == ["constraints-jp5.txt", "doctor"]
     assert "+ apt" not in second.stdout and "pip" not in second.stdout
 
 
@@ -201,7 +203,7 @@ def test_broken_imports_stop_before_pycuda_is_built(board: Board) -> None:
 def checked(folder: Path, **modules: str) -> subprocess.CompletedProcess[str]:
     for name, text in modules.items():
         (folder / f"{name}.py").write_text(text)
-    command = [sys.executable, "-S", str(JETSON / "check_imports.py")]
+    command = [sys.executable, "-S", str(JETSON / "check_imports.py"), str(JETSON / "constraints-jp5.txt")]
     return subprocess.run(command, env={**os.environ, "PYTHONPATH": str(folder)}, capture_output=True, text=True)
 
 
@@ -211,10 +213,12 @@ def opencv(gstreamer: str) -> str:
 
 def test_imports_are_judged(tmp_path: Path) -> None:
     tensorrt = "__version__ = '8.5.2.2'\n"
-    good = checked(tmp_path, tensorrt=tensorrt, cv2=opencv("YES (1.16.2)"))
+    good = checked(tmp_path, numpy="__version__ = '1.23.5'\n", tensorrt=tensorrt, cv2=opencv("YES (1.16.2)"))
     assert good.returncode == 0 and "tensorrt 8.5.2.2" in good.stdout and "YES (1.16.2)" in good.stdout
     deaf = checked(tmp_path, cv2=opencv("NO"))
     assert deaf.returncode == 0 and "warning: " in deaf.stdout, "USB cameras and files work"
+    new = checked(tmp_path, numpy="__version__ = '1.24.4'\n")
+    assert new.returncode == 1 and "numpy is 1.24.4, must be below 1.24; run: " in new.stdout
     broken = checked(tmp_path, tensorrt="import libnvinfer_is_not_here\n", cv2="raise AttributeError('_ARRAY_API')\n")
     assert broken.returncode == 1
     assert "tensorrt does not import (ModuleNotFoundError" in broken.stdout
@@ -225,8 +229,9 @@ def test_a_pip_opencv_that_hides_jetpacks_is_named(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "venv")], check=True)
     packages = next((tmp_path / "venv").glob("lib/python*/site-packages"))
     (packages / "cv2.py").write_text(opencv("NO"))
+    (packages / "numpy.py").write_text("__version__ = '1.26.4'\n")
     (packages / "tensorrt.py").write_text("__version__ = '8.5.2.2'\n")
-    command = [str(tmp_path / "venv/bin/python"), str(JETSON / "check_imports.py")]
+    command = [tmp_path / "venv/bin/python", JETSON / "check_imports.py", JETSON / "constraints-jp6.txt"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1 and "is a pip wheel without GStreamer and hides JetPack's" in done.stdout
     assert "pip uninstall opencv-python" in done.stdout
@@ -247,6 +252,17 @@ def test_the_fastest_mode_is_chosen_by_name(board: Board, call: str) -> None:
     done = board.power("--max", "--dry-run")
     assert done.returncode == 0 and f"+ sudo {call}\n" in done.stdout
     assert not board.calls()
+
+
+@pytest.mark.parametrize("name", PYTHONS)
+def test_the_doctor_advises_the_mode_that_max_sets(name: str) -> None:
+    conf = (HERE / "roots" / name / "etc/nvpmodel.conf").read_text()
+    fastest = fastest_power_mode(power_modes(conf))
+    command = [str(JETSON / "power-mode.sh"), "--root", str(HERE / "roots" / name), "--max", "--dry-run"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert fastest is not None and (
+        f"nvpmodel -m {fastest.identifier}\n" in said or f"already in {fastest.name}" in said
+    )
 
 
 def test_mode_and_clocks_go_there_and_back(board: Board) -> None:
