@@ -1317,11 +1317,9 @@ class _Build:
                         "be set for a "
                         "strongly typed network.)"
                     )
-        elif self.graph.has_qdq and not config._has("INT8"):
-            raise _Stop(
-                "4: [network.cpp::validate::2863] Error Code 4: Internal Error (Network has Q/DQ layers: "
-                "int8 precision has to be enabled with BuilderFlag::kINT8)"
-            )
+        else:
+            self.check_weak_precision()
+        self.check_types()
         uint8 = [t for t in (*network._inputs, *network._outputs) if t._dtype == state.DataType.UINT8]
         if uint8 and not state.module.uint8_io:
             raise _Stop(
@@ -1351,6 +1349,41 @@ class _Build:
         level = config._values["hardware_compatibility_level"]
         if level is not None and level.name == "AMPERE_PLUS" and state.cuda.compute_capability < (8, 0):
             raise _Stop("Error Code 9: API Usage Error (Hardware compatibility is only supported on Ampere and later)")
+
+    def check_weak_precision(self) -> None:
+        """A type in the network needs its flag."""
+        asked = [layer._precision for layer in self.network._layers if layer._precision is not None]
+        asked += [dtype for layer in self.network._layers for dtype in layer._output_types.values()]
+        names = {dtype.name for dtype in asked}
+        made = [name for node in self.graph.nodes for name in node.output if name not in self.folded()]
+        half = any(self.graph.types.get(name) == TensorProto.FLOAT16 for name in (*made, *self.graph.inputs))
+        for flag, wanted in (("INT8", self.graph.has_qdq or "INT8" in names), ("FP16", half or "HALF" in names)):
+            if wanted and not self.config._has(flag):
+                raise _Stop(
+                    f"4: [network.cpp::validate::2882] Error Code 4: Internal Error ({flag.lower()} "
+                    "precision has been set "
+                    f"for a layer or layer output, but {flag.lower()} is not configured in the builder)"
+                )
+
+    def folded(self) -> set[str]:
+        """Tensors that are made from constants alone."""
+        known = set(self.graph.initializers)
+        for node in self.graph.nodes:
+            if all(name in known for name in node.input if name):
+                known.update(node.output)
+        return known
+
+    def check_types(self) -> None:
+        """A type put on an input or output by hand."""
+        for tensor in (*self.network._inputs, *self.network._outputs):
+            natural = self.s.dtype_of_onnx(self.graph.types.get(tensor._onnx_name, TensorProto.FLOAT))
+            if not tensor._dtype_set or tensor._dtype == natural:
+                continue
+            if self.network._strongly_typed or self.s.DataType.UINT8 in (tensor._dtype, natural):
+                raise _Stop(
+                    f"4: [network.cpp::validate] Error Code 4: Internal Error (tensor {tensor._name} is "
+                    f"{natural.name} in the network and cannot be {tensor._dtype.name})"
+                )
 
     def check_shapes(self) -> None:
         for tensor in self.network._inputs:
@@ -1690,9 +1723,32 @@ class _Fusion:
             self.format_of[tensor._onnx_name] = {"FLOAT": "Float", "HALF": "Half", "UINT8": "UInt8"}.get(
                 tensor._dtype.name, tensor._dtype.name.title()
             )
-        for node in self.graph.nodes:
-            if id(node) not in self.done:
+        on_dla = self.on_dla()
+        for index, node in enumerate(self.graph.nodes):
+            if id(node) in on_dla and id(node) not in self.done:
+                self.foreign(index, on_dla)
+            elif id(node) not in self.done:
                 self.add(node)
+
+    def on_dla(self) -> set[int]:
+        config = self.b.config
+        return {
+            id(layer._node)
+            for layer in self.b.network._layers
+            if config.get_device_type(layer) == self.s.DeviceType.DLA and config.can_run_on_DLA(layer)
+        }
+
+    def foreign(self, index: int, on_dla: set[int]) -> None:
+        """A run of layers that the DLA executes as one."""
+        run = []
+        for node in self.graph.nodes[index:]:
+            if id(node) in on_dla:
+                run.append(node)
+            elif node.op_type not in ("Constant", "QuantizeLinear", "DequantizeLinear"):
+                break
+        first, last = self.graph.name_of(run[0]), self.graph.name_of(run[-1])
+        name = f"{{ForeignNode[{first}...{last}]}}" if len(run) > 1 else f"{{ForeignNode[{first}]}}"
+        self.emit(name, "DLA", run, run[-1].output[0], "DLA")
 
     def add(self, node: onnx.NodeProto) -> None:
         op = node.op_type
@@ -2182,7 +2238,7 @@ class ICudaEngine(_Native):
             )
             return None
         context = self._context(scratch)
-        weakref.finalize(context, state.cuda.device_free, scratch).atexit = False
+        weakref.finalize(context, _dispose, state.cuda, scratch, context._core).atexit = False
         return context
 
     def create_execution_context_without_device_memory(self) -> Any:
@@ -2224,6 +2280,7 @@ _NUMPY_OF_ORT = {
 class IExecutionContext(_Native):
     def _setup(self, engine: ICudaEngine, scratch: int | None) -> None:
         self._engine, self._logger, self._scratch = engine, engine._logger, scratch
+        self._core = types.SimpleNamespace(alive=True)
         inputs = [entry for entry in engine._io.values() if entry["mode"] == "INPUT"]
         self._shapes = {entry["name"]: tuple(entry["shape"]) for entry in inputs}
         self._addresses: dict[str, int] = {}
@@ -2434,8 +2491,8 @@ class IExecutionContext(_Native):
             cuda.invalidate_capture(handle)
             raise CuError(900)
         self._warm = warm
-        shapes = dict(self._shapes)
-        cuda.enqueue(handle, "tensorrt", lambda: self._compute(shapes, addresses))
+        shapes, core, engine, scratch = dict(self._shapes), self._core, self._engine, self._scratch
+        cuda.enqueue(handle, "tensorrt", lambda: _compute(engine, core, scratch, shapes, addresses))
         if self._consumed:
             event = cuda.events.get(self._consumed)
             if event is None:
@@ -2453,17 +2510,33 @@ class IExecutionContext(_Native):
     def report_to_profiler(self) -> bool:
         return self._values["profiler"] is not None
 
-    def _compute(self, shapes: dict[str, tuple[int, ...]], addresses: dict[str, int]) -> None:
-        memory, engine = self._s.cuda.memory, self._engine
-        feed = {
-            name: memory.array(addresses[name], shape, self._s.numpy_of(engine.get_tensor_dtype(name)))
-            for name, shape in shapes.items()
-        }
-        if self._scratch is not None:
-            memory.view(self._scratch, 1)
-        for name, value in engine._execute(feed).items():
-            memory.array(addresses[name], value.shape, value.dtype)[...] = value
-        self._s.executions += 1
+
+def _dispose(cuda: FakeCuda, scratch: int, core: Any) -> None:
+    """The end of a context: freeing its memory waits for the device; what runs later (a graph) is lost."""
+    cuda.device_free(scratch)
+    core.alive = False
+
+
+def _compute(
+    engine: ICudaEngine,
+    core: Any,
+    scratch: int | None,
+    shapes: dict[str, tuple[int, ...]],
+    addresses: dict[str, int],
+) -> None:
+    """One inference, when the stream gets there."""
+    state, memory = engine._s, engine._s.cuda.memory
+    if not core.alive:
+        raise CuError(700)
+    if scratch is not None:
+        memory.view(scratch, 1)
+    feed = {
+        name: memory.array(addresses[name], shape, state.numpy_of(engine.get_tensor_dtype(name)))
+        for name, shape in shapes.items()
+    }
+    for name, value in engine._execute(feed).items():
+        memory.array(addresses[name], value.shape, value.dtype)[...] = value
+    state.executions += 1
 
 
 # --- the module -------------------------------------------------------------------------------------------------------

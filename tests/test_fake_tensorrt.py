@@ -361,7 +361,7 @@ class TestBuild:
             assert (bench.build() is None) == (not version.startswith("11"))
             if version.startswith("11"):
                 continue
-            assert "int8 precision has to be enabled" in bench.errors()
+            assert "but int8 is not configured in the builder" in bench.errors()
             assert bench.flag("INT8").build() is not None
 
     def test_strong_typing_and_precision_flags_exclude_each_other(self, cuda: FakeCuda) -> None:
@@ -394,6 +394,26 @@ class TestBuild:
         layers = bench.layers(bench.engine())
         assert layers[0]["Name"] == "Reformatting CopyNode for Input Tensor 0 to conv1 + relu1"
         assert layers[1]["Inputs"][0]["Format/Datatype"] == "Channel major FP16 format where channel % 8 == 0"
+
+    def test_half_in_the_graph_needs_the_flag_unless_strongly_typed(self, cuda: FakeCuda) -> None:
+        nodes = [
+            helper.make_node("Cast", ["x"], ["h"], "down", to=TensorProto.FLOAT16),
+            helper.make_node("Relu", ["h"], ["r"], "relu1"),
+            helper.make_node("Cast", ["r"], ["y"], "up", to=TensorProto.FLOAT),
+        ]
+        data = model(nodes, [tensor("x", TensorProto.FLOAT, (1, 4))], [tensor("y", TensorProto.FLOAT, (1, 4))])
+        for version in VERSIONS[:5]:
+            bench = Bench(version, cuda).parse(data)
+            assert bench.build() is None and "but fp16 is not configured in the builder" in bench.errors()
+            assert bench.flag("FP16").build() is not None
+        assert Bench(VERSIONS[5], cuda).parse(data).build() is not None
+
+    def test_types_of_ports_by_hand(self, cuda: FakeCuda) -> None:
+        bench = Bench(NEW, cuda).parse(conv())
+        bench.network.get_output(0).dtype = bench.trt.DataType.INT32
+        assert bench.engine().get_tensor_dtype("argmax") == bench.trt.DataType.INT32
+        bench.network.get_input(0).dtype = bench.trt.DataType.UINT8
+        assert bench.build() is None and "cannot be UINT8" in bench.errors()
 
     def test_out_of_memory(self, cuda: FakeCuda) -> None:
         bench = Bench(NEW, cuda, build_needs_mib=5000).parse(conv())
@@ -476,6 +496,8 @@ class TestDla:
         config.default_device_type, config.DLA_core = bench.trt.DeviceType.DLA, 1
         assert bench.build() is None and "layer argmax1 is not supported on DLA" in bench.errors()
         assert bench.flag("GPU_FALLBACK").build() is not None
+        layers = bench.layers(bench.engine())
+        assert ("{ForeignNode[conv1...relu1]}", "DLA") in [(layer["Name"], layer["LayerType"]) for layer in layers]
         config.DLA_core = 2
         assert bench.build() is None
 
@@ -659,6 +681,10 @@ class TestExecution:
         assert lib.cuGraphLaunch(graph_exec, stream) == 0
         bound.stream.synchronize()
         assert (bound.arrays["argmax"] != before).any()
+        bound.context = None
+        assert lib.cuGraphLaunch(graph_exec, stream) == 0
+        with pytest.raises(cuda.driver.LogicError, match="illegal memory access"):
+            bound.stream.synchronize()
 
     def test_profiler(self, cuda: FakeCuda) -> None:
         bench = Bench(NEW, cuda).parse(conv())
