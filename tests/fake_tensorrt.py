@@ -394,9 +394,21 @@ class _Graph:
             for name in node.input:
                 self.consumers.setdefault(name, []).append(node)
 
+        self.folded = set(self.initializers)
+        """Tensors that are made from constants alone."""
+        for node in self.nodes:
+            if all(name in self.folded for name in node.input if name):
+                self.folded.update(node.output)
+
     def constant(self, name: str) -> np.ndarray | None:
-        tensor = self.initializers.get(name)
-        return None if tensor is None else numpy_helper.to_array(tensor)
+        """The value of an initializer, also behind a Cast to float."""
+        if name in self.initializers:
+            return numpy_helper.to_array(self.initializers[name])
+        node = self.producer.get(name)
+        if node is None or node.op_type not in ("Cast", "Identity") or self.types.get(name) != TensorProto.FLOAT:
+            return None
+        value = self.constant(node.input[0])
+        return None if value is None else value.astype(np.float32)
 
     def is_constant_chain(self, name: str, through: tuple[str, ...]) -> bool:
         """An initializer, or one behind the given operators."""
@@ -438,7 +450,8 @@ def _with_all_floats_as_outputs(graph: _Graph) -> tuple[onnx.ModelProto, list[st
     copy = _without_type_clash(graph.model)
     del copy.graph.output[:]
     floats = (TensorProto.FLOAT, TensorProto.FLOAT16)
-    names = [name for node in graph.nodes for name in node.output if graph.types.get(name) in floats]
+    made = [name for node in graph.nodes for name in node.output if name not in graph.folded]
+    names = [name for name in made if graph.types.get(name) in floats]
     copy.graph.output.extend(helper.make_tensor_value_info(name, graph.types[name], None) for name in names)
     return copy, names
 
@@ -1355,7 +1368,7 @@ class _Build:
         asked = [layer._precision for layer in self.network._layers if layer._precision is not None]
         asked += [dtype for layer in self.network._layers for dtype in layer._output_types.values()]
         names = {dtype.name for dtype in asked}
-        made = [name for node in self.graph.nodes for name in node.output if name not in self.folded()]
+        made = [name for node in self.graph.nodes for name in node.output if name not in self.graph.folded]
         half = any(self.graph.types.get(name) == TensorProto.FLOAT16 for name in (*made, *self.graph.inputs))
         for flag, wanted in (("INT8", self.graph.has_qdq or "INT8" in names), ("FP16", half or "HALF" in names)):
             if wanted and not self.config._has(flag):
@@ -1364,14 +1377,6 @@ class _Build:
                     "precision has been set "
                     f"for a layer or layer output, but {flag.lower()} is not configured in the builder)"
                 )
-
-    def folded(self) -> set[str]:
-        """Tensors that are made from constants alone."""
-        known = set(self.graph.initializers)
-        for node in self.graph.nodes:
-            if all(name in known for name in node.input if name):
-                known.update(node.output)
-        return known
 
     def check_types(self) -> None:
         """A type put on an input or output by hand."""
@@ -1489,7 +1494,7 @@ class _Build:
         self.ranges.update(given)
         floats = (TensorProto.FLOAT, TensorProto.FLOAT16)
         for name in (*self.graph.inputs, *(name for node in self.graph.nodes for name in node.output)):
-            if self.graph.types.get(name) in floats and name not in self.graph.initializers and name not in self.ranges:
+            if self.graph.types.get(name) in floats and name not in self.graph.folded and name not in self.ranges:
                 self.log(
                     "WARNING",
                     f"Missing scale and zero-point for tensor {self.network._tensor(name)._name}, expect "
@@ -1630,7 +1635,7 @@ class _Build:
         if self.ranges and node.op_type in INT8_OPS:
             touched = [name for name in (*node.input[:1], *node.output) if name]
             if node.op_type in ("Add", "Mul", "Concat"):
-                touched = [name for name in (*node.input, *node.output) if name not in graph.initializers]
+                touched = [name for name in (*node.input, *node.output) if name not in graph.folded]
             if all(name in self.ranges for name in touched):
                 return "Int8"
         return base
