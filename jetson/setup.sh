@@ -8,7 +8,7 @@ usage() {
 usage: jetson/setup.sh [options]
 
   --dry-run          print every command that would run; change nothing
-  --venv DIR         the virtual environment (default ~/edgeseg)
+  --venv DIR         the virtual environment (default ~/edgeseg-env)
   --source DIR       install edgeseg from this clone (default: the one this script is in)
   --wheel FILE       install edgeseg from this wheel instead
   --extras LIST      edgeseg's extras (default tensorrt; tensorrt,preview for the live page)
@@ -38,7 +38,7 @@ run() {
 
 HERE=$(cd "$(dirname "$0")" && pwd)
 PYTHON=${PYTHON:-/usr/bin/python3}
-VENV=$HOME/edgeseg
+VENV=$HOME/edgeseg-env
 SOURCE=$(dirname "$HERE")
 WHEEL='' EXTRAS=tensorrt JETPACK='' ROOT='' CUDA='' DRY_RUN='' APT=yes
 
@@ -103,6 +103,7 @@ choose_jetpack() {
         *" ${l4t%%.*} "*) JETPACK=$(basename "$facts" | tr -cd '0-9') ;;
       esac
     done
+    [[ $l4t != 35.[01].* ]] || die "L4T $l4t is JetPack 5.0, whose TensorRT 8.4 is too old; update to JetPack 5.1 (L4T 35.2) or newer"
     [ -n "$JETPACK" ] || die "L4T $l4t belongs to no JetPack known here (5: 35.x, 6: 36.x, 7: 38.x and 39.x); if its Python is 3.8, 3.10 or 3.12, pass --jetpack 5, 6 or 7"
   fi
   [ -r "$HERE/jetpack$JETPACK.env" ] || die "--jetpack takes 5, 6 or 7, got $JETPACK"

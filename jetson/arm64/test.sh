@@ -11,7 +11,7 @@ usage: jetson/arm64/test.sh [--cache DIR]
   --cache DIR   keeps the root and the wheels (default .venvs/arm64, about 1 GB)
 
 Needs root (chroot, mounts) and, on Debian or Ubuntu: apt install debootstrap qemu-user-static binfmt-support
-PYTHON names the Python whose pip fetches the wheels (default python3).
+PYTHON names the Python that fetches the wheels (default python3; it needs the module venv).
 END
 }
 
@@ -51,7 +51,6 @@ say() { printf '[%4ds] %s\n' "$SECONDS" "$*"; }
 check_host() {
   [ "$(id -u)" = 0 ] || die "needs root for chroot and mounts; run: sudo make test-arm64"
   command -v debootstrap >/dev/null || die "debootstrap is not installed; run: apt install debootstrap qemu-user-static binfmt-support"
-  "$PYTHON" -m pip --version >/dev/null || die "$PYTHON has no pip; set PYTHON to one that has"
   [ "$(uname -m)" = aarch64 ] && return
   local registered=/proc/sys/fs/binfmt_misc/qemu-aarch64
   [ -e /proc/sys/fs/binfmt_misc/register ] || mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc ||
@@ -59,6 +58,12 @@ check_host() {
   [ -e $registered ] || update-binfmts --enable qemu-aarch64 || true
   [ -e $registered ] || die "no handler for arm64 programs; run: apt install qemu-user-static binfmt-support"
   grep -q '^flags:.*F' $registered || die "the arm64 handler lacks flag F (it would not work in a chroot); install qemu-user-static"
+}
+
+# A pip of our own: Debian's lacks parts that cross_pip.py uses.
+make_host_venv() {
+  [ -e "$CACHE/host/bin/pip" ] || "$PYTHON" -m venv "$CACHE/host" || die "$PYTHON cannot make a virtual environment; run: apt install python3-venv"
+  PYTHON=$CACHE/host/bin/python
 }
 
 make_root() {
@@ -119,6 +124,7 @@ check_host
 mkdir -p "$CACHE"
 make_root
 make_cpuinfo
+make_host_venv
 fetch_wheels
 say "installing inside"
 [ -e "$CACHE/root/opt/edgeseg/ready" ] || inside 'rm -rf /opt/edgeseg && python3 -m venv /opt/edgeseg &&

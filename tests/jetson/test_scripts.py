@@ -164,6 +164,8 @@ def test_no_jetson_and_unknown_releases_are_refused(board: Board) -> None:
     release.write_text("# R32 (release), REVISION: 7.1, GCID: 1\n")
     assert "L4T 32.7.1 belongs to no JetPack known here" in refusal(board.setup())
     assert "JetPack 5 (L4T 32.7.1)" in board.setup("--dry-run", "--jetpack", "5").stdout
+    release.write_text("# R35 (release), REVISION: 1.0, GCID: 1\n")
+    assert "L4T 35.1.0 is JetPack 5.0, whose TensorRT 8.4 is too old" in refusal(board.setup())
     release.unlink()
     (board.root / "var/lib/dpkg/status").write_text("")
     assert "this is no Jetson" in refusal(board.setup())
