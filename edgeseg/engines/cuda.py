@@ -139,7 +139,7 @@ class Cuda:
         self.driver: Any = driver or require("pycuda.driver", "tensorrt")
         self._owner = threading.get_ident()
         self._context: Any = None
-        self._kernels: dict[str, Any] = {}
+        self._kernels: Any = None
         try:
             self.library: Any = library or ctypes.CDLL("libcuda.so.1")
             self.driver.init()
@@ -197,11 +197,9 @@ class Cuda:
     def kernel(self, name: str, count: int) -> Callable[[int, int, Any], None]:
         """One of ``KERNELS`` for ``count`` elements, as a function of (input address, output address, stream)."""
         with self.current():
-            if name not in self._kernels:
-                code = Path(__file__).with_name("convert.ptx").read_bytes()
-                module = self.driver.module_from_buffer(code)
-                self._kernels[name] = (module, module.get_function(name))
-        function, blocks = self._kernels[name][1], -(-count // _THREADS)
+            if self._kernels is None:
+                self._kernels = self.driver.module_from_buffer(Path(__file__).with_name("convert.ptx").read_bytes())
+            function, blocks = self._kernels.get_function(name), -(-count // _THREADS)
 
         def launch(source: int, target: int, stream: Any) -> None:
             arguments = (np.uintp(source), np.uintp(target), np.uint32(count))
@@ -237,7 +235,7 @@ class Cuda:
     def close(self) -> None:
         """Let the primary context go. May be called twice."""
         context, self._context = self._context, None
-        self._kernels.clear()
+        self._kernels = None
         if context is not None:
             context.detach()
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+import traceback
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any, Iterator
 
 import numpy as np
 
@@ -79,17 +80,14 @@ class TensorRtEngine(Engine):
             with cuda.current():
                 self._open(plan, mapped)
             self._prepare_graphs(cuda_graph)
-        except EngineError:
+        except BaseException as error:
+            # The failed calls still hold streams and TensorRT objects, which must go before the context does.
+            traceback.clear_frames(error.__traceback__)
             self.close()
-            raise
-        except (
-            Exception
-        ) as error:  # TensorRT's bindings raise TypeError, RuntimeError and others, without a common base
-            self.close()
+            if isinstance(error, EngineError) or not isinstance(error, Exception):
+                raise
+            # TensorRT's bindings raise TypeError, RuntimeError and others, without a common base.
             raise EngineError(f"{api.name} failed: {first_line(error)}; it said: {self._log.reason()}") from error
-        except BaseException:
-            self.close()
-            raise
         self.input, self.scores = self._slots[0].frame.host, self._slots[0].scores_host
         how = ["mapped memory" if mapped else "pinned copies"]
         how += ["CUDA graph"] if self._slots[0].graph is not None else []
@@ -102,8 +100,10 @@ class TensorRtEngine(Engine):
         self._engine = self._some(self._runtime.deserialize_cuda_engine(plan), "load the plan")
         self._context = self._some(self._engine.create_execution_context(), "make an execution context")
         ports = self._ports()
-        streams = [self._cuda.driver.Stream(_NON_BLOCKING) for _ in range(1 if mapped else 3)]
-        self._upload, self._compute, self._download = streams[0], streams[len(streams) // 2], streams[-1]
+        self._freed.callback(self._forget_streams)
+        self._compute = self._cuda.driver.Stream(_NON_BLOCKING)
+        self._upload = self._compute if mapped else self._cuda.driver.Stream(_NON_BLOCKING)
+        self._download = self._compute if mapped else self._cuda.driver.Stream(_NON_BLOCKING)
         for _ in range(_SLOTS):
             self._slots.append(_Slot(self._cuda, ports, mapped, self._freed))
 
@@ -169,30 +169,23 @@ class TensorRtEngine(Engine):
 
     def _start(self, slot: _Slot) -> None:
         with self._cuda.current():
-            slot.uploading.record(self._upload)
-            slot.frame.upload(self._upload)
-            slot.uploaded.record(self._upload)
-            self._compute.wait_for_event(slot.uploaded)
-            slot.computing.record(self._compute)
-            if slot.graph is not None:
-                slot.graph.launch(self._compute)
-            else:
-                self._enqueue(slot)
-            slot.computed.record(self._compute)
-            self._download.wait_for_event(slot.computed)
-            slot.downloading.record(self._download)
-            for buffer in slot.results:
-                buffer.download(self._download)
-            slot.downloaded.record(self._download)
+            with _lap(slot, "h2d", self._upload) as uploaded:
+                slot.frame.upload(self._upload)
+            self._compute.wait_for_event(uploaded)
+            with _lap(slot, "compute", self._compute) as computed:
+                if slot.graph is not None:
+                    slot.graph.launch(self._compute)
+                else:
+                    self._enqueue(slot)
+            self._download.wait_for_event(computed)
+            with _lap(slot, "d2h", self._download):
+                for buffer in slot.results:
+                    buffer.download(self._download)
 
     def _finish(self, slot: _Slot) -> np.ndarray:
         with self._cuda.current():
-            slot.downloaded.synchronize()
-            self.laps_ms = {
-                "h2d": slot.uploading.time_till(slot.uploaded),
-                "compute": slot.computing.time_till(slot.computed),
-                "d2h": slot.downloading.time_till(slot.downloaded),
-            }
+            slot.laps["d2h"][1].synchronize()
+            self.laps_ms = {part: begin.time_till(end) for part, (begin, end) in slot.laps.items()}
         return slot.classes.host
 
     def _enqueue(self, slot: _Slot) -> None:
@@ -222,7 +215,8 @@ class TensorRtEngine(Engine):
             try:
                 with self._cuda.current():
                     slot.graph = self._cuda.captured(self._compute, lambda slot=slot: self._enqueue(slot))  # type: ignore[misc]
-                slot.classes.host[...] = 255 - plain
+                    slot.classes.host[...] = 255 - plain
+                    slot.classes.upload(self._upload)  # a graph that does nothing must not find the old answer
                 self._start(slot)
                 if not np.array_equal(self._finish(slot), plain):
                     raise EngineError("a replayed CUDA graph gives another answer than a plain run")
@@ -240,12 +234,26 @@ class TensorRtEngine(Engine):
         with ExitStack() as freed:
             freed.push(self._freed.pop_all())
             if slots:
-                with self._cuda.current():
-                    for stream in (self._upload, self._compute, self._download):
-                        stream.synchronize()
+                self._wait()
             # TensorRT's objects go before the memory that they point to.
             self._context = self._engine = self._runtime = None
-            self._upload = self._compute = self._download = None
+
+    def _wait(self) -> None:
+        with self._cuda.current():
+            for stream in (self._upload, self._compute, self._download):
+                stream.synchronize()
+
+    def _forget_streams(self) -> None:
+        self._upload = self._compute = self._download = None
+
+
+@contextmanager
+def _lap(slot: _Slot, part: str, stream: Any) -> Iterator[Any]:
+    """Put the body of a ``with`` between two events; gives the one behind it."""
+    begin, end = slot.laps[part]
+    begin.record(stream)
+    yield end
+    end.record(stream)
 
 
 class _Port:
@@ -260,12 +268,22 @@ class _Port:
 
 
 class _Slot:
-    """The buffers, events and graph of one batch in flight; ``freed`` takes what must be given back."""
+    """The buffers, events and graph of one batch in flight; ``freed`` takes what must be given back.
+
+    Attributes:
+        laps: ``h2d``, ``compute`` and ``d2h`` -> the events before and behind it.
+        addresses: of TensorRT's tensors, by name.
+        conversions: tensor -> kernel between the engine's own uint8 buffer and TensorRT's.
+        results: what is copied back.
+    """
 
     def __init__(self, cuda: Cuda, ports: dict[str, _Port], mapped: bool, freed: ExitStack) -> None:
         self._cuda, self._mapped, self._freed = cuda, mapped, freed
         self.graph: CudaGraph | None = None
         self.conversions: dict[str, Any] = {}
+        self.laps: dict[str, tuple[Any, Any]] = {}
+        freed.callback(self.laps.clear)
+        freed.callback(self.conversions.clear)
         freed.callback(self.drop_graph)
         self.frame, self.classes = (self._buffer(ports[name].shape, np.uint8) for name in ("frame", "classes"))
         self.results = [self.classes]
@@ -278,9 +296,7 @@ class _Slot:
         if "scores" in ports:
             self.results.append(self._buffer(ports["scores"].shape, ports["scores"].dtype))
             self.addresses["scores"], self.scores_host = self.results[1].address, self.results[1].host
-        self.uploading, self.uploaded, self.computing, self.computed, self.downloading, self.downloaded = (
-            cuda.driver.Event() for _ in range(6)
-        )
+        self.laps.update((part, (cuda.driver.Event(), cuda.driver.Event())) for part in ("h2d", "compute", "d2h"))
 
     def _buffer(self, shape: tuple[int, ...], dtype: Any) -> Buffer:
         buffer = self._cuda.buffer(shape, dtype, mapped=self._mapped)
