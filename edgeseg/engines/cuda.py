@@ -18,13 +18,14 @@ import numpy as np
 
 from edgeseg.errors import EngineError, first_line, require
 
-__all__ = ["KERNELS", "Buffer", "Cuda", "CudaGraph", "GpuFacts", "Scratch"]
+__all__ = ["KERNELS", "Buffer", "Cuda", "CudaGraph", "Event", "GpuFacts", "Scratch", "Stream"]
 
 KERNELS = ("uint8_to_float32", "int32_to_uint8")
 """Of ``convert.ptx``; each takes (input address, output address, number of elements)."""
 
 _THREADS = 256
 _CAPTURE_THREAD_LOCAL = 1  # CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: calls of other threads do not break the capture
+_NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: the default stream, which other users of CUDA may hold up, does not matter
 _CAPTURE_FAILED = "a CUDA graph could not be captured"
 
 
@@ -73,15 +74,15 @@ class Buffer:
             raise
         self.host[...] = 0
 
-    def upload(self, stream: Any) -> None:
+    def upload(self, stream: Stream) -> None:
         """Queue the copy to the device; nothing for mapped memory."""
         if not self.mapped:
-            self._cuda.driver.memcpy_htod_async(self.address, self.host, stream)
+            self._cuda.driver.memcpy_htod_async(self.address, self.host, stream.raw)
 
-    def download(self, stream: Any) -> None:
+    def download(self, stream: Stream) -> None:
         """Queue the copy to the host; nothing for mapped memory."""
         if not self.mapped:
-            self._cuda.driver.memcpy_dtoh_async(self.host, self.address, stream)
+            self._cuda.driver.memcpy_dtoh_async(self.host, self.address, stream.raw)
 
     def free(self) -> None:
         """Give the memory back; ``host`` must not be touched any more."""
@@ -105,13 +106,68 @@ class Scratch:
             self._device.free()
 
 
+class Stream:
+    """A queue of GPU work that waits for nobody else's. pycuda destroys it with its last reference: ``raw``."""
+
+    def __init__(self, cuda: Cuda) -> None:
+        self._cuda = cuda
+        self.raw: Any = cuda.driver.Stream(_NON_BLOCKING)
+
+    @property
+    def handle(self) -> int:
+        """What TensorRT and the driver library call it."""
+        return int(self.raw.handle)
+
+    def wait_for(self, event: Event) -> None:
+        """Queue a wait for an event of another stream."""
+        self.raw.wait_for_event(event.raw)
+
+    def synchronize(self) -> None:
+        """Wait until everything queued is done."""
+        self.raw.synchronize()
+
+    def renew(self) -> None:
+        """Start over with an empty queue: a stream whose capture could not be ended is of no use."""
+        self.raw = self._cuda.driver.Stream(_NON_BLOCKING)
+
+    def free(self) -> None:
+        """Destroy it."""
+        with self._cuda.current():
+            self.raw = None
+
+
+class Event:
+    """A point in a stream, with its time."""
+
+    def __init__(self, cuda: Cuda) -> None:
+        self._cuda = cuda
+        self.raw: Any = cuda.driver.Event()
+
+    def record(self, stream: Stream) -> None:
+        """Put it behind what is queued."""
+        self.raw.record(stream.raw)
+
+    def synchronize(self) -> None:
+        """Wait until the stream has come to it."""
+        self.raw.synchronize()
+
+    def ms_until(self, later: Event) -> float:
+        """Milliseconds to a later event; both must have been reached."""
+        return float(self.raw.time_till(later.raw))
+
+    def free(self) -> None:
+        """Destroy it."""
+        with self._cuda.current():
+            self.raw = None
+
+
 class CudaGraph:
     """A captured sequence of GPU work that one call starts again."""
 
     def __init__(self, cuda: Cuda, handle: int) -> None:
         self._cuda, self._handle = cuda, handle
 
-    def launch(self, stream: Any) -> None:
+    def launch(self, stream: Stream) -> None:
         """Queue the whole sequence. Raises EngineError."""
         library = self._cuda.library
         self._cuda.check(library.cuGraphLaunch(ctypes.c_void_p(self._handle), _raw(stream)), "a CUDA graph launch")
@@ -184,6 +240,16 @@ class Cuda:
         with self.current():
             return int(self.driver.mem_get_info()[0])
 
+    def stream(self) -> Stream:
+        """A new stream. Raises EngineError."""
+        with self.current():
+            return Stream(self)
+
+    def event(self) -> Event:
+        """A new event. Raises EngineError."""
+        with self.current():
+            return Event(self)
+
     def buffer(self, shape: tuple[int, ...], dtype: Any, *, mapped: bool) -> Buffer:
         """A zeroed buffer. Raises EngineError when there is no memory."""
         with self.current():
@@ -194,35 +260,41 @@ class Cuda:
         with self.current():
             return Scratch(self, size_bytes)
 
-    def kernel(self, name: str, count: int) -> Callable[[int, int, Any], None]:
+    def kernel(self, name: str, count: int) -> Callable[[int, int, Stream], None]:
         """One of ``KERNELS`` for ``count`` elements, as a function of (input address, output address, stream)."""
         with self.current():
             if self._kernels is None:
                 self._kernels = self.driver.module_from_buffer(Path(__file__).with_name("convert.ptx").read_bytes())
             function, blocks = self._kernels.get_function(name), -(-count // _THREADS)
 
-        def launch(source: int, target: int, stream: Any) -> None:
+        def launch(source: int, target: int, stream: Stream) -> None:
             arguments = (np.uintp(source), np.uintp(target), np.uint32(count))
-            function(*arguments, block=(_THREADS, 1, 1), grid=(blocks, 1), stream=stream)
+            function(*arguments, block=(_THREADS, 1, 1), grid=(blocks, 1), stream=stream.raw)
 
         return launch
 
-    def captured(self, stream: Any, enqueue: Callable[[], None]) -> CudaGraph:
+    def captured(self, stream: Stream, enqueue: Callable[[], None]) -> CudaGraph:
         """What ``enqueue`` puts on a stream, as a graph. Call it with the context current.
 
         Raises:
-            EngineError: something in it cannot be captured; the stream is usable afterwards.
+            EngineError: something in it cannot be captured; the stream is empty and usable afterwards.
         """
         graph, executable = ctypes.c_void_p(), ctypes.c_void_p()
         self.check(self.library.cuStreamBeginCapture_v2(_raw(stream), _CAPTURE_THREAD_LOCAL), _CAPTURE_FAILED)
         try:
-            enqueue()
+            try:
+                enqueue()
+            finally:
+                ended = self.library.cuStreamEndCapture(_raw(stream), ctypes.byref(graph))
+            self.check(ended, _CAPTURE_FAILED)
+            made = self.library.cuGraphInstantiateWithFlags(ctypes.byref(executable), graph, ctypes.c_ulonglong(0))
+            self.check(made, _CAPTURE_FAILED)
+        except BaseException:
+            stream.renew()
+            raise
         finally:
-            ended = self.library.cuStreamEndCapture(_raw(stream), ctypes.byref(graph))
-        self.check(ended, _CAPTURE_FAILED)
-        made = self.library.cuGraphInstantiateWithFlags(ctypes.byref(executable), graph, ctypes.c_ulonglong(0))
-        self.library.cuGraphDestroy(graph)
-        self.check(made, _CAPTURE_FAILED)
+            if graph.value:
+                self.library.cuGraphDestroy(graph)
         return CudaGraph(self, executable.value or 0)
 
     def check(self, result: int, what: str) -> None:
@@ -240,5 +312,5 @@ class Cuda:
             context.detach()
 
 
-def _raw(stream: Any) -> ctypes.c_void_p:
+def _raw(stream: Stream) -> ctypes.c_void_p:
     return ctypes.c_void_p(stream.handle)

@@ -162,7 +162,8 @@ def _built(
             )
         raise _Refused(log.reason())
     data = bytes(memoryview(plan))
-    learnt = b"" if cache is None else bytes(memoryview(cache.serialize()))
+    serialised = None if cache is None else cache.serialize()
+    learnt = b"" if serialised is None else bytes(memoryview(serialised))
     ahead = request.compute_capability is not None
     precisions = _planned(log) if ahead else _inspected(api, data)
     if request.precision.startswith("int8"):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Iterator
 import numpy as np
 
 from edgeseg.engines.base import Engine
-from edgeseg.engines.cuda import Buffer, Cuda, CudaGraph
+from edgeseg.engines.cuda import Buffer, Cuda, CudaGraph, Event, Stream
 from edgeseg.engines.tensorrt.api import Log, TensorRt
 from edgeseg.errors import EngineError, UsageError, first_line
 
@@ -22,7 +22,6 @@ __all__ = ["TensorRtEngine"]
 SWITCHES = ("auto", "on", "off")
 MEMORIES = ("auto", "mapped", "copy")
 _SLOTS = 2
-_NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: the default stream, which other users of CUDA may hold up, does not matter
 _CLOSED = "the engine is closed; open it again"
 
 
@@ -69,9 +68,9 @@ class TensorRtEngine(Engine):
         self._context: Any = None
         self._engine: Any = None
         self._runtime: Any = None
-        self._upload: Any = None
-        self._compute: Any = None
-        self._download: Any = None
+        self._upload: Stream
+        self._compute: Stream
+        self._download: Stream
         self._slots: list[_Slot] = []
         self._flying: list[_Slot] = []
         self.graph_note = ""
@@ -81,7 +80,7 @@ class TensorRtEngine(Engine):
                 self._open(plan, mapped)
             self._prepare_graphs(cuda_graph)
         except BaseException as error:
-            # The failed calls still hold streams and TensorRT objects, which must go before the context does.
+            # The failed calls still hold TensorRT's objects, which must go before the CUDA context does.
             traceback.clear_frames(error.__traceback__)
             self.close()
             if isinstance(error, EngineError) or not isinstance(error, Exception):
@@ -100,12 +99,15 @@ class TensorRtEngine(Engine):
         self._engine = self._some(self._runtime.deserialize_cuda_engine(plan), "load the plan")
         self._context = self._some(self._engine.create_execution_context(), "make an execution context")
         ports = self._ports()
-        self._freed.callback(self._forget_streams)
-        self._compute = self._cuda.driver.Stream(_NON_BLOCKING)
-        self._upload = self._compute if mapped else self._cuda.driver.Stream(_NON_BLOCKING)
-        self._download = self._compute if mapped else self._cuda.driver.Stream(_NON_BLOCKING)
+        self._compute = self._stream()
+        self._upload, self._download = (self._compute if mapped else self._stream() for _ in range(2))
         for _ in range(_SLOTS):
             self._slots.append(_Slot(self._cuda, ports, mapped, self._freed))
+
+    def _stream(self) -> Stream:
+        stream = self._cuda.stream()
+        self._freed.callback(stream.free)
+        return stream
 
     def _ports(self) -> dict[str, _Port]:
         """Name -> port, checked: one frame, the classes, maybe scores."""
@@ -171,13 +173,13 @@ class TensorRtEngine(Engine):
         with self._cuda.current():
             with _lap(slot, "h2d", self._upload) as uploaded:
                 slot.frame.upload(self._upload)
-            self._compute.wait_for_event(uploaded)
+            self._compute.wait_for(uploaded)
             with _lap(slot, "compute", self._compute) as computed:
                 if slot.graph is not None:
                     slot.graph.launch(self._compute)
                 else:
                     self._enqueue(slot)
-            self._download.wait_for_event(computed)
+            self._download.wait_for(computed)
             with _lap(slot, "d2h", self._download):
                 for buffer in slot.results:
                     buffer.download(self._download)
@@ -185,7 +187,7 @@ class TensorRtEngine(Engine):
     def _finish(self, slot: _Slot) -> np.ndarray:
         with self._cuda.current():
             slot.laps["d2h"][1].synchronize()
-            self.laps_ms = {part: begin.time_till(end) for part, (begin, end) in slot.laps.items()}
+            self.laps_ms = {part: begin.ms_until(end) for part, (begin, end) in slot.laps.items()}
         return slot.classes.host
 
     def _enqueue(self, slot: _Slot) -> None:
@@ -230,25 +232,23 @@ class TensorRtEngine(Engine):
 
     def close(self) -> None:
         """Wait for what is in flight and free everything. May be called twice."""
-        slots, self._slots, self._flying = self._slots, [], []
+        self._flying = []
+        self._slots, slots = [], self._slots
         with ExitStack() as freed:
             freed.push(self._freed.pop_all())
+            freed.callback(self._forget)
             if slots:
-                self._wait()
-            # TensorRT's objects go before the memory that they point to.
-            self._context = self._engine = self._runtime = None
+                with self._cuda.current():
+                    for stream in (self._upload, self._compute, self._download):
+                        stream.synchronize()
 
-    def _wait(self) -> None:
-        with self._cuda.current():
-            for stream in (self._upload, self._compute, self._download):
-                stream.synchronize()
-
-    def _forget_streams(self) -> None:
-        self._upload = self._compute = self._download = None
+    def _forget(self) -> None:
+        """Let TensorRT's objects go, before the memory that they point to."""
+        self._context = self._engine = self._runtime = None
 
 
 @contextmanager
-def _lap(slot: _Slot, part: str, stream: Any) -> Iterator[Any]:
+def _lap(slot: _Slot, part: str, stream: Stream) -> Iterator[Event]:
     """Put the body of a ``with`` between two events; gives the one behind it."""
     begin, end = slot.laps[part]
     begin.record(stream)
@@ -281,8 +281,6 @@ class _Slot:
         self._cuda, self._mapped, self._freed = cuda, mapped, freed
         self.graph: CudaGraph | None = None
         self.conversions: dict[str, Any] = {}
-        self.laps: dict[str, tuple[Any, Any]] = {}
-        freed.callback(self.laps.clear)
         freed.callback(self.conversions.clear)
         freed.callback(self.drop_graph)
         self.frame, self.classes = (self._buffer(ports[name].shape, np.uint8) for name in ("frame", "classes"))
@@ -296,12 +294,17 @@ class _Slot:
         if "scores" in ports:
             self.results.append(self._buffer(ports["scores"].shape, ports["scores"].dtype))
             self.addresses["scores"], self.scores_host = self.results[1].address, self.results[1].host
-        self.laps.update((part, (cuda.driver.Event(), cuda.driver.Event())) for part in ("h2d", "compute", "d2h"))
+        self.laps = {part: (self._event(), self._event()) for part in ("h2d", "compute", "d2h")}
 
     def _buffer(self, shape: tuple[int, ...], dtype: Any) -> Buffer:
         buffer = self._cuda.buffer(shape, dtype, mapped=self._mapped)
         self._freed.callback(buffer.free)
         return buffer
+
+    def _event(self) -> Event:
+        event = self._cuda.event()
+        self._freed.callback(event.free)
+        return event
 
     def _convert(self, port: _Port, kernel: str, dtype: Any) -> None:
         """Scratch memory for a port that is not uint8, and the kernel in between."""
