@@ -12,6 +12,7 @@ import bisect
 import builtins
 import ctypes
 import enum
+import functools
 import gc
 import re
 import struct
@@ -22,7 +23,7 @@ import types
 import warnings
 import weakref
 from collections import deque
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Callable, Iterator
 
 import numpy as np
@@ -395,6 +396,11 @@ class FakeCuda:
             "contexts pushed": sum(len(stack.items) for stack in stacks if stack is not None),
         }
 
+    @property
+    def poisoned(self) -> bool:
+        """An illegal access happened: nothing works in this context any more, freeing included."""
+        return self._primary.poison != 0
+
     def mark(self) -> int:
         return self.allocations
 
@@ -697,9 +703,7 @@ class FakeCuda:
         if capture.origin is not stream:
             capture.invalid = True
             raise CuError(903)
-        self._captures.remove(capture)
-        for other in capture.streams:
-            other.capture = None
+        self._forget(capture)
         if capture.invalid:
             raise CuError(901)
         if capture.unjoined:
@@ -708,6 +712,16 @@ class FakeCuda:
         self.graphs[graph] = capture.ops
         self.allocations += 1
         return graph
+
+    def _forget(self, capture: _Capture) -> None:
+        self._captures.remove(capture)
+        for stream in capture.streams:
+            stream.capture = None
+
+    def abandon_capture(self, handle: int) -> None:
+        capture = self.stream_of(handle).capture
+        if capture is not None:
+            self._forget(capture)
 
     def retain(self) -> None:
         self._primary.retained += 1
@@ -1174,8 +1188,7 @@ class Stream(_ContextDependent):
         cuda, state = self._cuda, self._state
         cuda.require_context()
         assert state is not None
-        if state.capture is not None:
-            state.capture.invalid = True
+        cuda.abandon_capture(state.handle)
         cuda._drain(state)
         cuda.streams.pop(state.handle, None)
 
@@ -1565,14 +1578,47 @@ _CLASSES = (
 )
 
 
+def _like_native(call: Callable[..., Any]) -> Callable[..., Any]:
+    """Errors of C++ have no Python frames, so they keep no stream, event or buffer alive."""
+
+    @functools.wraps(call)
+    def native(*args: Any, **options: Any) -> Any:
+        try:
+            return call(*args, **options)
+        except Error as error:
+            failure = error.with_traceback(None)
+            failure.__context__ = None
+        del args, options
+        try:
+            raise failure
+        finally:
+            del failure
+
+    return native
+
+
+def _native_methods(cls: type) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for base in reversed(cls.__mro__[:-1]):
+        for name, value in vars(base).items():
+            if name.startswith("_") and name not in ("__init__", "__call__"):
+                continue
+            if isinstance(value, classmethod):
+                found[name] = classmethod(_like_native(value.__func__))
+            elif isinstance(value, types.FunctionType):
+                found[name] = _like_native(value)
+    return found
+
+
 def _driver_module(cuda: FakeCuda) -> types.ModuleType:
     module = types.ModuleType("pycuda.driver")
     for cls in _CLASSES:
-        setattr(module, cls.__name__, type(cls.__name__, (cls,), {"_cuda": cuda, "__module__": "pycuda._driver"}))
+        namespace = {**_native_methods(cls), "_cuda": cuda, "__module__": "pycuda._driver"}
+        setattr(module, cls.__name__, type(cls.__name__, (cls,), namespace))
     calls = _Calls(cuda)
     for name in dir(calls):
         if not name.startswith("_"):
-            setattr(module, name, getattr(calls, name))
+            setattr(module, name, _like_native(getattr(calls, name)))
     for thing in (
         Error,
         MemoryError,
@@ -1628,6 +1674,14 @@ class _CFunction:
             raise TypeError(f"this function takes at least {len(self.argtypes)} arguments ({len(args)} given)")
         declared = self.argtypes is not None
         if self._needs_context and self._cuda.faults.hit(f"libcuda.{self.__name__}"):
+            if self.__name__ == "cuStreamEndCapture":
+                # It fails by saying that the capture was invalidated, and ends it.
+                with suppress(CuError), self._cuda.lock:
+                    self._cuda.abandon_capture(_number(args[0], declared=True))
+            elif self.__name__.endswith("Destroy"):
+                # As with pycuda's clean-ups: it complains, and nobody could do more about it.
+                with suppress(CuError), self._cuda.lock:
+                    self._run(lambda value: _number(value, declared), *args)
             return self._injected
         with self._cuda.lock:
             try:

@@ -95,6 +95,7 @@ class TestMemory:
             drv.memcpy_htod(device, np.zeros(9, np.uint8))
         with pytest.raises(drv.LogicError, match="cuMemAlloc failed: an illegal memory access"):
             drv.mem_alloc(8)
+        assert cuda.poisoned
 
     def test_a_destructor_frees(self, cuda: FakeCuda) -> None:
         device = cuda.driver.mem_alloc(8)
@@ -291,6 +292,17 @@ class TestGraphs:
         assert cuda.libcuda.cuStreamBeginCapture_v2(None, 1) == 900
         assert cuda.libcuda.cuStreamEndCapture(None, ctypes.byref(ctypes.c_void_p())) == 401
 
+    def test_a_failing_end_ends_the_capture(self, cuda: FakeCuda) -> None:
+        stream = cuda.driver.Stream(1)
+        assert capture(cuda, stream) == 0
+        cuda.faults.fail_next("libcuda.cuStreamEndCapture")
+        assert end_capture(cuda, stream)[0] == 901
+        stream.synchronize()
+        assert capture(cuda, stream) == 0
+        cuda.faults.fail_next("libcuda.cuGraphDestroy")
+        assert cuda.libcuda.cuGraphDestroy(end_capture(cuda, stream)[1]) == 700
+        assert cuda.live()["graphs"] == 0
+
     def test_a_plain_int_is_cut_to_32_bits_without_argtypes(self, cuda: FakeCuda) -> None:
         stream, begin = cuda.driver.Stream(1), cuda.libcuda.cuStreamBeginCapture_v2
         assert begin(stream.handle, 1) == 400
@@ -404,6 +416,14 @@ class TestFaultsAndAccounting:
         cuda.faults.fail_next("libcuda.cuStreamBeginCapture_v2")
         assert capture(cuda, cuda.driver.Stream(1)) == 900
         keep.free()
+
+    def test_an_error_keeps_nothing_alive(self, cuda: FakeCuda) -> None:
+        stream, event = cuda.driver.Stream(), cuda.driver.Event()
+        cuda.faults.fail_next("pycuda.Event.record")
+        with pytest.raises(cuda.driver.LogicError) as caught:
+            event.record(stream)
+        del stream, event
+        assert caught.value is not None and cuda.live()["streams"] == cuda.live()["events"] == 0
 
     def test_allocations_are_counted(self, cuda: FakeCuda) -> None:
         drv = cuda.driver
