@@ -59,8 +59,8 @@ def test_compose_gives_the_camera_the_socket_and_the_cache() -> None:
     assert service["runtime"] == "nvidia" and service["restart"] == "unless-stopped"
     assert service["devices"] == ["${CAMERA:-/dev/video0}:/dev/video0"] and "video" in service["group_add"]
     binds = {item["target"]: item for item in service["volumes"] if isinstance(item, dict)}
-    assert binds["/tmp/argus_socket"]["bind"] == {"create_host_path": False}
-    assert all(item["read_only"] for target, item in binds.items() if target != "/tmp/argus_socket")
+    assert {target for target, item in binds.items() if not item.get("read_only")} == {"/tmp/argus_socket", "/work"}
+    assert all(item["bind"] == {"create_host_path": False} for item in binds.values())
     assert "engines:/home/edgeseg/.cache/edgeseg" in service["volumes"] and "engines" in compose["volumes"]
     assert (DOCKER / service["build"]["context"]).resolve() == ROOT
     assert (ROOT / service["build"]["dockerfile"].replace("${L4T:-r35}", "r35")).is_file()
