@@ -18,7 +18,7 @@ import numpy as np
 
 from edgeseg.errors import EngineError, first_line, require
 
-__all__ = ["KERNELS", "Buffer", "Cuda", "CudaGraph", "Event", "GpuFacts", "Scratch", "Stream"]
+__all__ = ["KERNELS", "Buffer", "Cuda", "CudaGraph", "Event", "GpuFacts", "Kernel", "Scratch", "Stream"]
 
 KERNELS = ("uint8_to_float32", "int32_to_uint8")
 """Of ``convert.ptx``; each takes (input address, output address, number of elements)."""
@@ -86,9 +86,10 @@ class Buffer:
 
     def free(self) -> None:
         """Give the memory back; ``host`` must not be touched any more."""
-        with self._cuda.current():
+        try:
             if self._device is not None:
                 self._device.free()
+        finally:
             self._pages.free()
 
 
@@ -96,14 +97,12 @@ class Scratch:
     """Memory that only the GPU sees, at ``address``."""
 
     def __init__(self, cuda: Cuda, size_bytes: int) -> None:
-        self._cuda = cuda
         self._device: Any = cuda.driver.mem_alloc(size_bytes)
         self.address = int(self._device)
 
     def free(self) -> None:
         """Give the memory back."""
-        with self._cuda.current():
-            self._device.free()
+        self._device.free()
 
 
 class Stream:
@@ -132,15 +131,13 @@ class Stream:
 
     def free(self) -> None:
         """Destroy it."""
-        with self._cuda.current():
-            self.raw = None
+        self.raw = None
 
 
 class Event:
     """A point in a stream, with its time."""
 
     def __init__(self, cuda: Cuda) -> None:
-        self._cuda = cuda
         self.raw: Any = cuda.driver.Event()
 
     def record(self, stream: Stream) -> None:
@@ -157,8 +154,24 @@ class Event:
 
     def free(self) -> None:
         """Destroy it."""
-        with self._cuda.current():
-            self.raw = None
+        self.raw = None
+
+
+class Kernel:
+    """A conversion on the device, for a fixed number of elements."""
+
+    def __init__(self, function: Any, count: int) -> None:
+        self.raw: Any = function
+        self._count = count
+
+    def launch(self, source: int, target: int, stream: Stream) -> None:
+        """Queue it, from one device address to another."""
+        arguments = (np.uintp(source), np.uintp(target), np.uint32(self._count))
+        self.raw(*arguments, block=(_THREADS, 1, 1), grid=(-(-self._count // _THREADS), 1), stream=stream.raw)
+
+    def free(self) -> None:
+        """Let it and its module go."""
+        self.raw = None
 
 
 class CudaGraph:
@@ -174,8 +187,7 @@ class CudaGraph:
 
     def free(self) -> None:
         """Destroy it."""
-        with self._cuda.current():
-            self._cuda.library.cuGraphExecDestroy(ctypes.c_void_p(self._handle))
+        self._cuda.library.cuGraphExecDestroy(ctypes.c_void_p(self._handle))
 
 
 class Cuda:
@@ -195,7 +207,7 @@ class Cuda:
         self.driver: Any = driver or require("pycuda.driver", "tensorrt")
         self._owner = threading.get_ident()
         self._context: Any = None
-        self._kernels: Any = None
+        self._module: Any = None
         try:
             self.library: Any = library or ctypes.CDLL("libcuda.so.1")
             self.driver.init()
@@ -260,18 +272,12 @@ class Cuda:
         with self.current():
             return Scratch(self, size_bytes)
 
-    def kernel(self, name: str, count: int) -> Callable[[int, int, Stream], None]:
-        """One of ``KERNELS`` for ``count`` elements, as a function of (input address, output address, stream)."""
+    def kernel(self, name: str, count: int) -> Kernel:
+        """One of ``KERNELS``, for ``count`` elements. Raises EngineError."""
         with self.current():
-            if self._kernels is None:
-                self._kernels = self.driver.module_from_buffer(Path(__file__).with_name("convert.ptx").read_bytes())
-            function, blocks = self._kernels.get_function(name), -(-count // _THREADS)
-
-        def launch(source: int, target: int, stream: Stream) -> None:
-            arguments = (np.uintp(source), np.uintp(target), np.uint32(count))
-            function(*arguments, block=(_THREADS, 1, 1), grid=(blocks, 1), stream=stream.raw)
-
-        return launch
+            if self._module is None:
+                self._module = self.driver.module_from_buffer(Path(__file__).with_name("convert.ptx").read_bytes())
+            return Kernel(self._module.get_function(name), count)
 
     def captured(self, stream: Stream, enqueue: Callable[[], None]) -> CudaGraph:
         """What ``enqueue`` puts on a stream, as a graph. Call it with the context current.
@@ -307,7 +313,7 @@ class Cuda:
     def close(self) -> None:
         """Let the primary context go. May be called twice."""
         context, self._context = self._context, None
-        self._kernels = None
+        self._module = None
         if context is not None:
             context.detach()
 

@@ -26,8 +26,7 @@ OLDER_ONLY = {
     "FP16": "builder flag, removed in 11 (precision is in the graph)",
     "INT8": "builder flag, removed in 11 (precision is in the graph)",
     "OBEY_PRECISION_CONSTRAINTS": "builder flag, removed in 11",
-    "IInt8EntropyCalibrator2": "implicit calibration, removed in 11",
-    "int8_calibrator": "implicit calibration, removed in 11",
+    "PREFER_PRECISION_CONSTRAINTS": "builder flag, removed in 11",
     "set_dynamic_range": "implicit INT8 per tensor, removed in 11",
     "precision": "layer precision under weak typing, removed in 11",
     "set_output_type": "layer output type under weak typing, removed in 11",
@@ -54,7 +53,6 @@ class Module(Protocol):
     DataType: type[trt.DataType]
     DeviceType: type[trt.DeviceType]
     ICudaEngine: type[trt.ICudaEngine]
-    IInt8EntropyCalibrator2: type[trt.IInt8EntropyCalibrator2]
     ILogger: type[trt.ILogger]
     IProgressMonitor: type[trt.IProgressMonitor]
     ITensor: type[trt.ITensor]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Iterator, Mapping, Sequence
 
 from edgeseg.engines.tensorrt.api import Log, TensorRt
 from edgeseg.engines.tensorrt.graph import VARIANTS, GraphVariant, prepared_onnx, weight_amax
@@ -147,8 +147,7 @@ def _built(
     _configure(api, config, request, on_progress)
     notes = []
     if request.precision == "int8-implicit":
-        amax = {**weight_amax(onnx), **request.amax}
-        notes += _set_ranges(network, amax)
+        notes += _set_ranges(network, request, weight_amax(onnx))
         _keep_float(api, network, request)
     if request.dla_core is not None:
         notes.append(_use_dla(api, builder, config, network, request.dla_core))
@@ -180,8 +179,8 @@ def _configure(api: TensorRt, config: trt.IBuilderConfig, request: BuildRequest,
             raise EngineError(f"{api.name} has no optimization levels (8.6 and later have); leave --opt-level out")
         config.builder_optimization_level = request.optimization_level
     wanted = {"fp32": (), "fp16": ("FP16",)}.get(request.precision, ("FP16", "INT8"))
-    if request.float_layers and request.precision == "int8-implicit":
-        wanted = (*wanted, "OBEY_PRECISION_CONSTRAINTS")
+    if request.precision == "int8-implicit":
+        wanted = (*wanted, f"{'OBEY' if request.float_layers else 'PREFER'}_PRECISION_CONSTRAINTS")
     for name in wanted if api.precision_flags else ():
         config.set_flag(api.flag(name))
     if request.compute_capability is not None:
@@ -226,36 +225,45 @@ def _monitor(api: TensorRt, on_progress: OnProgress) -> trt.IProgressMonitor:
     return Monitor()
 
 
-def _set_ranges(network: trt.INetworkDefinition, amax: Mapping[str, float]) -> list[str]:
+def _set_ranges(network: trt.INetworkDefinition, request: BuildRequest, constants: Mapping[str, float]) -> list[str]:
     """Give every float tensor its symmetric range; layers that only move data pass theirs on.
 
     Ranges are set tensor by tensor, not handed over as a calibration cache: a cache is skipped without an error when
     its header or its names do not please TensorRT.
     """
-    known, missing, ranged = dict(amax), [], 0
-    inputs = [network.get_input(index) for index in range(network.num_inputs)]
-    for tensor in inputs:
-        if tensor.name in known and not tensor.set_dynamic_range(-known[tensor.name], known[tensor.name]):
-            raise EngineError(f"TensorRT refuses the range of {tensor.name}")
+    known, missing, matched = {**constants, **request.amax}, [], 0
+    for source, tensor, moved in _float_tensors(network):
+        if moved and tensor.name not in known and source is not None and source.name in known:
+            known[tensor.name] = known[source.name]
+        if tensor.name not in known:
+            missing.append(tensor.name)
+            continue
+        limit = max(known[tensor.name], _LEAST_AMAX)
+        if not tensor.set_dynamic_range(-limit, limit):
+            raise EngineError(f"TensorRT refuses the range {limit:g} of {tensor.name}")
+        matched += tensor.name in request.amax
+    if not matched:
+        raise EngineError("no tensor of the graph has a calibrated range: the ranges belong to another graph")
+    return [f"{len(missing)} tensors without a range stay in float, e.g. {missing[0]}"] if missing else []
+
+
+def _float_tensors(network: trt.INetworkDefinition) -> Iterator[tuple[trt.ITensor | None, trt.ITensor, bool]]:
+    """(first input of the layer that makes it, tensor, whether that layer only moves data), in the graph's order."""
+    for index in range(network.num_inputs):
+        tensor = network.get_input(index)
+        if _is_float(tensor):
+            yield None, tensor, False
     for index in range(network.num_layers):
         layer = network.get_layer(index)
         source = layer.get_input(0) if layer.num_inputs else None
         for number in range(layer.num_outputs):
             tensor = layer.get_output(number)
-            if "FLOAT" not in str(tensor.dtype) and "HALF" not in str(tensor.dtype):
-                continue
-            if tensor.name not in known and source is not None and source.name in known and _moves_data(layer):
-                known[tensor.name] = known[source.name]
-            if tensor.name not in known:
-                missing.append(tensor.name)
-                continue
-            limit = max(known[tensor.name], _LEAST_AMAX)
-            if not tensor.set_dynamic_range(-limit, limit):
-                raise EngineError(f"TensorRT refuses the range {limit:g} of {tensor.name}")
-            ranged += 1
-    if not ranged:
-        raise EngineError("no tensor of the graph has a calibrated range: the ranges belong to another graph")
-    return [f"{len(missing)} tensors without a range stay in float, e.g. {missing[0]}"] if missing else []
+            if _is_float(tensor):
+                yield source, tensor, _moves_data(layer)
+
+
+def _is_float(tensor: trt.ITensor) -> bool:
+    return str(tensor.dtype).rpartition(".")[2] in ("FLOAT", "HALF")
 
 
 def _moves_data(layer: trt.ILayer) -> bool:

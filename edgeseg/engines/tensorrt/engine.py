@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Iterator
 import numpy as np
 
 from edgeseg.engines.base import Engine
-from edgeseg.engines.cuda import Buffer, Cuda, CudaGraph, Event, Stream
+from edgeseg.engines.cuda import Buffer, Cuda, CudaGraph, Event, Kernel, Stream
 from edgeseg.engines.tensorrt.api import Log, TensorRt
 from edgeseg.errors import EngineError, UsageError, first_line
 
@@ -195,14 +195,14 @@ class TensorRtEngine(Engine):
         context: trt.IExecutionContext = self._context
         before, after = slot.conversions.get("frame"), slot.conversions.get("classes")
         if before is not None:
-            before(slot.frame.address, slot.addresses["frame"], self._compute)
+            before.launch(slot.frame.address, slot.addresses["frame"], self._compute)
         for name, address in slot.addresses.items():
             if not context.set_tensor_address(name, address):
                 raise EngineError(f"{self._api.name} refuses the address of {name}: {self._log.reason()}")
         if not context.execute_async_v3(self._compute.handle):
             raise EngineError(f"{self._api.name} could not start the network: {self._log.reason()}")
         if after is not None:
-            after(slot.addresses["classes"], slot.classes.address, self._compute)
+            after.launch(slot.addresses["classes"], slot.classes.address, self._compute)
 
     def _prepare_graphs(self, wanted: str) -> None:
         """Run once (TensorRT allocates on its first run), then capture each slot's work and verify it."""
@@ -280,8 +280,7 @@ class _Slot:
     def __init__(self, cuda: Cuda, ports: dict[str, _Port], mapped: bool, freed: ExitStack) -> None:
         self._cuda, self._mapped, self._freed = cuda, mapped, freed
         self.graph: CudaGraph | None = None
-        self.conversions: dict[str, Any] = {}
-        freed.callback(self.conversions.clear)
+        self.conversions: dict[str, Kernel] = {}
         freed.callback(self.drop_graph)
         self.frame, self.classes = (self._buffer(ports[name].shape, np.uint8) for name in ("frame", "classes"))
         self.results = [self.classes]
@@ -314,6 +313,7 @@ class _Slot:
         self._freed.callback(scratch.free)
         self.addresses[port.name] = scratch.address
         self.conversions[port.name] = self._cuda.kernel(kernel, port.size)
+        self._freed.callback(self.conversions[port.name].free)
 
     def drop_graph(self) -> None:
         """Go back to plain runs."""

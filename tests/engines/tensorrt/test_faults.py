@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -41,21 +40,22 @@ def test_every_failure_point(version: str, integrated: bool, uint8_io: bool, tmp
     assert not healthy.leaks()
     calls = healthy.fake.faults.record()
     assert len(calls) > 150 and healthy.module.fake.faults is healthy.fake.faults
-    survived: list[str] = []
+    gc.collect()
+    gc.freeze()  # what is alive now is not looked at again each time
+    survived: set[str] = set()
     for index, call in enumerate(calls):
         broken = rig(f"broken{index}")
         broken.fake.faults.fail_at(index)
         message = _message(broken, options, expected)
         assert broken.fake.faults.failed == [(index, call)], f"{call} was not reached again"
         if message is None:
-            survived.append(call)
+            survived.add(call)
         else:
             assert "\n" not in message and len(message) > 20, f"{call}: {message!r}"
         assert not broken.fake.default_stream_uses and not broken.fake.aborts, call
-        dead = broken.fake.poisoned if hasattr(broken.fake, "poisoned") else False
-        left = broken.leaks()
-        assert dead or not left or call in _CLEANING_UP, f"{call} left {left}"
-    assert not set(survived) - _NOT_NEEDED, sorted(set(survived) - _NOT_NEEDED)
+        assert broken.leaks() == {}, f"call {index}, {call}: {message}"
+    gc.unfreeze()
+    assert survived - _NOT_NEEDED == set()
 
 
 def _message(rig: Rig, options: EngineOptions, expected: np.ndarray) -> str | None:
@@ -71,8 +71,35 @@ def _message(rig: Rig, options: EngineOptions, expected: np.ndarray) -> str | No
     return None
 
 
-_CLEANING_UP: set[str] = set()
-"""Calls that give something back: when they fail, that thing cannot be given back."""
-
-_NOT_NEEDED: set[str] = set()
-"""Calls without which it goes on, saying so: timing caches, CUDA graphs, the next way to write the graph."""
+_NOT_NEEDED = {
+    # the next way to write the graph is tried
+    "trt.OnnxParser.parse",
+    "trt.Builder.build_serialized_network",
+    # kernels are timed again
+    "trt.IBuilderConfig.create_timing_cache",
+    "trt.IBuilderConfig.set_timing_cache",
+    "trt.ITimingCache.serialize",
+    # while a CUDA graph is captured and verified: plain runs instead, which is said
+    "libcuda.cuStreamBeginCapture_v2",
+    "libcuda.cuStreamEndCapture",
+    "libcuda.cuGraphInstantiateWithFlags",
+    "libcuda.cuGraphLaunch",
+    "pycuda.Context.push",
+    "pycuda.Context.pop",
+    "pycuda.Event.record",
+    "pycuda.Event.synchronize",
+    "pycuda.Event.time_till",
+    "pycuda.Function.__call__",
+    "pycuda.Stream.wait_for_event",
+    "pycuda.memcpy_dtoh_async",
+    "pycuda.memcpy_htod_async",
+    "trt.IExecutionContext.execute_async_v3",
+    "trt.IExecutionContext.set_tensor_address",
+    # giving back: the driver complains, nobody can do more
+    "libcuda.cuGraphDestroy",
+    "libcuda.cuGraphExecDestroy",
+    "pycuda.Context.detach",
+    "pycuda.DeviceAllocation.free",
+    "pycuda.PagelockedHostAllocation.free",
+}
+"""Calls that may fail, at least at one moment of an engine's life, and the answer is still right."""
