@@ -3,18 +3,22 @@
 import importlib.util
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Dict, List, Optional
+from typing import TYPE_CHECKING, Callable, Dict, Iterator, List, Optional, Tuple
 
 import typer
 from typing_extensions import Annotated
 
 from edgeseg import __version__
-from edgeseg.cli.arguments import dataset_from, size_hw_from
+from edgeseg.bundle import Bundle
+from edgeseg.cli.arguments import EngineName, dataset_from, size_hw_from
 from edgeseg.cli.console import JsonFlag, percent, print_json, say, table
 from edgeseg.cli.models import bundle_or_default
+from edgeseg.cli.opening import engine_name, model_stem, tensorrt_provider
+from edgeseg.errors import EdgesegError
 
 if TYPE_CHECKING:
-    from edgeseg.bench.measure import Measurement
+    from edgeseg.bench.measure import Contender, Measurement
+    from edgeseg.engines import Engine
 
 _DEFAULT_SOURCE = "demo://street?frames=16&step=30&size=640x480"
 
@@ -29,6 +33,10 @@ def bench(
     data: Annotated[Optional[str], typer.Option(help="Folder of images and masks: adds mIoU per graph.")] = None,
     seconds: Annotated[float, typer.Option(min=0.1, help="Measuring time per contender.")] = 10.0,
     warmup: Annotated[float, typer.Option(min=0.0, help="Warm-up time per contender, in seconds.")] = 3.0,
+    engine: Annotated[
+        EngineName,
+        typer.Option(help="auto: all that runs here; else only the one named."),
+    ] = EngineName.auto,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads for every contender, 0 for all.")] = 0,
     torch: Annotated[
         bool, typer.Option("--torch/--no-torch", help="Also time PyTorch eager, where it is installed.")
@@ -43,29 +51,28 @@ def bench(
 
     Example: edgeseg bench street.edgeseg --torch-size 512x512
     """
-    from edgeseg.bench.contenders import engine_contender, torch_contender
-    from edgeseg.bench.measure import Contender, measured_side_by_side
+    from edgeseg.bench.contenders import torch_contender
+    from edgeseg.bench.measure import measured_side_by_side
     from edgeseg.device.detect import detected_device
-    from edgeseg.engines import engine_from_bundle
+    from edgeseg.device.telemetry import Telemetry, throttled_between
     from edgeseg.engines.evaluate import evaluated
-    from edgeseg.engines.select import CPU_ENGINES, cpu_graphs
 
     bundle, name = bundle_or_default(model)
     spec = bundle.spec
     images = dataset_from(source)
     frames = [images[index].frame for index in range(min(len(images), 64))]
-    device = detected_device()
+    device, telemetry = detected_device(), Telemetry()
     miou: Dict[str, float] = {}
     with_torch = torch and not _missing_for_torch()
-    engines = [name for name in CPU_ENGINES if importlib.util.find_spec(name) is not None]
+    engines = _engines(engine)
+    tell = (lambda line: None) if as_json else say
     with ExitStack() as stack:
         contenders: List[Contender] = []
         labelled = dataset_from(data, spec=spec, need_labels=True) if data is not None else None
-        for by, graph in ((by, graph) for by in engines for graph in cpu_graphs(bundle)):
-            engine = stack.enter_context(engine_from_bundle(bundle, graph, threads=threads, engine=by))
-            contenders.append(engine_contender(graph if by == "onnxruntime" else f"{graph} in {by}", engine, spec))
+        for contender, opened in _contenders(bundle, name, engines, threads, stack, tell):
+            contenders.append(contender)
             if labelled is not None:
-                miou[contenders[-1].name] = evaluated(engine, spec, labelled).miou()
+                miou[contender.name] = evaluated(opened, spec, labelled).miou()
         if with_torch:
             height, width = size_hw_from(torch_size) if torch_size else spec.size_hw
             contenders.append(torch_contender((height + -height % 32, width + -width % 32), len(spec.classes), threads))
@@ -74,7 +81,9 @@ def bench(
             say(device.describe())
             say(f"graphs are timed in {' and in '.join(engines)}")
             say(f"timing {len(contenders)} contenders in alternating turns, {seconds:g} s each after {warmup:g} s")
+        before = telemetry.sample()
         measured = measured_side_by_side(contenders, frames, seconds=seconds, warmup_s=warmup)
+        throttled = throttled_between(before, telemetry.sample())
     if as_json:
         ours = measured[0]
         contended = [
@@ -90,16 +99,60 @@ def bench(
                 "seconds": seconds,
                 "warmup_s": warmup,
                 "threads": threads,
+                "throttled": throttled,
                 "contenders": contended,
             }
         )
         return
     _print_table(f"end-to-end ms/frame on {images.description}", measured, miou)
+    for reason in throttled:
+        say(f"UNSTABLE: {reason}")
     if torch and not with_torch:
         missing = " and ".join(_missing_for_torch())
         say(f"{missing} not installed (pip install 'edgeseg[train]'), so there is no ratio against PyTorch")
     if data is None:
         say("mIoU needs labelled images: --data FOLDER")
+
+
+def _engines(asked: EngineName) -> List[str]:
+    """What to time: one engine, or all that are here."""
+    from edgeseg.engines.select import CPU_ENGINES
+
+    if asked is not EngineName.auto:
+        return [asked.value]
+    on_board = ["tensorrt"] if engine_name(asked) == "tensorrt" else []
+    return on_board + [name for name in CPU_ENGINES if importlib.util.find_spec(name) is not None]
+
+
+def _contenders(
+    bundle: Bundle, name: str, engines: List[str], threads: int, stack: ExitStack, tell: Callable[[str], None]
+) -> "Iterator[Tuple[Contender, Engine]]":
+    """Every graph in every engine, open until the stack closes; what TensorRT refuses is said and left out."""
+    from edgeseg.bench.contenders import engine_contender
+    from edgeseg.engines import engine_from_bundle
+    from edgeseg.engines.select import cpu_graphs
+    from edgeseg.engines.tensorrt.provide import EngineOptions
+
+    for by in engines:
+        if by not in ("tensorrt", "rtx"):
+            for graph in cpu_graphs(bundle):
+                opened = stack.enter_context(engine_from_bundle(bundle, graph, threads=threads, engine=by))
+                yield (
+                    engine_contender(graph if by == "onnxruntime" else f"{graph} in {by}", opened, bundle.spec),
+                    opened,
+                )
+            continue
+        with tensorrt_provider(by, tell) as provider:
+            for precision in ("int8", "fp16"):
+                try:
+                    made = provider.provide(bundle, model_stem(name), EngineOptions(precision=precision))
+                except EdgesegError as error:
+                    if precision == "int8":
+                        raise
+                    tell(f"{precision} in TensorRT is left out: {error}")
+                    continue
+                opened = stack.enter_context(made.engine)
+                yield engine_contender(f"{made.precision} in TensorRT", opened, bundle.spec), opened
 
 
 def _print_table(title: str, measured: "List[Measurement]", miou: Dict[str, float]) -> None:

@@ -54,6 +54,7 @@ def run(
     Example: edgeseg run --camera 0 --sink out.mp4
     """
     from edgeseg.device.detect import detected_device
+    from edgeseg.device.telemetry import Telemetry, throttled_between
     from edgeseg.runtime.overlay import Painter
     from edgeseg.runtime.pipeline import run_pipeline
     from edgeseg.runtime.sinks import sink_from_uri
@@ -80,6 +81,8 @@ def run(
             say(f"engine: {opened.description}")
             say(f"device: {device.describe()}")
         sinks = [sink_from_uri(uri, bundle.spec, painter, origin.fps or 30.0) for uri in _sink_uris(sink)]
+        telemetry = Telemetry()
+        before = telemetry.sample()
         with _view(origin.description, as_json) as show:
             state = run_pipeline(origin, opened, bundle.spec, sinks, latest=latest, max_frames=frames, on_frame=show)
         summary = {
@@ -87,6 +90,7 @@ def run(
             "engine": opened.description,
             "source": origin.description,
             "device": device.to_json(),
+            "throttled": throttled_between(before, telemetry.sample()),
             **state.to_json(),
         }
     if as_json:
@@ -98,6 +102,8 @@ def run(
     for item in sinks:
         say(f"sink:   {item.description}")
     _summary(state, latest)
+    for reason in summary["throttled"]:
+        say(f"throttled: {reason}")
 
 
 def _refuse_overwriting(source: Optional[str], sinks: List[str]) -> None:

@@ -1,0 +1,15 @@
+"""One board for both fakes in a process."""
+
+import ctypes
+
+from tests.fake_cuda import FakeCuda
+
+BOARD = FakeCuda()
+_load = ctypes.CDLL
+
+
+def _library(name, *args, **settings):  # type: ignore[no-untyped-def]
+    return BOARD.libcuda if name == "libcuda.so.1" else _load(name, *args, **settings)
+
+
+ctypes.CDLL = _library  # type: ignore[misc, assignment]

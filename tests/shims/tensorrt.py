@@ -1,0 +1,25 @@
+"""The fake of tests/fake_tensorrt.py under TensorRT's own name."""
+
+import os
+import signal
+import sys
+
+from shim_board import BOARD
+
+from tests.fake_tensorrt import fake_tensorrt
+
+_module = fake_tensorrt(os.environ.get("EDGESEG_FAKE_TENSORRT", "10.3.0.30"), BOARD, dla_cores=1)
+_trouble = os.environ.get("EDGESEG_FAKE_BUILDER", "")
+if _trouble and "edgeseg.engines.tensorrt.worker" in " ".join(sys.orig_argv if hasattr(sys, "orig_argv") else sys.argv):
+    if _trouble == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if _trouble == "abort":
+        print("terminate called after throwing an instance of 'nvinfer1::Error'", file=sys.stderr, flush=True)
+        os.abort()
+    if _trouble == "silent":
+        os._exit(0)
+    if _trouble == "sleep":
+        import time
+
+        time.sleep(600)
+sys.modules[__name__] = _module
