@@ -17,10 +17,11 @@ $(DEMO)/ready: pyproject.toml $(shell find edgeseg -name '*.py' -o -name '*.edge
 	$(DEMO)/bin/pip install -q --disable-pip-version-check .
 	touch $@
 
-$(DEV)/ready: pyproject.toml
+$(DEV)/ready: pyproject.toml tests/stubs.py
 	$(PYTHON) -m venv $(DEV)
 	$(DEV)/bin/pip install -q --disable-pip-version-check -U pip
 	$(DEV)/bin/pip install -q --disable-pip-version-check -e '.[dev]'
+	$(DEV)/bin/python tests/stubs.py .venvs/stubs
 	touch $@
 
 demo: $(DEMO)/ready

@@ -16,7 +16,7 @@ from edgeseg.cli.models import SHIPPED
 from edgeseg.images import write_png
 from edgeseg.spec import ModelSpec
 
-# A shell that starts this run in the background makes it ignore Ctrl-C, and every command under test would inherit that.
+# A shell that starts this run in the background makes it ignore Ctrl-C; every command under test would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 CAMVID = Path(os.environ.get("EDGESEG_CAMVID", Path(__file__).resolve().parents[2] / "shared" / "camvid"))

@@ -22,6 +22,7 @@ __all__ = [
     "EngineOption",
     "FallbackOption",
     "GraphOption",
+    "ProgramOption",
     "dataset_from",
     "size_hw_from",
     "spec_from",
@@ -40,6 +41,7 @@ class EngineName(str, Enum):
     openvino = "openvino"
     tensorrt = "tensorrt"
     rtx = "rtx"
+    torch_tensorrt = "torch-tensorrt"
 
 
 EngineOption = Annotated[
@@ -53,6 +55,10 @@ GraphOption = Annotated[
     typer.Option(
         help="Graph of the bundle, e.g. int8-cpu or fp32; for TensorRT: int8-implicit, int8-qdq, fp16 or fp32."
     ),
+]
+ProgramOption = Annotated[
+    Optional[Path],
+    typer.Option(help="With --engine torch-tensorrt: the .pt2 program that was compiled of the same network."),
 ]
 FallbackOption = Annotated[
     bool, typer.Option("--fallback", help="Where TensorRT cannot be used, run on the CPU and say so.")

@@ -7,7 +7,7 @@ from typing import List, Optional, Tuple
 import typer
 from typing_extensions import Annotated
 
-from edgeseg.cli.arguments import EngineName, EngineOption, FallbackOption, GraphOption, dataset_from
+from edgeseg.cli.arguments import EngineName, EngineOption, FallbackOption, GraphOption, ProgramOption, dataset_from
 from edgeseg.cli.console import JsonFlag, percent, print_json, say, table
 from edgeseg.cli.models import bundle_or_default
 from edgeseg.cli.opening import opened_engine
@@ -33,6 +33,7 @@ def eval_(
     graph: GraphOption = None,
     engine: EngineOption = EngineName.auto,
     fallback: FallbackOption = False,
+    program: ProgramOption = None,
     threads: Annotated[int, typer.Option(min=0)] = 0,
     as_json: JsonFlag = False,
 ) -> None:
@@ -54,7 +55,9 @@ def eval_(
 
         dataset = dataset_from(str(data), labels=labels, spec=spec, need_labels=True)
         tell = (lambda line: None) if as_json else say
-        with opened_engine(bundle, name, engine, graph, threads=threads, fallback=fallback, tell=tell) as opened:
+        with opened_engine(
+            bundle, name, engine, graph, threads=threads, fallback=fallback, program=program, tell=tell
+        ) as opened:
             confusion, images = evaluated(opened, spec, dataset), len(dataset)
             what = f"{name} on {dataset.description} ({opened.description})"
     iou = dict(zip(spec.classes, (float(value) for value in confusion.iou())))

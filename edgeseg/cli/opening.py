@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Callable, Dict, Iterator, Optional
 from edgeseg.bundle import Bundle
 from edgeseg.cli.arguments import EngineName
 from edgeseg.cli.console import on_terminal, say
-from edgeseg.errors import EdgesegError
+from edgeseg.errors import EdgesegError, UsageError
 
 if TYPE_CHECKING:
     from edgeseg.engines import Engine
     from edgeseg.engines.tensorrt.cache import EngineCache
-    from edgeseg.engines.tensorrt.provide import EngineOptions, TensorRtProvider
+    from edgeseg.engines.tensorrt.provide import TensorRtProvider
 
 __all__ = ["cache_folder", "engine_cache", "engine_name", "model_stem", "opened_engine", "tensorrt_provider"]
 
@@ -77,7 +77,7 @@ def opened_engine(
     *,
     threads: int = 0,
     fallback: bool = False,
-    options: "Optional[EngineOptions]" = None,
+    program: Optional[Path] = None,
     tell: Say = say,
 ) -> "Engine":
     """Open the engine that was asked for; TensorRT's is built first where the cache has none.
@@ -89,7 +89,7 @@ def opened_engine(
         graph: of the bundle, or TensorRT's precision; None takes INT8.
         threads: CPU threads, 0 for all.
         fallback: run on the CPU where TensorRT cannot be used, and say so.
-        options: of TensorRT; ``graph`` goes into them.
+        program: for torch-tensorrt: a program of the same network; it has to pass the bundle's golden frames.
         tell: takes one line for people at a time.
 
     Raises:
@@ -99,15 +99,33 @@ def opened_engine(
     from edgeseg.engines.tensorrt.provide import EngineOptions
 
     chosen = engine_name(asked)
+    if (chosen == "torch-tensorrt") != (program is not None):
+        raise UsageError("--engine torch-tensorrt and --program FILE.pt2 go together")
+    if program is not None:
+        return _opened_program(bundle, program, tell)
     if chosen not in ("tensorrt", "rtx"):
         return engine_from_bundle(bundle, graph, threads=threads, engine=chosen)
     try:
         with tensorrt_provider(chosen, tell) as provider:
-            wish = options or EngineOptions(precision=graph)
-            return provider.provide(bundle, model_stem(name), wish).engine
+            return provider.provide(bundle, model_stem(name), EngineOptions(precision=graph)).engine
     except EdgesegError as error:
         if not fallback:
             raise
         tell(f"TensorRT is not used: {error}")
         tell("running on the CPU instead, as --fallback allows")
         return engine_from_bundle(bundle, None, threads=threads)
+
+
+def _opened_program(bundle: Bundle, program: Path, tell: Say) -> "Engine":
+    from edgeseg.engines.golden import self_tested
+    from edgeseg.engines.torch_tensorrt import TorchTensorRtEngine
+
+    engine = TorchTensorRtEngine(program, (1, *bundle.spec.size_hw, 3))
+    try:
+        result = self_tested(engine, bundle, "fp16")
+        tell(f"self-test: {result.describe()}")
+        result.require(f"the program {program.name}")
+    except BaseException:
+        engine.close()
+        raise
+    return engine

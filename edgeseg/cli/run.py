@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Callable, Iterator, List, Optional
 import typer
 from typing_extensions import Annotated
 
-from edgeseg.cli.arguments import EngineName, EngineOption, FallbackOption, GraphOption
+from edgeseg.cli.arguments import EngineName, EngineOption, FallbackOption, GraphOption, ProgramOption
 from edgeseg.cli.console import JsonFlag, on_terminal, percent, print_json, say, stop_on_signals, table
 from edgeseg.cli.models import bundle_or_default
 from edgeseg.cli.opening import opened_engine
@@ -44,6 +44,7 @@ def run(
     graph: GraphOption = None,
     engine: EngineOption = EngineName.auto,
     fallback: FallbackOption = False,
+    program: ProgramOption = None,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads, 0 for all.")] = 0,
     alpha: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of class colour in the overlay.")] = 0.5,
     frames: Annotated[int, typer.Option(min=0, help="Stop after so many frames, 0 for no limit.")] = 0,
@@ -74,7 +75,7 @@ def run(
     painter = Painter(bundle.spec, alpha)
     tell = (lambda line: None) if as_json else say
     with stop_on_signals(), opened_engine(
-        bundle, name, engine, graph, threads=threads, fallback=fallback, tell=tell
+        bundle, name, engine, graph, threads=threads, fallback=fallback, program=program, tell=tell
     ) as opened:
         if not as_json:
             say(f"model:  {name}, classes: {', '.join(bundle.spec.classes)}")

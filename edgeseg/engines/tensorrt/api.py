@@ -22,14 +22,14 @@ FLAVOURS = {"tensorrt": "tensorrt", "rtx": "tensorrt_rtx"}
 """Name of a flavour -> Python module."""
 
 OLDER_ONLY = {
-    "EXPLICIT_BATCH": "flag of create_network, required before 10, ignored in 10, removed in 11",
-    "FP16": "builder flag, removed in 11 (precision is in the graph)",
-    "INT8": "builder flag, removed in 11 (precision is in the graph)",
-    "OBEY_PRECISION_CONSTRAINTS": "builder flag, removed in 11",
-    "PREFER_PRECISION_CONSTRAINTS": "builder flag, removed in 11",
-    "set_dynamic_range": "implicit INT8 per tensor, removed in 11",
-    "precision": "layer precision under weak typing, removed in 11",
-    "set_output_type": "layer output type under weak typing, removed in 11",
+    "NetworkDefinitionCreationFlag.EXPLICIT_BATCH": "required before 10, ignored in 10, removed in 11",
+    "BuilderFlag.FP16": "removed in 11, where precision is in the graph",
+    "BuilderFlag.INT8": "removed in 11, where precision is in the graph",
+    "BuilderFlag.OBEY_PRECISION_CONSTRAINTS": "removed in 11",
+    "BuilderFlag.PREFER_PRECISION_CONSTRAINTS": "removed in 11",
+    "ITensor.set_dynamic_range": "implicit INT8, removed in 11",
+    "ILayer.precision": "weak typing, removed in 11",
+    "ILayer.set_output_type": "weak typing, removed in 11",
 }
 """Parts of the API that we use where they exist and that TensorRT 11 and TensorRT-RTX lack, with what they are."""
 
