@@ -178,9 +178,9 @@ def _configure(api: TensorRt, config: trt.IBuilderConfig, request: BuildRequest,
         if not hasattr(config, "builder_optimization_level"):
             raise EngineError(f"{api.name} has no optimization levels (8.6 and later have); leave --opt-level out")
         config.builder_optimization_level = request.optimization_level
-    wanted = {"fp32": (), "fp16": ("FP16",)}.get(request.precision, ("FP16", "INT8"))
+    wanted: tuple[str, ...] = {"fp32": (), "fp16": ("FP16",)}.get(request.precision, ("FP16", "INT8"))
     if request.precision == "int8-implicit":
-        wanted = (*wanted, f"{'OBEY' if request.float_layers else 'PREFER'}_PRECISION_CONSTRAINTS")
+        wanted += ("OBEY_PRECISION_CONSTRAINTS" if request.float_layers else "PREFER_PRECISION_CONSTRAINTS",)
     for name in wanted if api.precision_flags else ():
         config.set_flag(api.flag(name))
     if request.compute_capability is not None:
