@@ -144,5 +144,6 @@ assert run[\"device\"][\"architecture\"] == \"aarch64\" and run[\"frames\"] == 5
 say "edgeseg doctor"
 inside 'edgeseg doctor'
 say "engine tests"
-inside 'python -m pytest -q -p no:cacheprovider tests/engines'
+# Without the faults injected into fakes: minutes under emulation, and nothing in them depends on the machine.
+inside 'python -m pytest -q -p no:cacheprovider tests/engines --ignore=tests/engines/tensorrt/test_faults.py'
 say "passed: edgeseg runs on $(inside 'uname -m')"
