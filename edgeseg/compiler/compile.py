@@ -41,6 +41,7 @@ from edgeseg.compiler.simplify import simplified_onnx
 from edgeseg.compiler.stepcache import StepCache
 from edgeseg.compiler.weights import float16_weights, float32_weights
 from edgeseg.device.specifications import Board
+from edgeseg.engines.golden import FLOAT_AGREEMENT
 from edgeseg.errors import CompileError, GateRefused, UsageError, require
 from edgeseg.images import Dataset, InMemory, Sample
 from edgeseg.preprocess import class_map_at, resized_frame
@@ -299,12 +300,13 @@ def bundle_from_graph(
     fp32 = Fp32("float16" if options.float16_weights else "float32")
     job.entries["fp32"] = GraphEntry(onnx_fp32, recipe_json(fp32), "any")
     job.results[0] = replace(job.results[0], size_bytes=len(onnx_fp32))
+    kept = _golden(golden, stored.SerializeToString(), spec)
     bundle = Bundle(
         spec=spec,
         graphs={name: job.entries[name] for name in ("fp32", *options.graphs) if name in job.entries},
         ranges=ranges.to_json() if ranges is not None else None,
-        golden=_golden(golden, stored.SerializeToString(), spec),
-        report=job.report(),
+        golden=kept,
+        report={**job.report(), "self_test": _self_test_limits(job.entries, kept, spec, options)},
         provenance={**(provenance or {}), "fp32_graph_sha256": graph_sha256(job.graph)},
     )
     return Compilation(replace(bundle, page=report_html(bundle)), job.results, job.notes)
@@ -631,6 +633,23 @@ def _golden(data: Dataset, onnx: bytes, spec: ModelSpec) -> Golden:
     _, maps = measured_accuracy(onnx, spec, InMemory(chosen, "golden frames"))
     labels = [np.full(spec.size_hw, spec.ignore_id, np.uint8) if s.label is None else s.label for s in chosen]
     return Golden(np.stack([s.frame for s in chosen]), np.stack(labels), np.stack(maps))
+
+
+def _self_test_limits(
+    entries: Mapping[str, GraphEntry], golden: Golden, spec: ModelSpec, options: CompileOptions
+) -> dict[str, float]:
+    """Share of the golden pixels in which a device must agree with FP32, by precision.
+
+    For INT8 it is the gate's limit, or a point less than the host measured on these very frames if that is lower.
+    """
+    limits = {**FLOAT_AGREEMENT, "int8": options.limits.min_agreement}
+    if "int8-tensorrt" in entries and options.batch == 1:
+        frames = InMemory([Sample("", frame, None) for frame in golden.frames], "golden frames")
+        accuracy, _ = measured_accuracy(
+            entries["int8-tensorrt"].onnx, spec, frames, float_qdq=True, reference=list(golden.classes)
+        )
+        limits["int8"] = round(min(limits["int8"], accuracy.agreement - 0.01), 4)
+    return limits
 
 
 def _at_network_size(sample: Sample, spec: ModelSpec) -> Sample:

@@ -11,10 +11,12 @@ from edgeseg.bundle import Bundle
 from edgeseg.engines.base import Engine
 from edgeseg.errors import EngineError, GateRefused
 
-__all__ = ["SelfTest", "self_tested"]
+__all__ = ["FLOAT_AGREEMENT", "SelfTest", "self_tested"]
 
-_FLOAT_AGREEMENT = {"fp32": 0.999, "fp16": 0.99}
-_INT8_AGREEMENT = 0.95  # of bundles that do not say by which limit their INT8 was accepted
+FLOAT_AGREEMENT = {"fp32": 0.999, "fp16": 0.99}
+"""Least share of golden pixels with FP32's class, where a bundle does not say."""
+
+_INT8_AGREEMENT = 0.95
 _RARE = 0.002  # classes with a smaller share of the golden pixels are not looked at one by one
 _LOST = 0.25
 
@@ -26,7 +28,7 @@ class SelfTest:
     Attributes:
         frames: how many there are.
         agreement: share of pixels with the class that FP32 gave on the host.
-        limit: least share to pass: 0.999 for FP32, 0.99 for FP16, for INT8 the limit of the compiler's gate.
+        limit: least share to pass, which the bundle carries for FP32, FP16 and INT8.
         lost: classes of which less than a quarter of FP32's pixels was found.
     """
 
@@ -79,6 +81,11 @@ def self_tested(engine: Engine, bundle: Bundle, precision: str) -> SelfTest:
     lost = tuple(
         name for name, mask in zip(bundle.spec.classes, expected) if mask.mean() >= _RARE and same[mask].mean() < _LOST
     )
-    int8_limit = bundle.report.get("limits", {}).get("min_agreement", _INT8_AGREEMENT)
-    limit = _FLOAT_AGREEMENT.get(precision, float(int8_limit))
-    return SelfTest(len(found), float(same.mean()), limit, lost)
+    return SelfTest(len(found), float(same.mean()), _limit(bundle, "int8" if "int8" in precision else precision), lost)
+
+
+def _limit(bundle: Bundle, precision: str) -> float:
+    """What the bundle carries; older ones carry the gate's limit for INT8."""
+    gate = bundle.report.get("limits", {}).get("min_agreement", _INT8_AGREEMENT)
+    limits = {**FLOAT_AGREEMENT, "int8": gate, **bundle.report.get("self_test", {})}
+    return float(limits[precision])

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from edgeseg.bundle import Bundle
+from edgeseg.engines import engine_from_bundle
+from edgeseg.engines.golden import self_tested
+from edgeseg.errors import EngineError, GateRefused
+from tests.engines.tensorrt.tiny import tiny_bundle
+
+
+def test_the_shipped_graphs_pass_their_limits(shipped: Bundle) -> None:
+    for graph, least in (("fp32", 0.999), ("int8-cpu", 0.95)):
+        with engine_from_bundle(shipped, graph) as engine:
+            result = self_tested(engine, shipped, graph)
+        assert result.passed and result.limit == least and result.frames == len(shipped.golden.frames)  # type: ignore[union-attr]
+        result.require("it")
+        assert result.to_json()["passed"] is True
+
+
+def test_the_bundle_carries_the_limits() -> None:
+    bundle = tiny_bundle(report={"self_test": {"fp32": 0.5, "int8": 0.7}})
+    with engine_from_bundle(bundle, "fp32") as engine:
+        assert self_tested(engine, bundle, "fp32").limit == 0.5
+        assert self_tested(engine, bundle, "int8-implicit").limit == 0.7
+        assert self_tested(engine, bundle, "fp16").limit == 0.99
+
+
+def test_a_class_that_is_lost_fails_however_small_its_share() -> None:
+    bundle = tiny_bundle(report={"self_test": {"fp32": 0.5}})
+    golden = bundle.golden
+    assert golden is not None
+    wrong = np.where(golden.classes == 2, 0, golden.classes).astype(np.uint8)
+    wrong.flat[np.flatnonzero(golden.classes != 2)[:40]] = (
+        2  # 40 of 6144 pixels, all of which the graph calls otherwise
+    )
+    bundle = replace(bundle, golden=replace(golden, classes=wrong))
+    with engine_from_bundle(bundle, "fp32") as engine:
+        result = self_tested(engine, bundle, "fp32")
+    assert result.agreement > result.limit and result.lost == ("weed",) and not result.passed
+    with pytest.raises(GateRefused, match="self-test failed: this engine has .* lost: weed; 'edgeseg tune'"):
+        result.require("this engine")
+
+
+def test_frames_of_another_network_fail() -> None:
+    bundle = tiny_bundle()
+    golden = bundle.golden
+    assert golden is not None
+    other = replace(bundle, golden=replace(golden, classes=np.roll(golden.classes, 7, axis=2)))
+    with engine_from_bundle(other, "fp32") as engine:
+        assert not self_tested(engine, other, "fp32").passed
+        with pytest.raises(EngineError, match="no golden frames"):
+            self_tested(engine, replace(other, golden=None), "fp32")
