@@ -104,6 +104,8 @@ def chosen_precision(api: TensorRt, bundle: Bundle, options: EngineOptions) -> t
             wanted = f"int8-{options.int8_mode}"
     if wanted == "int8-implicit" and not api.implicit_int8:
         raise EngineError(f"{api.name} has no implicit INT8 (removed in 11); use --int8-mode qdq")
+    if options.dla_core is not None and (wanted == "int8-qdq" or not api.precision_flags):
+        raise EngineError(f"a DLA core runs FP16 and implicit INT8; here it would be {wanted} with {api.name}")
     if wanted == "int8-implicit" and bundle.ranges is None:
         raise EngineError("the bundle has no ranges; compile it on the host with --int8 --calib FOLDER")
     return wanted, why

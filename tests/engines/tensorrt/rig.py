@@ -17,7 +17,7 @@ from tests.engines.tensorrt.tiny import tiny_bundle
 from tests.fake_cuda import FakeCuda
 from tests.fake_tensorrt import fake_tensorrt
 
-VERSIONS = ("8.5.2.2", "8.6.2.3", "10.3.0.30", "10.16.2.10", "11.4.1.1")
+VERSIONS = ("8.5.2.2", "8.6.2.3", "10.3.0.30", "10.13.3.9", "10.16.2.10", "11.4.1.1")
 
 
 class Rig:

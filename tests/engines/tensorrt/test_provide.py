@@ -223,6 +223,12 @@ def test_dla_says_its_split(tmp_path: Path) -> None:
         _provided(rig, precision="fp16", dla_core=2)
 
 
+def test_dla_is_refused_where_precision_is_in_the_graph(tmp_path: Path) -> None:
+    for precision in ("int8", "fp16"):
+        with pytest.raises(EngineError, match="a DLA core runs FP16 and implicit INT8; here it would be"):
+            _provided(Rig("11.4.1.1", tmp_path, dla_cores=2), precision=precision, dla_core=0)
+
+
 def test_choices_are_kept_for_a_model_in_a_place(tmp_path: Path) -> None:
     rig = Rig("10.3.0.30", tmp_path)
     rig.provider.choose(tiny_bundle(), "tune", EngineOptions(precision="fp16"))
