@@ -1,6 +1,7 @@
 # make demo   set up, run the shipped INT8 model on a rendered street (no torch needed)
 # make test   set up, run every test
 # make check  lint, format, types, import rules
+# make test-arm64  the package on an emulated arm64 root, end to end (root; debootstrap, qemu-user-static, binfmt-support)
 # make fuzz   100,000 and more injured files against every reader
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ SYSTEM := $(if $(filter aarch64,$(shell uname -m)),--system-site-packages)
 DEMO := .venvs/demo
 DEV := .venvs/dev
 
-.PHONY: demo test check fuzz setup-dev street-model clean
+.PHONY: demo test check fuzz setup-dev street-model test-arm64 clean
 
 $(DEMO)/ready: pyproject.toml $(shell find edgeseg -name '*.py' -o -name '*.edgeseg')
 	$(PYTHON) -m venv $(SYSTEM) $(DEMO)
@@ -48,6 +49,9 @@ street-model: $(DEV)/ready
 # 15,000 cases per kind of input: bundles, specs, ranges, calibration caches, ONNX files (tens of minutes)
 fuzz: $(DEV)/ready
 	EDGESEG_FUZZ_CASES=15000 $(DEV)/bin/python -m pytest tests/compiler/test_fuzz.py
+
+test-arm64:
+	PYTHON=$(PYTHON) jetson/arm64/test.sh
 
 clean:
 	rm -rf .venvs demo-out build dist
