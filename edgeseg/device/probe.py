@@ -171,6 +171,7 @@ if found:
         said = {"error": type(error).__name__ + ": " + " ".join(str(error).split())}
 print("\\n" + json.dumps(said))
 sys.stdout.flush()
+sys.stderr.flush()
 os._exit(0)
 """
 

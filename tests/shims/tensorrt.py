@@ -3,6 +3,8 @@
 import os
 import signal
 import sys
+import time
+from pathlib import Path
 
 from shim_board import BOARD
 
@@ -10,7 +12,7 @@ from tests.fake_tensorrt import fake_tensorrt
 
 _module = fake_tensorrt(os.environ.get("EDGESEG_FAKE_TENSORRT", "10.3.0.30"), BOARD, dla_cores=1)
 _trouble = os.environ.get("EDGESEG_FAKE_BUILDER", "")
-if _trouble and "edgeseg.engines.tensorrt.worker" in " ".join(sys.orig_argv if hasattr(sys, "orig_argv") else sys.argv):
+if _trouble and b"edgeseg.engines.tensorrt.worker" in Path("/proc/self/cmdline").read_bytes():
     if _trouble == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
     if _trouble == "abort":
@@ -19,7 +21,5 @@ if _trouble and "edgeseg.engines.tensorrt.worker" in " ".join(sys.orig_argv if h
     if _trouble == "silent":
         os._exit(0)
     if _trouble == "sleep":
-        import time
-
         time.sleep(600)
 sys.modules[__name__] = _module
