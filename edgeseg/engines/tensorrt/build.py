@@ -183,6 +183,8 @@ def _configure(api: TensorRt, config: trt.IBuilderConfig, request: BuildRequest,
         wanted += ("OBEY_PRECISION_CONSTRAINTS" if request.float_layers else "PREFER_PRECISION_CONSTRAINTS",)
     for name in wanted if api.precision_flags else ():
         config.set_flag(api.flag(name))
+    if request.precision == "fp32":
+        config.clear_flag(api.trt.BuilderFlag.TF32)  # it keeps 10 of 23 bits, and FP32 was asked for
     if request.compute_capability is not None:
         _target(api, config, request.compute_capability)
     if hasattr(api.trt, "IProgressMonitor") and hasattr(config, "progress_monitor"):
