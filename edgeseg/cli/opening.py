@@ -110,6 +110,8 @@ def opened_engine(
             return provider.provide(bundle, model_stem(name), EngineOptions(precision=graph)).engine
     except EdgesegError as error:
         if not fallback:
+            if asked is EngineName.auto:
+                tell("on a Jetson the engine is TensorRT; --engine onnxruntime runs on the CPU")
             raise
         tell(f"TensorRT is not used: {error}")
         tell("running on the CPU instead, as --fallback allows")

@@ -7,10 +7,12 @@ TensorRT sees a byte: engines are not portable, and TensorRT's own refusals are 
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import time
-from dataclasses import asdict, dataclass, fields
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Iterator, Mapping
 
@@ -19,7 +21,7 @@ from edgeseg.engines.tensorrt.layers import LayerPrecisions
 from edgeseg.errors import EngineError
 from edgeseg.files import atomic_write
 
-__all__ = ["CachedEngine", "EngineCache", "EngineKey", "read_engine", "write_engine"]
+__all__ = ["CachedEngine", "EngineCache", "EngineKey", "engine_from_plan", "read_engine", "write_engine"]
 
 SCHEMA = 1
 _SUFFIX = ".engine"
@@ -34,7 +36,7 @@ class EngineKey:
         precision: one of ``build.PRECISIONS``.
         graph_sha256: of the ONNX graph it is built from.
         ranges_sha256: of the ranges; empty where they are in the graph.
-        shape: of the frame, NxHxWx3.
+        shape: of the frame, HxWx3.
         options: limits and flags that can change the engine.
         tensorrt: flavour and full version with the build number.
         gpu: name, as the driver says it.
@@ -173,13 +175,26 @@ class EngineCache:
                     reason = str(error)
         return None, reason
 
-    def store(self, key: EngineKey, built: BuiltPlan) -> CachedEngine:
-        """Keep a built plan, not yet tested. Raises OSError when the disk refuses."""
-        return write_engine(self.path(key), key, built)
+    @contextmanager
+    def building(self) -> Iterator[None]:
+        """One build at a time on a device: it takes most of its memory, and who waited may find the engine made."""
+        with ExitStack() as stack:
+            with suppress(OSError):  # where nothing can be kept there is nothing to wait for
+                self.folder.mkdir(parents=True, exist_ok=True)
+                lock = stack.enter_context(open(self.folder / "building.lock", "w"))
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def store(self, engine: CachedEngine, plan: bytes) -> None:
+        """Keep a built engine. Raises OSError when the disk refuses."""
+        write_engine(engine, plan)
 
     def tested(self, engine: CachedEngine, self_test: Mapping[str, Any]) -> CachedEngine:
         """Note what the golden frames gave. Raises OSError."""
-        return _write_sidecar(CachedEngine(**{**_shallow(engine), "self_test": dict(self_test)}))
+        known = replace(engine, self_test=dict(self_test))
+        if engine.path.exists():
+            _write_sidecar(known)
+        return known
 
     def entries(self) -> Iterator[tuple[Path, CachedEngine | EngineError]]:
         """Every engine file, with its sidecar or why that cannot be read."""
@@ -231,7 +246,7 @@ class EngineCache:
         target = self.path(engine.key)
         self.folder.mkdir(parents=True, exist_ok=True)
         atomic_write(target, engine.plan())
-        return _write_sidecar(CachedEngine(**{**_shallow(engine), "path": target}))
+        return _write_sidecar(replace(engine, path=target))
 
     def _paths(self) -> list[Path]:
         return sorted(self.folder.glob(f"*{_SUFFIX}")) if self.folder.is_dir() else []
@@ -243,35 +258,39 @@ class EngineCache:
         return self.folder / f"choice-{_short(model_digest + place)}.json"
 
 
-def write_engine(path: Path, key: EngineKey, built: BuiltPlan) -> CachedEngine:
-    """Write an engine file, then its sidecar. Raises OSError when the disk refuses."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if _sidecar(path).exists():
-        _sidecar(path).unlink()
-    atomic_write(path, built.plan)
-    return _write_sidecar(
-        CachedEngine(
-            path=path,
-            key=key,
-            plan_sha256=hashlib.sha256(built.plan).hexdigest(),
-            plan_bytes=len(built.plan),
-            float_ports=built.variant.float_ports,
-            precisions=built.precisions,
-            notes=built.notes,
-            build_s=round(built.build_s, 1),
-            created=round(time.time()),
-            self_test=None,
-        )
+def engine_from_plan(path: Path, key: EngineKey, built: BuiltPlan) -> CachedEngine:
+    """What the sidecar of a built plan says; nothing is written yet, and nothing tested."""
+    return CachedEngine(
+        path=path,
+        key=key,
+        plan_sha256=hashlib.sha256(built.plan).hexdigest(),
+        plan_bytes=len(built.plan),
+        float_ports=built.variant.float_ports,
+        precisions=built.precisions,
+        notes=built.notes,
+        build_s=round(built.build_s, 1),
+        created=round(time.time()),
+        self_test=None,
     )
+
+
+def write_engine(engine: CachedEngine, plan: bytes) -> None:
+    """Write an engine file, then its sidecar. Raises OSError when the disk refuses; then neither is there."""
+    engine.path.parent.mkdir(parents=True, exist_ok=True)
+    if _sidecar(engine.path).exists():
+        _sidecar(engine.path).unlink()
+    try:
+        atomic_write(engine.path, plan)
+        _write_sidecar(engine)
+    except OSError:
+        if engine.path.exists():
+            engine.path.unlink()
+        raise
 
 
 def _write_sidecar(engine: CachedEngine) -> CachedEngine:
     atomic_write(_sidecar(engine.path), json.dumps(engine.to_json(), indent=1).encode())
     return engine
-
-
-def _shallow(engine: CachedEngine) -> dict[str, Any]:
-    return {field.name: getattr(engine, field.name) for field in fields(engine)}
 
 
 def _sidecar(path: Path) -> Path:

@@ -17,7 +17,7 @@ from edgeseg.engines.cuda import Cuda, GpuFacts
 from edgeseg.engines.golden import SelfTest, self_tested
 from edgeseg.engines.tensorrt.api import Log, TensorRt, tensorrt_module
 from edgeseg.engines.tensorrt.build import PRECISIONS, BuildRequest, BuiltPlan, OnProgress
-from edgeseg.engines.tensorrt.cache import CachedEngine, EngineCache, EngineKey, write_engine
+from edgeseg.engines.tensorrt.cache import CachedEngine, EngineCache, EngineKey, engine_from_plan, write_engine
 from edgeseg.engines.tensorrt.engine import TensorRtEngine
 from edgeseg.engines.tensorrt.worker import built_apart
 from edgeseg.errors import EngineError, UsageError
@@ -212,11 +212,15 @@ class TensorRtProvider:
             for note in notes:
                 self._say(f"note: {note}")
             key = self._key(bundle, model, graph, request, options, facts)
-            cached = self._cached(key, bundle.graphs[graph].onnx, request, rebuild)
-            engine = self._opened(cached, cuda, precision, options)
+            cached, plan = self._found_or_built(key, bundle.graphs[graph].onnx, request, rebuild)
+            engine = TensorRtEngine(
+                plan, self.api, cuda, precision, cuda_graph=options.cuda_graph, memory=options.memory
+            )
         except BaseException:
             cuda.close()
             raise
+        if engine.graph_note:
+            self._say(f"note: {engine.graph_note}")
         try:
             return self._tested(engine, cached, bundle, precision, test)
         except BaseException:
@@ -247,6 +251,7 @@ class TensorRtProvider:
 
         Raises:
             EngineError: it cannot be built; only TensorRT-RTX can build ahead of time.
+            OSError: the file cannot be written.
         """
         precision, why = chosen_precision(self.api, bundle, options)
         self._say(f"precision: {precision} ({why})")
@@ -265,7 +270,9 @@ class TensorRtProvider:
         )
         for line in described_build(built):
             self._say(line)
-        return write_engine(target, key, built)
+        engine = engine_from_plan(target, key, built)
+        write_engine(engine, built.plan)
+        return engine
 
     def choose(self, bundle: Bundle, by: str, options: EngineOptions) -> None:
         """Let later starts without options take these. Raises EngineError, OSError."""
@@ -322,6 +329,7 @@ class TensorRtProvider:
             "workspace_mib": options.workspace_mib,
             "level": request.optimization_level,
             "dla": request.dla_core,
+            "partial_int8": options.allow_partial_int8,
             "float_layers": list(request.float_layers),
         }
         return EngineKey(
@@ -336,32 +344,31 @@ class TensorRtProvider:
             **place,
         )
 
-    def _cached(self, key: EngineKey, onnx: bytes, request: BuildRequest, rebuild: bool) -> CachedEngine:
-        found, reason = self.cache.find(key)
+    def _found_or_built(
+        self, key: EngineKey, onnx: bytes, request: BuildRequest, rebuild: bool
+    ) -> tuple[CachedEngine, bytes]:
+        """The engine of a key, and its plan."""
+        found, _ = self.cache.find(key)
         if found is not None and not rebuild:
-            return found
-        reason = "as asked" if found is not None else reason or "it is not in the cache yet"
-        self._say(f"building {key.precision} with {self.api.name} for {key.gpu}: {reason}")
-        built = self._build(
-            self.api.flavour,
-            onnx,
-            request,
-            timing_cache=self.cache.timing_cache(key),
-            on_progress=self._on_progress,
-        )
-        self.cache.keep_timing_cache(key, built.timing_cache)
-        cached = self.cache.store(key, built)
-        for line in described_build(built):
-            self._say(line)
-        return cached
-
-    def _opened(self, cached: CachedEngine, cuda: Cuda, precision: str, options: EngineOptions) -> TensorRtEngine:
-        engine = TensorRtEngine(
-            cached.plan(), self.api, cuda, precision, cuda_graph=options.cuda_graph, memory=options.memory
-        )
-        if engine.graph_note:
-            self._say(f"note: {engine.graph_note}")
-        return engine
+            return found, found.plan()
+        with self.cache.building():
+            found, reason = self.cache.find(key)
+            if found is not None and not rebuild:
+                return found, found.plan()
+            reason = "as asked" if found is not None else reason or "it is not in the cache yet"
+            self._say(f"building {key.precision} with {self.api.name} for {key.gpu}: {reason}")
+            known = self.cache.timing_cache(key)
+            flavour = self.api.flavour
+            built = self._build(flavour, onnx, request, timing_cache=known, on_progress=self._on_progress)
+            for line in described_build(built):
+                self._say(line)
+            engine = engine_from_plan(self.cache.path(key), key, built)
+            try:
+                self.cache.keep_timing_cache(key, built.timing_cache)
+                self.cache.store(engine, built.plan)
+            except OSError as error:
+                self._say(f"note: {self.cache.folder} cannot keep it ({error.strerror}); it is built again next time")
+            return engine, built.plan
 
     def _tested(
         self, engine: TensorRtEngine, cached: CachedEngine, bundle: Bundle, precision: str, test: bool

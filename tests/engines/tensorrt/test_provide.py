@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -268,3 +269,47 @@ def test_engines_can_be_listed_removed_and_added(tmp_path: Path) -> None:
     (tmp_path / "foreign.engine").write_bytes(b"plan of trtexec")
     with pytest.raises(EngineError, match="has no sidecar foreign.engine.json, so edgeseg did not build it"):
         other.add(tmp_path / "foreign.engine")
+
+
+@pytest.mark.parametrize("trouble", ["full", "read-only"])
+def test_an_engine_that_cannot_be_kept_runs_all_the_same(
+    trouble: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "cache"
+    if trouble == "read-only":
+        folder.write_text("a file where the folder should be")
+    rig = Rig("10.3.0.30", folder)
+    if trouble == "full":
+
+        def full(engine: Any, plan: bytes) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(rig.cache, "store", full)
+    for _ in range(2):
+        made = _provided(rig)
+        assert made.self_test.passed
+    assert rig.builds == 2
+    (note, _) = [line for line in rig.said if "cannot keep it" in line]
+    assert note.endswith("); it is built again next time")
+    assert trouble != "full" or not list(folder.glob("*.engine*"))
+
+
+def test_two_processes_do_not_build_at_once(tmp_path: Path) -> None:
+    """Who waited for the other's build finds its engine."""
+    first, second = Rig("10.3.0.30", tmp_path), Rig("10.3.0.30", tmp_path)
+    started, made = threading.Event(), []
+
+    def other() -> None:
+        started.set()
+        made.append(_provided(second).cached.path)
+
+    with first.cache.building():
+        thread = threading.Thread(target=other)
+        thread.start()
+        started.wait()
+        thread.join(timeout=0.5)
+        assert thread.is_alive(), "it waits"
+        elsewhere = Rig("10.3.0.30", tmp_path / "elsewhere")
+        first.cache.add(_provided(elsewhere).cached.path)
+    thread.join(timeout=30)
+    assert made and second.builds == 0
