@@ -1714,6 +1714,13 @@ class LibCuda:
     def __getitem__(self, name: str) -> _CFunction:
         return getattr(self, name)  # type: ignore[no-any-return]
 
+    def _cuCtxPopCurrent_v2(self, n: Callable[[Any], int], context: Any) -> None:
+        stack = self._cuda._thread.cuda
+        if not stack:
+            raise CuError(201)
+        stack.pop()
+        _target(context).value = 1
+
     def _cuStreamBeginCapture_v2(self, n: Callable[[Any], int], stream: Any, mode: Any) -> None:
         self._cuda.begin_capture(n(stream), n(mode))
 

@@ -108,26 +108,27 @@ def tuned(
         EngineError: no candidate can be taken.
     """
     refused: dict[int, str] = {}
-    provided: dict[int, Provided] = {}
+    passed: list[int] = []
+    for index, options in enumerate(tried):  # all are built before any is kept open: a builder needs the memory
+        try:
+            provider.provide(bundle, model, options).engine.close()
+            passed.append(index)
+        except EdgesegError as error:
+            refused[index] = str(error)
+            on_result(f"{options.precision} is out: {error}")
+    if not passed:
+        raise EngineError(f"no candidate can be taken; the first: {refused[0]}")
     with ExitStack() as stack:
-        for index, options in enumerate(tried):
-            try:
-                provided[index] = provider.provide(bundle, model, options)
-                stack.enter_context(provided[index].engine)
-            except EdgesegError as error:
-                refused[index] = str(error)
-                on_result(f"{options.precision} is out: {error}")
-        if not provided:
-            raise EngineError(f"no candidate can be taken; the first: {refused[0]}")
-        contenders = [
-            engine_contender(Candidate(tried[index], None, None, "").name, one.engine, bundle.spec)
-            for index, one in provided.items()
-        ]
+        provided = {index: provider.provide(bundle, model, tried[index]) for index in passed}
+        contenders = []
+        for index, one in provided.items():
+            stack.enter_context(one.engine)
+            contenders.append(engine_contender(Candidate(tried[index], None, None, "").name, one.engine, bundle.spec))
         measured = dict(zip(provided, measured_side_by_side(contenders, frames, seconds=seconds, warmup_s=warmup_s)))
     all_of_them = [
         Candidate(options, measured.get(index), provided.get(index), refused.get(index, ""))
         for index, options in enumerate(tried)
     ]
-    passed = [candidate for candidate in all_of_them if candidate.measured is not None]
-    best = min(passed, key=lambda one: one.measured.frame.p50_ms if one.measured else 0.0)
+    timed = [candidate for candidate in all_of_them if candidate.measured is not None]
+    best = min(timed, key=lambda one: one.measured.frame.p50_ms if one.measured else 0.0)
     return Tuning(all_of_them, best)

@@ -11,10 +11,10 @@ from typing_extensions import Annotated
 from edgeseg import __version__
 from edgeseg.bundle import Bundle
 from edgeseg.cli.arguments import EngineName, dataset_from, size_hw_from
-from edgeseg.cli.console import JsonFlag, percent, print_json, say, table
+from edgeseg.cli.console import JsonFlag, percent, print_json, say, say_aside, table
 from edgeseg.cli.models import bundle_or_default
 from edgeseg.cli.opening import engine_name, model_stem, tensorrt_provider
-from edgeseg.errors import EdgesegError
+from edgeseg.errors import EdgesegError, UsageError
 
 if TYPE_CHECKING:
     from edgeseg.bench.measure import Contender, Measurement
@@ -65,7 +65,7 @@ def bench(
     miou: Dict[str, float] = {}
     with_torch = torch and not _missing_for_torch()
     engines = _engines(engine)
-    tell = (lambda line: None) if as_json else say
+    tell = say_aside if as_json else say
     with ExitStack() as stack:
         contenders: List[Contender] = []
         labelled = dataset_from(data, spec=spec, need_labels=True) if data is not None else None
@@ -118,6 +118,8 @@ def _engines(asked: EngineName) -> List[str]:
     """What to time: one engine, or all that are here."""
     from edgeseg.engines.select import CPU_ENGINES
 
+    if asked is EngineName.torch_tensorrt:
+        raise UsageError("bench times bundles; a program of torch-tensorrt is timed by 'edgeseg run --program'")
     if asked is not EngineName.auto:
         return [asked.value]
     on_board = ["tensorrt"] if engine_name(asked) == "tensorrt" else []
@@ -143,14 +145,19 @@ def _contenders(
                 )
             continue
         with tensorrt_provider(by, tell) as provider:
-            for precision in ("int8", "fp16"):
+            timed = set()
+            for precision in (None, "int8", "fp16"):  # None: what 'edgeseg run' would take
                 try:
                     made = provider.provide(bundle, model_stem(name), EngineOptions(precision=precision))
                 except EdgesegError as error:
-                    if precision == "int8":
+                    if precision is None:
                         raise
                     tell(f"{precision} in TensorRT is left out: {error}")
                     continue
+                if made.cached.path in timed:
+                    made.engine.close()
+                    continue
+                timed.add(made.cached.path)
                 opened = stack.enter_context(made.engine)
                 yield engine_contender(f"{made.precision} in TensorRT", opened, bundle.spec), opened
 

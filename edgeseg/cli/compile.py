@@ -3,7 +3,7 @@
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional, Set
 
 import typer
 from typing_extensions import Annotated
@@ -11,7 +11,7 @@ from typing_extensions import Annotated
 from edgeseg.bundle import write_bundle
 from edgeseg.cli.arguments import dataset_from
 from edgeseg.cli.console import JsonFlag, on_terminal, percent, print_json, say, table
-from edgeseg.cli.device_engine import DeviceFlags, compile_for_device
+from edgeseg.cli.device_engine import ENGINE_FLAGS, DeviceFlags, compile_for_device
 from edgeseg.cli.models import SHIPPED
 from edgeseg.cli.opening import cache_folder
 from edgeseg.cli.origins import Foreign, How, origin_from
@@ -27,6 +27,7 @@ _ENGINE: Any = {"rich_help_panel": "TensorRT engine, on the device"}
 
 
 def compile_(
+    context: typer.Context,
     model: Annotated[
         Optional[Path],
         typer.Argument(help="Checkpoint of 'edgeseg train', .onnx file or bundle; else the shipped model."),
@@ -143,27 +144,28 @@ def compile_(
     engine = DeviceFlags(
         flavour, int8, fp16, int8_mode, dla, workspace_mib, opt_level, allow_partial_int8, compute_capability, rebuild
     )
-    path = model or SHIPPED
+    path, given = model or SHIPPED, _given(context)
     of_a_bundle = path.suffix == ".edgeseg" and not (calib or evaluation or emit or golden)
     if flavour is not None or (of_a_bundle and backend == "bundle" and _on_jetson() and out is None):
-        if not of_a_bundle:
+        if path.suffix != ".edgeseg":
             raise UsageError(
                 f"an engine is built of a bundle alone; compile {path.name} into one first, without --flavour"
             )
+        _refuse_idle(
+            given - ENGINE_FLAGS - {"--int8", "--fp16", "--out", "--json"}, "where an engine is built of a bundle"
+        )
         compile_for_device(model, out, engine, as_json)
         return
-    if engine.given():
-        raise UsageError(f"{', '.join(engine.given())} concern a TensorRT engine; add --flavour tensorrt or rtx")
+    if given & ENGINE_FLAGS:
+        raise UsageError(
+            f"{', '.join(sorted(given & ENGINE_FLAGS))} concern a TensorRT engine; add --flavour tensorrt or rtx"
+        )
     if not path.is_file():
         raise UsageError(f"{path} does not exist; pass a checkpoint of 'edgeseg train', an .onnx file or a bundle")
     if backend == "torch-tensorrt":
-        others = {
-            "--size": size, "--calib": calib, "--eval": evaluation, "--emit": emit, "--golden": golden,
-            "--scores": scores, "--float-layer": float_layer, "--argmax-first": argmax_first, "--equalize": equalize,
-        }  # fmt: skip
-        idle = [flag for flag, value in others.items() if value]
-        if idle:
-            raise UsageError(f"{', '.join(idle)} do nothing with --backend torch-tensorrt; leave them out")
+        _refuse_idle(
+            given - {"--backend", "--int8", "--fp16", "--batch", "--out", "--json"}, "with --backend torch-tensorrt"
+        )
         _compile_for_torch(path, out, "int8" if int8 else "fp16" if fp16 else "fp32", batch, as_json)
         return
     if backend != "bundle":
@@ -274,10 +276,26 @@ def _graph_names(int8: bool, fp16: bool, emit: List[str]) -> "tuple[str, ...]":
     return tuple(dict.fromkeys([*names, *emit]))
 
 
+def _refuse_idle(flags: Set[str], where: str) -> None:
+    """An option that does nothing is refused, not ignored."""
+    if flags:
+        raise UsageError(f"{', '.join(sorted(flags))} do nothing {where}; leave them out")
+
+
+def _given(context: typer.Context) -> Set[str]:
+    """The long names of the options that stand on the command line."""
+    given = set()
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name) if parameter.name else None
+        if parameter.opts[0].startswith("-") and source is not None and source.name == "COMMANDLINE":
+            given.add(max(parameter.opts, key=len))
+    return given
+
+
 def _on_jetson() -> bool:
     from edgeseg.device.detect import detected_device
 
-    return bool(detected_device().l4t)
+    return bool(detected_device().is_jetson)
 
 
 def _target(path: Path, out: Optional[Path]) -> Path:

@@ -13,7 +13,7 @@ from typing import Any, Iterator, List, Optional, Sequence
 import typer
 from typing_extensions import Annotated
 
-__all__ = ["JsonFlag", "on_terminal", "percent", "print_json", "say", "stop_on_signals", "table"]
+__all__ = ["JsonFlag", "on_terminal", "percent", "print_json", "say", "say_aside", "stop_on_signals", "table"]
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 
@@ -26,6 +26,11 @@ def on_terminal() -> bool:
 def say(text: str = "") -> None:
     """A line of ordinary output."""
     print(text, flush=True)
+
+
+def say_aside(text: str = "") -> None:
+    """A line for people beside a JSON document: on stderr."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def print_json(document: Any) -> None:

@@ -5,12 +5,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, Optional
 
-from edgeseg.cli.console import print_json, say
+from edgeseg.cli.console import print_json, say, say_aside
 from edgeseg.cli.models import bundle_or_default
 from edgeseg.cli.opening import model_stem, tensorrt_provider
 from edgeseg.errors import UsageError
 
-__all__ = ["DeviceFlags", "compile_for_device"]
+__all__ = ["ENGINE_FLAGS", "DeviceFlags", "compile_for_device"]
+
+ENGINE_FLAGS = {
+    "--flavour",
+    "--int8-mode",
+    "--dla",
+    "--workspace-mib",
+    "--opt-level",
+    "--allow-partial-int8",
+    "--compute-capability",
+    "--rebuild",
+}
+"""Options of ``compile`` that mean an engine, and nothing where a host compiles a bundle."""
 
 
 @dataclass(frozen=True)
@@ -27,20 +39,6 @@ class DeviceFlags:
     allow_partial_int8: bool
     compute_capability: Optional[str]
     rebuild: bool
-
-    def given(self) -> "list[str]":
-        """Those that mean an engine, and nothing on a host that compiles a bundle."""
-        values = {
-            "--flavour": self.flavour is not None,
-            "--int8-mode": self.int8_mode != "auto",
-            "--dla": self.dla is not None,
-            "--workspace-mib": self.workspace_mib is not None,
-            "--opt-level": self.opt_level is not None,
-            "--allow-partial-int8": self.allow_partial_int8,
-            "--compute-capability": self.compute_capability is not None,
-            "--rebuild": self.rebuild,
-        }
-        return [name for name, is_given in values.items() if is_given]
 
 
 def compile_for_device(model: Optional[Path], out: Optional[Path], flags: DeviceFlags, as_json: bool) -> None:
@@ -61,15 +59,16 @@ def compile_for_device(model: Optional[Path], out: Optional[Path], flags: Device
         raise UsageError("the engine goes into the cache of this device ('edgeseg engines list'); leave -o out")
     bundle, name = bundle_or_default(model)
     options = EngineOptions(
-        precision="int8" if flags.int8 else "fp16" if flags.fp16 else "fp32",
+        precision="int8" if flags.int8 else "fp16" if flags.fp16 else None,
         int8_mode=flags.int8_mode,
         workspace_mib=flags.workspace_mib,
         optimization_level=flags.opt_level,
         dla_core=flags.dla,
         allow_partial_int8=flags.allow_partial_int8,
     )
-    tell = (lambda line: None) if as_json else say
+    tell = say_aside if as_json else say
     tell(f"model: {name}")
+    bundle_name = name.split(" (")[0]
     with tensorrt_provider(flavour, tell) as provider:
         if flags.compute_capability is not None:
             if not re.fullmatch(r"SM\d{2,3}", flags.compute_capability):
@@ -78,11 +77,13 @@ def compile_for_device(model: Optional[Path], out: Optional[Path], flags: Device
             built = provider.build_ahead(bundle, model_stem(name), options, flags.compute_capability, target)
             document: Dict[str, Any] = {"engine": str(target), **built.to_json()}
             tell(f"wrote {target} and {target.name}.json, for TensorRT-RTX on GPUs of {flags.compute_capability}")
-            tell(f"there: 'edgeseg engines add {target.name}', then 'edgeseg run {name.split(' (')[0]} --engine rtx'")
+            graph = "" if flags.int8 else f" --graph {built.key.precision}"
+            tell(f"there: 'edgeseg engines add {target.name}', then 'edgeseg run {bundle_name} --engine rtx{graph}'")
         else:
             made = provider.provide(bundle, model_stem(name), options, rebuild=flags.rebuild, test=True)
             made.engine.close()
-            provider.choose(bundle, "compile", options)
+            if options != EngineOptions():
+                provider.choose(bundle, "compile", options)
             document = {"engine": str(made.cached.path), **made.cached.to_json()}
             tell(f"ready: {made.cached.path}; 'edgeseg run --camera 0' takes it")
     if as_json:

@@ -52,11 +52,13 @@ def prune(
 
     Example: edgeseg engines prune --older-than 90
     """
+    from edgeseg.engines.tensorrt.cache import NewerEngine
+
     cache = engine_cache()
     before = time.time() - older_than * 86400 if older_than else 0.0
     freed = count = 0
     for path, entry in list(cache.entries()):
-        broken = isinstance(entry, EngineError) or not _whole(entry)
+        broken = not isinstance(entry, NewerEngine) and (isinstance(entry, EngineError) or not _whole(entry))
         old = not isinstance(entry, EngineError) and entry.created < before
         if everything or broken or old:
             why = "as asked" if everything else "damaged" if broken else "old"

@@ -8,7 +8,7 @@ import typer
 from typing_extensions import Annotated
 
 from edgeseg.cli.arguments import EngineName, EngineOption, FallbackOption, GraphOption, ProgramOption, dataset_from
-from edgeseg.cli.console import JsonFlag, percent, print_json, say, table
+from edgeseg.cli.console import JsonFlag, percent, print_json, say, say_aside, table
 from edgeseg.cli.models import bundle_or_default
 from edgeseg.cli.opening import opened_engine
 from edgeseg.errors import DatasetError, UsageError
@@ -54,7 +54,7 @@ def eval_(
         from edgeseg.engines.evaluate import evaluated
 
         dataset = dataset_from(str(data), labels=labels, spec=spec, need_labels=True)
-        tell = (lambda line: None) if as_json else say
+        tell = say_aside if as_json else say
         with opened_engine(
             bundle, name, engine, graph, threads=threads, fallback=fallback, program=program, tell=tell
         ) as opened:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Callable, Dict, Iterator, Optional
 
 from edgeseg.bundle import Bundle
 from edgeseg.cli.arguments import EngineName
-from edgeseg.cli.console import on_terminal, say
+from edgeseg.cli.console import on_terminal, say, stop_on_signals
 from edgeseg.errors import EdgesegError, UsageError
 
 if TYPE_CHECKING:
@@ -39,8 +39,7 @@ def engine_name(asked: EngineName) -> str:
 
     if asked is not EngineName.auto:
         return str(asked.value)
-    on_jetson: bool = bool(detected_device().l4t)
-    return "tensorrt" if on_jetson else "onnxruntime"
+    return "tensorrt" if detected_device().is_jetson else "onnxruntime"
 
 
 def model_stem(name: str) -> str:
@@ -50,15 +49,20 @@ def model_stem(name: str) -> str:
 
 @contextmanager
 def tensorrt_provider(flavour: str, tell: Say) -> "Iterator[TensorRtProvider]":
-    """A maker of TensorRT engines; on a terminal it shows the progress of a build. Raises EdgesegError."""
+    """A maker of TensorRT engines; on a terminal it shows the progress of a build. SIGTERM ends a build too.
+
+    Raises:
+        EdgesegError: TensorRT cannot be used.
+    """
     from edgeseg.engines.tensorrt.provide import TensorRtProvider
 
     if not on_terminal():
-        yield TensorRtProvider(engine_cache(), flavour, say=tell)
+        with stop_on_signals():
+            yield TensorRtProvider(engine_cache(), flavour, say=tell)
         return
     from rich.progress import Progress, TaskID
 
-    with Progress(transient=True) as bars:
+    with stop_on_signals(), Progress(transient=True) as bars:
         tasks: Dict[str, TaskID] = {}
 
         def show(phase: str, done: int, total: int) -> None:
@@ -78,6 +82,8 @@ def opened_engine(
     threads: int = 0,
     fallback: bool = False,
     program: Optional[Path] = None,
+    cuda_graph: str = "auto",
+    memory: str = "auto",
     tell: Say = say,
 ) -> "Engine":
     """Open the engine that was asked for; TensorRT's is built first where the cache has none.
@@ -89,6 +95,7 @@ def opened_engine(
         graph: of the bundle, or TensorRT's precision; None takes INT8.
         threads: CPU threads, 0 for all.
         fallback: run on the CPU where TensorRT cannot be used, and say so.
+        cuda_graph, memory: of TensorRT, see ``EngineOptions``.
         program: for torch-tensorrt: a program of the same network; it has to pass the bundle's golden frames.
         tell: takes one line for people at a time.
 
@@ -105,17 +112,21 @@ def opened_engine(
         return _opened_program(bundle, program, tell)
     if chosen not in ("tensorrt", "rtx"):
         return engine_from_bundle(bundle, graph, threads=threads, engine=chosen)
+    wish = EngineOptions(precision=graph, cuda_graph=cuda_graph, memory=memory)
     try:
         with tensorrt_provider(chosen, tell) as provider:
-            return provider.provide(bundle, model_stem(name), EngineOptions(precision=graph)).engine
+            return provider.provide(bundle, model_stem(name), wish).engine
+    except UsageError:
+        raise
     except EdgesegError as error:
         if not fallback:
             if asked is EngineName.auto:
                 tell("on a Jetson the engine is TensorRT; --engine onnxruntime runs on the CPU")
             raise
         tell(f"TensorRT is not used: {error}")
-        tell("running on the CPU instead, as --fallback allows")
-        return engine_from_bundle(bundle, None, threads=threads)
+        engine = engine_from_bundle(bundle, None, threads=threads)
+        tell(f"running on the CPU instead, as --fallback allows: {engine.description}")
+        return engine
 
 
 def _opened_program(bundle: Bundle, program: Path, tell: Say) -> "Engine":

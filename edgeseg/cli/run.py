@@ -10,7 +10,7 @@ import typer
 from typing_extensions import Annotated
 
 from edgeseg.cli.arguments import EngineName, EngineOption, FallbackOption, GraphOption, ProgramOption
-from edgeseg.cli.console import JsonFlag, on_terminal, percent, print_json, say, stop_on_signals, table
+from edgeseg.cli.console import JsonFlag, on_terminal, percent, print_json, say, say_aside, stop_on_signals, table
 from edgeseg.cli.models import bundle_or_default
 from edgeseg.cli.opening import opened_engine
 from edgeseg.errors import SinkError, UsageError
@@ -45,6 +45,8 @@ def run(
     engine: EngineOption = EngineName.auto,
     fallback: FallbackOption = False,
     program: ProgramOption = None,
+    cuda_graph: Annotated[str, typer.Option(help="TensorRT: auto, on or off.")] = "auto",
+    memory: Annotated[str, typer.Option(help="TensorRT: auto, mapped or copy.")] = "auto",
     threads: Annotated[int, typer.Option(min=0, help="CPU threads, 0 for all.")] = 0,
     alpha: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of class colour in the overlay.")] = 0.5,
     frames: Annotated[int, typer.Option(min=0, help="Stop after so many frames, 0 for no limit.")] = 0,
@@ -73,9 +75,18 @@ def run(
     origin = source_from_uri(str(camera) if camera is not None else str(source))
     latest = origin.is_live if policy is None else policy == "latest"
     painter = Painter(bundle.spec, alpha)
-    tell = (lambda line: None) if as_json else say
+    tell = say_aside if as_json else say
     with stop_on_signals(), opened_engine(
-        bundle, name, engine, graph, threads=threads, fallback=fallback, program=program, tell=tell
+        bundle,
+        name,
+        engine,
+        graph,
+        threads=threads,
+        fallback=fallback,
+        program=program,
+        cuda_graph=cuda_graph,
+        memory=memory,
+        tell=tell,
     ) as opened:
         if not as_json:
             say(f"model:  {name}, classes: {', '.join(bundle.spec.classes)}")

@@ -7,7 +7,7 @@ import typer
 from typing_extensions import Annotated
 
 from edgeseg.cli.arguments import dataset_from
-from edgeseg.cli.console import JsonFlag, percent, print_json, say, table
+from edgeseg.cli.console import JsonFlag, percent, print_json, say, say_aside, table
 from edgeseg.cli.models import bundle_or_default
 from edgeseg.cli.opening import model_stem, tensorrt_provider
 from edgeseg.errors import UsageError
@@ -41,7 +41,7 @@ def tune(
     images = dataset_from(source)
     frames = [images[index].frame for index in range(min(len(images), 64))]
     device = detected_device()
-    tell = (lambda line: None) if as_json else say
+    tell = say_aside if as_json else say
     tell(f"model: {name}")
     tell(f"device: {device.describe()}")
     with tensorrt_provider(flavour, tell) as provider:

@@ -7,10 +7,10 @@ import typer
 from typing_extensions import Annotated
 
 from edgeseg.cli.arguments import EngineName, EngineOption, GraphOption
-from edgeseg.cli.console import JsonFlag, print_json, say
+from edgeseg.cli.console import JsonFlag, print_json, say, say_aside
 from edgeseg.cli.models import bundle_or_default
 from edgeseg.cli.opening import engine_name, model_stem, tensorrt_provider
-from edgeseg.errors import GateRefused
+from edgeseg.errors import GateRefused, UsageError
 
 
 def verify(
@@ -26,15 +26,17 @@ def verify(
     Example: edgeseg verify street.edgeseg
     """
     bundle, name = bundle_or_default(model)
-    tell = (lambda line: None) if as_json else say
+    tell = say_aside if as_json else say
     chosen = engine_name(engine)
+    if chosen == "torch-tensorrt":
+        raise UsageError("a program is verified each time it is opened: edgeseg run --engine torch-tensorrt --program")
     tell(f"model: {name}")
     results: List[Dict[str, Any]] = []
     if chosen in ("tensorrt", "rtx"):
         from edgeseg.engines.tensorrt.provide import EngineOptions
 
         with tensorrt_provider(chosen, tell) as provider:
-            made = provider.provide(bundle, model_stem(name), EngineOptions(precision=graph), test=True)
+            made = provider.provide(bundle, model_stem(name), EngineOptions(precision=graph), test=True, refuse=False)
             with made.engine as opened:
                 results.append({"graph": made.precision, "engine": opened.description, **made.self_test.to_json()})
     else:

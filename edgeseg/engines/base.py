@@ -17,7 +17,7 @@ class Engine(ABC):
     """A compiled graph, ready to run.
 
     A context manager: outside ``with`` (or after ``close``) ``infer`` raises EngineError. The engine owns its
-    buffers: ``input`` may be filled in place, and what ``infer`` returns is valid until the next call.
+    buffers: ``input`` may be filled in place, and what ``infer`` returns is valid until the next call or ``close``.
 
     Attributes:
         description: back end, graph and threads, for people.

@@ -316,6 +316,9 @@ class Cuda:
         self._module = None
         if context is not None:
             context.detach()
+            if threading.get_ident() == self._owner:
+                # pycuda makes a context current to release it, and the release of a primary one leaves it on the stack.
+                self.library.cuCtxPopCurrent_v2(ctypes.byref(ctypes.c_void_p()))
 
 
 def _raw(stream: Stream) -> ctypes.c_void_p:

@@ -22,7 +22,7 @@ __all__ = ["STAGES", "RunState", "run_pipeline"]
 
 STAGES = ("capture", "preprocess", "infer", "postprocess", "sinks", "frame", "age")
 """``capture``: waiting for the source. ``frame``: preprocess to sinks, the ms/frame of the loop. ``age``: from the
-frame's arrival to the end of its sinks."""
+frame's arrival to the end of its sinks. An engine may add parts of ``infer``: ``h2d``, ``compute`` and ``d2h``."""
 
 
 @dataclass
@@ -137,6 +137,8 @@ def _segment(
         resized_frame(frame.image, spec.size_hw, out=engine.input[0])
     with watch.lap("infer"):
         classes = engine.infer(engine.input)[0]
+    for part, ms in engine.laps_ms.items():
+        watch.add(part, int(ms * 1e6))
     with watch.lap("postprocess"):
         height, width = frame.image.shape[:2]
         classes = class_map_at(classes, (height, width))

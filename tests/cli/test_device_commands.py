@@ -19,6 +19,7 @@ from tests.engines.tensorrt.tiny import tiny_bundle
 
 ROOT = Path(__file__).resolve().parents[2]
 VERSIONS = ("8.5.2.2", "11.4.1.1")
+DEMO = "demo://street?frames=1"
 
 
 class Board:
@@ -187,6 +188,16 @@ def test_prune_takes_what_is_broken_old_or_asked_for(orin: Board) -> None:
         (("compile", "tiny.edgeseg", "--int8", "--flavour", "tensorrt", "-o", "x.edgeseg"), "leave -o out"),
         (("compile", "tiny.edgeseg", "--int8", "--flavour", "tensorrt", "--int8-mode", "x"), "--int8-mode is auto"),
         (("compile", "t.onnx", "--int8", "--flavour", "tensorrt"), "an engine is built of a bundle alone"),
+        (
+            ("compile", "tiny.edgeseg", "--int8", "--flavour", "tensorrt", "--scores"),
+            "--scores do nothing where an engine",
+        ),
+        (("verify", "tiny.edgeseg", "--engine", "torch-tensorrt"), "a program is verified each time it is opened"),
+        (("run", "tiny.edgeseg", "--engine", "torch-tensorrt", "--source", DEMO), "--program FILE.pt2 go together"),
+        (
+            ("run", "tiny.edgeseg", "--engine", "tensorrt", "--graph", "int4", "--fallback", "--source", DEMO),
+            "no precision",
+        ),
         (("engines", "add", "nothing.engine"), "nothing.engine does not exist"),
         (("tune", "tiny.edgeseg", "--flavour", "x"), "--flavour is tensorrt or rtx"),
     ],

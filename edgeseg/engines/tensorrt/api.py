@@ -6,6 +6,8 @@ that some version lacks is looked up with ``getattr`` here, and the rest of the 
 
 from __future__ import annotations
 
+import re
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -32,6 +34,12 @@ OLDER_ONLY = {
     "ILayer.set_output_type": "weak typing, removed in 11",
 }
 """Parts of the API that we use where they exist and that TensorRT 11 and TensorRT-RTX lack, with what they are."""
+
+_MEMORY = re.compile(
+    r"out ?of ?memory|insuff?icient memory|memory is insufficient|could not be allocated|bad_alloc",
+    re.IGNORECASE,
+)
+"""As TensorRT 8 to 11 say it; "insuficient" is theirs."""
 
 _NUMPY = {
     "FLOAT": np.float32,
@@ -68,26 +76,25 @@ class Module(Protocol):
 
 @dataclass
 class Log:
-    """What TensorRT said, for error messages.
+    """What TensorRT said last, for error messages.
 
     Attributes:
-        errors: messages of severity ERROR and INTERNAL_ERROR.
-        warnings: messages of severity WARNING.
+        errors: messages of severity ERROR and INTERNAL_ERROR, at most 50.
+        warnings: messages of severity WARNING, at most 1000.
         kernels: lines that name a kernel of the plan (TensorRT-RTX with detailed profiling).
     """
 
-    errors: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
+    errors: deque[str] = field(default_factory=lambda: deque(maxlen=50))
+    warnings: deque[str] = field(default_factory=lambda: deque(maxlen=1000))
     kernels: list[str] = field(default_factory=list)
 
     def reason(self) -> str:
-        """The first three errors on one line."""
-        return "; ".join(" ".join(message.split())[:300] for message in self.errors[:3]) or "it gives no reason"
+        """The last three errors on one line."""
+        return "; ".join(" ".join(message.split())[:300] for message in list(self.errors)[-3:]) or "it gives no reason"
 
     def out_of_memory(self) -> bool:
         """Whether an error or a skipped tactic speaks of memory."""
-        said = " ".join([*self.errors, *self.warnings]).lower()
-        return "out of memory" in said or "insufficient memory" in said or "outofmemory" in said
+        return _MEMORY.search(" ".join([*self.errors, *self.warnings])) is not None
 
 
 class TensorRt:

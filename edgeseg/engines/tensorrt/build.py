@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Callable, Iterator, Mapping, Sequence
@@ -15,10 +16,16 @@ from edgeseg.errors import EngineError, first_line
 if TYPE_CHECKING:
     import tensorrt as trt
 
-__all__ = ["PRECISIONS", "BuildRequest", "BuiltPlan", "OutOfMemory", "built_plan"]
+__all__ = ["PRECISIONS", "RECIPE", "BuildRequest", "BuiltPlan", "OutOfMemory", "built_plan"]
 
 PRECISIONS = ("int8-implicit", "int8-qdq", "fp16", "fp32")
 """``int8-implicit``: the FP32 graph, its frozen ranges and the INT8 flag. ``int8-qdq``: Q/DQ nodes in the graph."""
+
+RECIPE = 1
+"""Raised when the same request would give another engine than before, so that older ones are built again."""
+
+_OF_TYPES = re.compile(r"u?int8|type|quantiz|not supported", re.IGNORECASE)
+"""What TensorRT speaks of when it dislikes how a graph is written."""
 
 _LEAST_AMAX = 127 * 2.0**-126  # of a tensor that is always zero: TensorRT refuses a range of zero
 
@@ -137,9 +144,24 @@ def _built(
     log: Log,
 ) -> BuiltPlan:
     began = time.perf_counter()
+    data, learnt, convolutions, notes = _serialised(api, onnx, request, timing_cache, on_progress, log)
+    # The builder's memory is free again by now, for the engine that is looked into.
+    precisions = _planned(log) if request.compute_capability is not None else _inspected(api, data)
+    if request.precision.startswith("int8"):
+        _prove_int8(api, precisions, request, convolutions)
+    visible = sum(precisions.convolutions.values())
+    if visible < convolutions and request.dla_core is None:
+        notes.append(f"the engine shows {visible} of the network's {convolutions} convolutions, the rest is fused")
+    return BuiltPlan(data, variant, precisions, learnt, tuple(notes), tuple(log.kernels), time.perf_counter() - began)
+
+
+def _serialised(
+    api: TensorRt, onnx: bytes, request: BuildRequest, timing_cache: bytes, on_progress: OnProgress, log: Log
+) -> tuple[bytes, bytes, int, list[str]]:
+    """(plan, timing cache, convolutions of the network, notes)."""
     logger = api.logger(log)
     builder: trt.Builder = api.trt.Builder(logger)
-    network = _some(builder.create_network(api.network_flags()), "a network", log)
+    network: trt.INetworkDefinition = _some(builder.create_network(api.network_flags()), "a network", log)
     parser: trt.OnnxParser = api.trt.OnnxParser(network, logger)
     if not parser.parse(onnx):
         raise _Refused(_parser_errors(parser) or log.reason())
@@ -154,20 +176,26 @@ def _built(
     cache = _attach_timing_cache(config, timing_cache, notes)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
-        if log.out_of_memory():
-            raise OutOfMemory(
-                f"{api.name} ran out of memory while building ({log.reason()}); close other programs, add swap, or "
-                "allow less with --workspace-mib"
-            )
-        raise _Refused(log.reason())
-    data = bytes(memoryview(plan))
-    serialised = None if cache is None else cache.serialize()
-    learnt = b"" if serialised is None else bytes(memoryview(serialised))
-    ahead = request.compute_capability is not None
-    precisions = _planned(log) if ahead else _inspected(api, data)
-    if request.precision.startswith("int8"):
-        _prove_int8(api, precisions, request)
-    return BuiltPlan(data, variant, precisions, learnt, tuple(notes), tuple(log.kernels), time.perf_counter() - began)
+        raise _why_not(api, log)
+    unscaled = [line for line in log.warnings if "Missing scale" in line]
+    if unscaled:
+        notes.append(f"TensorRT warns {len(unscaled)} times: {' '.join(unscaled[0].split())[:160]}")
+    kinds = (api.trt.LayerType.CONVOLUTION, api.trt.LayerType.DECONVOLUTION)
+    convolutions = sum(network.get_layer(index).type in kinds for index in range(network.num_layers))
+    learnt = None if cache is None else cache.serialize()
+    return bytes(memoryview(plan)), b"" if learnt is None else bytes(memoryview(learnt)), convolutions, notes
+
+
+def _why_not(api: TensorRt, log: Log) -> Exception:
+    """What a build that gave nothing means: no memory, this way of writing the graph, or something else."""
+    if log.out_of_memory():
+        return OutOfMemory(
+            f"{api.name} ran out of memory while building ({log.reason()}); close other programs, add swap, or "
+            "allow less with --workspace-mib"
+        )
+    if _OF_TYPES.search(log.reason()):
+        return _Refused(log.reason())
+    return EngineError(f"{api.name} could not build the engine: {log.reason()}")
 
 
 def _configure(api: TensorRt, config: trt.IBuilderConfig, request: BuildRequest, on_progress: OnProgress) -> None:
@@ -338,7 +366,13 @@ def _planned(log: Log) -> LayerPrecisions:
     return precisions_from_kernels(kernels_from_log(log.kernels))
 
 
-def _prove_int8(api: TensorRt, precisions: LayerPrecisions, request: BuildRequest) -> None:
+def _prove_int8(api: TensorRt, precisions: LayerPrecisions, request: BuildRequest, convolutions: int) -> None:
+    visible = sum(precisions.convolutions.values())
+    if request.dla_core is None and visible < convolutions / 2 and request.min_int8_share:
+        raise EngineError(
+            f"the engine shows only {visible} of {convolutions} convolutions ({precisions.describe()}), so that INT8 "
+            "cannot be proven; --allow-partial-int8 accepts it"
+        )
     share = precisions.int8_share
     if share == 0:
         raise EngineError(

@@ -14,17 +14,21 @@ import time
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Iterator, Mapping
+from typing import Any, Callable, Iterator, Mapping
 
 from edgeseg.engines.tensorrt.build import BuiltPlan
 from edgeseg.engines.tensorrt.layers import LayerPrecisions
 from edgeseg.errors import EngineError
 from edgeseg.files import atomic_write
 
-__all__ = ["CachedEngine", "EngineCache", "EngineKey", "engine_from_plan", "read_engine", "write_engine"]
+__all__ = ["CachedEngine", "EngineCache", "EngineKey", "NewerEngine", "engine_from_plan", "read_engine", "write_engine"]
 
 SCHEMA = 1
 _SUFFIX = ".engine"
+
+
+class NewerEngine(EngineError):
+    """An engine that a newer edgeseg built: whole, but not for us."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +138,7 @@ def read_engine(path: Path) -> CachedEngine:
     try:
         data = json.loads(sidecar.read_text(encoding="utf-8"))
         if data["schema"] > SCHEMA:
-            raise EngineError(f"{sidecar} has schema {data['schema']}, this edgeseg reads up to {SCHEMA}; upgrade it")
+            raise NewerEngine(f"{sidecar} has schema {data['schema']}, this edgeseg reads up to {SCHEMA}; upgrade it")
         key = EngineKey(**{**data["key"], "shape": tuple(data["key"]["shape"])})
         precisions = LayerPrecisions.from_json(data["precisions"])
         values = {field.name: data[field.name] for field in fields(CachedEngine) if field.name != "path"}
@@ -168,7 +172,8 @@ class EngineCache:
                 if engine.key.digest() == key.digest():
                     engine.plan()
                     return engine, ""
-                if engine.key.same_work(key):
+                same_name = (engine.key.model, engine.key.precision) == (key.model, key.precision)
+                if engine.key.same_work(key) or (same_name and not reason):
                     reason = f"{path.name} was {key.difference(engine.key)}"
             except EngineError as error:
                 if path == self.path(key):
@@ -176,13 +181,17 @@ class EngineCache:
         return None, reason
 
     @contextmanager
-    def building(self) -> Iterator[None]:
+    def building(self, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
         """One build at a time on a device: it takes most of its memory, and who waited may find the engine made."""
         with ExitStack() as stack:
             with suppress(OSError):  # where nothing can be kept there is nothing to wait for
                 self.folder.mkdir(parents=True, exist_ok=True)
                 lock = stack.enter_context(open(self.folder / "building.lock", "w"))
-                fcntl.flock(lock, fcntl.LOCK_EX)
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    on_wait()
+                    fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
     def store(self, engine: CachedEngine, plan: bytes) -> None:
@@ -226,19 +235,19 @@ class EngineCache:
             self.folder.mkdir(parents=True, exist_ok=True)
             atomic_write(self._timing_path(key), data)
 
-    def choice(self, model_digest: str, place: str) -> dict[str, Any] | None:
-        """What was last chosen for a model in a place, by ``edgeseg compile`` or ``tune``; None at first."""
+    def choices(self, model_digest: str) -> dict[str, dict[str, Any]]:
+        """Place -> what ``edgeseg compile`` or ``tune`` chose there for a model: ``by`` and ``options``."""
         try:
-            chosen = json.loads(self._choice_path(model_digest, place).read_text(encoding="utf-8"))
-            return {"by": str(chosen["by"]), "options": dict(chosen["options"])}
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+            found = json.loads(self._choice_path(model_digest).read_text(encoding="utf-8"))
+            return {str(place): {"by": str(one["by"]), "options": dict(one["options"])} for place, one in found.items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return {}
 
     def choose(self, model_digest: str, place: str, by: str, options: Mapping[str, Any]) -> None:
         """Keep a choice of engine options. Raises OSError."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        data = {"by": by, "place": place, "options": dict(options)}
-        atomic_write(self._choice_path(model_digest, place), json.dumps(data, indent=1).encode())
+        kept = {**self.choices(model_digest), place: {"by": by, "options": dict(options)}}
+        atomic_write(self._choice_path(model_digest), json.dumps(kept, indent=1).encode())
 
     def add(self, path: Path) -> CachedEngine:
         """Take in an engine that was built elsewhere, with its sidecar. Raises EngineError, OSError."""
@@ -254,8 +263,8 @@ class EngineCache:
     def _timing_path(self, key: EngineKey) -> Path:
         return self.folder / f"timing-{_short(key.describe())}.cache"
 
-    def _choice_path(self, model_digest: str, place: str) -> Path:
-        return self.folder / f"choice-{_short(model_digest + place)}.json"
+    def _choice_path(self, model_digest: str) -> Path:
+        return self.folder / f"choice-{_short(model_digest)}.json"
 
 
 def engine_from_plan(path: Path, key: EngineKey, built: BuiltPlan) -> CachedEngine:

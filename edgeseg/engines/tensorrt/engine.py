@@ -71,14 +71,18 @@ class TensorRtEngine(Engine):
         self._upload: Stream
         self._compute: Stream
         self._download: Stream
+        self.input = np.zeros((0, 0, 0, 3), np.uint8)
         self._slots: list[_Slot] = []
         self._flying: list[_Slot] = []
+        self._turn = 0
         self.graph_note = ""
         mapped = cuda.facts.integrated if memory == "auto" else memory == "mapped"
         try:
             with cuda.current():
                 self._open(plan, mapped)
+            self.input, self.scores = self._slots[0].frame.host, self._slots[0].scores_host
             self._prepare_graphs(cuda_graph)
+            self._log.errors.clear()  # of a capture that failed; later errors are not its
         except BaseException as error:
             # The failed calls still hold TensorRT's objects, which must go before the CUDA context does.
             traceback.clear_frames(error.__traceback__)
@@ -87,7 +91,6 @@ class TensorRtEngine(Engine):
                 raise
             # TensorRT's bindings raise TypeError, RuntimeError and others, without a common base.
             raise EngineError(f"{api.name} failed: {first_line(error)}; it said: {self._log.reason()}") from error
-        self.input, self.scores = self._slots[0].frame.host, self._slots[0].scores_host
         how = ["mapped memory" if mapped else "pinned copies"]
         how += ["CUDA graph"] if self._slots[0].graph is not None else []
         how += ["conversion on the device"] if self._slots[0].conversions else []
@@ -156,12 +159,13 @@ class TensorRtEngine(Engine):
             raise EngineError(_CLOSED)
         if len(self._flying) == _SLOTS:
             raise EngineError("two batches are in flight already; collect one first")
-        slot = self._slots[1] if self._flying and self._flying[-1] is self._slots[0] else self._slots[0]
+        slot = self._slots[self._turn]
         if frames.shape != slot.frame.host.shape or frames.dtype != np.uint8:
             raise EngineError(f"the engine takes {slot.frame.host.shape} uint8, got {frames.shape} {frames.dtype}")
         np.copyto(slot.frame.host, frames)
         self._start(slot)
         self._flying.append(slot)
+        self._turn = (self._turn + 1) % _SLOTS
 
     def collect(self) -> np.ndarray:
         """Wait for the batch that was submitted first and return its NxHxW uint8 classes. Raises EngineError."""
@@ -234,6 +238,8 @@ class TensorRtEngine(Engine):
         """Wait for what is in flight and free everything. May be called twice."""
         self._flying = []
         self._slots, slots = [], self._slots
+        # What pointed to page-locked memory must not be touched any more.
+        self.input, self.scores = np.zeros(self.input.shape, np.uint8), None
         with ExitStack() as freed:
             freed.push(self._freed.pop_all())
             freed.callback(self._forget)

@@ -112,7 +112,7 @@ def _pair_weights(graph: onnx.GraphProto) -> None:
         per_axis = scale.reshape([-1 if i == axis % levels.ndim else 1 for i in range(levels.ndim)])
         name = f"{node.input[0]}/float"
         value = levels.astype(np.float32) * (per_axis if scale.ndim else scale)
-        graph.initializer.append(tools.numpy_helper.from_array(value.astype(np.float32), name))
+        graph.initializer.append(tools.numpy_helper.from_array(value.astype(scale.dtype), name))
         quantize = tools.helper.make_node(
             "QuantizeLinear", [name, *node.input[1:]], [f"{name}/quantized"], f"{node.name}/quantize"
         )
@@ -138,9 +138,12 @@ def _float_ports(graph: onnx.GraphProto) -> None:
     if last.op_type != "ArgMax":
         raise EngineError(f"the graph ends in {last.op_type}, not in ArgMax; compile the bundle again")
     for node in casts:
+        if _attribute(node, "to").i != tools.TensorProto.FLOAT:
+            continue  # to float16: from float32 now
         for reader in graph.node:
             _replace(reader, node.output[0], frame.name)
-    for node in [*casts, *ending]:
+        graph.node.remove(node)
+    for node in ending:
         graph.node.remove(node)
     cast = tools.helper.make_node("Cast", [last.output[0]], [classes.name], classes.name, to=tools.TensorProto.INT32)
     graph.node.append(cast)

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, Callable
 
 from edgeseg.bundle import Bundle
-from edgeseg.device.detect import detected_device
+from edgeseg.device.detect import Device, detected_device
 from edgeseg.engines.cuda import Cuda, GpuFacts
 from edgeseg.engines.golden import SelfTest, self_tested
 from edgeseg.engines.tensorrt.api import Log, TensorRt, tensorrt_module
-from edgeseg.engines.tensorrt.build import PRECISIONS, BuildRequest, BuiltPlan, OnProgress
+from edgeseg.engines.tensorrt.build import PRECISIONS, RECIPE, BuildRequest, BuiltPlan, OnProgress
 from edgeseg.engines.tensorrt.cache import CachedEngine, EngineCache, EngineKey, engine_from_plan, write_engine
 from edgeseg.engines.tensorrt.engine import TensorRtEngine
 from edgeseg.engines.tensorrt.worker import built_apart
@@ -99,6 +99,7 @@ def chosen_precision(api: TensorRt, bundle: Bundle, options: EngineOptions) -> t
         if options.int8_mode == "auto":
             wanted = "int8-implicit" if implicit else "int8-qdq"
             lack = "the bundle has no ranges" if api.implicit_int8 else f"{api.name} has no implicit INT8"
+            lack = "the bundle has no FP32 graph" if "fp32" not in bundle.graphs else lack
             why = f"{api.name} places INT8 itself, from the frozen ranges" if implicit else lack
         else:
             wanted = f"int8-{options.int8_mode}"
@@ -112,7 +113,7 @@ def chosen_precision(api: TensorRt, bundle: Bundle, options: EngineOptions) -> t
 
 
 def request_from_bundle(
-    api: TensorRt, bundle: Bundle, precision: str, options: EngineOptions, workspace_bytes: int | None
+    api: TensorRt, bundle: Bundle, precision: str, options: EngineOptions
 ) -> tuple[str, BuildRequest, list[str]]:
     """(name of the bundle's graph to build from, request, notes for people). Raises EngineError: no such graph."""
     notes = []
@@ -137,7 +138,7 @@ def request_from_bundle(
         )
     request = BuildRequest(
         precision,
-        workspace_bytes=workspace_bytes,
+        workspace_bytes=None if options.workspace_mib is None else options.workspace_mib * 2**20,
         optimization_level=options.optimization_level,
         dla_core=options.dla_core,
         min_int8_share=0.0 if options.allow_partial_int8 or options.dla_core is not None else 0.5,
@@ -164,6 +165,7 @@ class TensorRtProvider:
         api: stands for TensorRT in tests.
         open_cuda: stands for the CUDA driver in tests.
         build: builds in another process; in this one in tests.
+        device: what board this is; a recorded one in tests.
 
     Raises:
         EngineError, MissingDependencyError: TensorRT cannot be used.
@@ -179,13 +181,22 @@ class TensorRtProvider:
         api: TensorRt | None = None,
         open_cuda: Callable[[], Cuda] = Cuda,
         build: Callable[..., BuiltPlan] = built_apart,
+        device: Callable[[], Device] = detected_device,
     ) -> None:
         self.api = api or tensorrt_module(flavour)
         self.cache = cache
         self._say, self._on_progress, self._open_cuda, self._build = say, on_progress, open_cuda, build
+        self._device = device
 
     def provide(
-        self, bundle: Bundle, model: str, options: EngineOptions, *, rebuild: bool = False, test: bool = False
+        self,
+        bundle: Bundle,
+        model: str,
+        options: EngineOptions,
+        *,
+        rebuild: bool = False,
+        test: bool = False,
+        refuse: bool = True,
     ) -> Provided:
         """Open an engine, from the cache or newly built, that has passed the golden frames.
 
@@ -195,24 +206,19 @@ class TensorRtProvider:
             options: what was asked for.
             rebuild: build even if the cache has it.
             test: run the golden frames even if they passed before.
+            refuse: raise when they fail; else the caller looks at ``self_test``.
 
         Raises:
             EngineError: it cannot be built or loaded.
             GateRefused: it failed the self-test.
         """
+        facts = self._facts()
+        options = self._with_choice(bundle, facts, options)
+        precision, graph, request = self._planned(bundle, options)
+        key = self._key(bundle, model, graph, request, options, facts)
+        cached, plan = self._found_or_built(key, bundle.graphs[graph].onnx, request, facts, rebuild)
         cuda = self._open_cuda()
         try:
-            facts = cuda.facts
-            options = self._with_choice(bundle, facts, options)
-            precision, why = chosen_precision(self.api, bundle, options)
-            self._say(f"precision: {precision} ({why})")
-            graph, request, notes = request_from_bundle(
-                self.api, bundle, precision, options, self._workspace(cuda, options)
-            )
-            for note in notes:
-                self._say(f"note: {note}")
-            key = self._key(bundle, model, graph, request, options, facts)
-            cached, plan = self._found_or_built(key, bundle.graphs[graph].onnx, request, rebuild)
             engine = TensorRtEngine(
                 plan, self.api, cuda, precision, cuda_graph=options.cuda_graph, memory=options.memory
             )
@@ -222,20 +228,30 @@ class TensorRtProvider:
         if engine.graph_note:
             self._say(f"note: {engine.graph_note}")
         try:
-            return self._tested(engine, cached, bundle, precision, test)
+            return self._tested(engine, cached, bundle, precision, test, refuse)
         except BaseException:
             engine.close()
             raise
 
+    def _facts(self) -> GpuFacts:
+        """Of the GPU; its context is not kept while an engine is built, which needs the memory."""
+        cuda = self._open_cuda()
+        cuda.close()
+        return cuda.facts
+
+    def _planned(self, bundle: Bundle, options: EngineOptions) -> tuple[str, str, BuildRequest]:
+        """(precision, graph, request), said with the reasons."""
+        precision, why = chosen_precision(self.api, bundle, options)
+        self._say(f"precision: {precision} ({why})")
+        graph, request, notes = request_from_bundle(self.api, bundle, precision, options)
+        for note in notes:
+            self._say(f"note: {note}")
+        return precision, graph, request
+
     def dla_cores(self) -> int:
         """Deep learning accelerators that this TensorRT can use here. Raises EngineError."""
-        cuda = self._open_cuda()
-        try:
-            with cuda.current():
-                logger = self.api.logger(Log())
-                return int(self.api.trt.Builder(logger).num_DLA_cores)
-        finally:
-            cuda.close()
+        logger = self.api.logger(Log())
+        return int(self.api.trt.Runtime(logger).num_DLA_cores)
 
     def build_ahead(
         self, bundle: Bundle, model: str, options: EngineOptions, compute_capability: str, target: Path
@@ -253,11 +269,7 @@ class TensorRtProvider:
             EngineError: it cannot be built; only TensorRT-RTX can build ahead of time.
             OSError: the file cannot be written.
         """
-        precision, why = chosen_precision(self.api, bundle, options)
-        self._say(f"precision: {precision} ({why})")
-        graph, request, notes = request_from_bundle(self.api, bundle, precision, options, None)
-        for note in notes:
-            self._say(f"note: {note}")
+        precision, graph, request = self._planned(bundle, options)
         capability = (int(compute_capability[2:-1] or 0), int(compute_capability[-1:] or 0))
         facts = GpuFacts("any GPU", capability, 0, integrated=False, total_bytes=0)
         key = self._key(bundle, model, graph, request, options, facts)
@@ -276,42 +288,41 @@ class TensorRtProvider:
 
     def choose(self, bundle: Bundle, by: str, options: EngineOptions) -> None:
         """Let later starts without options take these. Raises EngineError, OSError."""
-        cuda = self._open_cuda()
-        try:
-            place = self._place(cuda.facts)
-        finally:
-            cuda.close()
-        self.cache.choose(model_digest(bundle), place, by, asdict(options))
+        self.cache.choose(model_digest(bundle), self._place(self._facts()), by, asdict(options))
 
     def _place(self, facts: GpuFacts) -> str:
         """What a choice is bound to: TensorRT, GPU, board and its power mode."""
-        device = detected_device()
+        device = self._device()
         capability = ".".join(map(str, facts.compute_capability))
-        return f"{self.api.name} {facts.name} {capability} {facts.sm_count} {device.board} {device.power_mode}"
+        gpu = f"{self.api.name} on {facts.name} ({capability}, {facts.sm_count} SMs)"
+        return ", ".join(part for part in (gpu, device.board, device.power_mode) if part)
 
     def _with_choice(self, bundle: Bundle, facts: GpuFacts, options: EngineOptions) -> EngineOptions:
         """Options that name no precision take the stored choice, if there is one."""
         if replace(options, cuda_graph="auto", memory="auto") != EngineOptions():
             return options
-        chosen = self.cache.choice(model_digest(bundle), self._place(facts))
-        if chosen is None:
+        choices, place = self.cache.choices(model_digest(bundle)), self._place(facts)
+        if place not in choices:
+            for other, chosen in choices.items():
+                self._say(f"note: 'edgeseg {chosen['by']}' chose for {other}; this is {place}, run it here too")
             return options
+        chosen = choices[place]
         try:
             taken = EngineOptions(**{**chosen["options"], "cuda_graph": options.cuda_graph, "memory": options.memory})
-        except (TypeError, UsageError):  # of another version of edgeseg
+        except (TypeError, UsageError):
+            self._say(f"note: what 'edgeseg {chosen['by']}' chose is of another edgeseg and not used; run it again")
             return options
         self._say(f"options as 'edgeseg {chosen['by']}' chose them for this model here: {taken.describe()}")
         return taken
 
-    def _workspace(self, cuda: Cuda, options: EngineOptions) -> int | None:
-        if options.workspace_mib is not None:
-            return options.workspace_mib * 2**20
-        if not cuda.facts.integrated:
+    def _workspace(self, facts: GpuFacts) -> int | None:
+        """A quarter of the available memory, at most 1 GiB, where it is the CPU's too; else TensorRT's own limit."""
+        if not facts.integrated:
             return None
-        free = cuda.free_bytes()
-        if free < _GIB:
-            self._say(f"note: only {free // 2**20} MiB of memory are free; a build may be killed, close other programs")
-        return min(free // 4, _GIB)
+        available = int(self._device().memory_available_gib * _GIB)
+        if available < _GIB:
+            self._say(f"note: only {available // 2**20} MiB of memory are available; the build may be killed")
+        return max(min(available // 4, _GIB), 2**20)
 
     def _key(
         self,
@@ -322,7 +333,7 @@ class TensorRtProvider:
         options: EngineOptions,
         facts: GpuFacts,
     ) -> EngineKey:
-        place = _PORTABLE if self.api.flavour == "rtx" else _place_of(facts)
+        place = _PORTABLE if self.api.flavour == "rtx" else _place_of(facts, self._device())
         ranges = json.dumps(dict(request.amax), sort_keys=True).encode() if request.amax else b""
         size_hw = bundle.spec.size_hw
         flags = {
@@ -330,6 +341,7 @@ class TensorRtProvider:
             "level": request.optimization_level,
             "dla": request.dla_core,
             "partial_int8": options.allow_partial_int8,
+            "recipe": RECIPE,
             "float_layers": list(request.float_layers),
         }
         return EngineKey(
@@ -345,18 +357,22 @@ class TensorRtProvider:
         )
 
     def _found_or_built(
-        self, key: EngineKey, onnx: bytes, request: BuildRequest, rebuild: bool
+        self, key: EngineKey, onnx: bytes, request: BuildRequest, facts: GpuFacts, rebuild: bool
     ) -> tuple[CachedEngine, bytes]:
         """The engine of a key, and its plan."""
         found, _ = self.cache.find(key)
         if found is not None and not rebuild:
             return found, found.plan()
-        with self.cache.building():
+        with self.cache.building(lambda: self._say("waiting for another build on this device")):
             found, reason = self.cache.find(key)
             if found is not None and not rebuild:
                 return found, found.plan()
             reason = "as asked" if found is not None else reason or "it is not in the cache yet"
-            self._say(f"building {key.precision} with {self.api.name} for {key.gpu}: {reason}")
+            if request.workspace_bytes is None:
+                request = replace(request, workspace_bytes=self._workspace(facts))
+            limit = request.workspace_bytes
+            memory = "" if limit is None else f", workspace at most {limit // 2**20} MiB"
+            self._say(f"building {key.precision} with {self.api.name} for {key.gpu}{memory}: {reason}")
             known = self.cache.timing_cache(key)
             flavour = self.api.flavour
             built = self._build(flavour, onnx, request, timing_cache=known, on_progress=self._on_progress)
@@ -364,27 +380,36 @@ class TensorRtProvider:
                 self._say(line)
             engine = engine_from_plan(self.cache.path(key), key, built)
             try:
-                self.cache.keep_timing_cache(key, built.timing_cache)
                 self.cache.store(engine, built.plan)
+                self.cache.keep_timing_cache(key, built.timing_cache)
             except OSError as error:
                 self._say(f"note: {self.cache.folder} cannot keep it ({error.strerror}); it is built again next time")
             return engine, built.plan
 
     def _tested(
-        self, engine: TensorRtEngine, cached: CachedEngine, bundle: Bundle, precision: str, test: bool
+        self,
+        engine: TensorRtEngine,
+        cached: CachedEngine,
+        bundle: Bundle,
+        precision: str,
+        test: bool,
+        refuse: bool,
     ) -> Provided:
         if cached.self_test is not None and cached.self_test["passed"] and not test:
             known = {name: value for name, value in cached.self_test.items() if name != "passed"}
             return Provided(engine, cached, SelfTest(**{**known, "lost": tuple(known["lost"])}), precision)
         result = self_tested(engine, bundle, precision)
-        cached = self.cache.tested(cached, result.to_json())
+        try:
+            cached = self.cache.tested(cached, result.to_json())
+        except OSError as error:
+            self._say(f"note: {self.cache.folder} cannot keep the result of the self-test ({error.strerror})")
         self._say(f"self-test: {result.describe()}")
-        result.require(f"the {precision} engine of {self.api.name}")
+        if refuse:
+            result.require(f"the {precision} engine of {self.api.name}")
         return Provided(engine, cached, result, precision)
 
 
-def _place_of(facts: GpuFacts) -> dict[str, Any]:
-    device = detected_device()
+def _place_of(facts: GpuFacts, device: Device) -> dict[str, Any]:
     board = f"{device.board} (L4T {device.l4t or 'unknown'})" if device.board else ""
     return {"gpu": facts.name, "sm_count": facts.sm_count, "device": board}
 

@@ -7,6 +7,7 @@ reported as what it is. This module is also the script that the process runs.
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -66,7 +67,9 @@ def _run(files: Path, on_progress: OnProgress, timeout_s: float | None) -> str:
     """Run the script to its end and pass its progress on. Returns the last line that it printed elsewhere."""
     command = [sys.executable, "-m", "edgeseg.engines.tensorrt.worker", str(files)]
     with open(files / "stderr", "w+b") as errors:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, errors="replace")
+        process = subprocess.Popen(
+            command, cwd=files, env=_environment(), stdout=subprocess.PIPE, stderr=errors, text=True, errors="replace"
+        )
         late = threading.Event()
 
         def stop() -> None:
@@ -96,10 +99,18 @@ def _run(files: Path, on_progress: OnProgress, timeout_s: float | None) -> str:
         raise EngineError(f"the TensorRT builder did not end within {timeout_s:.0f} s and was stopped")
     if code == -signal.SIGKILL:
         raise OutOfMemory(f"the TensorRT builder was killed, most likely for lack of memory; {_MEMORY_ADVICE}")
+    if code and "bad_alloc" in "".join(said):
+        raise OutOfMemory(f"the TensorRT builder ran out of memory ({said[-1][:200]}); {_MEMORY_ADVICE}")
     if code:
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
         raise EngineError(f"the TensorRT builder broke down ({how}); its last words: {said[-1][:300]}")
     return said[-1][:300]
+
+
+def _environment() -> dict[str, str]:
+    """The builder imports what this process would, and nothing that lies about in the user's folder."""
+    paths = [str(Path(entry).resolve()) for entry in sys.path if entry]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def _progress_from(line: str) -> tuple[str, int, int] | None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from edgeseg.bundle import Bundle
+from edgeseg.device.detect import detected_device
 from edgeseg.engines.cuda import Cuda
 from edgeseg.engines.tensorrt.api import TensorRt
 from edgeseg.engines.tensorrt.build import BuiltPlan, built_plan
@@ -38,7 +40,12 @@ class Rig:
         self.said: list[str] = []
         self.builds = 0
         self.provider = TensorRtProvider(
-            self.cache, say=self.said.append, api=self.api, open_cuda=self.cuda, build=self._build
+            self.cache,
+            say=self.said.append,
+            api=self.api,
+            open_cuda=self.cuda,
+            build=self._build,
+            device=lambda: replace(detected_device(), memory_available_gib=self.fake.free_mib / 1024),
         )
 
     def cuda(self) -> Cuda:

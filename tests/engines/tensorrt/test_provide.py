@@ -94,8 +94,13 @@ def test_other_ranges_or_another_graph_are_another_engine(tmp_path: Path) -> Non
     _provided(rig, precision="fp16")
     _provided(rig, precision="fp16", workspace_mib=64)
     assert rig.builds == 4 and len(list(tmp_path.glob("*.engine"))) == 4
-    lines = [line for line in rig.said if line.startswith("building")]
-    assert all(line.endswith("it is not in the cache yet") for line in lines)
+    reasons = [line.rpartition(": ")[2] for line in rig.said if line.startswith("building")]
+    assert [reason.partition(" was ")[2] or reason for reason in reasons] == [
+        "it is not in the cache yet",
+        "built from another graph, ranges or options",
+        "it is not in the cache yet",
+        "built from another graph, ranges or options",
+    ]
 
 
 @pytest.mark.parametrize("damage", ["truncate", "flip", "empty", "sidecar gone", "sidecar cut", "sidecar newer"])
@@ -210,7 +215,8 @@ def test_out_of_memory_is_said(tmp_path: Path) -> None:
     rig.fake.free_mib = 500
     with pytest.raises(OutOfMemory, match="ran out of memory while building .*--workspace-mib"):
         _provided(rig)
-    assert rig.said[1] == "note: only 500 MiB of memory are free; a build may be killed, close other programs"
+    assert rig.said[1] == "note: only 500 MiB of memory are available; the build may be killed"
+    assert ", workspace at most 125 MiB: " in rig.said[2]
     assert not rig.leaks()
 
 
@@ -238,8 +244,13 @@ def test_choices_are_kept_for_a_model_in_a_place(tmp_path: Path) -> None:
     assert _provided(rig, precision="int8").precision == "int8-implicit", "what is asked for goes first"
     other = Rig("10.16.2.10", tmp_path)
     assert _provided(other).precision == "int8-implicit", "another TensorRT, another place"
+    assert other.said[0].startswith("note: 'edgeseg tune' chose for TensorRT 10.3.0.30 on Orin (8.7, 8 SMs)")
     (choice,) = tmp_path.glob("choice-*.json")
-    choice.write_text("{}")
+    choice.write_text(choice.read_text().replace('"int8_mode"', '"another_word"'))
+    rig.said.clear()
+    assert _provided(rig).precision == "int8-implicit"
+    assert rig.said[0] == "note: what 'edgeseg tune' chose is of another edgeseg and not used; run it again"
+    choice.write_text("{")
     assert _provided(rig).precision == "int8-implicit"
 
 
