@@ -92,6 +92,36 @@ def test_two_batches_in_flight_give_the_answers_in_order(rig: Rig) -> None:
         engine.submit(frames[:1])
 
 
+def test_what_collect_returned_outlives_the_next_submit(rig: Rig) -> None:
+    frames = tiny_frames(3)
+    with rig.engine(precision="fp32") as engine:
+        engine.submit(frames[:1])
+        first = engine.collect()
+        kept = first.copy()
+        engine.submit(frames[1:2])
+        second = engine.collect()
+        np.testing.assert_array_equal(first, kept)
+        assert not np.shares_memory(first, second)
+
+
+def test_a_closed_engine_touches_no_page_locked_memory(rig: Rig) -> None:
+    engine = rig.engine(precision="fp32")
+    before = engine.input
+    engine.close()
+    assert engine.input is not before and engine.scores is None
+    with pytest.raises(EngineError, match="closed"):
+        engine.infer(np.zeros((1, 32, 48, 3), np.uint8))
+
+
+def test_no_context_stays_current_on_the_thread(tmp_path: Path) -> None:
+    Rig("10.3.0.30", tmp_path).engine().close()
+    rig = Rig("10.3.0.30", tmp_path)  # finds the engine: nothing is built in this process, as on a board
+    with rig.engine() as engine:
+        assert not rig.fake._thread.cuda
+        engine.infer(tiny_frames(1))
+    assert rig.builds == 0 and not rig.fake._thread.cuda and not rig.fake.implicit_contexts
+
+
 def test_events_split_a_frame(rig: Rig) -> None:
     with rig.engine() as engine:
         engine.infer(tiny_frames(1))

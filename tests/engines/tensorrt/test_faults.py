@@ -74,7 +74,6 @@ def _message(rig: Rig, options: EngineOptions, expected: np.ndarray) -> str | No
 _NOT_NEEDED = {
     # the next way to write the graph is tried
     "trt.OnnxParser.parse",
-    "trt.Builder.build_serialized_network",
     # kernels are timed again
     "trt.IBuilderConfig.create_timing_cache",
     "trt.IBuilderConfig.set_timing_cache",
@@ -96,6 +95,7 @@ _NOT_NEEDED = {
     "trt.IExecutionContext.execute_async_v3",
     "trt.IExecutionContext.set_tensor_address",
     # giving back: the driver complains, nobody can do more
+    "libcuda.cuCtxPopCurrent_v2",
     "libcuda.cuGraphDestroy",
     "libcuda.cuGraphExecDestroy",
     "pycuda.Context.detach",
