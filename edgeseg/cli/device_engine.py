@@ -71,12 +71,11 @@ def compile_for_device(model: Optional[Path], out: Optional[Path], flags: Device
     bundle_name = name.split(" (")[0]
     with tensorrt_provider(flavour, tell) as provider:
         if flags.compute_capability is not None:
-            if not re.fullmatch(r"SM\d{2,3}", flags.compute_capability):
-                raise UsageError(f"--compute-capability is one like SM86, got {flags.compute_capability!r}")
-            target = _target(out, model_stem(name), flags.compute_capability)
-            built = provider.build_ahead(bundle, model_stem(name), options, flags.compute_capability, target)
+            capability = _capability(flags.compute_capability)
+            target = _target(out, model_stem(name), capability)
+            built = provider.build_ahead(bundle, model_stem(name), options, capability, target)
             document: Dict[str, Any] = {"engine": str(target), **built.to_json()}
-            tell(f"wrote {target} and {target.name}.json, for TensorRT-RTX on GPUs of {flags.compute_capability}")
+            tell(f"wrote {target} and {target.name}.json, for TensorRT-RTX on GPUs of {capability}")
             graph = "" if flags.int8 else f" --graph {built.key.precision}"
             tell(f"there: 'edgeseg engines add {target.name}', then 'edgeseg run {bundle_name} --engine rtx{graph}'")
         else:
@@ -85,9 +84,18 @@ def compile_for_device(model: Optional[Path], out: Optional[Path], flags: Device
             if options != EngineOptions():
                 provider.choose(bundle, "compile", options)
             document = {"engine": str(made.cached.path), **made.cached.to_json()}
-            tell(f"ready: {made.cached.path}; 'edgeseg run --camera 0' takes it")
+            tell(f"ready: {made.cached.path}")
+            tell(f"next: edgeseg run {bundle_name} --engine {flavour} --camera 0")
     if as_json:
         print_json(document)
+
+
+def _capability(text: str) -> str:
+    """``SM86``, ``sm86`` or ``8.6`` -> ``SM86``. Raises UsageError."""
+    found = re.fullmatch(r"(?:sm)?(\d{1,2})\.?(\d)", text.lower())
+    if found is None:
+        raise UsageError(f"--compute-capability is one like SM86 or 8.6, got {text!r}")
+    return f"SM{found[1]}{found[2]}"
 
 
 def _target(out: Optional[Path], stem: str, compute_capability: str) -> Path:

@@ -48,6 +48,8 @@ def doctor(as_json: JsonFlag = False, root: RootOption = None, record: RecordOpt
         raise UsageError("--root reads a recorded tree and --record writes one of this machine; give one of them")
     if root is not None and not root.is_dir():
         raise InputError(f"{root} is not a folder; give the one that 'edgeseg doctor --record' wrote")
+    if root is not None and not any((root / name).is_file() for name in ("edgeseg-probe.json", "proc/cpuinfo")):
+        raise InputError(f"{root} holds no record of a machine; give the folder that 'edgeseg doctor --record' wrote")
     if record is not None:
         check_record_folder(record)
     probe = _probe() if root is None else probe_of_record(root)

@@ -1,5 +1,6 @@
 """``edgeseg engines``: what TensorRT built on this machine."""
 
+import json
 import shutil
 import time
 from pathlib import Path
@@ -26,6 +27,8 @@ def list_(as_json: JsonFlag = False) -> None:
     for path, entry in cache.entries():
         if isinstance(entry, EngineError):
             found.append({"file": path.name, "bytes": path.stat().st_size, "problem": str(entry)})
+        elif not _whole(entry):
+            found.append({"file": path.name, "bytes": path.stat().st_size, "problem": "truncated or altered"})
         else:
             found.append(
                 {"file": path.name, "bytes": entry.plan_bytes, **entry.to_json(), "built_for": entry.key.describe()}
@@ -44,7 +47,7 @@ def list_(as_json: JsonFlag = False) -> None:
 
 @app.command("prune")
 def prune(
-    everything: Annotated[bool, typer.Option("--all", help="Every engine and timing cache.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Every engine, timing cache and choice of tune.")] = False,
     older_than: Annotated[float, typer.Option(min=0.0, help="Engines built more than so many days ago.")] = 0.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
 ) -> None:
@@ -98,9 +101,10 @@ def _row(one: Dict[str, Any]) -> List[str]:
         return [one["file"], "-", one["problem"], "-", megabytes, "-", "-"]
     convolutions = one["precisions"]["convolutions"]
     test = one["self_test"]
+    dla = json.loads(one["key"]["options"]).get("dla")
     return [
         one["file"],
-        one["key"]["precision"],
+        one["key"]["precision"] + ("" if dla is None else f" on DLA {dla}"),
         one["built_for"],
         f"{convolutions.get('INT8', 0)} / {sum(convolutions.values())}",
         megabytes,

@@ -69,6 +69,8 @@ def main() -> None:
     # One line per failure: FFmpeg and OpenCV would print their own to stderr.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    # ONNX Runtime's wheels since 1.29 would tell Microsoft about every session.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         app()
     except EdgesegError as error:

@@ -75,6 +75,7 @@ def run(
     origin = source_from_uri(str(camera) if camera is not None else str(source))
     latest = origin.is_live if policy is None else policy == "latest"
     painter = Painter(bundle.spec, alpha)
+    sinks = [sink_from_uri(uri, bundle.spec, painter, origin.fps or 30.0) for uri in _sink_uris(sink)]
     tell = say_aside if as_json else say
     with stop_on_signals(), opened_engine(
         bundle,
@@ -92,7 +93,6 @@ def run(
             say(f"model:  {name}, classes: {', '.join(bundle.spec.classes)}")
             say(f"engine: {opened.description}")
             say(f"device: {device.describe()}")
-        sinks = [sink_from_uri(uri, bundle.spec, painter, origin.fps or 30.0) for uri in _sink_uris(sink)]
         telemetry = Telemetry()
         before = telemetry.sample()
         with _view(origin.description, as_json) as show:

@@ -126,7 +126,7 @@ def _cv2_without_gstreamer(facts: Facts) -> Finding | None:
         return Finding(
             "cv2-without-gstreamer",
             NOTE,
-            "OpenCV has no GStreamer; only csi:// cameras and GStreamer pipelines need it",
+            "OpenCV has no GStreamer; only CSI cameras need it",
             f"cv2 {module.version} from {module.path}",
             "nothing, unless you need them: sudo apt install python3-opencv",
         )
@@ -360,7 +360,7 @@ def _no_camera(facts: Facts) -> Finding | None:
     return Finding(
         "no-camera",
         NOTE,
-        "no camera is there; files, RTSP streams and demo://street work",
+        "no camera is there; files and demo://street work",
         "no /dev/video*",
         "start the container with: --device /dev/video0"
         if facts.device.in_container
@@ -582,7 +582,8 @@ def _then(command: str) -> str:
 
 def _new_environment(python: str = "python3") -> str:
     """A virtual environment that sees the system's packages, and edgeseg in it."""
-    return f"{python} -m venv --system-site-packages ~/edgeseg && ~/edgeseg/bin/pip install edgeseg"
+    make = f"{python} -m venv --system-site-packages ~/edgeseg-env && ~/edgeseg-env/bin/pip install '.[tensorrt]'"
+    return f"{make}   # in a clone of edgeseg, where jetson/setup.sh does it all"
 
 
 def _old_numpy(facts: Facts) -> str:

@@ -174,6 +174,7 @@ def test_prune_takes_what_is_broken_old_or_asked_for(orin: Board) -> None:
     first, second = orin.engines()
     first.write_bytes(b"cut")
     assert "would delete" in orin.run("engines", "prune", "--dry-run") and first.exists()
+    assert "truncated or altered" in orin.run("engines", "list", "--json")
     assert "1 engines" in orin.run("engines", "prune") and orin.engines() == [second]
     assert "0 engines" in orin.run("engines", "prune", "--older-than", "1")
     assert "no engines" in (orin.run("engines", "prune", "--all") and orin.run("engines", "list"))

@@ -82,5 +82,9 @@ def test_refusals(tmp_path: Path) -> None:
 
 
 def test_a_bare_tree_says_that_no_python_was_asked(tmp_path: Path) -> None:
+    empty = doctor("--root", tmp_path)
+    assert empty.returncode == 1 and "holds no record of a machine" in empty.stderr
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc" / "cpuinfo").write_text("model name : a CPU\n")
     done = doctor("--root", tmp_path)
     assert done.returncode == 0 and "python:        not recorded" in done.stdout

@@ -191,7 +191,7 @@ def _why_not(api: TensorRt, log: Log) -> Exception:
     if log.out_of_memory():
         return OutOfMemory(
             f"{api.name} ran out of memory while building ({log.reason()}); close other programs, add swap, or "
-            "allow less with --workspace-mib"
+            "allow less with edgeseg compile --workspace-mib"
         )
     if _OF_TYPES.search(log.reason()):
         return _Refused(log.reason())

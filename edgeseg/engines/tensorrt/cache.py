@@ -165,19 +165,19 @@ class EngineCache:
 
     def find(self, key: EngineKey) -> tuple[CachedEngine | None, str]:
         """The engine of a key; else None and, where an engine of the same work is there, why it does not do."""
-        reason = ""
-        for path in self._paths():
+        exact, reason = self.path(key), ""
+        if exact.exists():
             try:
-                engine = read_engine(path)
-                if engine.key.digest() == key.digest():
-                    engine.plan()
-                    return engine, ""
-                same_name = (engine.key.model, engine.key.precision) == (key.model, key.precision)
-                if engine.key.same_work(key) or (same_name and not reason):
-                    reason = f"{path.name} was {key.difference(engine.key)}"
+                engine = read_engine(exact)
+                engine.plan()
+                return engine, ""
             except EngineError as error:
-                if path == self.path(key):
-                    reason = str(error)
+                return None, str(error)
+        for path in self._paths():
+            with suppress(EngineError):  # it says nothing about this key
+                other = read_engine(path).key
+                if other.same_work(key) or (other.model, other.precision, reason) == (key.model, key.precision, ""):
+                    reason = f"{path.name} was {key.difference(other)}"
         return None, reason
 
     @contextmanager

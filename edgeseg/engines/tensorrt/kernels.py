@@ -120,10 +120,17 @@ def _all_float(dtypes: set[str]) -> bool:
     return bool(dtypes) and dtypes.issubset(FLOATS)
 
 
+def _precision(kernel: Kernel) -> str:
+    """Of what it reads."""
+    read = {tensor.dtype for tensor in kernel.inputs}
+    return "INT8" if "Int8" in read else "FP16" if "Half" in read else "FP32"
+
+
 def precisions_from_kernels(kernels: Iterable[Kernel]) -> LayerPrecisions:
     """Count what an engine's inspector would count."""
     listed = list(kernels)
     total, int8 = sum(k.convolutions for k in listed), sum(k.int8_convolutions for k in listed)
-    layers = Counter("INT8" if any(t.dtype == "Int8" for t in k.inputs) else "FP32" for k in listed)
-    convolutions = {name: count for name, count in (("INT8", int8), ("FP32", total - int8)) if count}
+    layers = Counter(_precision(kernel) for kernel in listed)
+    floating = "FP16" if layers.get("FP16", 0) > layers.get("FP32", 0) else "FP32"
+    convolutions = {name: count for name, count in (("INT8", int8), (floating, total - int8)) if count}
     return LayerPrecisions(dict(layers), convolutions, sum(k.is_conversion for k in listed))

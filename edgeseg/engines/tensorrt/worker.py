@@ -26,7 +26,7 @@ from edgeseg.errors import EdgesegError, EngineError
 __all__ = ["built_apart"]
 
 _GRAPH, _REQUEST, _CACHE, _PLAN, _RESULT = "graph.onnx", "request.json", "timing.cache", "plan", "result.json"
-_MEMORY_ADVICE = "close other programs, add swap, or allow less with --workspace-mib"
+_MEMORY_ADVICE = "close other programs, add swap, or allow less with edgeseg compile --workspace-mib"
 
 
 def built_apart(
