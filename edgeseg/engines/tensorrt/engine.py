@@ -17,7 +17,7 @@ from edgeseg.errors import EngineError, UsageError, first_line
 if TYPE_CHECKING:
     import tensorrt as trt
 
-__all__ = ["TensorRtEngine"]
+__all__ = ["MEMORIES", "SWITCHES", "TensorRtEngine"]
 
 SWITCHES = ("auto", "on", "off")
 MEMORIES = ("auto", "mapped", "copy")
@@ -29,8 +29,8 @@ class TensorRtEngine(Engine):
     """Runs a plan on the GPU; one thread owns it.
 
     ``infer`` handles one batch from start to end. ``submit`` and ``collect`` keep two batches in flight, so that copies
-    and the caller's own work overlap with computing.
-    What ``collect`` returns is valid until the next but one ``submit``.
+    and the caller's own work overlap with computing. What ``collect`` returns is valid until the next but one
+    ``submit``.
 
     Args:
         plan: bytes of the engine, built by this TensorRT for this GPU.

@@ -18,7 +18,7 @@ from edgeseg.engines.golden import SelfTest, self_tested
 from edgeseg.engines.tensorrt.api import Log, TensorRt, tensorrt_module
 from edgeseg.engines.tensorrt.build import PRECISIONS, RECIPE, BuildRequest, BuiltPlan, OnProgress
 from edgeseg.engines.tensorrt.cache import CachedEngine, EngineCache, EngineKey, engine_from_plan, write_engine
-from edgeseg.engines.tensorrt.engine import TensorRtEngine
+from edgeseg.engines.tensorrt.engine import MEMORIES, SWITCHES, TensorRtEngine
 from edgeseg.engines.tensorrt.worker import built_apart
 from edgeseg.errors import EngineError, UsageError
 
@@ -66,6 +66,8 @@ class EngineOptions:
             raise UsageError(f"no precision {self.precision!r}; there are int8, {', '.join(PRECISIONS)}")
         if self.int8_mode not in INT8_MODES:
             raise UsageError(f"--int8-mode is {', '.join(INT8_MODES)}, got {self.int8_mode!r}")
+        if self.cuda_graph not in SWITCHES or self.memory not in MEMORIES:
+            raise UsageError(f"--cuda-graph is {', '.join(SWITCHES)} and --memory {', '.join(MEMORIES)}")
         if self.dla_core is not None and self.precision in ("fp32", "int8-qdq"):
             raise UsageError(f"a DLA core runs FP16 and implicit INT8, not {self.precision}")
 

@@ -166,6 +166,8 @@ def test_what_the_bundle_lacks_is_named(tmp_path: Path) -> None:
         EngineOptions(precision="int4")
     with pytest.raises(UsageError, match="--int8-mode is auto, implicit, qdq, got 'x'"):
         EngineOptions(int8_mode="x")
+    with pytest.raises(UsageError, match="--cuda-graph is auto, on, off and --memory auto, mapped, copy"):
+        EngineOptions(cuda_graph="perhaps")
     with pytest.raises(UsageError, match="a DLA core runs FP16 and implicit INT8"):
         EngineOptions(precision="fp32", dla_core=0)
 
