@@ -145,6 +145,24 @@ def test_ctrl_c_ends_the_builder_too(orin: Board) -> None:
     assert not [child for child in children if Path(f"/proc/{child}").exists()] and not orin.engines()
 
 
+def test_kill_9_takes_the_builder_along(orin: Board) -> None:
+    orin.environment["EDGESEG_FAKE_BUILDER"] = "sleep"
+    process = orin.start("compile", "tiny.edgeseg", "--int8", "--flavour", "tensorrt")
+    assert process.stdout is not None
+    while "building" not in process.stdout.readline():
+        pass
+    time.sleep(2)
+    children = _children(process.pid)
+    assert children
+    process.kill()
+    process.communicate()
+    for _ in range(50):
+        if not any(_runs(child) for child in children):
+            return
+        time.sleep(0.1)
+    raise AssertionError("the builder goes on")
+
+
 def test_kill_9_while_building_leaves_nothing_that_is_half(orin: Board) -> None:
     orin.run("compile", "tiny.edgeseg", "--int8", "--flavour", "tensorrt")
     (before,) = orin.engines()
@@ -206,6 +224,14 @@ def test_prune_takes_what_is_broken_old_or_asked_for(orin: Board) -> None:
 def test_bad_words_are_one_line(orin: Board, words: tuple[str, ...], said: str) -> None:
     answer = orin.run(*words, code=2)
     assert said in answer.strip().splitlines()[-1]
+
+
+def _runs(pid: int) -> bool:
+    """Neither gone nor a zombie that nobody waited for."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def _children(pid: int) -> list[int]:

@@ -6,6 +6,7 @@ reported as what it is. This module is also the script that the process runs.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -26,6 +27,7 @@ from edgeseg.errors import EdgesegError, EngineError
 __all__ = ["built_apart"]
 
 _GRAPH, _REQUEST, _CACHE, _PLAN, _RESULT = "graph.onnx", "request.json", "timing.cache", "plan", "result.json"
+_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG: a command that is killed takes its builder, and the memory, with it
 _MEMORY_ADVICE = "close other programs, add swap, or allow less with edgeseg compile --workspace-mib"
 
 
@@ -135,6 +137,7 @@ def _plan_from(answer: Mapping[str, Any], plan: bytes, timing_cache: bytes) -> B
 
 
 def _main(folder: str) -> None:
+    ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
     files = Path(folder)
     job = json.loads((files / _REQUEST).read_text(encoding="utf-8"))
     wanted = job["request"]
