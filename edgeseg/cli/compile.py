@@ -13,7 +13,7 @@ from edgeseg.cli.arguments import dataset_from
 from edgeseg.cli.console import JsonFlag, on_terminal, percent, print_json, say, table
 from edgeseg.cli.device_engine import ENGINE_FLAGS, DeviceFlags, compile_for_device
 from edgeseg.cli.models import SHIPPED
-from edgeseg.cli.opening import cache_folder
+from edgeseg.cli.opening import cache_folder, on_jetson
 from edgeseg.cli.origins import Foreign, How, origin_from
 from edgeseg.device.specifications import BOARDS
 from edgeseg.errors import UsageError, require
@@ -146,7 +146,7 @@ def compile_(
     )
     path, given = model or SHIPPED, _given(context)
     of_a_bundle = path.suffix == ".edgeseg" and not (calib or evaluation or emit or golden)
-    if flavour is not None or (of_a_bundle and backend == "bundle" and _on_jetson() and out is None):
+    if flavour is not None or (of_a_bundle and backend == "bundle" and on_jetson() and out is None):
         if path.suffix != ".edgeseg":
             raise UsageError(
                 f"an engine is built of a bundle alone; compile {path.name} into one first, without --flavour"
@@ -290,12 +290,6 @@ def _given(context: typer.Context) -> Set[str]:
         if parameter.opts[0].startswith("-") and source is not None and source.name == "COMMANDLINE":
             given.add(max(parameter.opts, key=len))
     return given
-
-
-def _on_jetson() -> bool:
-    from edgeseg.device.detect import detected_device
-
-    return bool(detected_device().is_jetson)
 
 
 def _target(path: Path, out: Optional[Path]) -> Path:

@@ -15,7 +15,15 @@ if TYPE_CHECKING:
     from edgeseg.engines.tensorrt.cache import EngineCache
     from edgeseg.engines.tensorrt.provide import TensorRtProvider
 
-__all__ = ["cache_folder", "engine_cache", "engine_name", "model_stem", "opened_engine", "tensorrt_provider"]
+__all__ = [
+    "cache_folder",
+    "engine_cache",
+    "engine_name",
+    "model_stem",
+    "on_jetson",
+    "opened_engine",
+    "tensorrt_provider",
+]
 
 Say = Callable[[str], None]
 
@@ -33,13 +41,18 @@ def engine_cache() -> "EngineCache":
     return EngineCache(cache_folder() / "engines")
 
 
-def engine_name(asked: EngineName) -> str:
-    """``auto`` resolved: TensorRT on a Jetson, ONNX Runtime elsewhere."""
+def on_jetson() -> bool:
+    """Whether this machine is a Jetson, as far as it says so."""
     from edgeseg.device.detect import detected_device
 
+    return bool(detected_device().is_jetson)
+
+
+def engine_name(asked: EngineName) -> str:
+    """``auto`` resolved: TensorRT on a Jetson, ONNX Runtime elsewhere."""
     if asked is not EngineName.auto:
         return str(asked.value)
-    return "tensorrt" if detected_device().is_jetson else "onnxruntime"
+    return "tensorrt" if on_jetson() else "onnxruntime"
 
 
 def model_stem(name: str) -> str:

@@ -27,6 +27,9 @@ RECIPE = 1
 _OF_TYPES = re.compile(r"u?int8|type|quantiz|not supported", re.IGNORECASE)
 """What TensorRT speaks of when it dislikes how a graph is written."""
 
+_MOVERS = ("SHUFFLE", "SLICE", "IDENTITY", "CAST", "PADDING", "POOLING", "RESIZE")
+"""Layers whose output stays within the range of their input."""
+
 _LEAST_AMAX = 127 * 2.0**-126  # of a tensor that is always zero: TensorRT refuses a range of zero
 
 
@@ -123,9 +126,7 @@ def built_plan(
             refusals.append(f"{refused} ({variant.describe()})")
         except EngineError:
             raise
-        except (
-            Exception
-        ) as error:  # TensorRT's bindings raise TypeError, RuntimeError and others, without a common base
+        except Exception as error:  # TensorRT's bindings raise many types, without a common base
             raise EngineError(f"{api.name} failed: {first_line(error)}; it said: {log.reason()}") from error
     raise EngineError(f"{api.name} refuses the graph: {'; then '.join(refusals)}")
 
@@ -146,7 +147,8 @@ def _built(
     began = time.perf_counter()
     data, learnt, convolutions, notes = _serialised(api, onnx, request, timing_cache, on_progress, log)
     # The builder's memory is free again by now, for the engine that is looked into.
-    precisions = _planned(log) if request.compute_capability is not None else _inspected(api, data)
+    ahead = request.compute_capability is not None
+    precisions = precisions_from_kernels(kernels_from_log(log.kernels)) if ahead else _inspected(api, data)
     if request.precision.startswith("int8"):
         _prove_int8(api, precisions, request, convolutions)
     visible = sum(precisions.convolutions.values())
@@ -297,15 +299,7 @@ def _is_float(tensor: trt.ITensor) -> bool:
 
 
 def _moves_data(layer: trt.ILayer) -> bool:
-    return str(layer.type).rpartition(".")[2] in (
-        "SHUFFLE",
-        "SLICE",
-        "IDENTITY",
-        "CAST",
-        "PADDING",
-        "POOLING",
-        "RESIZE",
-    )
+    return str(layer.type).rpartition(".")[2] in _MOVERS
 
 
 def _keep_float(api: TensorRt, network: trt.INetworkDefinition, request: BuildRequest) -> None:
@@ -360,10 +354,6 @@ def _inspected(api: TensorRt, plan: bytes) -> LayerPrecisions:
     engine = _some(runtime.deserialize_cuda_engine(plan), "the engine it has just built", log)
     inspector = _some(engine.create_engine_inspector(), "an engine inspector", log)
     return precisions_from_inspector(inspector.get_engine_information(api.trt.LayerInformationFormat.JSON))
-
-
-def _planned(log: Log) -> LayerPrecisions:
-    return precisions_from_kernels(kernels_from_log(log.kernels))
 
 
 def _prove_int8(api: TensorRt, precisions: LayerPrecisions, request: BuildRequest, convolutions: int) -> None:

@@ -163,14 +163,13 @@ class EngineCache:
         """Where the engine of a key is or would be."""
         return self.folder / f"{key.model}-{key.precision}-{key.digest()}{_SUFFIX}"
 
-    def find(self, key: EngineKey) -> tuple[CachedEngine | None, str]:
-        """The engine of a key; else None and, where an engine of the same work is there, why it does not do."""
+    def find(self, key: EngineKey) -> tuple[tuple[CachedEngine, bytes] | None, str]:
+        """The engine of a key and its plan; else None and, where a similar engine is there, why it does not do."""
         exact, reason = self.path(key), ""
         if exact.exists():
             try:
                 engine = read_engine(exact)
-                engine.plan()
-                return engine, ""
+                return (engine, engine.plan()), ""
             except EngineError as error:
                 return None, str(error)
         for path in self._paths():

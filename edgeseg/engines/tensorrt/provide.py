@@ -364,11 +364,11 @@ class TensorRtProvider:
         """The engine of a key, and its plan."""
         found, _ = self.cache.find(key)
         if found is not None and not rebuild:
-            return found, found.plan()
+            return found
         with self.cache.building(lambda: self._say("waiting for another build on this device")):
             found, reason = self.cache.find(key)
             if found is not None and not rebuild:
-                return found, found.plan()
+                return found
             reason = "as asked" if found is not None else reason or "it is not in the cache yet"
             if request.workspace_bytes is None:
                 request = replace(request, workspace_bytes=self._workspace(facts))
