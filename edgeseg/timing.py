@@ -25,9 +25,9 @@ class LatencySummary:
     max_ms: float
 
     @classmethod
-    def of(cls, durations_ns: Sequence[int]) -> LatencySummary:
+    def of(cls, durations_ns: Sequence[int] | np.ndarray) -> LatencySummary:
         """Summarise durations in nanoseconds. Raises ValueError when there are none."""
-        if not durations_ns:
+        if len(durations_ns) == 0:
             raise ValueError("no durations to summarise")
         ms = np.asarray(durations_ns, np.float64) / 1e6
         p50, p90, p95, p99 = (float(v) for v in np.percentile(ms, (50, 90, 95, 99)))
@@ -39,7 +39,7 @@ class LatencySummary:
 
 
 class Stopwatch:
-    """Named laps per frame.
+    """Named laps per frame. One thread times; others may read summaries meanwhile.
 
     Args:
         clock_ns: a monotonic clock in nanoseconds; injected in tests.
@@ -49,7 +49,7 @@ class Stopwatch:
     def __init__(self, clock_ns: Callable[[], int] = time.perf_counter_ns, keep: int = 10_000) -> None:
         self._clock_ns = clock_ns
         self._keep = keep
-        self._laps: dict[str, list[int]] = {}
+        self._laps: dict[str, _Ring] = {}
 
     @contextmanager
     def lap(self, name: str) -> Iterator[None]:
@@ -60,14 +60,19 @@ class Stopwatch:
 
     def add(self, name: str, duration_ns: int) -> None:
         """Record a duration that was measured elsewhere."""
-        laps = self._laps.setdefault(name, [])
-        laps.append(duration_ns)
-        if len(laps) >= 2 * self._keep:
-            del laps[: -self._keep]
+        ring = self._laps.get(name)
+        if ring is None:
+            ring = self._laps[name] = _Ring(self._keep)
+        ring.add(duration_ns)
 
     def last_ms(self, name: str) -> float:
         """The latest lap of ``name`` in milliseconds."""
-        return self._laps[name][-1] / 1e6
+        return self._laps[name].last() / 1e6
+
+    def latest_ms(self, name: str, count: int) -> np.ndarray:
+        """At most ``count`` latest laps of ``name`` in milliseconds, oldest first: (n,) float64."""
+        ring = self._laps.get(name)
+        return np.empty(0) if ring is None else ring.values()[-count:] / 1e6
 
     def reset(self) -> None:
         """Forget every lap, e.g. those of the warm-up."""
@@ -75,4 +80,24 @@ class Stopwatch:
 
     def summaries(self) -> dict[str, LatencySummary]:
         """A summary per name, in the order in which the names first appeared."""
-        return {name: LatencySummary.of(laps[-self._keep :]) for name, laps in self._laps.items()}
+        return {name: LatencySummary.of(ring.values()) for name, ring in list(self._laps.items())}
+
+
+class _Ring:
+    """The latest durations, in memory that is allocated once."""
+
+    def __init__(self, keep: int) -> None:
+        self._values = np.zeros(keep, np.int64)
+        self._count = 0
+
+    def add(self, value: int) -> None:
+        self._values[self._count % len(self._values)] = value
+        self._count += 1
+
+    def last(self) -> int:
+        return int(self._values[(self._count - 1) % len(self._values)])
+
+    def values(self) -> np.ndarray:
+        """A copy, oldest first."""
+        count, keep = self._count, len(self._values)
+        return self._values[:count].copy() if count <= keep else np.roll(self._values, -(count % keep))

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+
+from edgeseg.preprocess import class_map_at
 
 __all__ = ["Frame", "Segmentation"]
 
@@ -14,11 +17,12 @@ class Frame:
     """One picture from a source.
 
     Attributes:
-        image: HxWx3 uint8 BGR.
+        image: HxWx3 uint8 BGR. Its memory is used again once nobody refers to it, so keep the array, not its address.
         index: counts the frames that the source produced, dropped ones included, from 0.
-        captured_ns: ``time.perf_counter_ns`` when it arrived.
+        captured_ns: ``time.perf_counter_ns`` when it was captured, or, where the source cannot say, when it arrived.
         name: file name without suffix for stored images, else the index with leading zeros.
         label: HxW uint8 ground truth where the source knows it, else None.
+        source: name of the source within the run.
     """
 
     image: np.ndarray
@@ -26,18 +30,35 @@ class Frame:
     captured_ns: int
     name: str
     label: np.ndarray | None = None
+    source: str = ""
 
 
 @dataclass(frozen=True)
 class Segmentation:
-    """A frame with its class map.
+    """A frame with its class map. Sinks share it between threads; nobody writes into its arrays.
 
     Attributes:
         frame: what was segmented.
-        classes: HxW uint8 class ids at the frame's size; valid until the next frame.
+        ids: hxw uint8 class ids at the network's size.
         laps_ms: milliseconds per stage for this frame.
+        class_count: how many classes the model has.
+        confidence: (C,) float32, the mean probability of each class where it won (0 where it is absent); None for
+            graphs without scores.
     """
 
     frame: Frame
-    classes: np.ndarray
+    ids: np.ndarray
     laps_ms: dict[str, float]
+    class_count: int = 256
+    confidence: np.ndarray | None = None
+
+    @cached_property
+    def classes(self) -> np.ndarray:
+        """HxW uint8 class ids at the frame's size, made when the first sink asks for it."""
+        height, width = self.frame.image.shape[:2]
+        return class_map_at(self.ids, (height, width))
+
+    @cached_property
+    def area(self) -> np.ndarray:
+        """(C,) float64 share of each class in the picture, 0-1."""
+        return np.bincount(self.ids.ravel(), minlength=self.class_count)[: self.class_count] / self.ids.size
