@@ -11,7 +11,7 @@ __all__ = ["Recycler"]
 
 
 class _Lease:
-    """Owns a block while arrays refer to it. Every view of an array keeps its lease alive; the last one gives it back."""
+    """Owns a block while arrays refer to it. Views of an array keep its lease alive; the last one gives it back."""
 
     __slots__ = ("__array_interface__", "_block", "_free")
 
