@@ -87,7 +87,16 @@ class EngineError(EdgesegError):
 
 
 class SourceError(EdgesegError):
-    """Frames do not arrive: the camera, video or folder is missing or broken."""
+    """Frames do not arrive: the camera, video or folder is missing or broken.
+
+    Attributes:
+        kind: ``"auth"``, ``"not found"``, ``"gone"``, ``"busy"``, ``"timeout"``, ``"unreachable"``, ``"codec"``,
+            ``"ended"``, ``"stalled"``, ``"missing"`` (a program or plugin), or ``"broken"``.
+    """
+
+    def __init__(self, message: str, kind: str = "broken") -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 class SinkError(EdgesegError):

@@ -16,6 +16,7 @@ from edgeseg.cli.engines import app as engines
 from edgeseg.cli.eval import eval_
 from edgeseg.cli.inspect import inspect
 from edgeseg.cli.run import run
+from edgeseg.cli.service import app as service
 from edgeseg.cli.train import train
 from edgeseg.cli.tune import tune
 from edgeseg.cli.verify import verify
@@ -59,6 +60,7 @@ app.add_typer(engines, name="engines")
 app.command("inspect")(inspect)
 app.command("verify")(verify)
 app.command("doctor")(doctor)
+app.add_typer(service, name="service")
 
 
 _INTERRUPTED = 130

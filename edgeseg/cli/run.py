@@ -1,54 +1,181 @@
 """``edgeseg run``: frames in, masks and ms/frame out."""
 
 import os
-import time
+import signal
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Iterator, List, Optional
+from typing import TYPE_CHECKING, Any, Iterator, List, Optional, Tuple
 
 import typer
 from typing_extensions import Annotated
 
-from edgeseg.cli.arguments import EngineName, EngineOption, FallbackOption, GraphOption, ProgramOption
-from edgeseg.cli.console import JsonFlag, on_terminal, percent, print_json, say, say_aside, stop_on_signals, table
+from edgeseg.cli.arguments import (
+    EngineName,
+    EngineOption,
+    FallbackOption,
+    GraphOption,
+    ProgramOption,
+    size_hw_from,
+)
+from edgeseg.cli.console import JsonFlag, print_json, say, say_aside
 from edgeseg.cli.models import bundle_or_default
-from edgeseg.cli.opening import opened_engine
+from edgeseg.cli.opening import on_jetson, opened_engine
+from edgeseg.cli.run_view import live_view, say_event, say_summary
 from edgeseg.errors import SinkError, UsageError
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from edgeseg.bundle import Bundle
+    from edgeseg.runtime.field.sink import FieldSink
+    from edgeseg.runtime.gst.pipelines import CaptureOptions
+    from edgeseg.runtime.overlay import Painter
+    from edgeseg.runtime.pipeline import Run
+    from edgeseg.runtime.policy import Policy
+    from edgeseg.runtime.rules.roi import RoiSet
+    from edgeseg.runtime.sinks.alarm import AlarmSink
+    from edgeseg.runtime.sources import FrameSource
+    from edgeseg.runtime.sources.uri import Stream
 
-    from edgeseg.runtime.frame import Segmentation
-    from edgeseg.runtime.pipeline import RunState
-
-    OnFrame = Callable[[RunState, Segmentation], None]
-
-_PLAIN_EVERY_S = 2.0
+_SOURCES = "Sources and how they are read"
+_SINKS = "Sinks and pictures"
+_PAGE = "Page, alarms, accuracy in the field"
+_ENGINE = "Engine"
 
 
 def run(
     model: Annotated[
         Optional[Path], typer.Argument(help="A bundle; else the newest *.edgeseg here, else the shipped one.")
     ] = None,
-    camera: Annotated[Optional[int], typer.Option(help="Camera number N of /dev/videoN.")] = None,
-    source: Annotated[
-        Optional[str], typer.Option(help="Camera (0), video file, image, folder, glob, or demo://street?frames=300.")
+    camera: Annotated[
+        Optional[int], typer.Option(help="Camera number N of /dev/videoN.", rich_help_panel=_SOURCES)
     ] = None,
+    source: Annotated[
+        Optional[List[str]],
+        typer.Option(
+            help="Camera (0, csi://0), rtsp://, http://, gst://PIPELINE, video, image, folder, glob, list of images "
+            "(.txt), list of sources (.streams), replay://FILE, demo://street?frames=300. Several times: one batch.",
+            rich_help_panel=_SOURCES,
+        ),
+    ] = None,
+    size: Annotated[
+        Optional[str], typer.Option(help="WIDTHxHEIGHT asked of a camera or stream.", rich_help_panel=_SOURCES)
+    ] = None,
+    rate: Annotated[
+        float, typer.Option(min=0.0, help="Frames per second asked of a camera.", rich_help_panel=_SOURCES)
+    ] = 0.0,
+    flip: Annotated[
+        str,
+        typer.Option(help="none, rotate-90, rotate-180, rotate-270, horizontal or vertical.", rich_help_panel=_SOURCES),
+    ] = "none",
+    pixel_format: Annotated[
+        str,
+        typer.Option("--format", help="Of a V4L2 camera: mjpeg, h264, yuyv, nv12, bgr.", rich_help_panel=_SOURCES),
+    ] = "",
+    capture: Annotated[
+        str,
+        typer.Option(help="What reads cameras and videos: auto, gstreamer, opencv.", rich_help_panel=_SOURCES),
+    ] = "auto",
+    rtsp_transport: Annotated[str, typer.Option(help="tcp or udp.", rich_help_panel=_SOURCES)] = "tcp",
+    rtsp_latency_ms: Annotated[
+        int, typer.Option(min=0, help="How long a stream may wait for late packets.", rich_help_panel=_SOURCES)
+    ] = 100,
+    show_pipeline: Annotated[
+        bool, typer.Option("--show-pipeline", help="Print the GStreamer pipelines and stop.", rich_help_panel=_SOURCES)
+    ] = False,
+    policy: Annotated[
+        Optional[str],
+        typer.Option(
+            help="latest (default for cameras), every (default for files) or deadline.", rich_help_panel=_SOURCES
+        ),
+    ] = None,
+    deadline_ms: Annotated[
+        float,
+        typer.Option(
+            min=0.0, help="No result older than this leaves; implies --policy deadline.", rich_help_panel=_SOURCES
+        ),
+    ] = 0.0,
+    stall_timeout: Annotated[
+        float,
+        typer.Option(min=0.5, help="Seconds without a frame until a source is opened again.", rich_help_panel=_SOURCES),
+    ] = 5.0,
+    max_restarts: Annotated[
+        Optional[int],
+        typer.Option(
+            min=0,
+            help="Attempts in a row to open a source, 0 for no limit; default: 30, but none before its first frame.",
+            rich_help_panel=_SOURCES,
+        ),
+    ] = None,
+    batch_window_ms: Annotated[
+        float,
+        typer.Option(min=0.0, help="How long a batch waits for other sources.", rich_help_panel=_SOURCES),
+    ] = 10.0,
     sink: Annotated[
         Optional[List[str]],
-        typer.Option(help="display://, out.mp4, a folder, jsonl://FILE, null://; may be given several times."),
+        typer.Option(
+            help="display://, out.mp4, a folder, jsonl://FILE, csv://FILE, coco://FILE, rtsp://127.0.0.1:8554/PATH, "
+            "mqtt://HOST/TOPIC, record://FILE, null://; may be given several times.",
+            rich_help_panel=_SINKS,
+        ),
     ] = None,
-    policy: Annotated[
-        Optional[str], typer.Option(help="latest (default for cameras) or every (default for files).")
+    visualize: Annotated[str, typer.Option(help="Some of overlay,mask,contours.", rich_help_panel=_SINKS)] = "overlay",
+    alpha: Annotated[
+        float,
+        typer.Option(min=0.0, max=1.0, help="Share of class colour in the overlay.", rich_help_panel=_SINKS),
+    ] = 0.5,
+    ignore_class: Annotated[
+        Optional[List[str]],
+        typer.Option(help="A class that is not painted; several times.", rich_help_panel=_SINKS),
+    ] = None,
+    legend: Annotated[
+        bool, typer.Option("--legend", help="Class names in the picture.", rich_help_panel=_SINKS)
+    ] = False,
+    preview: Annotated[
+        Optional[str],
+        typer.Option(help="HOST:PORT of the page with the live picture and /metrics.", rich_help_panel=_PAGE),
+    ] = None,
+    token: Annotated[
+        str,
+        typer.Option(
+            envvar="EDGESEG_TOKEN",
+            help="For --preview on other addresses than loopback; better in EDGESEG_TOKEN.",
+            rich_help_panel=_PAGE,
+        ),
+    ] = "",
+    snapshots: Annotated[Path, typer.Option(help="Where the page's snapshots go.", rich_help_panel=_PAGE)] = Path(
+        "snapshots"
+    ),
+    alarm: Annotated[
+        Optional[List[str]],
+        typer.Option(help="A rule: 'area(car) > 20% of roi(road) for 5 frames'.", rich_help_panel=_PAGE),
+    ] = None,
+    on_alarm: Annotated[
+        Optional[List[str]],
+        typer.Option(
+            help="log, jsonl:FILE, snapshot:FOLDER, mqtt://HOST/TOPIC, https://...; several times.",
+            rich_help_panel=_PAGE,
+        ),
+    ] = None,
+    rois: Annotated[
+        Optional[Path], typer.Option(help="Regions of the rules, as JSON; the page draws them.", rich_help_panel=_PAGE)
+    ] = None,
+    shadow: Annotated[
+        int,
+        typer.Option(min=0, help="Compare 1 of N results with the higher precision.", rich_help_panel=_PAGE),
+    ] = 0,
+    drift: Annotated[
+        int,
+        typer.Option(min=0, help="Measure 1 of N frames against the calibration set.", rich_help_panel=_PAGE),
+    ] = 0,
+    drift_frames: Annotated[
+        Optional[Path], typer.Option(help="Folder for frames that drift.", rich_help_panel=_PAGE)
     ] = None,
     graph: GraphOption = None,
     engine: EngineOption = EngineName.auto,
     fallback: FallbackOption = False,
     program: ProgramOption = None,
-    cuda_graph: Annotated[str, typer.Option(help="TensorRT: auto, on or off.")] = "auto",
-    memory: Annotated[str, typer.Option(help="TensorRT: auto, mapped or copy.")] = "auto",
-    threads: Annotated[int, typer.Option(min=0, help="CPU threads, 0 for all.")] = 0,
-    alpha: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of class colour in the overlay.")] = 0.5,
+    cuda_graph: Annotated[str, typer.Option(help="TensorRT: auto, on or off.", rich_help_panel=_ENGINE)] = "auto",
+    memory: Annotated[str, typer.Option(help="TensorRT: auto, mapped or copy.", rich_help_panel=_ENGINE)] = "auto",
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads, 0 for all.", rich_help_panel=_ENGINE)] = 0,
     frames: Annotated[int, typer.Option(min=0, help="Stop after so many frames, 0 for no limit.")] = 0,
     as_json: JsonFlag = False,
 ) -> None:
@@ -58,26 +185,31 @@ def run(
     """
     from edgeseg.device.detect import detected_device
     from edgeseg.device.telemetry import Telemetry, throttled_between
+    from edgeseg.runtime.feed import Supervision
+    from edgeseg.runtime.gst.pipelines import CaptureOptions
+    from edgeseg.runtime.notify import Notifier
     from edgeseg.runtime.overlay import Painter
-    from edgeseg.runtime.pipeline import run_pipeline
-    from edgeseg.runtime.sinks import sink_from_uri
-    from edgeseg.runtime.sources import source_from_uri
+    from edgeseg.runtime.pipeline import Run
 
     bundle, name = bundle_or_default(model)
-    if (camera is None) == (source is None):
-        raise UsageError(
-            "say where frames come from: --camera 0, or --source FILE|FOLDER|demo://street (just one of them)"
-        )
-    if policy not in (None, "latest", "every"):
-        raise UsageError(f"--policy is latest or every, got {policy!r}")
+    chosen_policy = _policy(policy, deadline_ms)
+    streams = _streams(camera, source)
+    size_hw = size_hw_from(size) if size else None
+    options = CaptureOptions(
+        size_hw, rate, flip, pixel_format, rtsp_latency_ms, rtsp_transport, on_jetson(), bundle.spec.size_hw
+    )
+    _refuse_overwriting(streams, sink or [])
+    origins = [(stream, _source(stream.uri, options, capture)) for stream in streams]
+    if show_pipeline:
+        _show_pipelines(origins)
+        return
+    painter = Painter(bundle.spec, alpha, tuple(visualize.split(",")), tuple(ignore_class or ()), legend)
+    wanted = _sink_uris(sink, preview)
+    rules, regions = _rules(bundle, alarm, rois, preview)
     device = detected_device()
-    _refuse_overwriting(source, sink or [])
-    origin = source_from_uri(str(camera) if camera is not None else str(source))
-    latest = origin.is_live if policy is None else policy == "latest"
-    painter = Painter(bundle.spec, alpha)
-    sinks = [sink_from_uri(uri, bundle.spec, painter, origin.fps or 30.0) for uri in _sink_uris(sink)]
+    notifier = Notifier(os.environ.get("NOTIFY_SOCKET"), int(os.environ.get("WATCHDOG_USEC", "0")) / 1e6 or None)
     tell = say_aside if as_json else say
-    with stop_on_signals(), opened_engine(
+    with _interrupts() as stop, opened_engine(
         bundle,
         name,
         engine,
@@ -88,118 +220,220 @@ def run(
         cuda_graph=cuda_graph,
         memory=memory,
         tell=tell,
-    ) as opened:
+    ) as opened, live_view(", ".join(origin.description for _, origin in origins), quiet=as_json) as show:
+
+        def on_frame(state: Any, result: Any) -> None:
+            if state.frames == 1:
+                notifier.ready("frames flow")
+            show(state, result)
+
+        running = Run(
+            opened,
+            bundle.spec,
+            policy=chosen_policy,
+            supervision=Supervision(stall_timeout, max_restarts),
+            window_s=batch_window_ms / 1e3,
+            max_frames=frames,
+            source_from=lambda uri: _source(uri, options, capture),
+            on_frame=on_frame,
+            on_tick=notifier.alive,
+        )
+        stop.append(running.stop)
+        running.state.on_event = say_event
+        for stream, origin in origins:
+            running.add(origin, stream.name, stream.policy)
         if not as_json:
             say(f"model:  {name}, classes: {', '.join(bundle.spec.classes)}")
             say(f"engine: {opened.description}")
             say(f"device: {device.describe()}")
+        alarms = _alarms(running, painter, rules, regions, on_alarm)
+        field = _field(bundle, running, shadow, drift, drift_frames)
+        _add_sinks(running, wanted, painter, opened.description, origins)
+        if preview:
+            _add_preview(running, painter, preview, token, regions, alarms, field, snapshots, tell)
         telemetry = Telemetry()
         before = telemetry.sample()
-        with _view(origin.description, as_json) as show:
-            state = run_pipeline(origin, opened, bundle.spec, sinks, latest=latest, max_frames=frames, on_frame=show)
-        summary = {
-            "model": name,
-            "engine": opened.description,
-            "source": origin.description,
-            "device": device.to_json(),
-            "throttled": throttled_between(before, telemetry.sample()),
-            **state.to_json(),
-        }
+        try:
+            running.run()
+        finally:
+            notifier.stopping()
+            throttled = throttled_between(before, telemetry.sample())
+            summary = {
+                "model": name,
+                "engine": opened.description,
+                "source": ", ".join(item.description for item in running.state.sources.values()),
+                "device": device.to_json(),
+                "throttled": throttled,
+                **running.state.to_json(),
+            }
+            if alarms:
+                summary["alarms"] = alarms.to_json()
+            if field:
+                summary["field"] = field.to_json()
     if as_json:
-        print_json(
-            {**summary, "sinks": [item.description for item in sinks], "policy": "latest" if latest else "every"}
-        )
+        print_json(summary)
         return
-    say(f"source: {origin.description}; {'latest frame' if latest else 'every frame'}")
-    for item in sinks:
-        say(f"sink:   {item.description}")
-    _summary(state, latest)
-    for reason in summary["throttled"]:
+    say_summary(running.state)
+    for reason in throttled:
         say(f"throttled: {reason}")
 
 
-def _refuse_overwriting(source: Optional[str], sinks: List[str]) -> None:
+def _policy(kind: Optional[str], deadline_ms: float) -> "Optional[Policy]":
+    from edgeseg.runtime.policy import Policy
+
+    kind = kind or ("deadline" if deadline_ms else None)
+    return Policy(kind, deadline_ms) if kind else None
+
+
+def _streams(camera: Optional[int], sources: Optional[List[str]]) -> "List[Stream]":
+    from edgeseg.runtime.sources.uri import Stream, streams_from_uri
+
+    if (camera is None) == (not sources):
+        raise UsageError(
+            "say where frames come from: --camera 0, or --source FILE|FOLDER|rtsp://...|demo://street (not both)"
+        )
+    if camera is not None:
+        return [Stream(str(camera))]
+    return [stream for uri in sources or [] for stream in streams_from_uri(uri)]
+
+
+def _source(uri: str, options: "CaptureOptions", capture: str) -> "FrameSource":
+    from edgeseg.runtime.sources import source_from_uri
+
+    return source_from_uri(uri, options, capture)
+
+
+def _show_pipelines(origins: "List[Tuple[Stream, FrameSource]]") -> None:
+    from edgeseg.runtime.sources.gstreamer import GstSource
+
+    for _, origin in origins:
+        say(origin.pipeline.shown() if isinstance(origin, GstSource) else f"no GStreamer: {origin.description}")
+
+
+def _refuse_overwriting(streams: "List[Stream]", sinks: List[str]) -> None:
     """A result must not replace what it was made from."""
     for uri in sinks:
-        if (
-            source is not None
-            and "://" not in uri
-            and Path(uri).exists()
-            and Path(uri).resolve() == Path(source).resolve()
-        ):
+        path = Path(uri)
+        if "://" in uri or not path.exists():
+            continue
+        if any(path.resolve() == Path(stream.uri).resolve() for stream in streams):
             raise UsageError(f"--sink {uri} is the source itself and would be overwritten; name another file or folder")
 
 
-def _sink_uris(wanted: Optional[List[str]]) -> List[str]:
-    """The sinks asked for; without any, a window where there is a display."""
+def _sink_uris(wanted: Optional[List[str]], preview: Optional[str]) -> List[str]:
+    """The sinks asked for; without any, and without a page, a window where there is a display."""
     has_display = bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
     if not wanted:
-        return ["display://"] if has_display else ["null://"]
+        return ["display://"] if has_display and not preview else ["null://"]
     if any(uri.startswith("display://") for uri in wanted) and not has_display:
         raise SinkError(
-            "display:// needs a desktop, but neither DISPLAY nor WAYLAND_DISPLAY is set; use out.mp4 or a folder"
+            "display:// needs a desktop, but neither DISPLAY nor WAYLAND_DISPLAY is set; use --preview 127.0.0.1:8080, "
+            "out.mp4 or a folder"
         )
     return wanted
 
 
-@contextmanager
-def _view(source: str, quiet: bool) -> Iterator["OnFrame"]:
-    """What is shown while frames run: a live table on a terminal, a line every two seconds in a pipe."""
-    if quiet:
-        yield lambda state, result: None
-    elif on_terminal():
-        from rich.live import Live
+def _add_sinks(
+    running: "Run", uris: List[str], painter: "Painter", engine: str, origins: "List[Tuple[Stream, FrameSource]]"
+) -> None:
+    from edgeseg.runtime.sinks.uri import SinkContext, sink_from_uri
 
-        with Live(refresh_per_second=4, transient=True) as live:
-            yield _every(0.25, lambda state: live.update(_live_table(source, state)))
-    else:
-        yield _every(_PLAIN_EVERY_S, lambda state: say(_plain_line(state)))
+    only = origins[0][1]
+    fps = only.fps if len(origins) == 1 and not only.is_live else 0.0
+    context = SinkContext(running.spec, painter, running.state, engine, fps, by_source=len(origins) > 1)
+    for uri in uris:
+        running.add_sink(sink_from_uri(uri, context))
 
 
-def _every(seconds: float, show: "Callable[[RunState], Any]") -> "OnFrame":
-    due = [0.0]
+def _rules(
+    bundle: "Bundle", alarm: Optional[List[str]], rois: Optional[Path], preview: Optional[str]
+) -> "Tuple[List[Any], Optional[RoiSet]]":
+    if not (alarm or rois or preview):
+        return [], None
+    from edgeseg.runtime.rules.parser import parse
+    from edgeseg.runtime.rules.roi import RoiSet
 
-    def maybe(state: "RunState", result: "Segmentation") -> None:
-        if time.monotonic() >= due[0]:
-            due[0] = time.monotonic() + seconds
-            show(state)
-
-    return maybe
+    regions = RoiSet(bundle.spec.classes, rois)
+    return [parse(text, bundle.spec.classes, regions.names) for text in alarm or []], regions
 
 
-def _plain_line(state: "RunState") -> str:
-    latencies = state.latencies()
-    miou = f"  mIoU {percent(state.confusion.miou())}" if state.confusion.counts.any() else ""
-    return (
-        f"frame {state.frames}  {latencies['frame'].p50_ms:.1f} ms/frame (p99 {latencies['frame'].p99_ms:.1f})  "
-        f"{state.fps():.1f} fps  age {latencies['age'].p50_ms:.1f} ms  dropped {state.dropped}{miou}"
+def _alarms(
+    running: "Run", painter: "Painter", rules: List[Any], regions: "Optional[RoiSet]", actions: Optional[List[str]]
+) -> "Optional[AlarmSink]":
+    if not rules:
+        if actions:
+            raise UsageError("--on-alarm needs a rule; add --alarm 'area(car) > 20% for 5 frames'")
+        return None
+    from edgeseg.runtime.sinks.actions import action_from_text
+    from edgeseg.runtime.sinks.alarm import AlarmSink
+
+    assert regions is not None
+    tell = running.state.tell
+    chosen = [action_from_text(text, painter, tell) for text in actions or ["log"]]
+    sink = AlarmSink(rules, running.spec, regions, chosen, tell)
+    running.add_sink(sink)
+    return sink
+
+
+def _field(
+    bundle: "Bundle", running: "Run", shadow: int, drift: int, drift_frames: Optional[Path]
+) -> "Optional[FieldSink]":
+    if not (shadow or drift):
+        if drift_frames:
+            raise UsageError("--drift-frames needs --drift N")
+        return None
+    from edgeseg.runtime.field.sink import FieldSink
+
+    sink = FieldSink(bundle, running.state, shadow=shadow, drift=drift, drift_frames=drift_frames)
+    running.add_sink(sink)
+    return sink
+
+
+def _add_preview(
+    running: "Run",
+    painter: "Painter",
+    address: str,
+    token: str,
+    regions: "Optional[RoiSet]",
+    alarms: "Optional[AlarmSink]",
+    field: "Optional[FieldSink]",
+    snapshots: Path,
+    tell: Any,
+) -> None:
+    from edgeseg.runtime.preview.sink import PreviewSink
+
+    page = PreviewSink(
+        running,
+        painter,
+        address,
+        token=token,
+        rois=regions,
+        alarms=alarms,
+        snapshots=snapshots,
+        extra_metrics=[field.metrics] if field else [],
     )
+    running.add_sink(page)
+    tell(f"page:   {page.url}")
 
 
-def _stage_rows(state: "RunState") -> List[List[str]]:
-    return [
-        [stage, *(f"{value:.2f}" for value in (s.p50_ms, s.p90_ms, s.p99_ms, s.max_ms))]
-        for stage, s in state.latencies().items()
-    ]
+@contextmanager
+def _interrupts() -> "Iterator[List[Any]]":
+    """Ctrl-C and SIGTERM end the run in good order, also where a shell's ``&`` ignores Ctrl-C; a second one at once.
 
+    Yields a list that receives ``Run.stop`` when there is a run; before that the command itself is interrupted.
+    """
+    stop: List[Any] = []
+    asked = [False]
 
-def _live_table(source: str, state: "RunState") -> "Table":
-    from rich.table import Table
+    def interrupt(number: int, frame: Any) -> None:
+        if not stop or asked[0]:
+            raise KeyboardInterrupt
+        asked[0] = True
+        stop[0]("interrupted")
 
-    grid = Table(title=source, caption=_plain_line(state), title_justify="left", caption_justify="left")
-    for column in ("stage", "p50 ms", "p90 ms", "p99 ms", "max ms"):
-        grid.add_column(column, justify="left" if column == "stage" else "right")
-    for row in _stage_rows(state):
-        grid.add_row(*row)
-    return grid
-
-
-def _summary(state: "RunState", latest: bool) -> None:
-    if not state.frames:
-        say(f"no frame was segmented ({state.ended})")
-        return
-    table("ms per frame by stage", ["stage", "p50 ms", "p90 ms", "p99 ms", "max ms"], _stage_rows(state))
-    policy = f"{state.dropped} dropped (latest-frame policy)" if latest else "none dropped (every frame)"
-    say(f"{state.frames} frames, {state.fps():.1f} fps, {policy}, {state.ended}")
-    if state.confusion.counts.any():
-        say(f"live mIoU {percent(state.confusion.miou())} against the rendered ground truth of these frames")
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,153 +1,251 @@
-"""The loop: capture, preprocess, infer, postprocess, sinks. Readable in one screen."""
+"""The loop: collect, preprocess, infer, hand out. Capture and sinks run beside it, in threads of their own."""
 
 from __future__ import annotations
 
+import itertools
 import time
-from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import Any, Callable, Sequence
+from contextlib import contextmanager
+from typing import Callable, Iterator, Sequence
+
+import numpy as np
 
 from edgeseg.engines import Engine
+from edgeseg.errors import UsageError
 from edgeseg.metrics import ConfusionMatrix
-from edgeseg.preprocess import class_map_at, resized_frame
+from edgeseg.preprocess import resized_frame
+from edgeseg.runtime.collector import Collector
+from edgeseg.runtime.feed import Feed, Supervision
 from edgeseg.runtime.frame import Frame, Segmentation
+from edgeseg.runtime.policy import Policy
+from edgeseg.runtime.recycle import Recycler
+from edgeseg.runtime.sink_worker import SinkWorker
 from edgeseg.runtime.sinks import FrameSink
-from edgeseg.runtime.sinks.window import WindowClosed
-from edgeseg.runtime.sources import EndOfStream, FrameSource
-from edgeseg.runtime.sources.latest import LatestFrame
+from edgeseg.runtime.sources import FrameSource, source_from_uri
+from edgeseg.runtime.state import RunState, SourceState
 from edgeseg.spec import ModelSpec
-from edgeseg.timing import LatencySummary, Stopwatch
 
-__all__ = ["STAGES", "RunState", "run_pipeline"]
+__all__ = ["Run", "confidence_per_class"]
 
-STAGES = ("capture", "preprocess", "infer", "postprocess", "sinks", "frame", "age")
-"""``capture``: waiting for the source. ``frame``: preprocess to sinks, the ms/frame of the loop. ``age``: from the
-frame's arrival to the end of its sinks. An engine may add parts of ``infer``: ``h2d``, ``compute`` and ``d2h``."""
+_TICK_S = 0.2
+_CLOSE_S = 1.5
 
 
-@dataclass
-class RunState:
-    """What a run knows about itself, live and at its end.
-
-    Attributes:
-        frames: segmented so far.
-        started_ns: ``time.perf_counter_ns`` at the first frame's arrival.
-        latest_ns: when the latest frame was done.
-        watch: laps of ``STAGES``.
-        confusion: against ground truth where the source has it.
-        dropped: frames that the latest-frame policy skipped.
-        ended: why the run stopped: ``"end of stream"``, ``"frame limit"``, ``"window closed"``, ``"interrupted"``.
-    """
-
-    frames: int
-    started_ns: int
-    latest_ns: int
-    watch: Stopwatch
-    confusion: ConfusionMatrix
-    dropped: int = 0
-    ended: str = ""
-
-    def fps(self) -> float:
-        """Frames per second from the first frame's arrival to the latest frame's end."""
-        return self.frames / (self.latest_ns - self.started_ns) * 1e9 if self.frames else 0.0
-
-    def latencies(self) -> dict[str, LatencySummary]:
-        """A summary per stage."""
-        return self.watch.summaries()
-
-    def to_json(self) -> dict[str, Any]:
-        """The machine-readable summary of a run."""
-        has_labels = bool(self.confusion.counts.sum())
-        return {
-            "frames": self.frames,
-            "dropped": self.dropped,
-            "fps": round(self.fps(), 2),
-            "ended": self.ended,
-            "ms": {stage: summary.to_json() for stage, summary in self.latencies().items()},
-            "miou": self.confusion.miou() if has_labels else None,
-        }
-
-
-def run_pipeline(
-    source: FrameSource,
-    engine: Engine,
-    spec: ModelSpec,
-    sinks: Sequence[FrameSink],
-    *,
-    latest: bool,
-    max_frames: int = 0,
-    on_frame: Callable[[RunState, Segmentation], None] = lambda state, result: None,
-) -> RunState:
-    """Segment frames until the source ends.
+class Run:
+    """Sources, an engine and sinks; ``run`` is the loop. Everything else may be called from any thread.
 
     Args:
-        source: not yet opened.
-        engine: for one frame at a time.
+        engine: for batches of its own size; frames of several sources share a batch, empty places are ignored.
         spec: of the engine's graph.
-        sinks: every result goes to all of them, in order.
-        latest: drop frames that were not read in time (cameras); else every frame is segmented (files).
+        policy: of sources that have none of their own; None is ``latest`` for live ones and ``every`` for stored ones.
+        supervision: how sources are kept alive.
+        window_s: how long the first frame of a batch waits for others.
         max_frames: stop after so many frames; 0 is no limit.
-        on_frame: called after each frame.
+        source_from: makes a source of a URI, for ``add_source``.
+        on_frame: called after each frame, in the loop's thread.
+        on_tick: called at least every 0.2 s while the loop is alive, whether frames come or not.
+
+    Attributes:
+        state: live; see ``RunState``.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        spec: ModelSpec,
+        *,
+        policy: Policy | None = None,
+        supervision: Supervision = Supervision(),
+        window_s: float = 0.01,
+        max_frames: int = 0,
+        source_from: Callable[[str], FrameSource] = source_from_uri,
+        on_frame: Callable[[RunState, Segmentation], None] = lambda state, result: None,
+        on_tick: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.engine, self.spec = engine, spec
+        self.state = RunState(ConfusionMatrix(len(spec.classes), spec.ignore_id))
+        self._policy, self._supervision = policy, supervision
+        self._collector = Collector(window_s)
+        self._max_frames, self._source_from = max_frames, source_from
+        self._on_frame, self._on_tick = on_frame, on_tick
+        self._workers: list[SinkWorker] = []
+        self._recycler = Recycler()
+        self._names = (str(number) for number in itertools.count())
+        self._not_started: list[Feed] = []
+        self._running = False
+
+    def add(self, source: FrameSource, name: str = "", policy: Policy | None = None) -> str:
+        """Take a source in, before or while the loop runs, and return its name. Raises UsageError when it is taken."""
+        name = name or next(free for free in self._names if free not in self.state.sources)
+        if name in self.state.sources and self.state.sources[name].status not in ("ended", "failed"):
+            raise UsageError(f"there is a source {name!r} already; take another name")
+        mine = self.state.sources[name] = SourceState(name, source.description)
+        chosen = policy or self._policy or Policy("latest" if source.is_live else "every")
+        feed = Feed(source, self.state, mine, chosen, self._supervision, self._collector.changed)
+        if self._running:
+            self._collector.add(feed)
+        else:
+            self._not_started.append(feed)
+        return name
+
+    def add_source(self, uri: str, name: str = "") -> str:
+        """See ``RunControl``."""
+        return self.add(self._source_from(uri), name)
+
+    def remove_source(self, name: str) -> None:
+        """See ``RunControl``."""
+        feeds = list(self._collector)
+        mine = [feed for feed in feeds if feed.state.name == name]
+        if not mine:
+            raise UsageError(f"no source {name!r}; there are {', '.join(feed.state.name for feed in feeds)}")
+        if len(feeds) == 1:
+            raise UsageError(f"{name!r} is the only source; stop the run instead")
+        self._collector.remove(mine[0])
+        mine[0].ask_to_stop()
+        mine[0].join()
+
+    def add_sink(self, sink: FrameSink) -> None:
+        """Every result goes to every sink. Before the loop runs."""
+        self._workers.append(SinkWorker(sink, self.state, self._supervision.sink_patience_s, self.stop))
+
+    def pause(self, on: bool) -> None:
+        """See ``RunControl``."""
+        self.state.paused = on
+        self.state.tell("info", "run", "paused" if on else "goes on")
+
+    def stop(self, reason: str) -> None:
+        """See ``RunControl``. Safe in a signal handler."""
+        self.state.ended = self.state.ended or reason
+
+    def run(self) -> RunState:
+        """Segment frames until the sources end or somebody stops the run.
+
+        Returns:
+            The final state; Ctrl-C ends a run as the end of the stream does.
+
+        Raises:
+            EdgesegError: the last source, the engine or a sink of a stored source failed; ``state`` says what was done.
+        """
+        self.engine.infer(self.engine.input)  # the first run allocates; it is no measurement
+        with self._everything_open():
+            while not self.state.ended:
+                self._on_tick()
+                with self.state.watch.lap("wait"):
+                    batch = self._collector.collect(len(self.engine.input), _TICK_S)
+                if batch and self.state.paused:
+                    for feed, _ in batch:
+                        feed.drop("paused")
+                elif batch:
+                    self._segment(batch)
+                elif self._collector.all_finished():
+                    self._no_more_frames()
+                else:
+                    self._collector.check_stuck()
+        return self.state
+
+    def _segment(self, batch: Sequence[tuple[Feed, Frame]]) -> None:
+        watch = self.state.watch
+        laps: dict[str, float] = {}
+        started = before = time.perf_counter_ns()
+
+        def lap(stage: str) -> None:
+            nonlocal before
+            now = time.perf_counter_ns()
+            share = (now - before) // len(batch)
+            before, laps[stage] = now, share / 1e6
+            for _ in batch:
+                watch.add(stage, share)
+
+        for place, (_, frame) in enumerate(batch):
+            resized_frame(frame.image, self.spec.size_hw, out=self.engine.input[place])
+        lap("preprocess")
+        classes = self.engine.infer(self.engine.input)
+        lap("infer")
+        for part, ms in self.engine.laps_ms.items():
+            watch.add(part, int(ms * 1e6))
+        results = [self._result(frame, classes[place], place, laps) for place, (_, frame) in enumerate(batch)]
+        lap("postprocess")
+        for (feed, _), result in zip(batch, results):
+            watch.add("frame", (time.perf_counter_ns() - started) // len(batch))
+            self._hand_out(feed, result)
+
+    def _result(self, frame: Frame, classes: np.ndarray, place: int, laps: dict[str, float]) -> Segmentation:
+        ids = self._recycler.take(*classes.shape)
+        np.copyto(ids, classes)
+        scores = self.engine.scores
+        confidence = None if scores is None else confidence_per_class(scores[place], ids)
+        return Segmentation(frame, ids, laps, len(self.spec.classes), confidence)
+
+    def _hand_out(self, feed: Feed, result: Segmentation) -> None:
+        state, frame, now = self.state, result.frame, time.perf_counter_ns()
+        if feed.policy.too_old(frame, now):
+            feed.drop("late")
+            return
+        if state.frames == 0:
+            state.started_ns = frame.captured_ns
+        state.watch.add("age", now - frame.captured_ns)
+        feed.state.watch.add("age", now - frame.captured_ns)
+        feed.state.segmented += 1
+        state.frames += 1
+        state.latest_ns = now
+        if frame.label is not None and feed.source.label_classes == self.spec.classes:
+            state.confusion.update(result.classes, frame.label)
+        for worker in self._workers:
+            worker.offer(result, feed.policy)
+        feed.state.area = dict(zip(self.spec.classes, result.area.tolist()))
+        self._on_frame(state, result)
+        if state.frames == self._max_frames:
+            self.stop("frame limit")
+
+    def _no_more_frames(self) -> None:
+        failures = [feed.failure for feed in self._collector if feed.failure is not None]
+        if failures:
+            raise failures[-1]
+        self.stop("end of stream")
+
+    @contextmanager
+    def _everything_open(self) -> Iterator[None]:
+        """Starts the feeds; ends feeds and sinks in good order, whatever happens in between."""
+        failure: BaseException | None = None
+        try:
+            self._running = True
+            for feed in self._not_started:
+                self._collector.add(feed)
+            yield
+        except KeyboardInterrupt:
+            self.stop("interrupted")
+        except BaseException as error:
+            failure = error
+            self.stop("failed")
+        self._collector.close()
+        failure = self._close_sinks(failure) or failure
+        if failure is not None:
+            raise failure
+
+    def _close_sinks(self, failure: BaseException | None) -> BaseException | None:
+        """Close every sink; what came of stored sources must not look whole after a failure."""
+        stored = any(feed.policy.lossless for feed in self._collector)
+        for worker in self._workers:
+            worker.begin_close(whole=failure is None or not stored)
+        broken = None
+        for worker in self._workers:
+            try:
+                worker.join(_CLOSE_S if self.state.ended != "end of stream" else 60.0)
+            except BaseException as error:
+                broken = broken or error
+        return broken
+
+
+def confidence_per_class(scores: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """Mean probability of each class where it won.
+
+    Args:
+        scores: CxHxW float32 probabilities.
+        ids: HxW uint8, the argmax of them.
 
     Returns:
-        The final state; Ctrl-C ends a run as the end of the stream does.
-
-    Raises:
-        EdgesegError: source, engine or sink failed; frames before that are in the sinks.
+        (C,) float32; 0 for a class that won nowhere.
     """
-    now = time.perf_counter_ns()
-    state = RunState(0, now, now, Stopwatch(), ConfusionMatrix(len(spec.classes), spec.ignore_id))
-    engine.infer(engine.input)  # the first run allocates; it is no measurement
-    stream: FrameSource = LatestFrame(source) if latest else source
-    with ExitStack() as stack:
-        for sink in sinks:
-            stack.enter_context(sink)
-        stack.enter_context(stream)
-        try:
-            while not state.ended:
-                with state.watch.lap("capture"):
-                    frame = stream.read()
-                if frame is None:
-                    continue
-                if state.frames == 0:
-                    state.started_ns = frame.captured_ns
-                result = _segment(frame, engine, spec, sinks, state.watch)
-                state.frames += 1
-                state.latest_ns = time.perf_counter_ns()
-                state.dropped = stream.dropped if isinstance(stream, LatestFrame) else 0
-                if frame.label is not None and stream.label_classes == spec.classes:
-                    state.confusion.update(result.classes, frame.label)
-                on_frame(state, result)
-                if state.frames == max_frames:
-                    state.ended = "frame limit"
-        except EndOfStream:
-            state.ended = "end of stream"
-        except WindowClosed:
-            state.ended = "window closed"
-        except KeyboardInterrupt:
-            state.ended = "interrupted"
-    return state
-
-
-def _segment(
-    frame: Frame, engine: Engine, spec: ModelSpec, sinks: Sequence[FrameSink], watch: Stopwatch
-) -> Segmentation:
-    started = time.perf_counter_ns()
-    with watch.lap("preprocess"):
-        resized_frame(frame.image, spec.size_hw, out=engine.input[0])
-    with watch.lap("infer"):
-        classes = engine.infer(engine.input)[0]
-    for part, ms in engine.laps_ms.items():
-        watch.add(part, int(ms * 1e6))
-    with watch.lap("postprocess"):
-        height, width = frame.image.shape[:2]
-        classes = class_map_at(classes, (height, width))
-    laps = {stage: watch.last_ms(stage) for stage in ("preprocess", "infer", "postprocess")}
-    result = Segmentation(frame, classes, laps)
-    with watch.lap("sinks"):
-        for sink in sinks:
-            sink.write(result)
-    now = time.perf_counter_ns()
-    watch.add("frame", now - started)
-    watch.add("age", now - frame.captured_ns)
-    return result
+    best = scores.max(axis=0).ravel()
+    count = np.bincount(ids.ravel(), minlength=len(scores))[: len(scores)]
+    total = np.bincount(ids.ravel(), weights=best, minlength=len(scores))[: len(scores)]
+    return (total / np.maximum(count, 1)).astype(np.float32)

@@ -20,6 +20,7 @@ of ``infer``: ``h2d``, ``compute`` and ``d2h``."""
 
 DROP_CAUSES = {
     "superseded": "a newer frame came before the engine was free (policy latest or deadline)",
+    "corrupt": "the decoder marked it as damaged",
     "busy": "the reader had no free memory for it: frames come faster than they can be taken",
     "stale": "older than --deadline-ms before the engine could take it",
     "late": "older than --deadline-ms after the engine; the result was not handed out",
@@ -67,7 +68,7 @@ class SourceState:
         size_hw: of its latest frame.
         announced_fps: what the source says; 0 where it does not.
         watch: laps of this source's frames: ``"age"``.
-        area: (C,) shares of the latest class map, by class name.
+        area: class name -> share of the latest class map.
     """
 
     name: str

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from edgeseg.cli.service import Unit, service_words
+
 JETSON = Path(__file__).resolve().parents[2] / "jetson"
 UNIT = JETSON / "systemd" / "edgeseg.service"
 
@@ -39,20 +41,22 @@ def test_what_cameras_and_gpu_need() -> None:
         assert breaks not in service
     assert service["ProtectSystem"] != "strict", "it makes /tmp read-only"
     unit = section("Unit")
-    assert "nvargus-daemon.service" in unit["After"] and unit["Wants"] == "nvargus-daemon.service"
+    assert unit["After"] == unit["Wants"] == "nvargus-daemon.service network-online.target"
 
 
 def test_it_comes_back_but_not_from_a_wrong_command_line() -> None:
     service = section("Service")
-    assert (service["Type"], service["Restart"], service["RestartSec"]) == ("simple", "always", "3")
+    assert (service["Type"], service["Restart"], service["RestartSec"]) == ("notify", "always", "3")
     assert service["RestartPreventExitStatus"] == "2"
 
 
-def test_the_environment_file_says_what_the_unit_runs() -> None:
-    service = section("Service")
-    assert service["EnvironmentFile"] == "/etc/default/edgeseg"
-    assert service["ExecStart"].endswith("edgeseg $EDGESEG_ARGS")
-    assert re.search(r"^EDGESEG_ARGS=run ", (JETSON / "systemd/edgeseg.default").read_text(), re.MULTILINE)
+def test_the_example_is_what_the_command_generates() -> None:
+    """``edgeseg service install -- /var/lib/edgeseg/mine.edgeseg --camera 0 --sink jsonl:///var/lib/...``."""
+    words, secrets = service_words(
+        ["/var/lib/edgeseg/mine.edgeseg", "--camera", "0", "--sink", "jsonl:///var/lib/edgeseg/frames.jsonl"]
+    )
+    unit = Unit("edgeseg", "edgeseg", ("video", "render"), ("/opt/edgeseg/bin/edgeseg", "run", *words))
+    assert UNIT.read_text() == unit.text() and not secrets
 
 
 def test_udev_rules_have_only_known_keys() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -9,10 +10,17 @@ import pytest
 
 from edgeseg.errors import SinkError
 from edgeseg.images import read_image, read_mask
+from edgeseg.metrics import ConfusionMatrix
 from edgeseg.runtime.frame import Frame, Segmentation
 from edgeseg.runtime.overlay import Painter
 from edgeseg.runtime.sinks import sink_from_uri
+from edgeseg.runtime.sinks.uri import SinkContext
+from edgeseg.runtime.state import RunState
 from edgeseg.spec import ModelSpec
+
+
+def context(spec: ModelSpec, fps: float = 0.0) -> SinkContext:
+    return SinkContext(spec, Painter(spec), RunState(ConfusionMatrix(len(spec.classes), spec.ignore_id)), fps=fps)
 
 
 @pytest.fixture
@@ -32,7 +40,7 @@ def test_painter_mixes_the_palette_in(spec: ModelSpec, result: Segmentation) -> 
 
 def test_folder_keeps_ids_and_picture(spec: ModelSpec, result: Segmentation, tmp_path: Path) -> None:
     painter = Painter(spec)
-    with sink_from_uri(str(tmp_path / "out"), spec, painter) as sink:
+    with sink_from_uri(str(tmp_path / "out"), context(spec)) as sink:
         sink.write(result)
     np.testing.assert_array_equal(read_mask(tmp_path / "out/masks/street-7.png"), result.classes)
     overlay = read_image(tmp_path / "out/overlays/street-7.png")
@@ -42,31 +50,47 @@ def test_folder_keeps_ids_and_picture(spec: ModelSpec, result: Segmentation, tmp
 @pytest.mark.parametrize("name", ["out.mp4", "out.avi", "out.mkv"])
 def test_video_can_be_read_back(spec: ModelSpec, result: Segmentation, tmp_path: Path, name: str) -> None:
     painter = Painter(spec)
-    with sink_from_uri(str(tmp_path / name), spec, painter, fps=10) as sink:
-        for _ in range(5):
-            sink.write(result)
+    with sink_from_uri(str(tmp_path / name), context(spec, fps=10)) as sink:
+        for index in range(5):
+            sink.write(replace(result, frame=replace(result.frame, index=index)))
         assert not (tmp_path / name).exists(), "the name appears only when the video is whole"
     assert [path.name for path in tmp_path.iterdir()] == [name]
     capture = cv2.VideoCapture(str(tmp_path / name))
     read, picture = capture.read()
-    assert read and capture.get(cv2.CAP_PROP_FRAME_COUNT) == 5
+    shown_ms = [capture.get(cv2.CAP_PROP_POS_MSEC)]
+    while capture.read()[0]:
+        shown_ms.append(capture.get(cv2.CAP_PROP_POS_MSEC))
+    assert read and np.diff(shown_ms) == pytest.approx([100] * 4)
     expected = painter.overlay(result.frame.image, result.classes)
     assert np.abs(picture[:, 8:40].astype(int) - expected[:, 8:40].astype(int)).mean() < 12
 
 
-def test_video_refuses_another_frame_size(spec: ModelSpec, result: Segmentation, tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", ["mp4", "avi"])
+def test_another_frame_size_begins_another_part(
+    spec: ModelSpec, result: Segmentation, tmp_path: Path, suffix: str
+) -> None:
     smaller = Segmentation(Frame(result.frame.image[:32], 8, 0, "x"), result.classes[:32], {})
-    with sink_from_uri(str(tmp_path / "o.avi"), spec, Painter(spec)) as sink:
+    with sink_from_uri(str(tmp_path / f"o.{suffix}"), context(spec)) as sink:
         sink.write(result)
-        with pytest.raises(SinkError, match="changed from 96x64 to 96x32"):
-            sink.write(smaller)
+        sink.write(smaller)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"o-2.{suffix}", f"o.{suffix}"]
+    heights = [cv2.VideoCapture(str(path)).read()[1].shape[0] for path in sorted(tmp_path.iterdir())]
+    assert heights == [32, 64]
+
+
+def test_what_a_killed_run_left_is_kept(spec: ModelSpec, result: Segmentation, tmp_path: Path) -> None:
+    (tmp_path / "o.partial.mp4").write_bytes(b"of a run that was killed")
+    with sink_from_uri(str(tmp_path / "o.mp4"), context(spec)) as sink:
+        sink.write(result)
+    assert (tmp_path / "o.partial-1.mp4").read_bytes() == b"of a run that was killed"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["o.mp4", "o.partial-1.mp4"]
 
 
 def test_a_failed_run_keeps_the_old_video_and_what_there_is(
     spec: ModelSpec, result: Segmentation, tmp_path: Path
 ) -> None:
     (tmp_path / "o.avi").write_bytes(b"old")
-    with pytest.raises(RuntimeError), sink_from_uri(str(tmp_path / "o.avi"), spec, Painter(spec)) as sink:
+    with pytest.raises(RuntimeError), sink_from_uri(str(tmp_path / "o.avi"), context(spec)) as sink:
         sink.write(result)
         raise RuntimeError
     assert (tmp_path / "o.avi").read_bytes() == b"old"
@@ -77,7 +101,7 @@ def test_a_failed_run_keeps_the_old_video_and_what_there_is(
 def test_jsonl_line(spec: ModelSpec, result: Segmentation, tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     for _ in range(2):  # appends
-        with sink_from_uri(f"jsonl://{path}", spec, Painter(spec)) as sink:
+        with sink_from_uri(f"jsonl://{path}", context(spec)) as sink:
             sink.write(result)
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert len(lines) == 2
@@ -85,22 +109,21 @@ def test_jsonl_line(spec: ModelSpec, result: Segmentation, tmp_path: Path) -> No
 
 
 def test_wrong_sinks_are_refused(spec: ModelSpec, result: Segmentation, tmp_path: Path) -> None:
-    painter = Painter(spec)
-    with pytest.raises(SinkError, match="no sink 'mqtt://x'"):
-        sink_from_uri("mqtt://x", spec, painter)
-    with pytest.raises(SinkError, match=r"no video format '\.gif'"):
-        sink_from_uri(str(tmp_path / "a.gif"), spec, painter)
+    with pytest.raises(SinkError, match=r"no sink 'kafka://\*\*\*@x'"):
+        sink_from_uri("kafka://me:secret@x", context(spec))
+    with pytest.raises(SinkError, match=r"no sink for \.gif files"):
+        sink_from_uri(str(tmp_path / "a.gif"), context(spec))
     with pytest.raises(SinkError, match="is not a folder; create it first"):
-        sink_from_uri(str(tmp_path / "none" / "a.mp4"), spec, painter)
+        sink_from_uri(str(tmp_path / "none" / "a.mp4"), context(spec))
     with pytest.raises(SinkError, match="cannot be opened"):
-        sink_from_uri(f"jsonl://{tmp_path}", spec, painter)
+        sink_from_uri(f"jsonl://{tmp_path}", context(spec))
     (tmp_path / "file").write_text("")
     with pytest.raises(SinkError, match="cannot be created"):
-        sink_from_uri(str(tmp_path / "file" / "out"), spec, painter)
+        sink_from_uri(str(tmp_path / "file" / "out"), context(spec))
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_disk_is_one_clear_error(spec: ModelSpec, result: Segmentation) -> None:
     with pytest.raises(SinkError, match="No space left on device; free space"):  # noqa: SIM117
-        with sink_from_uri("jsonl:///dev/full", spec, Painter(spec)) as sink:
+        with sink_from_uri("jsonl:///dev/full", context(spec)) as sink:
             sink.write(result)

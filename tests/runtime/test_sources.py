@@ -8,12 +8,15 @@ import cv2
 import numpy as np
 import pytest
 
-from edgeseg.errors import DatasetError, ImageError, SourceError, UsageError
+from edgeseg.errors import DatasetError, EdgesegError, ImageError, SourceError, UsageError
 from edgeseg.runtime.frame import Frame
+from edgeseg.runtime.policy import Policy
 from edgeseg.runtime.sources import EndOfStream, FrameSource, source_from_uri
 from edgeseg.runtime.sources.camera import CameraSource, camera_devices
 from edgeseg.runtime.sources.demo import StreetSource
+from edgeseg.runtime.sources.gstreamer import GstSource
 from edgeseg.runtime.sources.latest import LatestFrame
+from edgeseg.runtime.sources.uri import Stream, streams_from_uri
 from edgeseg.street import StreetScene
 from tests.fakes import ScriptedSource
 
@@ -84,19 +87,73 @@ def test_two_images_of_one_name_are_refused(pairs: Path) -> None:
 def test_what_is_no_source(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="holds no images"):
         source_from_uri(str(tmp_path))
-    (tmp_path / "notes.txt").write_text("x")
+    (tmp_path / "notes.md").write_text("x")
     with pytest.raises(SourceError, match="neither an image"):
-        source_from_uri(str(tmp_path / "notes.txt"))
-    with pytest.raises(SourceError, match="no source for rtsp://"):
-        source_from_uri("rtsp://localhost/x")
+        source_from_uri(str(tmp_path / "notes.md"))
+    with pytest.raises(SourceError, match=r"no source for ftp://\*\*\*@host/x"):
+        source_from_uri("ftp://me:secret@host/x")
     with pytest.raises(UsageError, match="there is demo://street"):
         source_from_uri("demo://moon")
 
 
 def test_cameras_by_every_name() -> None:
     for uri in ("3", "/dev/video3", "v4l2:///dev/video3"):
-        source = source_from_uri(uri)
+        source = source_from_uri(uri, capture="opencv")
         assert isinstance(source, CameraSource) and source.description == "camera /dev/video3" and source.is_live
+        by_gstreamer = source_from_uri(uri, capture="gstreamer")
+        assert isinstance(by_gstreamer, GstSource) and by_gstreamer.is_live
+        assert by_gstreamer.pipeline.properties == {"origin": {"device": "/dev/video3"}}
+        with pytest.raises(SourceError, match="no camera /dev/video3"):
+            by_gstreamer.open()
+
+
+def test_a_list_of_images_and_one_that_lies(pairs: Path, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text(f"# two of them\n{pairs.name}/1.png\n\n{pairs}/0.png\n")
+    source = source_from_uri(str(tmp_path / "list.txt"))
+    source.open()
+    assert [source.read().name for _ in range(2)] == ["1", "0"]  # type: ignore[union-attr]
+    (tmp_path / "list.txt").write_text("none.png\nnone2.png\n")
+    with pytest.raises(SourceError, match="2 of 2 images are not there, the first is .*none.png"):
+        source_from_uri(str(tmp_path / "list.txt"))
+    (tmp_path / "list.txt").write_text("# nothing\n")
+    with pytest.raises(SourceError, match="lists no image"):
+        source_from_uri(str(tmp_path / "list.txt"))
+
+
+def test_a_list_of_streams(tmp_path: Path) -> None:
+    path = tmp_path / "yard.streams"
+    path.write_text(
+        "# the yard\nrtsp://10.0.0.7/main name=gate deadline-ms=200\n"
+        "'a folder/*.png'  policy=every\ndemo://street name=demo policy=latest # rendered\n0\n"
+    )
+    assert streams_from_uri(str(path)) == [
+        Stream("rtsp://10.0.0.7/main", "gate", Policy("deadline", 200)),
+        Stream("a folder/*.png", "", Policy("every")),
+        Stream("demo://street", "demo", Policy("latest")),
+        Stream("0"),
+    ]
+    assert streams_from_uri("0") == [Stream("0")]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "lists no source"),
+        ("0 name=a\n1 name=a", "same name"),
+        ("0 colour=red", "yard.streams:1: colour is unknown"),
+        ("\n0 policy=newest", "a policy is one of"),
+        ("0 policy=deadline", "go together"),
+        ("0 deadline-ms=soon", "yard.streams:1: could not convert"),
+        ("0 nonsense", "a line is: URI"),
+        ("0 name=../../etc", "a name is up to 64"),
+        ("'0", "No closing quotation"),
+    ],
+)
+def test_a_list_of_streams_that_makes_no_sense(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "yard.streams"
+    path.write_text(text)
+    with pytest.raises(EdgesegError, match=message):
+        streams_from_uri(str(path))
 
 
 def test_no_camera_says_what_is_there() -> None:

@@ -7,11 +7,18 @@ from types import TracebackType
 
 from edgeseg.runtime.frame import Segmentation
 
-__all__ = ["FrameSink"]
+__all__ = ["FrameSink", "StopRun"]
+
+
+class StopRun(Exception):
+    """A sink's wish to end the run in good order; its message is the reason. Not an error."""
 
 
 class FrameSink(ABC):
     """Takes segmentations; a context manager. ``write`` and ``close`` raise SinkError when the result cannot be kept.
+
+    A run calls it from a thread of its own. After a SinkError ``write`` may be called again, so a sink opens again what
+    it needs. Arrays of a result live as long as somebody refers to them; nobody writes into them.
 
     Attributes:
         description: for people, e.g. ``"masks in out/"``.
@@ -21,7 +28,7 @@ class FrameSink(ABC):
 
     @abstractmethod
     def write(self, result: Segmentation) -> None:
-        """Take one result; arrays are valid only during the call. Raises SinkError."""
+        """Take one result. Raises SinkError: it was not kept."""
 
     def close(self) -> None:  # noqa: B027 - most sinks have nothing to finish
         """Finish what was written. May be called twice. Raises SinkError."""

@@ -1,8 +1,10 @@
-"""Masks (class ids) and overlays as PNG files."""
+"""Masks (class ids) and pictures as PNG files."""
 
 from __future__ import annotations
 
 from pathlib import Path
+
+import numpy as np
 
 from edgeseg.errors import SinkError
 from edgeseg.images import write_png
@@ -14,24 +16,51 @@ __all__ = ["FolderSink"]
 
 
 class FolderSink(FrameSink):
-    """``FOLDER/masks/NAME.png`` holds class ids at the frame's size, ``FOLDER/overlays/NAME.png`` the picture."""
+    """``FOLDER/masks/NAME.png`` holds class ids at the frame's size; pictures go beside it, as the painter is set.
 
-    def __init__(self, folder: Path, painter: Painter) -> None:
-        self._masks, self._overlays = folder / "masks", folder / "overlays"
-        self._painter = painter
-        self.description = f"masks and overlays in {folder}"
+    ``FOLDER/overlays/NAME.png`` is the painter's picture, for ``overlay`` and ``contours``; ``FOLDER/colours/NAME.png``
+    are the class colours, for ``mask``.
+
+    Args:
+        folder: made where it is missing.
+        painter: its ``visualize`` at each frame decides.
+        by_source: put the files of each source in a folder of its own (``masks/SOURCE/NAME.png``), for runs with
+            several sources, whose frames may have the same names.
+
+    Raises:
+        SinkError: the folder cannot be made.
+    """
+
+    def __init__(self, folder: Path, painter: Painter, by_source: bool = False) -> None:
+        self._folder, self._painter, self._by_source = folder, painter, by_source
+        self.description = f"masks and {', '.join(_parts(painter)) or 'no pictures'} in {folder}"
         try:
-            for part in (self._masks, self._overlays):
-                part.mkdir(parents=True, exist_ok=True)
+            for part in ("masks", *_parts(painter)):
+                (folder / part).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise SinkError(f"{folder} cannot be created: {error.strerror}") from error
 
     def write(self, result: Segmentation) -> None:
-        name = f"{result.frame.name}.png"
+        parts = _parts(self._painter)
         try:
-            write_png(self._masks / name, result.classes)
-            write_png(self._overlays / name, self._painter.overlay(result.frame.image, result.classes))
+            self._keep("masks", result, result.classes)
+            if "overlays" in parts:
+                self._keep("overlays", result, self._painter.picture(result))
+            if "colours" in parts:
+                self._keep("colours", result, self._painter.mask(result.classes))
         except OSError as error:
             raise SinkError(
-                f"{self._masks.parent} cannot be written: {error.strerror}; free space or pass another --sink"
+                f"{self._folder} cannot be written: {error.strerror}; free space or pass another --sink"
             ) from error
+
+    def _keep(self, part: str, result: Segmentation, picture: np.ndarray) -> None:
+        folder = self._folder / part
+        if self._by_source:
+            folder = folder / result.frame.source.replace("/", "_")
+        folder.mkdir(parents=True, exist_ok=True)  # it may have been removed meanwhile
+        write_png(folder / f"{result.frame.name}.png", picture)
+
+
+def _parts(painter: Painter) -> tuple[str, ...]:
+    overlays = ("overlays",) if {"overlay", "contours"} & set(painter.visualize) else ()
+    return (*overlays, "colours") if "mask" in painter.visualize else overlays

@@ -4,43 +4,46 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any, Sequence
 
-import numpy as np
-
-from edgeseg.errors import SinkError
 from edgeseg.runtime.frame import Segmentation
 from edgeseg.runtime.sinks.base import FrameSink
+from edgeseg.runtime.sinks.lines import LineFile
 from edgeseg.spec import ModelSpec
 
-__all__ = ["JsonlSink"]
+__all__ = ["JsonlSink", "frame_record"]
+
+
+def frame_record(result: Segmentation, classes: Sequence[str]) -> dict[str, Any]:
+    """What is reported of a frame, JSON-ready.
+
+    ``{"source", "frame": index, "name", "ms": {stage: ms}, "area": {class: share of the picture, 0-1},
+    "confidence": {class: mean probability where it won, 0-1}}``. Classes that are absent are left out; so is
+    ``source`` where it has no name, and ``confidence`` where the graph gives none.
+    """
+    present = [(number, name) for number, name in enumerate(classes) if result.area[number]]
+    record: dict[str, Any] = {"source": result.frame.source} if result.frame.source else {}
+    record.update(
+        frame=result.frame.index,
+        name=result.frame.name,
+        ms={stage: round(ms, 3) for stage, ms in result.laps_ms.items()},
+        area={name: round(float(result.area[number]), 5) for number, name in present},
+    )
+    if result.confidence is not None:
+        record["confidence"] = {name: round(float(result.confidence[number]), 4) for number, name in present}
+    return record
 
 
 class JsonlSink(FrameSink):
-    """Appends ``{"frame", "name", "ms": {stage: ms}, "area": {class: share of pixels}}`` per frame, unbuffered."""
+    """Appends the ``frame_record`` of each frame to a file. Raises SinkError when it cannot be opened."""
 
     def __init__(self, path: Path, spec: ModelSpec) -> None:
         self._classes = spec.classes
-        self._path = path
+        self._lines = LineFile(path)
         self.description = f"JSON lines in {path}"
-        try:
-            self._file = open(path, "ab", buffering=0)  # noqa: SIM115 - closed in close()
-        except OSError as error:
-            raise SinkError(f"{path} cannot be opened: {error.strerror}") from error
 
     def write(self, result: Segmentation) -> None:
-        shares = np.bincount(result.classes.ravel(), minlength=len(self._classes)) / result.classes.size
-        line = {
-            "frame": result.frame.index,
-            "name": result.frame.name,
-            "ms": {stage: round(ms, 3) for stage, ms in result.laps_ms.items()},
-            "area": {name: round(float(share), 5) for name, share in zip(self._classes, shares) if share},
-        }
-        try:
-            self._file.write(json.dumps(line).encode() + b"\n")
-        except OSError as error:
-            raise SinkError(
-                f"{self._path} cannot be written: {error.strerror}; free space or pass another --sink"
-            ) from error
+        self._lines.append(json.dumps(frame_record(result, self._classes)).encode() + b"\n")
 
     def close(self) -> None:
-        self._file.close()
+        self._lines.close()

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Callable
+from urllib.parse import parse_qsl
 
-from edgeseg.errors import SinkError
+from edgeseg.errors import SinkError, UsageError
 from edgeseg.runtime.frame import Segmentation
+from edgeseg.runtime.gst.faults import redacted
 from edgeseg.runtime.overlay import Painter
 from edgeseg.runtime.sinks.base import FrameSink
+from edgeseg.runtime.sinks.coco import CocoSink
+from edgeseg.runtime.sinks.csv_file import CsvSink
 from edgeseg.runtime.sinks.folder import FolderSink
 from edgeseg.runtime.sinks.jsonl import JsonlSink
-from edgeseg.runtime.sinks.video import VideoSink
+from edgeseg.runtime.sinks.mqtt import MqttSink
+from edgeseg.runtime.sinks.rtsp import RtspSink
+from edgeseg.runtime.sinks.video import VIDEO_SINK_SUFFIXES, VideoSink
 from edgeseg.runtime.sinks.window import WindowSink
+from edgeseg.runtime.state import RunState
 from edgeseg.spec import ModelSpec
 
-__all__ = ["NullSink", "sink_from_uri"]
+__all__ = ["NullSink", "SinkContext", "sink_from_uri"]
 
 
 class NullSink(FrameSink):
@@ -26,27 +35,109 @@ class NullSink(FrameSink):
         pass
 
 
-def sink_from_uri(uri: str, spec: ModelSpec, painter: Painter, fps: float = 30.0) -> FrameSink:
+@dataclass(frozen=True)
+class SinkContext:
+    """What sinks need to know of a run.
+
+    Attributes:
+        spec: class names.
+        painter: draws pictures.
+        state: of the run.
+        engine: its description.
+        fps: rate of a stored source; 0 for live ones.
+        by_source: several sources: files and folders get the source's name.
+    """
+
+    spec: ModelSpec
+    painter: Painter
+    state: RunState
+    engine: str = ""
+    fps: float = 0.0
+    by_source: bool = False
+
+
+def sink_from_uri(uri: str, context: SinkContext) -> FrameSink:
     """The sink that a URI names.
 
     Args:
-        uri: ``display://``, a video file (.mp4, .mkv, .avi), ``jsonl://FILE``, ``null://``, or a folder.
-        spec: class names.
-        painter: draws overlays.
-        fps: rate that a video file announces.
+        uri: ``display://``, a video file (.mp4, .mkv, .avi), a folder, ``jsonl://FILE``, ``csv://FILE``,
+            ``coco://FILE?format=rle|polygons``, ``rtsp://127.0.0.1:8554/PATH``, ``mqtt://[USER:PASSWORD@]HOST/TOPIC``,
+            ``record://FILE``, or ``null://``.
+        context: what it needs to know.
 
     Raises:
-        SinkError: unknown or not writable.
+        SinkError: unknown or not writable. UsageError: the URI makes no sense.
+        MissingDependencyError: it needs a package that is not installed.
     """
-    if uri == "null://":
-        return NullSink()
-    if uri.startswith("display://"):
-        return WindowSink(painter)
-    if uri.startswith("jsonl://"):
-        return JsonlSink(Path(uri[len("jsonl://") :]), spec)
-    if "://" in uri:
-        raise SinkError(f"no sink {uri!r}; there are display://, jsonl://FILE, null://, a video file, a folder")
-    path = Path(uri)
-    if path.suffix and not path.is_dir():
-        return VideoSink(path, painter, fps)
-    return FolderSink(path, painter)
+    scheme, separator, rest = uri.partition("://")
+    if not separator:
+        return _file_sink(Path(uri), context)
+    spec = context.spec
+    makers: dict[str, Callable[[], FrameSink]] = {
+        "null": NullSink,
+        "display": lambda: WindowSink(context.painter),
+        "jsonl": lambda: JsonlSink(Path(rest), spec),
+        "csv": lambda: CsvSink(Path(rest), spec),
+        "coco": lambda: _coco(rest, spec),
+        "rtsp": lambda: RtspSink(uri, context.painter),
+        "mqtt": lambda: MqttSink(uri, spec),
+        "mqtts": lambda: MqttSink(uri, spec),
+        "record": lambda: _recording(uri, context),
+    }
+    if scheme not in makers:
+        raise SinkError(
+            f"no sink {redacted(uri)!r}; there are {', '.join(f'{name}://' for name in makers)}, a video file, a folder"
+        )
+    return makers[scheme]()
+
+
+def _file_sink(path: Path, context: SinkContext) -> FrameSink:
+    if not path.suffix or path.is_dir():
+        return FolderSink(path, context.painter, by_source=context.by_source)
+    if path.suffix.lower() not in VIDEO_SINK_SUFFIXES:
+        raise SinkError(
+            f"no sink for {path.suffix} files; there are {', '.join(VIDEO_SINK_SUFFIXES)}, jsonl://FILE, csv://FILE, "
+            "coco://FILE, or a folder (a name without a suffix)"
+        )
+    if context.by_source:
+        return _VideoPerSource(path, context.painter, context.fps)
+    return VideoSink(path, context.painter, context.fps)
+
+
+class _VideoPerSource(FrameSink):
+    """``NAME-SOURCE.SUFFIX`` for each source."""
+
+    def __init__(self, path: Path, painter: Painter, fps: float) -> None:
+        self._path, self._painter, self._fps = path, painter, fps
+        self.description = VideoSink(path, painter, fps).description + ", one per source"
+        self._sinks: dict[str, VideoSink] = {}
+
+    def write(self, result: Segmentation) -> None:
+        name = result.frame.source
+        if name not in self._sinks:
+            path = self._path.with_name(f"{self._path.stem}-{name}{self._path.suffix}")
+            self._sinks[name] = VideoSink(path, self._painter, self._fps)
+        self._sinks[name].write(result)
+
+    def close(self) -> None:
+        for sink in self._sinks.values():
+            sink.close()
+
+    def discard(self) -> None:
+        for sink in self._sinks.values():
+            sink.discard()
+
+
+def _recording(uri: str, context: SinkContext) -> FrameSink:
+    from edgeseg.runtime.sinks.recording import RecordSink  # it needs sinks.base, which is of this package
+
+    return RecordSink(uri, context.spec, context.engine, context.state)
+
+
+def _coco(rest: str, spec: ModelSpec) -> CocoSink:
+    name, _, query = rest.partition("?")
+    values = dict(parse_qsl(query, keep_blank_values=True))
+    form = values.pop("format", "rle")
+    if values:
+        raise UsageError(f"coco:// has no parameter {', '.join(values)}; it has format=rle|polygons")
+    return CocoSink(Path(name), spec, form)

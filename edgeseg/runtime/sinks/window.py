@@ -7,13 +7,9 @@ from contextlib import suppress
 from edgeseg.errors import SinkError, first_line, require
 from edgeseg.runtime.frame import Segmentation
 from edgeseg.runtime.overlay import Painter
-from edgeseg.runtime.sinks.base import FrameSink
+from edgeseg.runtime.sinks.base import FrameSink, StopRun
 
-__all__ = ["WindowClosed", "WindowSink"]
-
-
-class WindowClosed(Exception):
-    """The user closed the window or pressed q. Not an error."""
+__all__ = ["WindowSink"]
 
 
 class WindowSink(FrameSink):
@@ -28,13 +24,13 @@ class WindowSink(FrameSink):
 
     def write(self, result: Segmentation) -> None:
         try:
-            self._cv2.imshow(self._TITLE, self._painter.overlay(result.frame.image, result.classes))
+            self._cv2.imshow(self._TITLE, self._painter.picture(result))
             key = self._cv2.waitKey(1) & 0xFF
             closed = self._cv2.getWindowProperty(self._TITLE, self._cv2.WND_PROP_VISIBLE) < 1
         except self._cv2.error as error:
             raise SinkError(f"no window can be shown ({first_line(error)}); use another --sink") from error
         if closed or key in (ord("q"), 27):
-            raise WindowClosed
+            raise StopRun("window closed")
 
     def close(self) -> None:
         with suppress(self._cv2.error):  # an OpenCV without windows has said so in write() already

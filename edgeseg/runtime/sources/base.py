@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from types import TracebackType
+from typing import Mapping
 
 from edgeseg.runtime.frame import Frame
 
@@ -15,7 +16,8 @@ class EndOfStream(Exception):
 
 
 class FrameSource(ABC):
-    """A stream of frames; a context manager that opens the device on entry.
+    """A stream of frames; a context manager that opens the device on entry. After ``close`` it may be opened again;
+    ``Frame.index`` goes on counting then.
 
     Attributes:
         description: for people, e.g. ``"camera /dev/video0, 640x480"``.
@@ -45,6 +47,10 @@ class FrameSource(ABC):
     @abstractmethod
     def close(self) -> None:
         """Release the device. May be called twice."""
+
+    def lost_frames(self) -> Mapping[str, int]:
+        """Frames that it produced but ``read`` never gave, since it was made, by cause (``state.DROP_CAUSES``)."""
+        return {}
 
     def __enter__(self) -> FrameSource:
         self.open()

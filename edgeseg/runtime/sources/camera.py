@@ -10,7 +10,7 @@ from edgeseg.errors import SourceError, require
 from edgeseg.runtime.frame import Frame
 from edgeseg.runtime.sources.base import FrameSource
 
-__all__ = ["CameraSource", "camera_devices"]
+__all__ = ["CameraSource", "camera_devices", "refuse_missing_camera"]
 
 
 def camera_devices(root: Path = Path("/")) -> list[str]:
@@ -41,8 +41,7 @@ class CameraSource(FrameSource):
     def open(self) -> None:
         cv2 = require("cv2", "opencv")
         node = Path(f"/dev/video{self._device}")
-        if not node.exists():
-            raise SourceError(f"no camera {node}; {_what_is_there()}")
+        refuse_missing_camera(self._device)
         capture = cv2.VideoCapture(self._device, cv2.CAP_V4L2)
         if not capture.isOpened():
             raise SourceError(
@@ -58,7 +57,7 @@ class CameraSource(FrameSource):
         arrived, image = self._capture.read()
         if not arrived:
             raise SourceError(
-                f"/dev/video{self._device} stopped delivering frames after {self._index}; was it unplugged?"
+                f"/dev/video{self._device} stopped delivering frames after {self._index}; was it unplugged?", "gone"
             )
         frame = Frame(image, self._index, time.perf_counter_ns(), f"{self._index:06d}")
         self._index += 1
@@ -68,6 +67,13 @@ class CameraSource(FrameSource):
         if self._capture is not None:
             self._capture.release()
             self._capture = None
+
+
+def refuse_missing_camera(device: int) -> None:
+    """Raise SourceError that says which cameras there are, when ``/dev/videoN`` is not."""
+    node = Path(f"/dev/video{device}")
+    if not node.exists():
+        raise SourceError(f"no camera {node}; {_what_is_there()}", "not found")
 
 
 def _what_is_there() -> str:

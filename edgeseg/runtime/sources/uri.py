@@ -4,57 +4,185 @@ from __future__ import annotations
 
 import glob
 import re
+import shlex
+from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import parse_qsl, unquote
 
-from edgeseg.errors import SourceError
+from edgeseg.errors import SourceError, UsageError
 from edgeseg.images import IMAGE_SUFFIXES, image_files
+from edgeseg.runtime.gst.faults import redacted
+from edgeseg.runtime.gst.pipelines import CaptureOptions, pipeline_from_uri
+from edgeseg.runtime.gst.process import gstreamer_python
+from edgeseg.runtime.policy import Policy
 from edgeseg.runtime.sources.base import FrameSource
-from edgeseg.runtime.sources.camera import CameraSource
+from edgeseg.runtime.sources.camera import CameraSource, refuse_missing_camera
 from edgeseg.runtime.sources.demo import StreetSource
+from edgeseg.runtime.sources.gstreamer import GstSource
 from edgeseg.runtime.sources.stored import ImagesSource
 from edgeseg.runtime.sources.video import VIDEO_SUFFIXES, VideoSource
 
-__all__ = ["source_from_uri"]
+__all__ = ["CAPTURES", "Stream", "source_from_uri", "streams_from_uri"]
 
+CAPTURES = ("auto", "gstreamer", "opencv")
 _CAMERA = re.compile(r"(?:v4l2://)?(?:/dev/video)?(\d+)")
+_NETWORK = ("rtsp", "rtsps", "http", "https", "csi", "gst")
 
 
-def source_from_uri(uri: str) -> FrameSource:
+@dataclass(frozen=True)
+class Stream:
+    """One source of a run: where it is, what it is called, which frames count; None leaves the policy to the run."""
+
+    uri: str
+    name: str = ""
+    policy: Policy | None = None
+
+
+def streams_from_uri(uri: str) -> list[Stream]:
+    """What ``--source`` says: one stream, or those of a ``.streams`` list.
+
+    Such a list has a URI per line, then ``name=front``, ``policy=latest``, ``deadline-ms=200`` as wished, and ``#``
+    comments; words with spaces are quoted.
+
+    Raises:
+        SourceError: the list cannot be read or is empty. UsageError: a line makes no sense.
+    """
+    if not uri.endswith(".streams"):
+        return [Stream(uri)]
+    try:
+        lines = Path(uri).read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SourceError(f"{uri} cannot be read ({error})") from error
+    streams = [_stream(line, f"{uri}:{number}") for number, line in enumerate(lines, 1) if line.split("#")[0].strip()]
+    if not streams:
+        raise SourceError(f"{uri} lists no source; write one URI per line")
+    names = [stream.name for stream in streams if stream.name]
+    if len(set(names)) != len(names):
+        raise UsageError(f"{uri}: two streams have the same name; names must differ")
+    return streams
+
+
+def source_from_uri(uri: str, options: CaptureOptions = CaptureOptions(), capture: str = "auto") -> FrameSource:
     """The source that a URI names.
 
     Args:
-        uri: ``0`` or ``/dev/video0`` or ``v4l2:///dev/video0`` (camera), a video file, an image file, a folder or
-            glob of images, or ``demo://street?seed=0&frames=300``.
+        uri: ``0`` or ``/dev/video0`` or ``v4l2:///dev/video0`` (camera), ``csi://0``, ``rtsp://``, ``http://`` (MJPEG,
+            HLS or a video), ``gst://PIPELINE``, a video file, an image file, a folder or glob of images, a list of
+            images (``.txt``), ``demo://street?seed=0&frames=300``, or ``replay://FILE``.
+        options: size, rate, flip and format asked of cameras and streams.
+        capture: what reads cameras and video files: ``"gstreamer"``, ``"opencv"``, or ``"auto"``: GStreamer for cameras
+            where it is installed, for files where options ask for it or on a Jetson; else OpenCV.
 
     Raises:
         SourceError: nothing is known by that name.
-        UsageError: a demo URI with a wrong parameter.
+        UsageError: a URI or an option that makes no sense.
     """
+    if capture not in CAPTURES:
+        raise UsageError(f"--capture is one of {', '.join(CAPTURES)}, got {capture!r}")
     camera = _CAMERA.fullmatch(uri)
     if camera:
-        return CameraSource(int(camera.group(1)))
-    if uri.startswith("demo://"):
+        return _camera(int(camera.group(1)), options, capture)
+    scheme, separator, rest = uri.partition("://")
+    if scheme in _NETWORK and separator:
+        return GstSource(pipeline_from_uri(uri, options), uri)
+    if not options.asks_nothing and scheme in ("demo", "replay"):
+        raise UsageError(
+            f"--size, --rate, --flip and --format are for cameras, streams and videos, not for {scheme}://"
+        )
+    if scheme == "demo" and separator:
         return StreetSource(uri)
-    if "://" in uri and not uri.startswith("file://"):
-        scheme = uri.split("://")[0]
-        raise SourceError(f"no source for {scheme}://; there are cameras (0), files, folders, globs, demo://street")
-    path = Path(uri[len("file://") :] if uri.startswith("file://") else uri)
+    if scheme == "replay" and separator:
+        return _replay(rest)
+    if separator and scheme != "file":
+        raise SourceError(
+            f"no source for {redacted(uri)}; there are cameras (0), csi://0, rtsp://, http://, gst://, files, folders, "
+            "globs, demo://street, replay://FILE"
+        )
+    return _stored(Path(unquote(rest)) if separator else Path(uri), options, capture)
+
+
+def _replay(rest: str) -> FrameSource:
+    from edgeseg.runtime.sources.replay import ReplaySource  # it needs sources.base, which is of this package
+
+    name, _, query = rest.partition("?")
+    values = dict(parse_qsl(query, keep_blank_values=True))
+    source, pace = values.pop("source", None), values.pop("pace", "0")
+    if values or pace not in ("0", "1"):
+        raise UsageError(f"replay://{rest}: a replay takes ?source=NAME and pace=0 or pace=1, nothing else")
+    return ReplaySource(Path(name), pace=pace == "1", source=source)
+
+
+def _camera(number: int, options: CaptureOptions, capture: str) -> FrameSource:
+    if capture == "gstreamer" or (capture == "auto" and gstreamer_python()):
+        uri = f"v4l2:///dev/video{number}"
+        return GstSource(pipeline_from_uri(uri, options), uri, check=lambda: refuse_missing_camera(number))
+    if not options.asks_nothing:
+        raise UsageError("--size, --rate, --flip and --format need GStreamer; see edgeseg doctor")
+    return CameraSource(number)
+
+
+def _stored(path: Path, options: CaptureOptions, capture: str) -> FrameSource:
     if path.is_dir():
         files = image_files(path)
-        return ImagesSource(files, f"{len(files)} images in {path}")
+        return _images(files, f"{len(files)} images in {path}", options)
     if path.is_file():
-        return _file_source(path)
+        return _file(path, options, capture)
     files = [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]
     files = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
     if files:
-        return ImagesSource(files, f"{len(files)} images matching {path}")
-    raise SourceError(f"{path} is no file, folder or glob with images, and no camera number")
+        return _images(files, f"{len(files)} images matching {path}", options)
+    raise SourceError(f"{path} is no file, folder or glob with images, and no camera number", "not found")
 
 
-def _file_source(path: Path) -> FrameSource:
-    if path.suffix.lower() in IMAGE_SUFFIXES:
-        return ImagesSource([path], f"image {path}")
-    if path.suffix.lower() in VIDEO_SUFFIXES:
-        return VideoSource(path)
-    known = ", ".join((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES))
-    raise SourceError(f"{path} is neither an image nor a video by its suffix ({known})")
+def _file(path: Path, options: CaptureOptions, capture: str) -> FrameSource:
+    suffix = path.suffix.lower()
+    if suffix in IMAGE_SUFFIXES:
+        return _images([path], f"image {path}", options)
+    if suffix == ".txt":
+        files = _listed(path)
+        return _images(files, f"{len(files)} images listed in {path}", options)
+    if suffix not in VIDEO_SUFFIXES:
+        known = ", ".join((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES))
+        raise SourceError(f"{path} is neither an image nor a video by its suffix ({known}), nor a .txt list of images")
+    hardware = capture == "auto" and (options.jetson or not options.asks_nothing)
+    if capture == "gstreamer" or (hardware and gstreamer_python()):
+        return GstSource(pipeline_from_uri(f"file://{path.resolve()}", options), f"video {path}")
+    if not options.asks_nothing:
+        raise UsageError("--size, --rate, --flip and --format need GStreamer; see edgeseg doctor")
+    return VideoSource(path)
+
+
+def _images(files: list[Path], description: str, options: CaptureOptions) -> FrameSource:
+    if not options.asks_nothing:
+        raise UsageError("--size, --rate, --flip and --format are for cameras, streams and videos, not for images")
+    return ImagesSource(files, description)
+
+
+def _listed(path: Path) -> list[Path]:
+    """The images of a text file, one path per line, relative to the file's folder."""
+    try:
+        lines = [line.strip() for line in path.read_text().splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise SourceError(f"{path} cannot be read as a list of images ({error})") from error
+    files = [path.parent / line for line in lines if line and not line.startswith("#")]
+    if not files:
+        raise SourceError(f"{path} lists no image; write one path per line")
+    missing = [file for file in files if not file.is_file()]
+    if missing:
+        raise SourceError(f"{path}: {len(missing)} of {len(files)} images are not there, the first is {missing[0]}")
+    return files
+
+
+def _stream(line: str, where: str) -> Stream:
+    try:
+        words = shlex.split(line, comments=True)
+        settings = dict(word.split("=", 1) for word in words[1:])
+        deadline_ms = float(settings.pop("deadline-ms", 0))
+    except ValueError as error:
+        raise UsageError(f"{where}: {error}; a line is: URI [name=NAME] [policy=POLICY] [deadline-ms=MS]") from error
+    kind, name = settings.pop("policy", "deadline" if deadline_ms else ""), settings.pop("name", "")
+    if settings:
+        raise UsageError(f"{where}: {', '.join(settings)} is unknown; there are name, policy and deadline-ms")
+    if name and not re.fullmatch(r"[\w.-]{1,64}", name):
+        raise UsageError(f"{where}: a name is up to 64 letters, digits, dots, dashes; got {name!r}")
+    return Stream(words[0], name, Policy(kind, deadline_ms) if kind else None)

@@ -1,0 +1,478 @@
+"""``edgeseg service``: a run that starts with the board, under systemd."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, List, Sequence, Tuple
+from urllib.parse import urlsplit
+
+import typer
+from typing_extensions import Annotated, get_type_hints
+
+from edgeseg.cli.console import JsonFlag, print_json, say
+from edgeseg.errors import EdgesegError, InputError, UsageError, first_line
+from edgeseg.files import atomic_write
+
+app = typer.Typer(no_args_is_help=True, help="Run as a systemd service: install, status, remove.")
+
+MARKER = "# Written by 'edgeseg service install'; 'edgeseg service remove' removes it."
+_GROUPS = ("video", "render")
+_FILE_SCHEMES = ("coco", "csv", "file", "jsonl", "record", "replay")
+_FILE_ACTIONS = ("jsonl", "snapshot")
+_SECRET = "@EDGESEG_SECRET_{}@"
+_SECRET_IN_QUERY = re.compile(r"(?i)[?&](token|key|apikey|api_key|password|passwd|secret|auth|sig)=")
+_SHELL_SPECIAL = re.compile(r'([\\"$`])')
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_SHOWN = "LoadState,ActiveState,SubState,Result,NRestarts,ExecMainStatus,StatusText,StateChangeTimestampMonotonic"
+
+NameOption = Annotated[str, typer.Option(help="Of the service.")]
+RootOption = Annotated[Path, typer.Option(help="Of the system that is installed into; systemctl is used for / only.")]
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What a unit says.
+
+    Attributes:
+        name: of the service.
+        user: it runs as.
+        groups: of the user besides, those that exist.
+        command: program and arguments; secrets stand in it as ``@EDGESEG_SECRET_N@``.
+        has_secrets: whether there is an EnvironmentFile.
+        argus_restart: whether it may use sudo.
+    """
+
+    name: str
+    user: str
+    groups: Tuple[str, ...]
+    command: Tuple[str, ...]
+    has_secrets: bool = False
+    argus_restart: bool = False
+
+    def text(self) -> str:
+        """The unit file."""
+        return "\n".join(self._lines()) + "\n"
+
+    def _lines(self) -> List[str]:
+        # Everything here that filters system calls implies NoNewPrivileges for a plain user, and sudo needs those.
+        sealed = [] if self.argus_restart else ["NoNewPrivileges=yes", "ProtectKernelModules=yes"]
+        sealed += [] if self.argus_restart else ["RestrictSUIDSGID=yes", "LockPersonality=yes"]
+        return [
+            MARKER,
+            "[Unit]",
+            "Description=edgeseg: camera to masks",
+            "# CSI cameras go through nvargus-daemon; a board with USB cameras only may lack it.",
+            "Wants=nvargus-daemon.service network-online.target",
+            "After=nvargus-daemon.service network-online.target",
+            "",
+            "[Service]",
+            "Type=notify",
+            "NotifyAccess=main",
+            "# The first start may build a TensorRT engine.",
+            "TimeoutStartSec=30min",
+            "# Fed by the loop of the run: one that is stuck is started again.",
+            "WatchdogSec=15",
+            f"User={self.user}",
+            *([f"SupplementaryGroups={' '.join(self.groups)}"] if self.groups else []),
+            *([f"EnvironmentFile=/etc/edgeseg/{self.name}.env"] if self.has_secrets else []),
+            "Environment=PYTHONUNBUFFERED=1",
+            f"# Engines and other caches in /var/cache/{self.name}, recordings and results in /var/lib/{self.name}.",
+            f"Environment=XDG_CACHE_HOME=/var/cache/{self.name}",
+            f"CacheDirectory={self.name}",
+            f"StateDirectory={self.name}",
+            f"WorkingDirectory=/var/lib/{self.name}",
+            f"ExecStart={' '.join(quoted(word) for word in self.command)}",
+            "Restart=always",
+            "RestartSec=3",
+            "# A command line that is wrong stays wrong.",
+            "RestartPreventExitStatus=2",
+            "# SIGTERM closes the files and the camera first; a camera left open wedges nvargus-daemon.",
+            "TimeoutStopSec=15",
+            "# The camera socket is /tmp/argus_socket: a private /tmp hides it.",
+            "PrivateTmp=no",
+            "# Not here, for they would cut off the GPU or the cameras: PrivateDevices, DevicePolicy, ProtectClock (it",
+            "# implies a device policy), MemoryDenyWriteExecute (CUDA compiles), ProtectKernelTunables (/sys),",
+            "# PrivateNetwork (udev, RTSP).",
+            "ProtectSystem=full",
+            "ProtectHome=read-only",
+            "ProtectControlGroups=yes",
+            *sealed,
+            "",
+            "[Install]",
+            "WantedBy=multi-user.target",
+        ]
+
+
+@app.command("install")
+def install(
+    args: Annotated[List[str], typer.Argument(help="What follows 'edgeseg run', after --.", metavar="-- ARGS")],
+    name: NameOption = "edgeseg",
+    user: Annotated[str, typer.Option(help="The service runs as this user.")] = "edgeseg",
+    root: RootOption = Path("/"),
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be written.")] = False,
+    no_start: Annotated[bool, typer.Option("--no-start", help="Write the files only.")] = False,
+    argus_restart: Annotated[
+        bool, typer.Option("--argus-restart", help="Let the user restart nvargus-daemon through sudo, nothing else.")
+    ] = False,
+) -> None:
+    """Write a unit that runs 'edgeseg run ARGS', and start it.
+
+    Example: sudo edgeseg service install -- /opt/edgeseg/street.edgeseg --camera 0 --sink jsonl:///var/lib/edgeseg/f
+    """
+    for what, value in (("--name", name), ("--user", user)):
+        if not _NAME.fullmatch(value):
+            raise UsageError(f"{what} takes letters, digits, dot, dash and underscore, got {value!r}")
+    words, secrets = service_words(args)
+    groups = tuple(group for group in _GROUPS if group in _names(root / "etc/group"))
+    command = (*_program(), *(("service", "exec", "--") if secrets else ()), "run", *words)
+    unit = Unit(name, user, groups, command, bool(secrets), argus_restart)
+    files = [(_unit_path(root, name), unit.text(), 0o644)]
+    if secrets:
+        files.append((_secrets_path(root, name), environment_text(secrets), 0o600))
+    if argus_restart:
+        files.append((_sudoers_path(root, name), sudoers_text(user), 0o440))
+    for missing in sorted(set(_GROUPS) - set(groups)):
+        say(f"note: no group {missing} on this machine; the unit does without it")
+    if dry_run:
+        for path, text, mode in files:
+            say(f"would write {path} (mode {mode:o})" + (", its content is secret" if mode == 0o600 else ":"))
+            if mode != 0o600:
+                say(text)
+        return
+    if user not in _names(root / "etc/passwd"):
+        raise InputError(
+            f"there is no user {user}; make one with 'sudo useradd --system --shell /usr/sbin/nologin {user}', or pass "
+            "--user"
+        )
+    starts = root == Path("/") and not no_start
+    if starts:
+        _require_systemd()
+    for path, text, mode in files:
+        _write(path, text, mode)
+        say(f"wrote {path} (mode {mode:o})")
+    if not secrets:
+        _unlink_ours(_secrets_path(root, name))
+    if not argus_restart:
+        _unlink_ours(_sudoers_path(root, name))
+    say(unit.text())
+    if starts:
+        _systemctl("daemon-reload")
+        _systemctl("enable", f"{name}.service")
+        _systemctl("restart", "--no-block", f"{name}.service")
+        say(f"{name} starts now and with the board; see it with 'edgeseg service status --name {name}'")
+
+
+@app.command("status")
+def status(name: NameOption = "edgeseg", as_json: JsonFlag = False) -> None:
+    """Say how the service is: state, for how long, restarts, its latest error. Exit 1 unless it runs.
+
+    Example: edgeseg service status
+    """
+    _require_systemd(root_needed=False)
+    shown = _systemctl("show", f"{name}.service", f"--property={_SHOWN}")
+    values = dict(line.partition("=")[::2] for line in shown.splitlines())
+    found = status_from(values, time.clock_gettime(time.CLOCK_MONOTONIC))
+    found["last_error"] = _last_error(name)
+    if as_json:
+        print_json({"name": name, **found})
+    else:
+        since = f" for {_duration(found['seconds'])}" if found["seconds"] is not None else ""
+        say(f"{name}: {found['state']}{since}, {found['restarts']} restarts")
+        if found["status"]:
+            say(f"  {found['status']}")
+        if found["last_error"]:
+            say(f"  last error: {found['last_error']}")
+    if found["state"] != "running":
+        raise SystemExit(1)
+
+
+@app.command("remove")
+def remove(name: NameOption = "edgeseg", root: RootOption = Path("/")) -> None:
+    """Stop the service and remove what install wrote; results and caches stay.
+
+    Example: sudo edgeseg service remove
+    """
+    path = _unit_path(root, name)
+    if not path.is_file():
+        raise InputError(f"{path} is not there, so no service {name!r} is installed")
+    if not _is_ours(path):
+        raise InputError(f"{path} was not written by 'edgeseg service install'; remove it by hand if you mean it")
+    if root == Path("/"):
+        _require_systemd()
+        _systemctl("disable", "--now", f"{name}.service")
+    for written in (path, _secrets_path(root, name), _sudoers_path(root, name)):
+        if _unlink_ours(written):
+            say(f"removed {written}")
+    if root == Path("/"):
+        _systemctl("daemon-reload")
+    say(f"left as they are: /var/lib/{name} (results), /var/cache/{name} (engines), the user of the service")
+
+
+@app.command("exec", hidden=True, context_settings={"ignore_unknown_options": True, "help_option_names": []})
+def execute(words: Annotated[List[str], typer.Argument()]) -> None:
+    """What a unit with secrets starts: puts them into the arguments here, so that no process list shows them."""
+    from edgeseg.cli.main import app as edgeseg
+
+    edgeseg([_with_secret(word) for word in words])
+
+
+def service_words(args: Sequence[str]) -> Tuple[List[str], Dict[str, str]]:
+    """The arguments of ``edgeseg run`` as a service needs them, and the secrets taken out of them.
+
+    Returns:
+        (words, secrets): paths are absolute, the model is named; URLs with credentials are ``@EDGESEG_SECRET_N@``.
+
+    Raises:
+        UsageError: they are no arguments of ``edgeseg run``, or need a desktop.
+    """
+    values, paths = _parsed(args)
+    sinks = [str(uri) for uri in values.get("sink") or []]
+    source = values.get("source") or []
+    uris = [*sinks, *([source] if isinstance(source, str) else map(str, source))]
+    if any(uri.startswith("display://") for uri in sinks):
+        raise UsageError("a service has no desktop, so display:// cannot work; use --preview, a file or jsonl://")
+    if any(uri.startswith("record://") for uri in sinks):
+        raise UsageError("a service starts again and a recording never replaces another; record with 'edgeseg run'")
+    if not sinks:
+        args = [*args, "--sink", "null://"]
+    changes = {uri: _absolute_uri(uri) for uri in uris}
+    changes.update({path: os.path.abspath(path) for path in paths})
+    changes.update({action: _absolute_action(action) for action in values.get("on_alarm") or []})
+    words = [_changed(word, changes) for word in args]
+    if values.get("model") is None:
+        words.insert(0, str(_default_model()))
+    return _without_secrets(words)
+
+
+def quoted(word: str) -> str:
+    """A word of ``ExecStart=`` as systemd reads it. Raises UsageError for line breaks."""
+    if any(ord(letter) < 32 for letter in word):
+        raise UsageError(f"a unit cannot hold control characters, got {word!r}")
+    escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
+    return escaped if re.fullmatch(r"[\w@%+=:,./?&$-]+", escaped) else f'"{escaped}"'
+
+
+def environment_text(secrets: Dict[str, str]) -> str:
+    """An EnvironmentFile."""
+    escaped = {name: _SHELL_SPECIAL.sub(r"\\\1", value) for name, value in secrets.items()}
+    return "\n".join([MARKER, *(f'{name}="{value}"' for name, value in escaped.items())]) + "\n"
+
+
+def sudoers_text(user: str) -> str:
+    """The one thing that the user may do as root."""
+    systemctl = shutil.which("systemctl") or "/usr/bin/systemctl"
+    return f"{MARKER}\n{user} ALL=(root) NOPASSWD: {systemctl} restart nvargus-daemon\n"
+
+
+def status_from(values: Dict[str, str], now_s: float) -> Dict[str, Any]:
+    """What ``systemctl show`` says, in our words.
+
+    Args:
+        values: property -> value.
+        now_s: seconds of CLOCK_MONOTONIC, for how long it has been so.
+
+    Returns:
+        ``state`` (``running``, ``starting``, ``stopping``, ``waiting to restart``, ``failed``, ``stopped``,
+        ``not installed``), ``seconds``, ``restarts``, ``result``, ``status`` as the run tells it.
+    """
+    active, sub = values.get("ActiveState", ""), values.get("SubState", "")
+    words = {"active": "running", "activating": "starting", "deactivating": "stopping", "failed": "failed"}
+    state = words.get(active, "stopped")
+    if values.get("LoadState") == "not-found":
+        state = "not installed"
+    elif sub == "auto-restart":
+        state = "waiting to restart"
+    since = int(values.get("StateChangeTimestampMonotonic") or 0)
+    return {
+        "state": state,
+        "seconds": round(now_s - since / 1e6, 1) if since else None,
+        "restarts": int(values.get("NRestarts") or 0),
+        "result": values.get("Result", ""),
+        "exit_status": int(values.get("ExecMainStatus") or 0),
+        "status": values.get("StatusText", ""),
+    }
+
+
+def _parsed(args: Sequence[str]) -> Tuple[Dict[str, Any], List[str]]:
+    """The values that ``edgeseg run`` would see, and those of them that are paths. Raises UsageError."""
+    from edgeseg.cli.run import run
+
+    alone = typer.Typer(add_completion=False)
+    alone.command("run")(run)
+    try:
+        values = typer.main.get_command(alone).make_context("edgeseg run", list(args)).params
+    except EdgesegError:
+        raise
+    except Exception as error:  # click's own types, which newer typers carry themselves
+        say_so = getattr(error, "format_message", None)
+        what = say_so() if say_so else "they ask for help"
+        raise UsageError(f"these are no arguments of 'edgeseg run': {what}") from error
+    # Some typers convert paths only when the command is called.
+    paths = [values[name] for name, hint in get_type_hints(run).items() if "Path" in str(hint)]
+    return dict(values), [str(path) for path in paths if path is not None]
+
+
+def _default_model() -> Path:
+    from edgeseg.cli.models import SHIPPED
+
+    here = sorted(Path.cwd().glob("*.edgeseg"), key=lambda file: file.stat().st_mtime)
+    return here[-1] if here else SHIPPED
+
+
+def _absolute_uri(uri: str) -> str:
+    scheme, separator, rest = uri.partition("://")
+    if separator and scheme not in _FILE_SCHEMES:
+        return uri
+    if not separator:
+        return uri if uri.isdigit() else os.path.abspath(uri)
+    path, mark, query = rest.partition("?")
+    return f"{scheme}://{os.path.abspath(path)}{mark}{query}"
+
+
+def _absolute_action(action: str) -> str:
+    kind, colon, rest = action.partition(":")
+    return f"{kind}{colon}{os.path.abspath(rest)}" if kind in _FILE_ACTIONS and rest else action
+
+
+def _changed(word: str, changes: Dict[str, str]) -> str:
+    option, equals, value = word.partition("=")
+    if word.startswith("--") and equals:
+        return f"{option}={changes.get(value, value)}"
+    return changes.get(word, word)
+
+
+def _without_secrets(words: List[str]) -> Tuple[List[str], Dict[str, str]]:
+    kept: List[str] = []
+    secrets: Dict[str, str] = {}
+    for before, word in zip(["", *words], words):
+        option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+        if _has_secret(value) or (option or before) == "--token" and value:
+            name = f"EDGESEG_SECRET_{len(secrets) + 1}"
+            secrets[name] = value
+            value = _SECRET.format(len(secrets))
+        kept.append(f"{option}{equals}{value}")
+    return kept, secrets
+
+
+def _has_secret(word: str) -> bool:
+    if "://" not in word:
+        return False
+    try:
+        return "@" in urlsplit(word).netloc or bool(_SECRET_IN_QUERY.search(word))
+    except ValueError:
+        return True
+
+
+def _with_secret(word: str) -> str:
+    def value(found: "re.Match[str]") -> str:
+        try:
+            return os.environ[found.group(1)]
+        except KeyError:
+            raise UsageError(f"{found.group(1)} is not set; 'edgeseg service install' writes it again") from None
+
+    return re.sub(r"@(EDGESEG_SECRET_\d+)@", value, word)
+
+
+def _program() -> Tuple[str, ...]:
+    script = Path(sys.executable).parent / "edgeseg"
+    return (str(script),) if script.is_file() else (sys.executable, "-m", "edgeseg")
+
+
+def _unit_path(root: Path, name: str) -> Path:
+    return root / "etc/systemd/system" / f"{name}.service"
+
+
+def _secrets_path(root: Path, name: str) -> Path:
+    return root / "etc/edgeseg" / f"{name}.env"
+
+
+def _sudoers_path(root: Path, name: str) -> Path:
+    return root / "etc/sudoers.d" / name.replace(".", "-")
+
+
+def _names(path: Path) -> List[str]:
+    """First fields of passwd or group."""
+    try:
+        return [line.split(":")[0] for line in path.read_text().splitlines()]
+    except OSError:
+        return []
+
+
+def _write(path: Path, text: str, mode: int) -> None:
+    """A file that is never there half, nor readable by more than it should be. Raises InputError, OSError."""
+    if path.exists() and not _is_ours(path):
+        raise InputError(f"{path} is there and was not written by 'edgeseg service install'; pass another --name")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        mask = os.umask(0o177 if mode == 0o600 else 0o022)
+        try:
+            atomic_write(path, text.encode())
+        finally:
+            os.umask(mask)
+        path.chmod(mode)
+    except PermissionError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}; run it with sudo, or --dry-run") from error
+    if path.parent.name == "sudoers.d" and shutil.which("visudo"):
+        done = subprocess.run(["visudo", "-cf", str(path)], capture_output=True, text=True)
+        if done.returncode:
+            path.unlink()
+            raise InputError(f"visudo refuses {path}: {done.stderr.strip() or done.stdout.strip()}")
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        return MARKER in path.read_text()
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def _unlink_ours(path: Path) -> bool:
+    if not (path.is_file() and _is_ours(path)):
+        return False
+    path.unlink()
+    return True
+
+
+def _require_systemd(root_needed: bool = True) -> None:
+    if not shutil.which("systemctl") or not Path("/run/systemd/system").is_dir():
+        raise InputError("systemd does not run here; --no-start or --root DIR write the files only")
+    if root_needed and os.geteuid() != 0:
+        raise InputError("a system service is installed by root; run it with sudo")
+
+
+def _systemctl(*words: str) -> str:
+    try:
+        done = subprocess.run(["systemctl", *words], capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise InputError(f"systemctl {words[0]} failed: {first_line(error)}") from error
+    if done.returncode:
+        seen = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+        raise InputError(f"systemctl {' '.join(words)} failed: {seen[0]}")
+    return done.stdout
+
+
+def _last_error(name: str) -> str:
+    """The latest line of an error that edgeseg printed; systemd logs all of stderr at one level."""
+    try:
+        done = subprocess.run(
+            ["journalctl", "--unit", f"{name}.service", "--lines", "500", "--output", "cat", "--no-pager"],
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    lines = [line for line in done.stdout.splitlines() if line.startswith("edgeseg: ")]
+    return lines[-1][len("edgeseg: ") :] if lines else ""
+
+
+def _duration(seconds: float) -> str:
+    minutes, hours, days = int(seconds // 60), int(seconds // 3600), int(seconds // 86400)
+    if days:
+        return f"{days} d {hours % 24} h"
+    return f"{hours} h {minutes % 60} min" if hours else f"{minutes} min {int(seconds) % 60} s"

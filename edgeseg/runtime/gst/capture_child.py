@@ -1,0 +1,212 @@
+"""The capture process: runs one GStreamer pipeline and lays its frames into shared memory.
+
+Started as a script by ``edgeseg.runtime.gst.process`` with the first Python that has GStreamer's bindings, usually the
+system's; so it imports nothing of edgeseg and runs on Python 3.8. It gets two descriptors:
+
+* a SOCK_SEQPACKET socket. The parent sends one JSON configuration (not on the command line: it may hold a password) and
+  later ``{"stop": true}``. The child sends JSON: ``caps`` (with the descriptor of the frame memory), ``frame``,
+  ``eos``, ``error``. The end of the socket is the end of the child.
+* the board: shared memory with three counters (frames produced, dropped because no slot was free, dropped because the
+  decoder marked them corrupt). It outlives a child that is killed, so that the parent can count what was lost with it.
+
+The frame memory starts with one byte per slot: 1 when the child fills it, 0 when the parent no longer needs it.
+"""
+
+import ctypes
+import json
+import mmap
+import os
+import signal
+import socket
+import struct
+import sys
+import threading
+import time
+from typing import Any, Optional
+
+COUNTERS = struct.Struct("<QQQ")
+FRAMES_AT = 4096
+POLL_NS = 50_000_000
+
+
+def main(socket_fd: int, board_fd: int) -> int:
+    link = socket.socket(fileno=socket_fd)
+    die_with_parent()
+    config = json.loads(link.recv(1 << 16))
+    try:
+        import gi
+
+        gi.require_version("Gst", "1.0")
+        gi.require_version("GstVideo", "1.0")
+        from gi.repository import Gst, GstVideo
+    except (ImportError, ValueError) as error:
+        send(link, {"error": {"domain": "edgeseg", "code": "no-gi", "text": str(error), "debug": ""}})
+        return 1
+    Gst.init(None)
+    return Capture(Gst, GstVideo, link, mmap.mmap(board_fd, 0), config).run()
+
+
+class Capture:
+    def __init__(self, gst: Any, gst_video: Any, link: socket.socket, board: mmap.mmap, config: Any) -> None:
+        self.gst, self.gst_video, self.link, self.board, self.config = gst, gst_video, link, board, config
+        self.waits = config["waits"]
+        self.slots = config["slots"]
+        self.produced = self.busy = self.corrupt = 0
+        self.memory: Any = None
+        self.caps: Any = None
+        self.stopped = threading.Event()
+        self.pipeline: Any = None
+
+    def run(self) -> int:
+        gst = self.gst
+        try:
+            self.pipeline = gst.parse_launch(self.config["pipeline"])
+        except Exception as error:  # GLib.Error: a missing element or a syntax error
+            return self.fail(error, str(error))
+        for name, values in self.config["properties"].items():
+            element = self.pipeline.get_by_name(name)
+            for key, value in values.items():
+                element.set_property(key, value)
+        sink = self.pipeline.get_by_name("frames")
+        sink.set_property("emit-signals", True)
+        sink.connect("new-sample", self.on_sample)
+        clock = gst.SystemClock.obtain()
+        self.pipeline.use_clock(clock)
+        bus = self.pipeline.get_bus()
+        watched = gst.MessageType.ERROR | gst.MessageType.EOS | gst.MessageType.LATENCY
+        if self.pipeline.set_state(gst.State.PLAYING) == gst.StateChangeReturn.FAILURE:
+            message = bus.timed_pop_filtered(gst.SECOND, gst.MessageType.ERROR)
+            return self.fail(*message.parse_error()) if message else self.fail(None, "the pipeline does not start")
+        try:
+            return self.attend(bus, watched)
+        finally:
+            self.stopped.set()
+            self.pipeline.set_state(gst.State.NULL)
+
+    def attend(self, bus: Any, watched: Any) -> int:
+        gst = self.gst
+        while not self.stopped.is_set():
+            message = bus.timed_pop_filtered(POLL_NS, watched)
+            if message is not None:
+                if message.type == gst.MessageType.ERROR:
+                    return self.fail(*message.parse_error())
+                if message.type == gst.MessageType.EOS:
+                    known, length = self.pipeline.query_duration(gst.Format.TIME)
+                    send(self.link, {"eos": True, "length_ns": length if known else 0})
+                    return 0
+                self.pipeline.recalculate_latency()
+            try:
+                self.link.recv(1 << 16, socket.MSG_DONTWAIT)
+                return 0  # "stop", or the parent is gone
+            except BlockingIOError:
+                pass
+        return 1
+
+    def fail(self, error: Any, debug: str) -> int:
+        domain = getattr(error, "domain", "") or ""
+        text = getattr(error, "message", "") or debug or "unknown"
+        failure = {"domain": domain, "code": getattr(error, "code", 0), "text": text, "debug": debug or ""}
+        send(self.link, {"error": failure})
+        return 1
+
+    def on_sample(self, sink: Any) -> Any:
+        """A frame, in the streaming thread: blocking here holds the pipeline back, which is what ``waits`` asks for."""
+        try:
+            return self.take(sink)
+        except Exception as error:  # the bindings would print it and go on
+            self.fail(error, f"{type(error).__name__}: {error}")
+            self.stopped.set()
+            return self.gst.FlowReturn.ERROR
+
+    def take(self, sink: Any) -> Any:
+        sample = sink.emit("pull-sample")
+        if sample is None or self.stopped.is_set():
+            return self.gst.FlowReturn.EOS
+        buffer = sample.get_buffer()
+        index = self.produced
+        self.produced += 1
+        self.count()
+        if buffer.has_flags(self.gst.BufferFlags.CORRUPTED):
+            self.corrupt += 1
+            self.count()
+            return self.gst.FlowReturn.OK
+        caps = sample.get_caps()
+        if self.caps is None or not caps.is_equal(self.caps):
+            self.lay_out(caps)
+        slot = self.free_slot()
+        if slot is None:
+            self.busy += 1
+            self.count()
+            return self.gst.FlowReturn.OK
+        ok, mapped = buffer.map(self.gst.MapFlags.READ)
+        if not ok:
+            self.corrupt += 1
+            self.count()
+            return self.gst.FlowReturn.OK
+        try:
+            start = FRAMES_AT + slot * self.size
+            self.memory[start : start + self.size] = mapped.data[: self.size]
+        finally:
+            buffer.unmap(mapped)
+        self.memory[slot] = 1  # before the parent hears of it, so that it is not given to two frames
+        if not send(self.link, {"frame": index, "slot": slot, "at": self.captured_ns(sample, buffer)}):
+            return self.gst.FlowReturn.EOS
+        return self.gst.FlowReturn.OK
+
+    def captured_ns(self, sample: Any, buffer: Any) -> int:
+        """When the frame was captured on CLOCK_MONOTONIC, as far as the pipeline knows; else now."""
+        now = time.monotonic_ns()
+        if not self.config["live"] or buffer.pts == self.gst.CLOCK_TIME_NONE:
+            return now
+        running = sample.get_segment().to_running_time(self.gst.Format.TIME, buffer.pts)
+        if running == self.gst.CLOCK_TIME_NONE:
+            return now
+        return min(now, int(self.pipeline.get_base_time() + running))
+
+    def lay_out(self, caps: Any) -> None:
+        """New frame memory for a new frame size; the parent keeps the old one as long as it needs it."""
+        info = self.gst_video.VideoInfo.new_from_caps(caps)
+        self.size: int = info.size
+        handle = os.memfd_create("edgeseg-frames")
+        length = FRAMES_AT + self.size * self.slots
+        os.ftruncate(handle, length)
+        self.memory = mmap.mmap(handle, length)
+        caps_message = {
+            "caps": [info.height, info.width, info.stride[0]],
+            "size": self.size,
+            "fps": info.fps_n / info.fps_d if info.fps_d else 0.0,
+        }
+        send(self.link, caps_message, handle)
+        os.close(handle)
+        self.caps = caps
+
+    def free_slot(self) -> Optional[int]:
+        while not self.stopped.is_set():
+            slot: int = self.memory.find(b"\0", 0, self.slots)
+            if slot >= 0:
+                return slot
+            if not self.waits:
+                return None
+            time.sleep(0.001)
+        return None
+
+    def count(self) -> None:
+        COUNTERS.pack_into(self.board, 0, self.produced, self.busy, self.corrupt)
+
+
+def send(link: socket.socket, message: Any, handle: Optional[int] = None) -> bool:
+    rights = [] if handle is None else [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", handle))]
+    try:
+        link.sendmsg([json.dumps(message).encode()[: 1 << 16]], rights)
+        return True
+    except OSError:  # the parent is gone
+        return False
+
+
+def die_with_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal reaches the parent, who then says stop
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1]), int(sys.argv[2])))

@@ -1,0 +1,229 @@
+"""The output process: encodes pictures from shared memory to H.264, into a video file or for RTSP clients.
+
+Started as a script by ``edgeseg.runtime.gst.process``; imports nothing of edgeseg and runs on Python 3.8. It gets two
+descriptors: a SOCK_SEQPACKET socket and the memory of the pictures (one state byte per slot first: 1 = filled by the
+parent, 0 = taken). The parent sends one JSON configuration, then ``{"slot": n, "pts": ns}`` per picture, at last
+``{"stop": true}``. The child sends ``ready``, ``error``, and for files ``{"kept": n}``: pictures that a kill can no
+longer take away, and at the end ``{"finished": true}``.
+"""
+
+import ctypes
+import json
+import mmap
+import select
+import signal
+import socket
+import struct
+import sys
+import threading
+from typing import Any, Iterator, List, Optional
+
+FRAMES_AT = 4096
+ENCODERS = (
+    (
+        "nvv4l2h264enc",
+        "videoconvert ! video/x-raw,format=BGRx ! nvvidconv ! video/x-raw(memory:NVMM),format=NV12 ! "
+        "nvv4l2h264enc insert-sps-pps=true {nv}",
+    ),
+    ("x264enc", "videoconvert ! video/x-raw,format=I420 ! x264enc tune=zerolatency speed-preset=ultrafast {x264}"),
+    ("openh264enc", "videoconvert ! video/x-raw,format=I420 ! openh264enc complexity=low {open}"),
+)
+
+
+def main(socket_fd: int, memory_fd: int) -> int:
+    link = socket.socket(fileno=socket_fd)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    config = json.loads(link.recv(1 << 16))
+    try:
+        import gi
+
+        gi.require_version("Gst", "1.0")
+        from gi.repository import Gst
+    except (ImportError, ValueError) as error:
+        send(link, {"error": str(error)})
+        return 1
+    Gst.init(None)
+    chosen = [text for name, text in ENCODERS if Gst.ElementFactory.find(name)]
+    if not chosen:
+        send(link, {"error": "no H.264 encoder: sudo apt install gstreamer1.0-plugins-ugly (x264enc)"})
+        return 1
+    encoder = chosen[0].format(
+        nv=f"idrinterval={config['gop']} maxperf-enable=1 bitrate={config['kbps'] * 1000}",
+        x264=f"key-int-max={config['gop']} bitrate={config['kbps']}",
+        open=f"gop-size={config['gop']} bitrate={config['kbps'] * 1000}",
+    )
+    memory = mmap.mmap(memory_fd, 0)
+    if config["kind"] == "file":
+        return FileOutput(Gst, link, memory, config, encoder).run()
+    return RtspOutput(Gst, link, memory, config, encoder).run()
+
+
+class Output:
+    def __init__(self, gst: Any, link: socket.socket, memory: mmap.mmap, config: Any, encoder: str) -> None:
+        self.gst, self.link, self.memory, self.config = gst, link, memory, config
+        self.encode = f"{encoder} ! h264parse"
+        self.size = config["width"] * config["height"] * 3
+        self.caps = gst.Caps.from_string(
+            f"video/x-raw,format=BGR,width={config['width']},height={config['height']},framerate=0/1"
+        )
+
+    def pictures(self, bus: Optional[Any]) -> Iterator[Any]:
+        """Buffers as the parent sends them, until it says stop or is gone; or until the bus has an error."""
+        while True:
+            readable, _, _ = select.select([self.link], [], [], 0.1)
+            if bus is not None:
+                message = bus.pop_filtered(self.gst.MessageType.ERROR)
+                if message is not None:
+                    send(self.link, {"error": message.parse_error()[0].message})
+                    return
+            if not readable:
+                continue
+            data = self.link.recv(1 << 16)
+            order = json.loads(data) if data else {"stop": True}
+            if "stop" in order:
+                return
+            slot = order["slot"]
+            start = FRAMES_AT + slot * self.size
+            buffer = self.gst.Buffer.new_wrapped(self.memory[start : start + self.size])
+            self.memory[slot] = 0
+            buffer.pts = order["pts"]
+            yield buffer
+
+
+class FileOutput(Output):
+    """Fragmented MP4 (or Matroska): what was written can be played whatever happens next."""
+
+    kept = pending = 0
+
+    def run(self) -> int:
+        gst = self.gst
+        mux = (
+            "matroskamux name=mux" if self.config["path"].endswith(".mkv") else "mp4mux name=mux fragment-duration=500"
+        )
+        pipeline = gst.parse_launch(
+            f"appsrc name=in format=time ! {self.encode} ! {mux} ! filesink name=out buffer-mode=unbuffered sync=false"
+        )
+        pipeline.get_by_name("out").set_property("location", self.config["path"])
+        source = pipeline.get_by_name("in")
+        source.set_property("caps", self.caps)
+        source.set_property("block", True)
+        source.set_property("max-bytes", 2 * self.size)
+        pipeline.get_by_name("out").get_static_pad("sink").add_probe(gst.PadProbeType.BUFFER, self.on_written)
+        bus = pipeline.get_bus()
+        pipeline.set_state(gst.State.PLAYING)
+        send(self.link, {"ready": True})
+        for buffer in self.pictures(bus):
+            if source.emit("push-buffer", buffer) != gst.FlowReturn.OK:
+                message = bus.timed_pop_filtered(gst.SECOND, gst.MessageType.ERROR)
+                text = message.parse_error()[0].message if message else "the encoder takes no more pictures"
+                send(self.link, {"error": text})
+                break
+        source.emit("end-of-stream")
+        message = bus.timed_pop_filtered(10 * gst.SECOND, gst.MessageType.EOS | gst.MessageType.ERROR)
+        pipeline.set_state(gst.State.NULL)
+        if message is None or message.type == gst.MessageType.ERROR:
+            send(self.link, {"error": message.parse_error()[0].message if message else "the video does not end"})
+            return 1
+        send(self.link, {"finished": True})
+        return 0
+
+    def on_written(self, pad: Any, info: Any) -> Any:
+        """Counts pictures whose fragment is on its way to the disk; a fragment is safe when the next one begins."""
+        buffer = info.get_buffer()
+        ok, mapped = buffer.map(self.gst.MapFlags.READ)
+        if ok:
+            count = samples_in_fragment(bytes(mapped.data[:4096]))
+            buffer.unmap(mapped)
+            if count:
+                self.kept, self.pending = self.kept + self.pending, count
+                send(self.link, {"kept": self.kept})
+        return self.gst.PadProbeReturn.OK
+
+
+def samples_in_fragment(data: bytes) -> int:
+    """Samples that a ``moof`` box announces (ISO 14496-12: moof/traf/trun); 0 for other boxes."""
+    if data[4:8] != b"moof":
+        return 0
+    found = data.find(b"trun")
+    return int(struct.unpack_from(">I", data, found + 8)[0]) if found > 0 else 0
+
+
+class RtspOutput(Output):
+    """An RTSP server for the pictures; clients come and go."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.sources: List[Any] = []
+        self.lock = threading.Lock()
+
+    def run(self) -> int:
+        try:
+            import gi
+
+            gi.require_version("GstRtspServer", "1.0")
+            from gi.repository import GLib, GstRtspServer
+        except (ImportError, ValueError):
+            send(self.link, {"error": "no RTSP server: sudo apt install gir1.2-gst-rtsp-server-1.0"})
+            return 1
+        server = GstRtspServer.RTSPServer.new()
+        server.set_address(self.config["host"])
+        server.set_service(str(self.config["port"]))
+        factory = GstRtspServer.RTSPMediaFactory.new()
+        factory.set_launch(
+            f"( appsrc name=in is-live=true format=time do-timestamp=true ! {self.encode} ! "
+            "rtph264pay name=pay0 pt=96 config-interval=-1 )"
+        )
+        factory.set_shared(True)
+        factory.connect("media-configure", self.on_media)
+        if self.config["user"]:
+            self.require_user(GstRtspServer, server, factory)
+        server.get_mount_points().add_factory(self.config["mount"], factory)
+        if server.attach(None) == 0:
+            send(
+                self.link,
+                {"error": f"port {self.config['port']} of {self.config['host']} cannot be used; is it taken?"},
+            )
+            return 1
+        loop = GLib.MainLoop()
+        threading.Thread(target=loop.run, daemon=True).start()
+        send(self.link, {"ready": True})
+        for buffer in self.pictures(None):
+            buffer.pts = self.gst.CLOCK_TIME_NONE
+            with self.lock:
+                self.sources = [source for source in self.sources if self.push(source, buffer)]
+        loop.quit()
+        send(self.link, {"finished": True})
+        return 0
+
+    def push(self, source: Any, buffer: Any) -> bool:
+        """Give a picture to one stream; a stream that does not keep up misses it. False when the stream is gone."""
+        if source.get_property("current-level-bytes") > 2 * self.size:
+            return True
+        return bool(source.emit("push-buffer", buffer.copy()) == self.gst.FlowReturn.OK)
+
+    def on_media(self, factory: Any, media: Any) -> None:
+        source = media.get_element().get_by_name("in")
+        source.set_property("caps", self.caps)
+        with self.lock:
+            self.sources.append(source)
+
+    def require_user(self, rtsp: Any, server: Any, factory: Any) -> None:
+        auth, token = rtsp.RTSPAuth.new(), rtsp.RTSPToken.new()
+        token.set_string("media.factory.role", "user")
+        auth.add_basic(rtsp.RTSPAuth.make_basic(self.config["user"], self.config["password"]), token)
+        server.set_auth(auth)
+        role = "user, media.factory.access=(boolean)true, media.factory.construct=(boolean)true"
+        factory.add_role_from_structure(self.gst.Structure.new_from_string(role))
+
+
+def send(link: socket.socket, message: Any) -> bool:
+    try:
+        link.send(json.dumps(message).encode())
+        return True
+    except OSError:  # the parent is gone
+        return False
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1]), int(sys.argv[2])))

@@ -1,0 +1,205 @@
+"""URI -> GStreamer pipeline: plain elements elsewhere, NVIDIA's on a Jetson, where the hardware decodes and scales."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Mapping
+from urllib.parse import unquote, urlsplit
+
+from edgeseg.errors import UsageError
+from edgeseg.runtime.gst.faults import redacted
+
+__all__ = ["CAPTURE_FLIPS", "CAPTURE_FORMATS", "CaptureOptions", "Pipeline", "pipeline_from_uri"]
+
+CAPTURE_FLIPS = {
+    "none": 0,
+    "rotate-90": 1,
+    "rotate-180": 2,
+    "rotate-270": 3,
+    "horizontal": 4,
+    "vertical": 5,
+}
+"""Flip -> the value that videoflip calls by the same idea; nvvidconv has an order of its own."""
+_NVIDIA_FLIPS = {"none": 0, "rotate-90": 3, "rotate-180": 2, "rotate-270": 1, "horizontal": 4, "vertical": 6}
+CAPTURE_FORMATS = {
+    "mjpeg": "image/jpeg",
+    "h264": "video/x-h264",
+    "yuyv": "video/x-raw,format=YUY2",
+    "nv12": "video/x-raw,format=NV12",
+    "bgr": "video/x-raw,format=BGR",
+}
+
+
+@dataclass(frozen=True)
+class CaptureOptions:
+    """What may be asked of a camera or stream.
+
+    Attributes:
+        size_hw: height and width of the frames that arrive; None leaves it to the source (on a Jetson: ``network_hw``).
+        rate: frames per second asked of a camera; 0 leaves it to the driver.
+        flip: a key of ``CAPTURE_FLIPS``.
+        format: a key of ``CAPTURE_FORMATS``, for V4L2 cameras; empty leaves it to the driver.
+        latency_ms: how long an RTSP stream may wait for late packets.
+        transport: of RTSP: ``"tcp"`` or ``"udp"``.
+        jetson: use NVIDIA's elements.
+        network_hw: the network's input size; the hardware of a Jetson scales to it when no size is asked.
+    """
+
+    size_hw: tuple[int, int] | None = None
+    rate: float = 0.0
+    flip: str = "none"
+    format: str = ""
+    latency_ms: int = 100
+    transport: str = "tcp"
+    jetson: bool = False
+    network_hw: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.flip not in CAPTURE_FLIPS:
+            raise UsageError(f"--flip is one of {', '.join(CAPTURE_FLIPS)}, got {self.flip!r}")
+        if self.format and self.format not in CAPTURE_FORMATS:
+            raise UsageError(f"--format is one of {', '.join(CAPTURE_FORMATS)}, got {self.format!r}")
+        if self.transport not in ("tcp", "udp"):
+            raise UsageError(f"--rtsp-transport is tcp or udp, got {self.transport!r}")
+
+    @property
+    def asks_nothing(self) -> bool:
+        """Whether all of size, rate, flip and format are left to the source."""
+        return replace(self, latency_ms=100, transport="tcp", jetson=False, network_hw=None) == CaptureOptions()
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A pipeline whose appsink is named ``frames``.
+
+    Attributes:
+        text: for ``gst-launch-1.0``, without credentials.
+        properties: element name -> property -> value, set before it starts; credentials are only here.
+        live: frames carry capture times of the pipeline's clock.
+        endless: the end of the stream is a failure (cameras), not the end of a file.
+        waits: a full reader holds the pipeline back (files); else frames are dropped and counted.
+    """
+
+    text: str
+    properties: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    live: bool = True
+    endless: bool = True
+    waits: bool = False
+
+    def shown(self) -> str:
+        """A command line that shows the same pipeline, for ``--show-pipeline``; credentials are left out."""
+        told = self.text
+        for name, values in self.properties.items():
+            for key, value in values.items():
+                shown = "***" if key in ("user-id", "user-pw") else redacted(str(value))
+                told = told.replace(f"name={name}", f'name={name} {key}="{shown}"', 1)
+        return f"gst-launch-1.0 -v {told}"
+
+
+def pipeline_from_uri(uri: str, options: CaptureOptions = CaptureOptions()) -> Pipeline:
+    """The pipeline for a URI.
+
+    Args:
+        uri: ``rtsp://``, ``rtsps://``, ``http://``, ``https://``, ``csi://N``, ``v4l2:///dev/videoN``, ``gst://PIPELINE``
+            (its last element's frames are taken), or ``file:///PATH`` of a video.
+        options: what is asked of it.
+
+    Raises:
+        UsageError: no such source.
+    """
+    scheme, _, rest = uri.partition("://")
+    if scheme in ("rtsp", "rtsps"):
+        return _rtsp(uri, options)
+    if scheme in ("http", "https"):
+        return _http(uri, options)
+    if scheme == "csi":
+        return _csi(rest, options)
+    if scheme == "v4l2":
+        return _v4l2(rest, options)
+    if scheme == "gst":
+        return _custom(rest, options)
+    if scheme == "file":
+        return _file(Path(unquote(rest)), options)
+    raise UsageError(f"no GStreamer source for {scheme}://; there are rtsp, http, csi, v4l2, gst and file")
+
+
+def _rtsp(uri: str, options: CaptureOptions) -> Pipeline:
+    parts = urlsplit(uri)
+    try:
+        host = (parts.hostname or "") + (f":{parts.port}" if parts.port else "")
+    except ValueError:
+        raise UsageError(f"{redacted(uri)}: the port is no number") from None
+    if not host:
+        raise UsageError(f"{redacted(uri)} names no host; rtsp://[USER:PASSWORD@]HOST[:PORT]/PATH")
+    location = f"{parts.scheme}://{host}{parts.path}" + (f"?{parts.query}" if parts.query else "")
+    properties: dict[str, Any] = {"location": location}
+    if parts.username is not None:
+        properties["user-id"], properties["user-pw"] = unquote(parts.username), unquote(parts.password or "")
+    text = (
+        f"rtspsrc name=origin protocols={options.transport} latency={options.latency_ms} drop-on-latency=true "
+        f"timeout=5000000 tcp-timeout=5000000 ! application/x-rtp,media=video ! decodebin ! {_to_frames(options)}"
+    )
+    return Pipeline(text, {"origin": properties})
+
+
+def _http(uri: str, options: CaptureOptions) -> Pipeline:
+    # The server's pace is the clock: a stored video is paced by back-pressure, a camera by itself.
+    text = f"uridecodebin name=origin ! {_to_frames(options)}"
+    stored = Path(urlsplit(uri).path).suffix.lower() in (".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v")
+    return Pipeline(text, {"origin": {"uri": uri}}, live=False, endless=not stored, waits=stored)
+
+
+def _file(path: Path, options: CaptureOptions) -> Pipeline:
+    text = f"filesrc name=origin ! decodebin ! {_to_frames(options)}"
+    return Pipeline(text, {"origin": {"location": str(path)}}, live=False, endless=False, waits=True)
+
+
+def _csi(sensor: str, options: CaptureOptions) -> Pipeline:
+    if not re.fullmatch(r"\d{1,2}", sensor or "0"):
+        raise UsageError(f"a CSI camera is csi://0, csi://1 ..., got csi://{sensor}")
+    caps = "video/x-raw(memory:NVMM),format=NV12"
+    if options.rate:
+        caps += f",framerate={_fraction(options.rate)}"
+    text = (
+        f"nvarguscamerasrc name=origin sensor-id={sensor or 0} ! {caps} ! {_to_frames(replace(options, jetson=True))}"
+    )
+    return Pipeline(text)
+
+
+def _v4l2(device: str, options: CaptureOptions) -> Pipeline:
+    caps = CAPTURE_FORMATS[options.format] if options.format else "ANY"
+    if options.format and options.rate:
+        caps += f",framerate={_fraction(options.rate)}"
+    if options.format and options.size_hw:
+        caps += f",width={options.size_hw[1]},height={options.size_hw[0]}"
+    text = f"v4l2src name=origin ! capsfilter name=chosen caps={caps} ! decodebin ! {_to_frames(options)}"
+    return Pipeline(text, {"origin": {"device": device}})
+
+
+def _custom(text: str, options: CaptureOptions) -> Pipeline:
+    if not text.strip():
+        raise UsageError("gst:// is followed by a pipeline, e.g. 'gst://videotestsrc is-live=true'")
+    live = "num-buffers" not in text
+    return Pipeline(f"{text} ! {_to_frames(options)}", live=live, endless=live, waits=not live)
+
+
+def _to_frames(options: CaptureOptions) -> str:
+    """Decoded video, in whatever memory, -> BGR frames of the size asked."""
+    size = options.size_hw or (options.network_hw if options.jetson else None)
+    caps = f",width={size[1]},height={size[0]}" if size else ""
+    appsink = "appsink name=frames sync=false max-buffers=1"
+    if options.jetson:
+        # The hardware scales and turns; BGR it cannot write, so that the last step is the CPU's, on the small picture.
+        flip = f" flip-method={_NVIDIA_FLIPS[options.flip]}" if options.flip != "none" else ""
+        return (
+            f"nvvidconv{flip} ! video/x-raw,format=BGRx{caps} ! videoconvert ! video/x-raw,format=BGR{caps} ! {appsink}"
+        )
+    flip = f"videoflip method={CAPTURE_FLIPS[options.flip]} ! " if options.flip != "none" else ""
+    scale = "videoscale ! " if size else ""
+    return f"{flip}{scale}videoconvert ! video/x-raw,format=BGR{caps} ! {appsink}"
+
+
+def _fraction(rate: float) -> str:
+    return f"{round(rate * 1000)}/1000" if rate != int(rate) else f"{int(rate)}/1"

@@ -1,0 +1,139 @@
+"""A GStreamer process of ours: started, spoken to, and ended, in the worst case by SIGKILL."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import select
+import socket
+import struct
+import subprocess
+import sys
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Mapping, Sequence
+
+from edgeseg.errors import MissingDependencyError
+
+__all__ = ["GstProcess", "gstreamer_python"]
+
+_SYSTEM_PYTHON = "/usr/bin/python3"
+_PROBE = "import gi; gi.require_version('Gst', '1.0'); from gi.repository import Gst"
+_INSTALL = (
+    "sudo apt install gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad "
+    "gstreamer1.0-libav python3-gi gir1.2-gstreamer-1.0 gir1.2-gst-plugins-base-1.0"
+)
+
+
+@lru_cache(maxsize=1)
+def gstreamer_python() -> str | None:
+    """The first Python that has GStreamer's bindings: this one, or the system's. None where neither has."""
+    here = [sys.executable] if importlib.util.find_spec("gi") else []
+    for python in (*here, _SYSTEM_PYTHON):
+        with suppress(OSError, subprocess.TimeoutExpired):
+            if subprocess.run([python, "-I", "-c", _PROBE], capture_output=True, timeout=20).returncode == 0:
+                return python
+    return None
+
+
+class GstProcess:
+    """One of the scripts beside this file, run in a process of its own.
+
+    Args:
+        script: file name of the script.
+        config: its first message; the only way for secrets, since command lines are public.
+        handles: descriptors that it inherits besides its end of the socket, in the order of its arguments.
+
+    Raises:
+        MissingDependencyError: no Python here has GStreamer's bindings.
+    """
+
+    def __init__(self, script: str, config: Mapping[str, Any], handles: Sequence[int] = ()) -> None:
+        python = gstreamer_python()
+        if python is None:
+            raise MissingDependencyError(
+                f"GStreamer's Python bindings are not there (neither {sys.executable} nor {_SYSTEM_PYTHON} has them); "
+                f"{_INSTALL}"
+            )
+        self.link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._errors, errors = os.pipe()
+        os.set_blocking(errors, False)  # what a chatty driver prints beyond the pipe's size is lost, not waited for
+        os.set_blocking(self._errors, False)
+        try:
+            self._process = subprocess.Popen(
+                [python, "-I", str(Path(__file__).with_name(script)), *map(str, (theirs.fileno(), *handles))],
+                pass_fds=(theirs.fileno(), *handles),
+                stdin=subprocess.DEVNULL,
+                stdout=errors,
+                stderr=errors,
+            )
+        except OSError:
+            os.close(self._errors)
+            self.link.close()
+            raise
+        finally:
+            theirs.close()
+            os.close(errors)
+        self.pid = self._process.pid
+        self.send(config)
+
+    def send(self, message: Mapping[str, Any]) -> bool:
+        """Send a message; whether somebody is there to take it."""
+        try:
+            self.link.send(json.dumps(message).encode())
+            return True
+        except OSError:
+            return False
+
+    def receive(self, timeout_s: float) -> tuple[dict[str, Any], list[int]] | None:
+        """The next message and the descriptors that came with it; None when none came in time.
+
+        Raises:
+            EOFError: the process is gone.
+        """
+        readable, _, _ = select.select([self.link], [], [], timeout_s)
+        if not readable:
+            return None
+        try:
+            data, rights, _, _ = self.link.recvmsg(1 << 16, socket.CMSG_SPACE(4))
+        except ConnectionResetError:
+            data, rights = b"", []
+        handles = [
+            handle
+            for level, kind, value in rights
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS)
+            for handle in struct.unpack(f"{len(value) // 4}i", value)
+        ]
+        if not data:
+            raise EOFError
+        message: dict[str, Any] = json.loads(data)
+        return message, handles
+
+    def printed(self) -> str:
+        """What it wrote to its standard output and error, up to 64 KiB."""
+        text = b""
+        with suppress(OSError):
+            while len(text) < 1 << 16:
+                part = os.read(self._errors, 1 << 14)
+                if not part:
+                    break
+                text += part
+        return text.decode(errors="replace")
+
+    def end(self, grace_s: float = 1.5) -> int:
+        """Ask it to stop, wait, kill it if it does not. Returns its exit status; may be called twice."""
+        if self.link.fileno() >= 0:
+            self.send({"stop": True})
+            self.link.shutdown(socket.SHUT_WR) if self._process.poll() is None else None
+        try:
+            status = self._process.wait(timeout=grace_s)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            status = self._process.wait()
+        self.link.close()
+        if self._errors >= 0:
+            os.close(self._errors)
+            self._errors = -1
+        return status

@@ -1,0 +1,54 @@
+"""One CSV row per frame."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Sequence
+
+from edgeseg.runtime.frame import Segmentation
+from edgeseg.runtime.sinks.base import FrameSink
+from edgeseg.runtime.sinks.lines import LineFile
+from edgeseg.spec import ModelSpec
+
+__all__ = ["CsvSink"]
+
+_STAGES = ("preprocess", "infer", "postprocess", "frame")
+
+
+class CsvSink(FrameSink):
+    """Appends a row per frame under a header that is written once.
+
+    Columns: ``source, frame, name``, ``STAGE_ms`` for preprocess, infer, postprocess and frame, ``area CLASS`` (share
+    of the picture, 0-1) and ``confidence CLASS`` (0-1) for each class. What a run does not know stays empty.
+
+    Raises:
+        SinkError: the file cannot be opened, or has the header of another model.
+    """
+
+    def __init__(self, path: Path, spec: ModelSpec) -> None:
+        self._class_count = len(spec.classes)
+        stages = [f"{stage}_ms" for stage in _STAGES]
+        shares = [f"{kind} {name}" for kind in ("area", "confidence") for name in spec.classes]
+        self._lines = LineFile(path, _row(["source", "frame", "name", *stages, *shares]))
+        self.description = f"CSV rows in {path}"
+
+    def write(self, result: Segmentation) -> None:
+        laps = [f"{result.laps_ms[stage]:.3f}" if stage in result.laps_ms else "" for stage in _STAGES]
+        areas = [f"{share:.5f}" for share in result.area[: self._class_count]]
+        confidences = [""] * self._class_count
+        if result.confidence is not None:
+            confidences = [f"{share:.4f}" for share in result.confidence[: self._class_count]]
+        frame = result.frame
+        self._lines.append(_row([frame.source, str(frame.index), frame.name, *laps, *areas, *confidences]))
+
+    def close(self) -> None:
+        self._lines.close()
+
+
+def _row(cells: Sequence[str]) -> bytes:
+    """One line; a line end within a cell becomes a space, so that a row is a line."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow([" ".join(cell.splitlines()) for cell in cells])
+    return text.getvalue().encode()

@@ -1,0 +1,229 @@
+"""``record://FILE.edgerec``: frames and class maps into a recording."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections import Counter
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Callable, Iterator
+from urllib.parse import parse_qsl
+
+import numpy as np
+
+from edgeseg import __version__
+from edgeseg.errors import SinkError, UsageError, first_line, require
+from edgeseg.runtime.frame import Segmentation
+from edgeseg.runtime.recording import APPLICATION_ID, MAX_PIXELS, SCHEMA, TABLES, UNRECORDED
+from edgeseg.runtime.sinks.base import FrameSink
+from edgeseg.runtime.state import DROP_CAUSES, RunState
+from edgeseg.spec import ModelSpec
+
+__all__ = ["RecordSink"]
+
+_FORMATS = ("png", "jpeg")
+_JPEG_QUALITY = 95
+
+
+class RecordSink(FrameSink):
+    """Records every result it gets into one SQLite file; see ``Recording``.
+
+    What ``write`` returned for is in the file also after a ``kill -9``; a power cut may take the latest seconds. While
+    it records, ``FILE-wal`` and ``FILE-shm`` belong to the file; ``close`` leaves the one file.
+
+    Drops: a gap between two recorded indices of a source is split by what the run counted for that source since the
+    last gap, in the order of ``DROP_CAUSES``. The counters run ahead of this sink, so which of two neighbouring gaps a
+    cause belongs to is a guess, but nothing is counted twice. Frames of a gap that the counters do not explain were
+    segmented and missed by this recorder (``UNRECORDED``). ``close`` adds what came after the latest recorded frame,
+    so that afterwards the recorded drops of a source are the run's own, if the run has ended.
+
+    Args:
+        uri: ``record://FILE?format=png|jpeg``; png (the default) is lossless, jpeg has quality 95. FILE must be new.
+        spec: of the model.
+        engine: description of the engine.
+        state: of the run, for the causes of drops and the descriptions of sources.
+
+    Raises:
+        UsageError: the URI makes no sense.
+        SinkError: the file exists or cannot be made.
+    """
+
+    def __init__(self, uri: str, spec: ModelSpec, engine: str, state: RunState) -> None:
+        self._path, self._format = _parsed(uri)
+        self._state = state
+        self._gaps: dict[str, _Gaps] = {}
+        self.description = f"recording {self._path} ({self._format})"
+        if self._path.exists() or self._path.is_symlink():
+            raise SinkError(f"{self._path} exists; a recording never replaces another, so name a new file")
+        self._database: sqlite3.Connection | None = None
+        self._closed = False
+        meta = {
+            "spec": json.dumps(spec.to_json()),
+            "engine": engine,
+            "edgeseg": __version__,
+            "started_utc": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
+        }
+        try:
+            self._create(meta)
+        except sqlite3.Error as error:
+            self._forget()
+            raise SinkError(f"{self._path} cannot be made ({first_line(error)}); name another file") from error
+
+    def write(self, result: Segmentation) -> None:
+        frame = result.frame
+        if frame.image.shape[0] * frame.image.shape[1] > MAX_PIXELS:
+            raise SinkError(f"{self._path}: a frame of {frame.image.shape} is too large; at most {MAX_PIXELS} pixels")
+        row = (
+            frame.source,
+            frame.index,
+            frame.captured_ns,
+            frame.name,
+            self._encoded(frame.image),
+            _png(result.ids),
+            json.dumps({stage: round(ms, 3) for stage, ms in result.laps_ms.items()}),
+        )
+
+        def insert(database: sqlite3.Connection) -> None:
+            self._note_source(database, frame.source)
+            database.execute(
+                "INSERT INTO frames (source, number, captured_ns, name, image, ids, laps) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                row,
+            )
+            self._note_drops(database, frame.source, gaps.before(frame.index, self._dropped(frame.source)))
+
+        gaps = self._gaps.setdefault(frame.source, _Gaps()).copy()
+        self._commit(insert)
+        self._gaps[frame.source] = gaps
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._commit(self._note_rest)
+        assert self._database is not None
+        try:
+            self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._database.execute("PRAGMA journal_mode = DELETE")
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
+        finally:
+            self._forget()
+
+    def _create(self, meta: dict[str, str]) -> None:
+        self._database = self._connected()
+        self._database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        self._database.execute(f"PRAGMA user_version = {SCHEMA}")
+        with self._database:
+            self._database.execute("BEGIN")
+            for sql in TABLES.values():
+                self._database.execute(sql)
+            self._database.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
+
+    def _connected(self) -> sqlite3.Connection:
+        database = sqlite3.connect(str(self._path), check_same_thread=False, isolation_level=None)
+        try:
+            database.execute("PRAGMA journal_mode = WAL")
+            database.execute("PRAGMA synchronous = NORMAL")
+        except sqlite3.Error:
+            database.close()
+            raise
+        return database
+
+    def _commit(self, change: Callable[[sqlite3.Connection], None]) -> None:
+        """One transaction; after a failure the file is closed, and the next call opens it again."""
+        try:
+            if self._database is None:
+                self._database = self._connected()
+            with self._database:
+                self._database.execute("BEGIN IMMEDIATE")
+                change(self._database)
+        except sqlite3.Error as error:
+            self._forget()
+            raise self._failed(error) from error
+
+    def _failed(self, error: sqlite3.Error) -> SinkError:
+        return SinkError(
+            f"{self._path} cannot be written ({first_line(error)}); what was recorded so far stays readable: free "
+            "space or pass another --sink"
+        )
+
+    def _forget(self) -> None:
+        database, self._database = self._database, None
+        if database is not None:
+            database.close()
+
+    def _encoded(self, image: np.ndarray) -> bytes:
+        if self._format == "png":
+            return _png(image)
+        cv2 = require("cv2", "opencv")
+        return _encoded(image, ".jpg", [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+
+    def _dropped(self, source: str) -> Counter[str]:
+        state = self._state.sources.get(source)
+        return Counter() if state is None else Counter(state.dropped)
+
+    def _note_source(self, database: sqlite3.Connection, name: str) -> None:
+        state = self._state.sources.get(name)
+        database.execute("INSERT OR IGNORE INTO sources VALUES (?, ?)", (name, state.description if state else ""))
+
+    def _note_drops(self, database: sqlite3.Connection, source: str, drops: Iterator[tuple[int, int, str]]) -> None:
+        rows = [(source, first, count, cause, time.time()) for first, count, cause in drops]
+        database.executemany("INSERT INTO drops (source, first, count, cause, at) VALUES (?, ?, ?, ?, ?)", rows)
+
+    def _note_rest(self, database: sqlite3.Connection) -> None:
+        """Drops after the latest recorded frame, and those of sources of which no frame was recorded."""
+        for name, state in list(self._state.sources.items()):
+            gaps = self._gaps.setdefault(name, _Gaps())
+            self._note_source(database, name)
+            self._note_drops(database, name, gaps.before(max(state.produced, gaps.next), self._dropped(name)))
+
+
+class _Gaps:
+    """Which indices of one source are missing, and why, as far as the run's counters say."""
+
+    def __init__(self) -> None:
+        self.next = 0
+        self._attributed: Counter[str] = Counter()
+
+    def copy(self) -> _Gaps:
+        copied = _Gaps()
+        copied.next, copied._attributed = self.next, Counter(self._attributed)
+        return copied
+
+    def before(self, index: int, dropped: Counter[str]) -> Iterator[tuple[int, int, str]]:
+        """(first index, count, cause) of what is missing before ``index``; ``index`` itself was recorded."""
+        missing = index - self.next
+        first, self.next = self.next, max(self.next, index + 1)
+        for cause in DROP_CAUSES:
+            count = min(missing, dropped[cause] - self._attributed[cause])
+            if count > 0:
+                yield first, count, cause
+                self._attributed[cause] += count
+                first, missing = first + count, missing - count
+        if missing > 0:
+            yield first, missing, UNRECORDED
+
+
+def _parsed(uri: str) -> tuple[Path, str]:
+    name, _, query = uri[len("record://") :].partition("?")
+    values = dict(parse_qsl(query, keep_blank_values=True))
+    picture = values.pop("format", "png")
+    if not uri.startswith("record://") or not name or values or picture not in _FORMATS:
+        raise UsageError(f"a recording is record://FILE.edgerec?format=png or jpeg, got {uri!r}")
+    return Path(name), picture
+
+
+def _png(picture: np.ndarray) -> bytes:
+    cv2 = require("cv2", "opencv")
+    # Level 1: the camera's rate matters more than a tenth of the size.
+    return _encoded(picture, ".png", [cv2.IMWRITE_PNG_COMPRESSION, 1])
+
+
+def _encoded(picture: np.ndarray, suffix: str, how: list[int]) -> bytes:
+    cv2 = require("cv2", "opencv")
+    done, data = cv2.imencode(suffix, picture, how)
+    if not done:
+        raise SinkError(f"an array of shape {picture.shape} {picture.dtype} cannot be recorded as {suffix[1:]}")
+    return bytes(data)

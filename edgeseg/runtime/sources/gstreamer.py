@@ -1,0 +1,185 @@
+"""Frames of a GStreamer pipeline that runs in a process of its own and lays them into shared memory."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+from collections import Counter
+from typing import Any, Callable
+
+import numpy as np
+
+from edgeseg.errors import SourceError
+from edgeseg.runtime.frame import Frame
+from edgeseg.runtime.gst.faults import redacted, source_fault
+from edgeseg.runtime.gst.pipelines import Pipeline
+from edgeseg.runtime.gst.process import GstProcess
+from edgeseg.runtime.sources.base import EndOfStream, FrameSource
+
+__all__ = ["GstSource"]
+
+_COUNTERS = struct.Struct("<QQQ")
+_FRAMES_AT = 4096
+_SLOTS = 8
+
+
+class GstSource(FrameSource):
+    """A camera, stream or file through GStreamer.
+
+    Args:
+        pipeline: what to run.
+        name: for people, e.g. ``"rtsp://***@10.0.0.7/main"``.
+        check: called by ``open`` first; raises SourceError for what is plainly not there.
+        poll_s: how long ``read`` waits before it says "no frame yet".
+    """
+
+    def __init__(
+        self, pipeline: Pipeline, name: str, *, check: Callable[[], None] = lambda: None, poll_s: float = 0.2
+    ) -> None:
+        self._check = check
+        self.pipeline, self._name, self._poll_s = pipeline, redacted(name), poll_s
+        self.is_live = not pipeline.waits
+        self.description = self._name
+        self._process: GstProcess | None = None
+        self._board: _Board | None = None
+        self._memory: _FrameMemory | None = None
+        self._first = self._delivered = 0
+        self._lost: Counter[str] = Counter()
+
+    @property
+    def pid(self) -> int | None:
+        """Of the GStreamer process while it runs."""
+        return self._process.pid if self._process else None
+
+    def open(self) -> None:
+        """Start the pipeline; whether frames come is seen by ``read``. Raises SourceError."""
+        self.close()
+        self._check()
+        self._board = _Board()
+        config = {
+            "pipeline": self.pipeline.text,
+            "properties": self.pipeline.properties,
+            "live": self.pipeline.live,
+            "waits": self.pipeline.waits,
+            "slots": _SLOTS,
+        }
+        self._process = GstProcess("capture_child.py", config, [self._board.handle])
+
+    def read(self) -> Frame | None:
+        if self._process is None:
+            raise SourceError(f"{self._name} is not open")
+        try:
+            received = self._process.receive(self._poll_s)
+        except EOFError:
+            raise self._died() from None
+        if received is None:
+            return None
+        message, handles = received
+        if "frame" in message:
+            return self._frame(message)
+        if "caps" in message:
+            self._lay_out(message, handles)
+            return None
+        if "eos" in message:
+            if self.pipeline.endless and not message["length_ns"]:
+                raise SourceError(f"{self._name}: ended: the other side ended the stream", "ended")
+            raise EndOfStream
+        raise source_fault(self._name, message["error"], self._process.printed())
+
+    def close(self) -> None:
+        if self._process is not None:
+            self._process.end()
+            self._process = None
+        self._memory = None
+        if self._board is not None:
+            produced, busy, corrupt = self._board.counters()
+            self._lost["busy"] += busy
+            self._lost["corrupt"] += corrupt
+            self._lost["stopped"] += produced - busy - corrupt - self._delivered
+            self._first += produced
+            self._delivered = 0
+            self._board.close()
+            self._board = None
+
+    def lost_frames(self) -> Counter[str]:
+        total = Counter(self._lost)
+        if self._board is not None:
+            _, busy, corrupt = self._board.counters()
+            total.update(busy=busy, corrupt=corrupt)
+        return total
+
+    def _frame(self, message: dict[str, Any]) -> Frame:
+        assert self._memory is not None
+        index = self._first + int(message["frame"])
+        self._delivered += 1
+        return Frame(self._memory.picture(int(message["slot"])), index, int(message["at"]), f"{index:06d}")
+
+    def _lay_out(self, message: dict[str, Any], handles: list[int]) -> None:
+        height, width, stride = message["caps"]
+        self._memory = _FrameMemory(handles[0], (height, width), stride, message["size"])
+        self.fps = float(message["fps"])
+        rate = f" at {self.fps:g} fps" if self.fps else ""
+        self.description = f"{self._name}, {width}x{height}{rate}, through GStreamer"
+
+    def _died(self) -> SourceError:
+        assert self._process is not None
+        status = self._process.end()
+        how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+        said = redacted(" ".join(self._process.printed().split()))[-200:] if status > 0 else ""
+        return SourceError(f"{self._name}: the GStreamer process {how}" + (f" ({said})" if said else ""))
+
+
+class _Board:
+    """Shared counters that outlive the process that counts."""
+
+    def __init__(self) -> None:
+        self.handle = os.memfd_create("edgeseg-board")
+        os.ftruncate(self.handle, 4096)
+        self._map = mmap.mmap(self.handle, 4096)
+
+    def counters(self) -> tuple[int, int, int]:
+        produced, busy, corrupt = _COUNTERS.unpack_from(self._map)
+        return produced, busy, corrupt
+
+    def close(self) -> None:
+        self._map.close()
+        os.close(self.handle)
+
+
+class _FrameMemory:
+    """The slots that a capture process fills, as arrays; an array that nobody refers to frees its slot."""
+
+    def __init__(self, handle: int, size_hw: tuple[int, int], stride: int, size: int) -> None:
+        self._size_hw, self._stride, self._size = size_hw, stride, size
+        try:
+            shared = mmap.mmap(handle, 0)
+        finally:
+            os.close(handle)
+        self._bytes = np.frombuffer(shared, np.uint8)
+        self._address = self._bytes.__array_interface__["data"][0]
+
+    def picture(self, slot: int) -> np.ndarray:
+        """HxWx3 uint8 BGR on the slot's memory."""
+        height, width = self._size_hw
+        interface = {
+            "version": 3,
+            "typestr": "|u1",
+            "shape": (height, width, 3),
+            "strides": (self._stride, 3, 1),
+            "data": (self._address + _FRAMES_AT + slot * self._size, False),
+        }
+        return np.asarray(_Slot(interface, self._bytes, slot))
+
+
+class _Slot:
+    """Keeps a slot taken as long as an array on it lives."""
+
+    __slots__ = ("__array_interface__", "_bytes", "_slot")
+
+    def __init__(self, interface: dict[str, Any], shared: np.ndarray, slot: int) -> None:
+        self.__array_interface__ = interface
+        self._bytes, self._slot = shared, slot
+
+    def __del__(self) -> None:
+        self._bytes[self._slot] = 0

@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgeseg.cli.models import SHIPPED
+from edgeseg.cli.service import environment_text, quoted, service_words, status_from
+from edgeseg.errors import UsageError
+
+ROOT = Path(__file__).resolve().parents[2]
+MAIN = (
+    "import sys; from edgeseg.cli import main, service\n"
+    "if not any(group.name == 'service' for group in main.app.registered_groups):\n"
+    "    main.app.add_typer(service.app, name='service')\n"
+    "main.main()"
+)
+
+
+def edgeseg(*words: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", MAIN, *words],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+    )
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A system to install into: users and groups, nothing else."""
+    folder = tmp_path / "root"
+    (folder / "etc").mkdir(parents=True)
+    (folder / "etc/passwd").write_text("root:x:0:0::/:\nedgeseg:x:990:990::/:\n")
+    (folder / "etc/group").write_text("root:x:0:\nvideo:x:44:\n")
+    return folder
+
+
+def exec_start(unit: Path) -> str:
+    return next(line for line in unit.read_text().splitlines() if line.startswith("ExecStart="))[len("ExecStart=") :]
+
+
+def test_install_writes_a_unit_that_systemd_takes_and_remove_takes_it_away(root: Path) -> None:
+    done = edgeseg("service", "install", "--root", str(root), "--", str(SHIPPED), "--source", "demo://street?seed=1")
+    assert done.returncode == 0, done.stderr
+    unit = root / "etc/systemd/system/edgeseg.service"
+    assert f"wrote {unit}" in done.stdout and "no group render" in done.stdout
+    text = unit.read_text()
+    assert "SupplementaryGroups=video\n" in text and "EnvironmentFile" not in text and "DISPLAY" not in text
+    words = shlex.split(exec_start(unit))
+    assert Path(words[0]).is_absolute()
+    assert words[-6:] == ["run", str(SHIPPED), "--source", "demo://street?seed=1", "--sink", "null://"]
+    if shutil.which("systemd-analyze"):
+        copy = unit.with_name("verified.service")
+        copy.write_text(text)
+        checked = subprocess.run(["systemd-analyze", "verify", str(copy)], capture_output=True, text=True)
+        copy.unlink()
+        assert checked.returncode == 0 and not checked.stderr, checked.stderr
+    again = edgeseg("service", "remove", "--root", str(root))
+    assert again.returncode == 0 and f"removed {unit}" in again.stdout and "left as they are" in again.stdout
+    assert not unit.exists()
+    assert edgeseg("service", "remove", "--root", str(root)).returncode == 1
+
+
+def test_credentials_are_for_root_only_and_reach_the_run(root: Path) -> None:
+    secret = 'rtsp://me:p%40"$w`\\d@10.0.0.9/a?b=1'
+    done = edgeseg("service", "install", "--root", str(root), "--", str(SHIPPED), "--source", secret)
+    assert done.returncode == 0, done.stderr
+    unit, kept = root / "etc/systemd/system/edgeseg.service", root / "etc/edgeseg/edgeseg.env"
+    assert "p%" not in unit.read_text() + done.stdout + done.stderr
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600 and stat.S_IMODE(unit.stat().st_mode) == 0o644
+    assert "EnvironmentFile=/etc/edgeseg/edgeseg.env" in unit.read_text()
+    assert "service exec -- run" in exec_start(unit) and "@EDGESEG_SECRET_1@" in exec_start(unit)
+    # A shell reads double quotes as systemd does.
+    read = subprocess.check_output(["sh", "-c", f'. {kept}; printf %s "$EDGESEG_SECRET_1"'], text=True)
+    assert read == secret
+    edgeseg("service", "install", "--root", str(root), "--", str(SHIPPED), "--source", "demo://street")
+    assert not kept.exists()
+
+
+def test_a_placeholder_becomes_the_argument_inside_the_process() -> None:
+    words = ["service", "exec", "--", "inspect", "@EDGESEG_SECRET_1@"]
+    done = edgeseg(*words, "--json", EDGESEG_SECRET_1=str(SHIPPED))
+    assert done.returncode == 0 and '"pavement"' in done.stdout, done.stderr
+    done = edgeseg(*words)
+    assert done.returncode == 2 and "EDGESEG_SECRET_1 is not set" in done.stderr
+
+
+def test_dry_run_shows_and_writes_nothing(root: Path) -> None:
+    before = sorted(root.rglob("*"))
+    done = edgeseg(
+        "service", "install", "--dry-run", "--root", str(root), "--", str(SHIPPED), "--source", "rtsp://a:bc@h/"
+    )
+    assert done.returncode == 0 and "would write" in done.stdout and "[Service]" in done.stdout
+    assert "bc@h" not in done.stdout and sorted(root.rglob("*")) == before
+
+
+def test_sudo_is_for_one_command_only(root: Path) -> None:
+    done = edgeseg("service", "install", "--root", str(root), "--argus-restart", "--", str(SHIPPED), "--camera", "0")
+    assert done.returncode == 0, done.stderr
+    sudoers = root / "etc/sudoers.d/edgeseg"
+    lines = [line for line in sudoers.read_text().splitlines() if not line.startswith("#")]
+    assert len(lines) == 1 and lines[0].endswith("systemctl restart nvargus-daemon")
+    assert lines[0].startswith("edgeseg ALL=(root) NOPASSWD: /")
+    assert stat.S_IMODE(sudoers.stat().st_mode) == 0o440
+    text = (root / "etc/systemd/system/edgeseg.service").read_text()
+    assert "NoNewPrivileges" not in text and "RestrictSUIDSGID" not in text, "sudo could not work"
+    edgeseg("service", "remove", "--root", str(root))
+    assert not sudoers.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message", "code"),
+    [
+        (["--sink", "display://", "--camera", "0"], "no desktop", 2),
+        (["--sink", "record://a", "--camera", "0"], "never replaces", 2),
+        (["--camra", "0"], "no arguments of 'edgeseg run': No such option", 2),
+        (["--camera", "x"], "no arguments of 'edgeseg run'", 2),
+        (["--help"], "no arguments of 'edgeseg run'", 2),
+        (["--camera", "0", "--sink", "a\nb"], "control characters", 2),
+    ],
+)
+def test_wrong_arguments_are_one_line_and_write_nothing(root: Path, words: list[str], message: str, code: int) -> None:
+    done = edgeseg("service", "install", "--root", str(root), "--", str(SHIPPED), *words)
+    assert done.returncode == code and message in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
+    assert not (root / "etc/systemd").exists()
+
+
+def test_what_is_not_ours_stays(root: Path) -> None:
+    unit = root / "etc/systemd/system/edgeseg.service"
+    unit.parent.mkdir(parents=True)
+    unit.write_text("[Service]\nExecStart=/bin/true\n")
+    words = ["service", "install", "--root", str(root), "--", str(SHIPPED), "--camera", "0"]
+    for done in (edgeseg(*words), edgeseg("service", "remove", "--root", str(root))):
+        assert done.returncode == 1 and "not written by" in done.stderr and len(done.stderr.splitlines()) == 1
+    assert "true" in unit.read_text()
+    (root / "etc/passwd").write_text("root:x:0:0::/:\n")
+    done = edgeseg(*words)
+    assert done.returncode == 1 and "there is no user edgeseg; make one with" in done.stderr
+
+
+def test_without_systemd_it_says_so(tmp_path: Path) -> None:
+    if Path("/run/systemd/system").is_dir():
+        pytest.skip("systemd runs here")
+    for words in (["status"], ["install", "--user", "root", "--", str(SHIPPED), "--camera", "0"]):
+        done = edgeseg("service", *words)
+        assert done.returncode == 1 and "systemd does not run here" in done.stderr, done.stderr
+
+
+def test_paths_become_absolute_and_the_model_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    words, secrets = service_words(["--camera", "0", "--sink", "jsonl://log.jsonl", "--sink=out"])
+    assert words == [str(SHIPPED), "--camera", "0", "--sink", f"jsonl://{tmp_path}/log.jsonl", f"--sink={tmp_path}/out"]
+    assert secrets == {}
+    (tmp_path / "mine.edgeseg").write_bytes(b"")
+    assert service_words(["--camera", "0"])[0][0] == str(tmp_path / "mine.edgeseg")
+    words, secrets = service_words(["m.edgeseg", "--source", "http://h/v?token=abc", "--sink", "null://"])
+    assert words[:3] == [str(tmp_path / "m.edgeseg"), "--source", "@EDGESEG_SECRET_1@"]
+    assert secrets == {"EDGESEG_SECRET_1": "http://h/v?token=abc"}
+    alarm = ["--alarm", "area(car) > 20% for 5 frames", "--on-alarm", "snapshot:found", "--on-alarm", "log"]
+    words, secrets = service_words(["m", "--camera", "0", "--token", "abc", "--token=x=y", *alarm])
+    assert words[3:6] == ["--token", "@EDGESEG_SECRET_1@", "--token=@EDGESEG_SECRET_2@"]
+    assert list(secrets.values()) == ["abc", "x=y"]
+    assert words[6:12] == [*alarm[:3], f"snapshot:{tmp_path}/found", "--on-alarm", "log"]
+
+
+def test_words_are_escaped_for_systemd() -> None:
+    assert quoted("--camera") == "--camera"
+    assert quoted("a b") == '"a b"'
+    assert quoted("50%$x") == "50%%$$x"
+    assert quoted('a"\\;') == '"a\\"\\\\;"'
+    assert quoted("") == '""'
+    with pytest.raises(UsageError):
+        quoted("a\nb")
+    assert environment_text({"A": 'x"$'}).endswith('A="x\\"\\$"\n')
+
+
+def test_what_systemctl_says_in_our_words() -> None:
+    running = {"LoadState": "loaded", "ActiveState": "active", "SubState": "running", "NRestarts": "2"}
+    found = status_from({**running, "StateChangeTimestampMonotonic": "40000000", "StatusText": "30 fps"}, 100.0)
+    assert (found["state"], found["seconds"], found["restarts"], found["status"]) == ("running", 60.0, 2, "30 fps")
+    waiting = {"LoadState": "loaded", "ActiveState": "activating", "SubState": "auto-restart"}
+    assert status_from(waiting, 1.0)["state"] == "waiting to restart"
+    assert status_from({"LoadState": "not-found", "ActiveState": "inactive"}, 1.0)["state"] == "not installed"
+    assert (
+        status_from({"LoadState": "loaded", "ActiveState": "failed", "Result": "watchdog"}, 1.0)["result"] == "watchdog"
+    )

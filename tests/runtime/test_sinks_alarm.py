@@ -1,0 +1,275 @@
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Iterator
+
+import numpy as np
+import pytest
+
+from edgeseg.errors import SinkError, UsageError
+from edgeseg.images import read_image
+from edgeseg.runtime.overlay import Painter
+from edgeseg.runtime.rules import RoiSet, parse
+from edgeseg.runtime.sinks.actions import AlarmAction, action_from_text
+from edgeseg.runtime.sinks.alarm import AlarmSink
+from edgeseg.spec import ModelSpec
+from tests.runtime.brokers import Broker, Listener, free_port
+from tests.runtime.results import segmentation
+
+EMPTY = np.zeros((64, 96), np.uint8)
+BUSY = EMPTY.copy()
+BUSY[:, :48] = 1
+
+
+class Told:
+    """What was told, by level."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, str, str]] = []
+        self.changed = threading.Condition()
+
+    def __call__(self, level: str, who: str, text: str) -> None:
+        with self.changed:
+            self.events.append((level, who, text))
+            self.changed.notify_all()
+
+    def wait_for(self, part: str) -> None:
+        with self.changed:
+            assert self.changed.wait_for(lambda: any(part in text for _, _, text in self.events), 20), self.events
+
+
+@pytest.fixture
+def told() -> Told:
+    return Told()
+
+
+class Hook(http.server.ThreadingHTTPServer):
+    """A web server on loopback that keeps what is posted to it, and answers 503 ``failures`` times first."""
+
+    daemon_threads = False
+
+    def __init__(self, port: int = 0, failures: int = 0) -> None:
+        self.failures = failures
+        self.records: list[dict[str, Any]] = []
+        self.headers: list[tuple[str, str, str | None]] = []
+        self.changed = threading.Condition()
+        super().__init__(("127.0.0.1", port), _Handler)
+        self.thread = threading.Thread(target=self.serve_forever, args=(0.05,), name="hook")
+        self.thread.start()
+
+    def wait_for(self, count: int) -> None:
+        with self.changed:
+            assert self.changed.wait_for(lambda: len(self.records) >= count, 20), self.records
+
+    def stop(self) -> None:
+        self.shutdown()
+        self.thread.join()
+        self.server_close()
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    server: Hook
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        with self.server.changed:
+            self.server.failures -= 1
+            status = 503 if self.server.failures >= 0 else 200
+            if status == 200:
+                self.server.records.append(json.loads(body))
+                self.server.headers.append((self.path, self.headers["Content-Type"], self.headers["Authorization"]))
+            self.server.changed.notify_all()
+        self.send_response(status)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def hook() -> Iterator[Hook]:
+    server = Hook()
+    yield server
+    server.stop()
+
+
+def alarm_sink(spec: ModelSpec, told: Told, actions: list[AlarmAction], *texts: str) -> AlarmSink:
+    rois = RoiSet(spec.classes)
+    rois.put("left", [[0, 0], [0.25, 0], [0.25, 1], [0, 1]])
+    return AlarmSink([parse(text, spec.classes, rois.names) for text in texts], spec, rois, actions, told)
+
+
+def test_only_the_transitions_act(spec: ModelSpec, told: Told, tmp_path: Path) -> None:
+    painter = Painter(spec)
+    texts = ["log", f"jsonl:{tmp_path}/alarms.jsonl", f"snapshot:{tmp_path}/shots"]
+    actions = [action_from_text(text, painter, told) for text in texts]
+    with alarm_sink(spec, told, actions, "crowd: area(car) > 20% of roi(left) for 2 frames") as sink:
+        for index, ids in enumerate([EMPTY, BUSY, BUSY, BUSY, EMPTY]):
+            sink.write(segmentation(ids, index, "door/1"))
+            assert [alarm["alarm"] for alarm in sink.active()] == (["crowd"] if index in (2, 3) else [])
+    lines = [json.loads(line) for line in (tmp_path / "alarms.jsonl").read_text().splitlines()]
+    at = [datetime.fromisoformat(line.pop("at")) for line in lines]
+    assert all(abs((datetime.now(timezone.utc) - moment).total_seconds()) < 60 for moment in at)
+    values = "area(car) in roi(left)"
+    assert lines == [
+        {"alarm": "crowd", "on": True, "source": "door/1", "frame": 2, "values": {values: 1.0}},
+        {"alarm": "crowd", "on": False, "source": "door/1", "frame": 4, "values": {values: 0.0}},
+    ]
+    assert told.events == [
+        ("warning", "alarm", f"crowd: on at source door/1 frame 2 ({values} = 100.0%)"),
+        ("warning", "alarm", f"crowd: off at source door/1 frame 4 ({values} = 0.0%)"),
+    ]
+    shots = sorted(path.name for path in (tmp_path / "shots").iterdir())
+    assert shots == ["door_1-000002-crowd-on.png", "door_1-000004-crowd-off.png"]
+    expected = painter.picture(segmentation(BUSY))
+    np.testing.assert_array_equal(read_image(tmp_path / "shots" / shots[0]), expected)
+    assert sink.counts() == {"crowd": 1}
+    assert [action["done"] for action in sink.to_json()["actions"]] == [2, 2, 2]
+    json.dumps(sink.to_json())
+
+
+def test_sources_are_followed_apart(spec: ModelSpec, told: Told) -> None:
+    sink = alarm_sink(spec, told, [], "source(b): area(car) > 1%", "area(car) > 10% for 2 frames", "change(car) > 40%")
+    sink.write(segmentation(BUSY, 0, "a"))
+    sink.write(segmentation(EMPTY, 0, "b"))
+    assert sink.active() == []
+    sink.write(segmentation(BUSY, 1, "b"))
+    sink.write(segmentation(BUSY, 1, "a"))
+    assert [(alarm["alarm"], alarm["source"]) for alarm in sink.active()] == [
+        ("source(b): area(car) > 1%", "b"),
+        ("change(car) > 40%", "b"),
+        ("area(car) > 10% for 2 frames", "a"),
+    ]
+
+
+def test_seconds_are_those_of_the_camera(spec: ModelSpec, told: Told) -> None:
+    sink = alarm_sink(spec, told, [], "area(car) > 1% for 2 s")
+    active = []
+    for index, captured_s in enumerate((10, 11, 11.9, 12)):
+        sink.write(segmentation(BUSY, index, captured_ns=int(captured_s * 1e9)))
+        active.append(bool(sink.active()))
+    assert active == [False, False, False, True]
+
+
+def test_a_rule_that_cannot_be_evaluated_is_told_once(spec: ModelSpec, told: Told) -> None:
+    sink = alarm_sink(spec, told, [], "confidence(car) > 1%", "area(car) > 1%")
+    for index in range(3):
+        sink.write(segmentation(BUSY, index))
+    assert [alarm["alarm"] for alarm in sink.active()] == ["area(car) > 1%"]
+    assert len(told.events) == 1 and "gives no confidence" in told.events[0][2]
+
+
+def test_an_action_that_fails_does_not_stop_the_others(spec: ModelSpec, told: Told, tmp_path: Path) -> None:
+    painter, disk = Painter(spec), tmp_path / "disk"
+    disk.mkdir()
+    texts = [f"snapshot:{disk}/shots", f"jsonl:{disk}/alarms", "log"]
+    actions = [action_from_text(text, painter, told) for text in texts]
+    sink = alarm_sink(spec, told, actions, "area(car) > 1%")
+    disk.rename(tmp_path / "gone")
+    disk.write_text("a file is in the way")
+    sink.write(segmentation(BUSY, 5))
+    assert [level for level, _, _ in told.events] == ["error", "error", "warning"]
+    disk.unlink()
+    disk.mkdir()
+    sink.write(segmentation(BUSY, 6))
+    assert json.loads((disk / "alarms").read_text())["frame"] == 5, "kept when there was a disk again"
+    sink.close()
+    assert [(action.done, action.lost) for action in actions] == [(0, 1), (1, 0), (1, 0)]
+    assert len(told.events) == 3
+
+
+@pytest.mark.system
+def test_a_webhook_gets_every_record_in_order(spec: ModelSpec, told: Told, hook: Hook) -> None:
+    hook.failures = 1
+    url = f"http://cam:s3cr%40t@127.0.0.1:{hook.server_port}/hook?token=s3cr2t"
+    action = action_from_text(url, Painter(spec), told)
+    sink = alarm_sink(spec, told, [action], "area(car) > 1%")
+    for index in range(10):
+        sink.write(segmentation((EMPTY, BUSY)[index % 2], index))
+    hook.wait_for(9)
+    sink.close()
+    sink.close()
+    assert [(record["frame"], record["on"]) for record in hook.records] == [(n, n % 2 == 1) for n in range(1, 10)]
+    assert hook.headers[0] == ("/hook?token=s3cr2t", "application/json", "Basic Y2FtOnMzY3JAdA==")
+    assert (action.done, action.lost) == (9, 0)
+    errors = [text for level, _, text in told.events if level == "error"]
+    assert errors == [f"webhook http://127.0.0.1:{hook.server_port} answers 503; it is tried again"]
+
+
+@pytest.mark.system
+def test_a_webhook_that_is_away_holds_nobody_up_and_comes_back(spec: ModelSpec, told: Told) -> None:
+    port = free_port()
+    action = action_from_text(f"http://127.0.0.1:{port}/s3cret-path", Painter(spec), told)
+    sink = alarm_sink(spec, told, [action], "area(car) > 1%")
+    sink.write(segmentation(BUSY, 0))
+    told.wait_for(f"webhook http://127.0.0.1:{port} cannot be reached: Connection refused; it is tried again")
+    server = Hook(port)
+    try:
+        server.wait_for(1)
+        sink.close()
+        assert (action.done, action.lost) == (1, 0)
+    finally:
+        server.stop()
+    assert "s3cret" not in json.dumps([*told.events, sink.to_json(), sink.description])
+
+
+@pytest.mark.system
+def test_what_waits_is_bounded_and_counted(spec: ModelSpec, told: Told) -> None:
+    action = action_from_text(f"http://127.0.0.1:{free_port()}/", Painter(spec), told)
+    sink = alarm_sink(spec, told, [action], "area(car) > 1%")
+    for index in range(400):
+        sink.write(segmentation((EMPTY, BUSY)[index % 2], index))
+    assert action.to_json()["waiting"] == 256 and action.lost == 399 - 256
+    sink.close()
+    told.wait_for("256 records could not be sent")
+    assert (action.done, action.lost) == (0, 399)
+
+
+@pytest.mark.system
+def test_alarms_over_mqtt(spec: ModelSpec, told: Told, tmp_path: Path) -> None:
+    broker = Broker(tmp_path)
+    try:
+        listener = Listener(broker.port, "yard/alarm")
+        action = action_from_text(f"mqtt://127.0.0.1:{broker.port}/yard/alarm", Painter(spec), told)
+        sink = alarm_sink(spec, told, [action], "area(car) > 1%")
+        sink.write(segmentation(BUSY, 0))
+        listener.wait_for(lambda messages: len(messages) == 1)
+        broker.kill()
+        listener.close()
+        sink.write(segmentation(EMPTY, 1))
+        told.wait_for("it is tried again")
+        broker.start()
+        listener = Listener(broker.port, "yard/alarm")
+        listener.wait_for(lambda messages: any(json.loads(payload)["frame"] == 1 for _, payload, _ in messages))
+        sink.close()
+        listener.close()
+    finally:
+        broker.kill()
+
+
+def test_what_makes_no_sense_is_refused(spec: ModelSpec, told: Told, tmp_path: Path) -> None:
+    painter = Painter(spec)
+    for text in ("", "mail", "jsonl:", "ftp://u:secret@host/a"):
+        with pytest.raises(UsageError, match="no alarm action .*; there are log, jsonl:FILE") as caught:
+            action_from_text(text, painter, told)
+        assert "secret" not in str(caught.value)
+    for text in ("https://", "http://u:secret@host:x/"):
+        with pytest.raises(UsageError, match="a webhook is https") as caught:
+            action_from_text(text, painter, told)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SinkError, match="cannot be created"):
+        action_from_text(f"snapshot:{tmp_path}/file/shots", painter, told)
+    with pytest.raises(UsageError, match="two alarms are called 'area.car. > 1%'; give one another name"):
+        alarm_sink(spec, told, [], "area(car) > 1%", "area( car ) > 1%")
+
+
+def test_a_region_of_a_rule_stays(spec: ModelSpec, told: Told) -> None:
+    rois = RoiSet(spec.classes)
+    rois.put("left", [[0, 0], [0.25, 0], [0.25, 1], [0, 1]])
+    AlarmSink([parse("area(car) in roi(left) > 1%", spec.classes, rois.names)], spec, rois, [], told)
+    with pytest.raises(UsageError, match="an alarm uses the region 'left'"):
+        rois.remove("left")
