@@ -105,7 +105,8 @@ class Run:
 
     def add_sink(self, sink: FrameSink) -> None:
         """Every result goes to every sink. Before the loop runs."""
-        self._workers.append(SinkWorker(sink, self.state, self._supervision.sink_patience_s, self.stop))
+        depth = 2 * len(self.engine.input)
+        self._workers.append(SinkWorker(sink, self.state, depth, self._supervision.sink_patience_s, self.stop))
 
     def pause(self, on: bool) -> None:
         """See ``RunControl``."""

@@ -15,7 +15,6 @@ from edgeseg.runtime.state import RunState, SinkState
 
 __all__ = ["SinkWorker"]
 
-_DEPTH = 2
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.25, 2.0
 
 
@@ -29,16 +28,19 @@ class SinkWorker:
     Args:
         sink: every call but the constructor comes from the worker's thread.
         state: of the run; the worker adds its own ``SinkState``.
+        depth: results that may wait for it.
         patience_s: see ``Supervision.sink_patience_s``.
         stop: called with a reason when the sink wants the run to end.
     """
 
-    def __init__(self, sink: FrameSink, state: RunState, patience_s: float, stop: Callable[[str], None]) -> None:
+    def __init__(
+        self, sink: FrameSink, state: RunState, depth: int, patience_s: float, stop: Callable[[str], None]
+    ) -> None:
         self.sink = sink
         self.state = SinkState(sink.description)
         self.failure: BaseException | None = None
         state.sinks.append(self.state)
-        self._run, self._patience_s, self._stop_run = state, patience_s, stop
+        self._run, self._depth, self._patience_s, self._stop_run = state, depth, patience_s, stop
         self._queue: deque[tuple[Segmentation, Policy]] = deque()
         self._changed = threading.Condition()
         self._closing = False
@@ -53,8 +55,8 @@ class SinkWorker:
         """Queue a result. Waits for room when the policy is lossless; raises the failure of a sink that is broken."""
         with self._changed:
             if policy.lossless:
-                self._changed.wait_for(lambda: len(self._queue) < _DEPTH or self.failure is not None)
-            elif len(self._queue) >= _DEPTH:
+                self._changed.wait_for(lambda: len(self._queue) < self._depth or self.failure is not None)
+            elif len(self._queue) >= self._depth:
                 self._queue.popleft()
                 self._lose("slow")
             if self.failure is not None:

@@ -209,7 +209,7 @@ def test_regions_and_sources_by_mouse(browser: Browser, run: Run, regions: RoiSe
         move = ActionChains(browser.driver, duration=0)
         move.move_to_element_with_offset(picture, round((x - 0.5) * width), round((y - 0.5) * height)).click().perform()
     browser.driver.find_element("id", "roi-save").click()
-    browser.until(lambda: "lane" in regions.names)
+    browser.until(lambda: "lane" in regions.to_json()["rois"])
     np.testing.assert_allclose(regions.to_json()["rois"]["lane"], corners, atol=0.01)
 
     browser.driver.find_element("id", "source-uri").send_keys("/etc/passwd\n")
