@@ -39,7 +39,9 @@ def sampled(stop: threading.Event, rows: list[tuple[float, float, int, int, int]
     started = time.monotonic()
     while not stop.wait(EVERY_S):
         status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-        children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+        children = [
+            child for task in Path("/proc/self/task").iterdir() for child in (task / "children").read_text().split()
+        ]
         rows.append(
             (
                 time.monotonic() - started,

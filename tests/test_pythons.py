@@ -40,7 +40,7 @@ def test_light_suite(version: str, tmp_path: Path) -> None:
     _run(["venv/bin/pip", "install", "-q", f"{ROOT}[test]"], tmp_path)
     shutil.copytree(ROOT / "tests", tmp_path / "tests", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = -ra\n")
-    left_out = ("builder", "compiler", "jetson", "test_pythons.py", "engines/tensorrt/test_faults.py")
+    left_out = ("builder", "compiler", "jetson", "system", "test_pythons.py", "engines/tensorrt/test_faults.py")
     light = [f"--ignore=tests/{name}" for name in left_out]
     out = _run(["venv/bin/python", "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests", *light], tmp_path)
     print(f"Python {version}: {out.strip().splitlines()[-1]}")

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from edgeseg.runtime.policy import Policy
     from edgeseg.runtime.rules.roi import RoiSet
     from edgeseg.runtime.sinks.alarm import AlarmSink
+    from edgeseg.runtime.sinks.comparison import ReplayComparison
     from edgeseg.runtime.sources import FrameSource
     from edgeseg.runtime.sources.uri import Stream
 
@@ -248,6 +249,7 @@ def run(
             say(f"device: {device.describe()}")
         alarms = _alarms(running, painter, rules, regions, on_alarm)
         field = _field(bundle, running, shadow, drift, drift_frames)
+        comparison = _comparison(running, streams)
         _add_sinks(running, wanted, painter, opened.description, origins)
         if preview:
             _add_preview(running, painter, preview, token, regions, alarms, field, snapshots, tell)
@@ -270,6 +272,8 @@ def run(
                 summary["alarms"] = alarms.to_json()
             if field:
                 summary["field"] = field.to_json()
+            if comparison:
+                summary["replay"] = comparison.to_json()
     if as_json:
         print_json(summary)
         return
@@ -366,6 +370,7 @@ def _alarms(
         return None
     from edgeseg.runtime.sinks.actions import action_from_text
     from edgeseg.runtime.sinks.alarm import AlarmSink
+    from edgeseg.runtime.sinks.comparison import ReplayComparison
 
     assert regions is not None
     tell = running.state.tell
@@ -385,6 +390,17 @@ def _field(
     from edgeseg.runtime.field.sink import FieldSink
 
     sink = FieldSink(bundle, running.state, shadow=shadow, drift=drift, drift_frames=drift_frames)
+    running.add_sink(sink)
+    return sink
+
+
+def _comparison(running: "Run", streams: "List[Stream]") -> "Optional[ReplayComparison]":
+    """A replay is compared with what was recorded."""
+    if len(streams) != 1 or not streams[0].uri.startswith("replay://"):
+        return None
+    from edgeseg.runtime.sources.replay import comparison_from_uri
+
+    sink = comparison_from_uri(streams[0].uri, running.spec)
     running.add_sink(sink)
     return sink
 

@@ -54,6 +54,7 @@ class Capture:
         self.produced = self.busy = self.corrupt = 0
         self.memory: Any = None
         self.caps: Any = None
+        self.camera = False
         self.stopped = threading.Event()
         self.pipeline: Any = None
 
@@ -70,6 +71,7 @@ class Capture:
         sink = self.pipeline.get_by_name("frames")
         sink.set_property("emit-signals", True)
         sink.connect("new-sample", self.on_sample)
+        self.pipeline.connect("deep-element-added", self.on_element)
         clock = gst.SystemClock.obtain()
         self.pipeline.use_clock(clock)
         bus = self.pipeline.get_bus()
@@ -91,8 +93,7 @@ class Capture:
                 if message.type == gst.MessageType.ERROR:
                     return self.fail(*message.parse_error())
                 if message.type == gst.MessageType.EOS:
-                    known, length = self.pipeline.query_duration(gst.Format.TIME)
-                    send(self.link, {"eos": True, "length_ns": length if known else 0})
+                    send(self.link, {"eos": True, "camera": self.camera})
                     return 0
                 self.pipeline.recalculate_latency()
             try:
@@ -101,6 +102,12 @@ class Capture:
             except BlockingIOError:
                 pass
         return 1
+
+    def on_element(self, pipeline: Any, parent: Any, element: Any) -> None:
+        """JPEG pictures in a multipart document: a camera. Without ``single-stream`` decodebin would wait for its end."""
+        if element.get_factory().get_name() == "multipartdemux":
+            element.set_property("single-stream", True)
+            self.camera = True
 
     def fail(self, error: Any, debug: str) -> int:
         domain = getattr(error, "domain", "") or ""

@@ -14,14 +14,14 @@ from edgeseg.runtime.gst.faults import redacted
 __all__ = ["CAPTURE_FLIPS", "CAPTURE_FORMATS", "CaptureOptions", "Pipeline", "pipeline_from_uri"]
 
 CAPTURE_FLIPS = {
-    "none": 0,
-    "rotate-90": 1,
-    "rotate-180": 2,
-    "rotate-270": 3,
-    "horizontal": 4,
-    "vertical": 5,
+    "none": "identity",
+    "rotate-90": "90r",
+    "rotate-180": "180",
+    "rotate-270": "90l",
+    "horizontal": "horiz",
+    "vertical": "vert",
 }
-"""Flip -> the value that videoflip calls by the same idea; nvvidconv has an order of its own."""
+"""Flip -> ``video-direction`` of videoflip (its older ``method`` does nothing in GStreamer 1.22)."""
 _NVIDIA_FLIPS = {"none": 0, "rotate-90": 3, "rotate-180": 2, "rotate-270": 1, "horizontal": 4, "vertical": 6}
 CAPTURE_FORMATS = {
     "mjpeg": "image/jpeg",
@@ -78,7 +78,7 @@ class Pipeline:
         text: for ``gst-launch-1.0``, without credentials.
         properties: element name -> property -> value, set before it starts; credentials are only here.
         live: frames carry capture times of the pipeline's clock.
-        endless: the end of the stream is a failure (cameras), not the end of a file.
+        endless: the end of the stream is a failure (cameras), not the end of a file; MJPEG over HTTP is found out.
         waits: a full reader holds the pipeline back (files); else frames are dropped and counted.
     """
 
@@ -145,10 +145,11 @@ def _rtsp(uri: str, options: CaptureOptions) -> Pipeline:
 
 
 def _http(uri: str, options: CaptureOptions) -> Pipeline:
-    # The server's pace is the clock: a stored video is paced by back-pressure, a camera by itself.
-    text = f"uridecodebin name=origin ! {_to_frames(options)}"
-    stored = Path(urlsplit(uri).path).suffix.lower() in (".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v")
-    return Pipeline(text, {"origin": {"uri": uri}}, live=False, endless=not stored, waits=stored)
+    suffix = Path(urlsplit(uri).path).suffix.lower()
+    # HLS comes in bursts of seconds: the pipeline's clock paces it. A stored video is paced by its reader.
+    stored = suffix in (".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v")
+    text = f"uridecodebin name=origin ! {_to_frames(options, paced=suffix == '.m3u8')}"
+    return Pipeline(text, {"origin": {"uri": uri}}, live=False, endless=False, waits=stored)
 
 
 def _file(path: Path, options: CaptureOptions) -> Pipeline:
@@ -185,18 +186,18 @@ def _custom(text: str, options: CaptureOptions) -> Pipeline:
     return Pipeline(f"{text} ! {_to_frames(options)}", live=live, endless=live, waits=not live)
 
 
-def _to_frames(options: CaptureOptions) -> str:
+def _to_frames(options: CaptureOptions, paced: bool = False) -> str:
     """Decoded video, in whatever memory, -> BGR frames of the size asked."""
     size = options.size_hw or (options.network_hw if options.jetson else None)
     caps = f",width={size[1]},height={size[0]}" if size else ""
-    appsink = "appsink name=frames sync=false max-buffers=1"
+    appsink = f"appsink name=frames sync={str(paced).lower()} max-buffers=1"
     if options.jetson:
         # The hardware scales and turns; BGR it cannot write, so that the last step is the CPU's, on the small picture.
         flip = f" flip-method={_NVIDIA_FLIPS[options.flip]}" if options.flip != "none" else ""
         return (
             f"nvvidconv{flip} ! video/x-raw,format=BGRx{caps} ! videoconvert ! video/x-raw,format=BGR{caps} ! {appsink}"
         )
-    flip = f"videoflip method={CAPTURE_FLIPS[options.flip]} ! " if options.flip != "none" else ""
+    flip = f"videoflip video-direction={CAPTURE_FLIPS[options.flip]} ! " if options.flip != "none" else ""
     scale = "videoscale ! " if size else ""
     return f"{flip}{scale}videoconvert ! video/x-raw,format=BGR{caps} ! {appsink}"
 

@@ -82,7 +82,7 @@ class GstSource(FrameSource):
             self._lay_out(message, handles)
             return None
         if "eos" in message:
-            if self.pipeline.endless and not message["length_ns"]:
+            if self.pipeline.endless or message["camera"]:
                 raise SourceError(f"{self._name}: ended: the other side ended the stream", "ended")
             raise EndOfStream
         raise source_fault(self._name, message["error"], self._process.printed())

@@ -15,6 +15,7 @@ from edgeseg.runtime.frame import Frame
 from edgeseg.runtime.recording import Recording
 from edgeseg.runtime.sinks.comparison import ReplayComparison
 from edgeseg.runtime.sources.base import EndOfStream, FrameSource
+from edgeseg.runtime.state import DROP_CAUSES
 from edgeseg.spec import ModelSpec
 
 __all__ = ["ReplaySource", "comparison_from_uri", "replay_from_uri"]
@@ -86,6 +87,10 @@ class ReplaySource(FrameSource):
                 return None
         self._pending = None
         return frame
+
+    def lost_frames(self) -> dict[str, int]:
+        """The drops of the recorded run, so that this run counts the same."""
+        return {cause: count for cause, count in self.drops.items() if cause in DROP_CAUSES}
 
     def recorded_ids(self, index: int, source: str | None = None) -> np.ndarray:
         """hxw uint8 class ids, at the network's size, that were recorded with a frame.

@@ -5,11 +5,12 @@ from __future__ import annotations
 import glob
 import re
 import shlex
+import socket
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import unquote, urlsplit
 
-from edgeseg.errors import SourceError, UsageError
+from edgeseg.errors import SourceError, UsageError, first_line
 from edgeseg.images import IMAGE_SUFFIXES, image_files
 from edgeseg.runtime.gst.faults import redacted
 from edgeseg.runtime.gst.pipelines import CaptureOptions, pipeline_from_uri
@@ -84,7 +85,8 @@ def source_from_uri(uri: str, options: CaptureOptions = CaptureOptions(), captur
         return _camera(int(camera.group(1)), options, capture)
     scheme, separator, rest = uri.partition("://")
     if scheme in _NETWORK and separator:
-        return GstSource(pipeline_from_uri(uri, options), uri)
+        check = (lambda: _refuse_unreachable(uri)) if scheme.startswith("http") else (lambda: None)
+        return GstSource(pipeline_from_uri(uri, options), uri, check=check)
     if not options.asks_nothing and scheme in ("demo", "replay"):
         raise UsageError(
             f"--size, --rate, --flip and --format are for cameras, streams and videos, not for {scheme}://"
@@ -92,24 +94,15 @@ def source_from_uri(uri: str, options: CaptureOptions = CaptureOptions(), captur
     if scheme == "demo" and separator:
         return StreetSource(uri)
     if scheme == "replay" and separator:
-        return _replay(rest)
+        from edgeseg.runtime.sources.replay import replay_from_uri  # it needs sources.base, which is of this package
+
+        return replay_from_uri(uri)
     if separator and scheme != "file":
         raise SourceError(
             f"no source for {redacted(uri)}; there are cameras (0), csi://0, rtsp://, http://, gst://, files, folders, "
             "globs, demo://street, replay://FILE"
         )
     return _stored(Path(unquote(rest)) if separator else Path(uri), options, capture)
-
-
-def _replay(rest: str) -> FrameSource:
-    from edgeseg.runtime.sources.replay import ReplaySource  # it needs sources.base, which is of this package
-
-    name, _, query = rest.partition("?")
-    values = dict(parse_qsl(query, keep_blank_values=True))
-    source, pace = values.pop("source", None), values.pop("pace", "0")
-    if values or pace not in ("0", "1"):
-        raise UsageError(f"replay://{rest}: a replay takes ?source=NAME and pace=0 or pace=1, nothing else")
-    return ReplaySource(Path(name), pace=pace == "1", source=source)
 
 
 def _camera(number: int, options: CaptureOptions, capture: str) -> FrameSource:
@@ -119,6 +112,21 @@ def _camera(number: int, options: CaptureOptions, capture: str) -> FrameSource:
     if not options.asks_nothing:
         raise UsageError("--size, --rate, --flip and --format need GStreamer; see edgeseg doctor")
     return CameraSource(number)
+
+
+def _refuse_unreachable(uri: str) -> None:
+    """souphttpsrc does not say why it gets no connection, so that is tried first."""
+    parts = urlsplit(uri)
+    try:
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        with socket.create_connection((parts.hostname or "", port), timeout=5):
+            return
+    except socket.timeout as error:
+        raise SourceError(f"{redacted(uri)}: timeout: no answer in 5 s; is the camera on?", "timeout") from error
+    except (OSError, ValueError) as error:
+        raise SourceError(
+            f"{redacted(uri)}: unreachable: {first_line(error)}; is the address right?", "unreachable"
+        ) from error
 
 
 def _stored(path: Path, options: CaptureOptions, capture: str) -> FrameSource:

@@ -1,0 +1,274 @@
+"""Pipelines in a process of their own: what comes out, what goes wrong, what is said about it."""
+
+from __future__ import annotations
+
+import http.server
+import os
+import subprocess
+import threading
+import time
+from pathlib import Path
+from typing import Any, Iterator
+
+import numpy as np
+import pytest
+
+from edgeseg.errors import SourceError
+from edgeseg.runtime.frame import Frame
+from edgeseg.runtime.gst.faults import source_fault
+from edgeseg.runtime.gst.pipelines import CaptureOptions, pipeline_from_uri
+from edgeseg.runtime.sources import EndOfStream, source_from_uri
+from edgeseg.runtime.sources.gstreamer import GstSource
+
+pytestmark = pytest.mark.system
+TEST = "gst://videotestsrc num-buffers={} pattern={} ! video/x-raw,width={},height={}"
+
+
+def frames_of(source: Any, most: int = 1000, seconds: float = 20) -> Iterator[Frame]:
+    """Frames until the end of the stream, so many, or no more time."""
+    until = time.monotonic() + seconds
+    count = 0
+    with source:
+        while count < most:
+            assert time.monotonic() < until, f"{count} frames in {seconds} s"
+            try:
+                frame = source.read()
+            except EndOfStream:
+                return
+            if frame is not None:
+                count += 1
+                yield frame
+            del frame
+
+
+@pytest.mark.parametrize("width", [320, 318, 321])
+def test_every_frame_of_a_pipeline_arrives_as_it_is(width: int) -> None:
+    source = source_from_uri(TEST.format(50, "snow", width, 240))
+    seen = [(frame.index, frame.image.shape, frame.image.copy()) for frame in frames_of(source)]
+    assert [index for index, _, _ in seen] == list(range(50))
+    assert {shape for _, shape, _ in seen} == {(240, width, 3)}
+    assert len({image.tobytes() for _, _, image in seen}) == 50, "snow never repeats"
+    assert not any(source.lost_frames().values())
+
+
+def test_colours_are_bgr() -> None:
+    (frame,) = frames_of(source_from_uri(TEST.format(1, "blue", 320, 240)))
+    assert frame.image[100, 100].tolist() == pytest.approx([255, 0, 0], abs=3)
+
+
+def test_a_held_frame_keeps_its_memory_and_a_live_camera_counts_what_it_cannot_store() -> None:
+    source = source_from_uri(
+        "gst://videotestsrc is-live=true pattern=snow ! video/x-raw,width=64,height=48,framerate=60/1"
+    )
+    held = list(frames_of(source, 8))
+    copies = [frame.image.copy() for frame in held]
+    source.open()
+    more: list[Frame] = []
+    until = time.monotonic() + 5
+    while (len(more) < 8 or not source.lost_frames()["busy"]) and time.monotonic() < until:
+        frame = source.read()
+        more += [frame] if frame else []
+    assert source.lost_frames()["busy"] > 0 and len(more) == 8, "eight slots, all held"
+    for frame, copy in zip(held, copies):
+        np.testing.assert_array_equal(frame.image, copy)
+    source.close()
+
+
+def test_a_stored_source_waits_for_its_reader() -> None:
+    source = source_from_uri(TEST.format(40, "ball", 160, 120))
+    indices = []
+    for frame in frames_of(source):
+        indices.append(frame.index)
+        time.sleep(0.01)
+    assert indices == list(range(40)) and not any(source.lost_frames().values())
+
+
+def test_a_change_of_resolution_in_mid_stream() -> None:
+    parts = "videotestsrc num-buffers=10 ! video/x-raw,width={},height={} ! c."
+    uri = f"gst://concat name=c {parts.format(320, 240)} {parts.format(640, 480)} c."
+    shapes = [(frame.index, frame.image.shape) for frame in frames_of(source_from_uri(uri))]
+    assert [index for index, _ in shapes] == list(range(20))
+    assert [shape for _, shape in shapes] == [(240, 320, 3)] * 10 + [(480, 640, 3)] * 10
+
+
+def test_size_and_flip_are_done_by_the_pipeline() -> None:
+    options = CaptureOptions(size_hw=(48, 64), flip="rotate-180")
+    plain = next(frames_of(source_from_uri(TEST.format(1, "smpte", 320, 240)), 1)).image
+    turned = next(frames_of(source_from_uri(TEST.format(1, "smpte", 320, 240), options), 1)).image
+    assert turned.shape == (48, 64, 3)
+    assert turned[-3, -3].tolist() == pytest.approx(plain[3, 3].tolist(), abs=4)
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    path = tmp_path / "clip with space.mp4"
+    command = ["gst-launch-1.0", "-q", "videotestsrc", "num-buffers=45", "pattern=ball"]
+    command += ["!", "video/x-raw,width=320,height=240,framerate=30/1", "!", "x264enc", "!", "mp4mux", "!", "filesink"]
+    subprocess.run([*command, f"location={path}"], check=True, timeout=60)
+    return path
+
+
+def test_a_video_file_by_gstreamer_is_the_same_as_by_opencv(video: Path) -> None:
+    by_gstreamer = [frame.image.copy() for frame in frames_of(source_from_uri(str(video), capture="gstreamer"))]
+    by_opencv = [frame.image.copy() for frame in frames_of(source_from_uri(str(video), capture="opencv"))]
+    assert len(by_gstreamer) == len(by_opencv) == 45
+    difference = np.abs(np.stack(by_gstreamer).astype(int) - np.stack(by_opencv)).mean()
+    assert difference < 3, "two decoders' colour conversions"
+
+
+def test_a_truncated_video_is_an_error(video: Path) -> None:
+    video.write_bytes(video.read_bytes()[:2000])
+    with pytest.raises(SourceError):
+        list(frames_of(source_from_uri(str(video), capture="gstreamer")))
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[str]:
+    """An HTTP server: files of the folder, and a camera that speaks MJPEG at /camera."""
+    import cv2
+
+    class Server(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *args: Any, **named: Any) -> None:
+            super().__init__(*args, directory=str(tmp_path), **named)
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            if self.path != "/camera":
+                super().do_GET()
+                return
+            self.send_response(200)
+            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+            self.end_headers()
+            try:
+                for index in range(30):
+                    jpeg = cv2.imencode(".jpg", np.full((120, 160, 3), 8 * index, np.uint8))[1].tobytes()
+                    head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
+                    self.wfile.write(head.encode() + jpeg + b"\r\n")
+                    time.sleep(0.02)
+            except OSError:
+                return
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_an_mjpeg_camera(web: str) -> None:
+    source = source_from_uri(f"{web}/camera")
+    assert source.is_live
+    levels = []
+    with pytest.raises(SourceError, match="ended the stream") as ended:  # a camera has no end
+        for frame in frames_of(source):
+            levels.append(int(frame.image.mean()))
+    assert len(levels) >= 25 and levels == sorted(levels) and ended.value.kind == "ended"
+
+
+def test_a_video_over_http(web: str, video: Path) -> None:
+    source = source_from_uri(f"{web}/clip%20with%20space.mp4")
+    assert not source.is_live and sum(1 for _ in frames_of(source)) == 45
+
+
+def test_hls(web: str, tmp_path: Path) -> None:
+    command = [
+        "gst-launch-1.0",
+        "-q",
+        "videotestsrc",
+        "num-buffers=60",
+        "!",
+        "video/x-raw,width=320,height=240,framerate=30/1",
+    ]
+    command += ["!", "x264enc", "key-int-max=15", "!", "mpegtsmux", "!", "hlssink", f"location={tmp_path}/part%05d.ts"]
+    command += [f"playlist-location={tmp_path}/live.m3u8", "target-duration=1", "max-files=0", "playlist-length=0"]
+    subprocess.run(command, check=True, timeout=60)
+    with (tmp_path / "live.m3u8").open("a") as playlist:
+        playlist.write("#EXT-X-ENDLIST\n")
+    assert sum(1 for _ in frames_of(source_from_uri(f"{web}/live.m3u8"))) == 60
+
+
+@pytest.mark.parametrize(
+    ("uri", "kind", "words"),
+    [
+        ("gst://nosuchelement", "codec", "no element"),
+        ("gst://videotestsrc ! nosuch=1 !", "broken", "broken"),
+        ("gst://v4l2src device=/dev/video97", "not found", "Cannot identify device"),
+        ("rtsp://127.0.0.1:9/x", "unreachable", "is the camera on"),
+        ("rtsp://me:hunter2@127.0.0.1:9/x", "unreachable", r"\*\*\*@127"),
+        ("http://127.0.0.1:9/x.mjpg", "unreachable", "unreachable"),
+        ("csi://0", "missing", "nvarguscamerasrc"),
+    ],
+)
+def test_what_goes_wrong_is_classified_without_credentials(uri: str, kind: str, words: str) -> None:
+    with pytest.raises(SourceError, match=words) as said:
+        list(frames_of(source_from_uri(uri)))
+    assert said.value.kind == kind
+    assert "hunter2" not in str(said.value) and "\n" not in str(said.value)
+
+
+@pytest.mark.parametrize(
+    ("user", "kind"), [("anna:wrong@", "auth"), ("", "auth"), ("anna:s3cret%20word@", "not found")]
+)
+def test_rtsp_authentication(rtsp: Any, user: str, kind: str) -> None:
+    path = "other" if kind == "not found" else "main"
+    with pytest.raises(SourceError) as said:
+        list(frames_of(source_from_uri(f"rtsp://{user}127.0.0.1:{rtsp.port}/{path}"), 1))
+    assert said.value.kind == kind and "wrong@" not in str(said.value) and "s3cret" not in str(said.value)
+
+
+@pytest.mark.parametrize("transport", ["tcp", "udp"])
+def test_rtsp_frames_and_a_password_that_nobody_sees(rtsp: Any, transport: str) -> None:
+    source = source_from_uri(rtsp.uri, CaptureOptions(transport=transport))
+    assert isinstance(source, GstSource)
+    for frame in frames_of(source, 20):
+        assert frame.image.shape == (240, 320, 3) and frame.image.any()
+        command_line = Path(f"/proc/{source.pid}/cmdline").read_bytes()
+        assert b"s3cret" not in command_line and b"s3cret" not in Path(f"/proc/{source.pid}/environ").read_bytes()
+    assert "s3cret" not in source.description + source.pipeline.shown() and "***@" in source.description
+
+
+def test_no_process_and_no_descriptor_is_left(rtsp: Any) -> None:
+    def there() -> tuple[int, int]:
+        children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+        return len(os.listdir("/proc/self/fd")), len(children)
+
+    source = source_from_uri(rtsp.uri)
+    list(frames_of(source, 3))
+    before = there()
+    for _ in range(3):
+        list(frames_of(source, 3))
+    assert there() == before
+
+
+@pytest.mark.parametrize(
+    ("failure", "printed", "kind", "words"),
+    [
+        ('no element "nvarguscamerasrc"', "", "missing", "nvidia-l4t-gstreamer"),
+        (
+            "Internal data stream error.",
+            "(Argus) Error Timeout: nvarguscamerasrc CaptureSession",
+            "busy",
+            "restart nvargus-daemon",
+        ),
+        ("TIMEOUT", "Connecting to nvargus-daemon failed: No such file or directory", "busy", "/tmp/argus_socket"),
+        ("No cameras available", "nvarguscamerasrc", "not found", "ribbon cable"),
+    ],
+)
+def test_four_reasons_why_a_csi_camera_does_not_open(failure: str, printed: str, kind: str, words: str) -> None:
+    error = source_fault("csi://0", {"domain": "", "code": 1, "text": failure, "debug": "nvarguscamerasrc"}, printed)
+    assert error.kind == kind and words in str(error)
+
+
+def test_the_pipelines_of_a_jetson_and_of_a_pc() -> None:
+    board = CaptureOptions(jetson=True, network_hw=(360, 480), rate=30, flip="rotate-180")
+    assert pipeline_from_uri("csi://1", board).text == (
+        "nvarguscamerasrc name=origin sensor-id=1 ! video/x-raw(memory:NVMM),format=NV12,framerate=30/1 ! "
+        "nvvidconv flip-method=2 ! video/x-raw,format=BGRx,width=480,height=360 ! videoconvert ! "
+        "video/x-raw,format=BGR,width=480,height=360 ! appsink name=frames sync=false max-buffers=1"
+    )
+    shown = pipeline_from_uri("rtsp://me:hunter2@cam/main?token=abc", CaptureOptions()).shown()
+    assert shown.startswith("gst-launch-1.0 -v rtspsrc name=origin") and "nvvidconv" not in shown
+    assert "hunter2" not in shown and "abc" not in shown and 'user-pw="***"' in shown
