@@ -1,5 +1,8 @@
 # make demo   set up, run the shipped INT8 model on a rendered street (no torch needed)
-# make test   set up, run every test
+# make test   set up, run every test (those on GStreamer, brokers and browsers need setup-system, else they say skipped)
+# make setup-system  what Debian or Ubuntu provides for them (root)
+# make test-system   only those
+# make soak   half an hour of four cameras: does anything grow?
 # make check  lint, format, types, import rules
 # make test-arm64  the package on an emulated arm64 root, end to end (root; debootstrap, qemu-user-static, binfmt-support)
 # make fuzz   100,000 and more injured files against every reader
@@ -10,7 +13,7 @@ SYSTEM := $(if $(filter aarch64,$(shell uname -m)),--system-site-packages)
 DEMO := .venvs/demo
 DEV := .venvs/dev
 
-.PHONY: demo test check fuzz setup-dev street-model test-arm64 clean
+.PHONY: demo test check fuzz setup-dev street-model test-arm64 setup-system test-system soak clean
 
 $(DEMO)/ready: pyproject.toml $(shell find edgeseg -name '*.py' -o -name '*.edgeseg')
 	$(PYTHON) -m venv $(SYSTEM) $(DEMO)
@@ -35,6 +38,16 @@ setup-dev: $(DEV)/ready
 
 test: $(DEV)/ready
 	$(DEV)/bin/python -m pytest
+
+setup-system:
+	tests/system/install.sh
+
+test-system: $(DEV)/ready
+	$(DEV)/bin/python -m pytest -m system
+
+soak: $(DEV)/ready
+	$(DEV)/bin/edgeseg compile --int8 --batch 4 -o .venvs/street-batch-4.edgeseg
+	$(DEV)/bin/python benchmarks/soak.py --minutes 30 --bundle .venvs/street-batch-4.edgeseg
 
 check: $(DEV)/ready
 	$(DEV)/bin/ruff check .

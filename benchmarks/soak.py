@@ -144,7 +144,8 @@ def report(wanted, state, rows, ages, loops, lines) -> int:  # type: ignore[no-u
     )
     print(f"- {state.frames} frames segmented of {state.produced} that came; dropped {state.dropped}")
     print(
-        f"- resident memory {steady[0, 1]:.1f} -> {steady[-1, 1]:.1f} MiB; slope {slope:+.2f} MiB/h (95 %: {low:+.2f} to {high:+.2f})"
+        f"- resident memory {steady[0, 1]:.1f} -> {steady[-1, 1]:.1f} MiB; slope {slope:+.2f} MiB/h "
+        f"(95 %: {low:+.2f} to {high:+.2f})"
     )
     print(f"- descriptors, threads, children, end minus begin: {grown}")
     print(f"- p99 of the loop, ms/frame, by quarter: {', '.join(f'{value:.1f}' for value in p99)}")

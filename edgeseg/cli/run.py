@@ -370,7 +370,6 @@ def _alarms(
         return None
     from edgeseg.runtime.sinks.actions import action_from_text
     from edgeseg.runtime.sinks.alarm import AlarmSink
-    from edgeseg.runtime.sinks.comparison import ReplayComparison
 
     assert regions is not None
     tell = running.state.tell

@@ -112,7 +112,7 @@ def _cv2_shadowed(facts: Facts) -> Finding | None:
     return Finding(
         "cv2-shadowed",
         PROBLEM,
-        "another OpenCV, without GStreamer, hides JetPack's: CSI cameras cannot be opened",
+        "another OpenCV, without GStreamer, hides JetPack's: programs that open cameras with it fail (edgeseg does not)",
         f"cv2 {module.version} from {module.path} (GStreamer: {module.detail}) before {facts.system_cv2[0]}",
         _without_wheels(facts) or f"remove {module.path}",
     )
@@ -126,14 +126,14 @@ def _cv2_without_gstreamer(facts: Facts) -> Finding | None:
         return Finding(
             "cv2-without-gstreamer",
             NOTE,
-            "OpenCV has no GStreamer; only CSI cameras need it",
+            "OpenCV has no GStreamer; edgeseg does not need it to",
             f"cv2 {module.version} from {module.path}",
             "nothing, unless you need them: sudo apt install python3-opencv",
         )
     return Finding(
         "cv2-without-gstreamer",
         WARNING,
-        "OpenCV has no GStreamer: CSI cameras cannot be opened; USB cameras and files work",
+        "OpenCV has no GStreamer: programs that open CSI cameras with it fail (edgeseg does not)",
         f"cv2 {module.version} from {module.path}",
         _apt(facts, "install python3-opencv") + _then(_without_wheels(facts)),
     )

@@ -104,7 +104,7 @@ class Capture:
         return 1
 
     def on_element(self, pipeline: Any, parent: Any, element: Any) -> None:
-        """JPEG pictures in a multipart document: a camera. Without ``single-stream`` decodebin would wait for its end."""
+        """JPEG pictures in a multipart document: a camera. Without ``single-stream`` decodebin waits for its end."""
         if element.get_factory().get_name() == "multipartdemux":
             element.set_property("single-stream", True)
             self.camera = True

@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# What the system tests need of Debian or Ubuntu: GStreamer with its RTSP server, mosquitto, Chromium, faketime.
+# Does nothing, saying so, where it may not or cannot; the tests then say what they miss and skip.
+set -euo pipefail
+
+packages=(
+  gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad
+  gstreamer1.0-plugins-ugly gstreamer1.0-libav python3-gi gir1.2-gstreamer-1.0 gir1.2-gst-plugins-base-1.0
+  gir1.2-gst-rtsp-server-1.0 mosquitto faketime
+)
+# Ubuntu's chromium is a snap, which a container cannot run.
+# shellcheck source=/dev/null
+. /etc/os-release 2> /dev/null || ID=unknown
+[[ $ID == debian ]] && packages+=(chromium chromium-driver)
+
+if ! command -v apt-get > /dev/null; then
+  echo "setup-system: no apt-get here ($ID); the system tests that miss something will skip"
+  exit 0
+fi
+missing=()
+for package in "${packages[@]}"; do
+  dpkg -s "$package" > /dev/null 2>&1 || missing+=("$package")
+done
+if ((${#missing[@]} == 0)); then
+  echo "setup-system: everything is there"
+  exit 0
+fi
+if ((EUID != 0)); then
+  echo "setup-system: not root; sudo make setup-system would install ${missing[*]}"
+  exit 0
+fi
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq || echo "setup-system: apt-get update failed; trying with the lists that are there"
+apt-get install -y -qq --no-install-recommends "${missing[@]}" > /dev/null \
+  || echo "setup-system: apt-get could not install ${missing[*]}; the tests that miss them will skip"
+# Debian starts the broker; the tests start their own.
+systemctl disable --now mosquitto > /dev/null 2>&1 || true
