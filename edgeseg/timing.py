@@ -87,7 +87,7 @@ class _Ring:
     """The latest durations, in memory that is allocated once."""
 
     def __init__(self, keep: int) -> None:
-        self._values = np.zeros(keep, np.int64)
+        self._values = np.full(keep, 0, np.int64)  # unlike zeros, takes its memory now and not over hours
         self._count = 0
 
     def add(self, value: int) -> None:

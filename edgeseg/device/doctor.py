@@ -112,7 +112,7 @@ def _cv2_shadowed(facts: Facts) -> Finding | None:
     return Finding(
         "cv2-shadowed",
         PROBLEM,
-        "another OpenCV, without GStreamer, hides JetPack's: programs that open cameras with it fail (edgeseg does not)",
+        "another OpenCV, without GStreamer, hides JetPack's: programs that open cameras with it fail",
         f"cv2 {module.version} from {module.path} (GStreamer: {module.detail}) before {facts.system_cv2[0]}",
         _without_wheels(facts) or f"remove {module.path}",
     )
@@ -360,7 +360,7 @@ def _no_camera(facts: Facts) -> Finding | None:
     return Finding(
         "no-camera",
         NOTE,
-        "no camera is there; files and demo://street work",
+        "no camera is there; network cameras, files and demo://street work",
         "no /dev/video*",
         "start the container with: --device /dev/video0"
         if facts.device.in_container
