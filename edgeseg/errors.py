@@ -100,7 +100,15 @@ class SourceError(EdgesegError):
 
 
 class SinkError(EdgesegError):
-    """Results cannot be written."""
+    """Results cannot be written.
+
+    Attributes:
+        lost: earlier results that the sink had taken and that are gone with this failure.
+    """
+
+    def __init__(self, message: str, lost: int = 0) -> None:
+        super().__init__(message)
+        self.lost = lost
 
 
 class UsageError(EdgesegError):

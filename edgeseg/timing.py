@@ -62,8 +62,11 @@ class Stopwatch:
         """Record a duration that was measured elsewhere."""
         ring = self._laps.get(name)
         if ring is None:
-            ring = self._laps[name] = _Ring(self._keep)
-        ring.add(duration_ns)
+            ring = _Ring(self._keep)
+            ring.add(duration_ns)
+            self._laps[name] = ring  # only now: a reader must not meet an empty one
+        else:
+            ring.add(duration_ns)
 
     def last_ms(self, name: str) -> float:
         """The latest lap of ``name`` in milliseconds."""

@@ -2,7 +2,9 @@
 
 import os
 import signal
+import subprocess
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Iterator, List, Optional, Tuple
 
@@ -21,7 +23,7 @@ from edgeseg.cli.console import JsonFlag, print_json, say, say_aside
 from edgeseg.cli.models import bundle_or_default
 from edgeseg.cli.opening import on_jetson, opened_engine
 from edgeseg.cli.run_view import live_view, say_event, say_summary
-from edgeseg.errors import SinkError, UsageError
+from edgeseg.errors import EdgesegError, SinkError, UsageError
 
 if TYPE_CHECKING:
     from edgeseg.bundle import Bundle
@@ -106,6 +108,14 @@ def run(
             rich_help_panel=_SOURCES,
         ),
     ] = None,
+    argus_restart: Annotated[
+        bool,
+        typer.Option(
+            "--argus-restart",
+            help="Restart nvargus-daemon when it holds a CSI camera (sudo; edgeseg service install --argus-restart).",
+            rich_help_panel=_SOURCES,
+        ),
+    ] = False,
     batch_window_ms: Annotated[
         float,
         typer.Option(min=0.0, help="How long a batch waits for other sources.", rich_help_panel=_SOURCES),
@@ -200,7 +210,8 @@ def run(
         size_hw, rate, flip, pixel_format, rtsp_latency_ms, rtsp_transport, on_jetson(), bundle.spec.size_hw
     )
     _refuse_overwriting(streams, sink or [])
-    origins = [(stream, _source(stream.uri, options, capture)) for stream in streams]
+    source_from = partial(_source, options=options, capture=capture, argus_restart=argus_restart)
+    origins = [(stream, source_from(stream.uri)) for stream in streams]
     if show_pipeline:
         _show_pipelines(origins)
         return
@@ -235,7 +246,7 @@ def run(
             supervision=Supervision(stall_timeout, max_restarts),
             window_s=batch_window_ms / 1e3,
             max_frames=frames,
-            source_from=lambda uri: _source(uri, options, capture),
+            source_from=source_from,
             on_frame=on_frame,
             on_tick=notifier.alive,
         )
@@ -255,8 +266,11 @@ def run(
             _add_preview(running, painter, preview, token, regions, alarms, field, snapshots, tell)
         telemetry = Telemetry()
         before = telemetry.sample()
+        failure: Optional[BaseException] = None
         try:
             running.run()
+        except EdgesegError as error:
+            failure = error
         finally:
             notifier.stopping()
             throttled = throttled_between(before, telemetry.sample())
@@ -276,10 +290,12 @@ def run(
                 summary["replay"] = comparison.to_json()
     if as_json:
         print_json(summary)
-        return
-    say_summary(running.state)
-    for reason in throttled:
-        say(f"throttled: {reason}")
+    else:
+        say_summary(running.state)
+        for reason in throttled:
+            say(f"throttled: {reason}")
+    if failure is not None:
+        raise failure
 
 
 def _policy(kind: Optional[str], deadline_ms: float) -> "Optional[Policy]":
@@ -301,10 +317,15 @@ def _streams(camera: Optional[int], sources: Optional[List[str]]) -> "List[Strea
     return [stream for uri in sources or [] for stream in streams_from_uri(uri)]
 
 
-def _source(uri: str, options: "CaptureOptions", capture: str) -> "FrameSource":
+def _source(uri: str, options: "CaptureOptions", capture: str, argus_restart: bool) -> "FrameSource":
     from edgeseg.runtime.sources import source_from_uri
 
-    return source_from_uri(uri, options, capture)
+    def mend(kind: str) -> None:
+        if argus_restart and kind == "busy" and uri.startswith("csi://"):
+            say_aside("restarting nvargus-daemon, as --argus-restart allows")
+            subprocess.run(["sudo", "-n", "systemctl", "restart", "nvargus-daemon"], timeout=30, check=False)
+
+    return source_from_uri(uri, options, capture, mend)
 
 
 def _show_pipelines(origins: "List[Tuple[Stream, FrameSource]]") -> None:
@@ -316,12 +337,19 @@ def _show_pipelines(origins: "List[Tuple[Stream, FrameSource]]") -> None:
 
 def _refuse_overwriting(streams: "List[Stream]", sinks: List[str]) -> None:
     """A result must not replace what it was made from."""
+    origins = {_path_in(stream.uri) for stream in streams} - {None}
     for uri in sinks:
-        path = Path(uri)
-        if "://" in uri or not path.exists():
-            continue
-        if any(path.resolve() == Path(stream.uri).resolve() for stream in streams):
+        if _path_in(uri) in origins:
             raise UsageError(f"--sink {uri} is the source itself and would be overwritten; name another file or folder")
+
+
+def _path_in(uri: str) -> Optional[Path]:
+    """The existing file that a URI names."""
+    scheme, separator, rest = uri.partition("://")
+    if separator and scheme not in ("file", "jsonl", "csv", "coco", "record", "replay"):
+        return None
+    path = Path(rest.split("?")[0] if separator else uri)
+    return path.resolve() if path.exists() else None
 
 
 def _sink_uris(wanted: Optional[List[str]], preview: Optional[str]) -> List[str]:
@@ -342,9 +370,7 @@ def _add_sinks(
 ) -> None:
     from edgeseg.runtime.sinks.uri import SinkContext, sink_from_uri
 
-    only = origins[0][1]
-    fps = only.fps if len(origins) == 1 and not only.is_live else 0.0
-    context = SinkContext(running.spec, painter, running.state, engine, fps, by_source=len(origins) > 1)
+    context = SinkContext(running.spec, painter, running.state, engine, by_source=len(origins) > 1)
     for uri in uris:
         running.add_sink(sink_from_uri(uri, context))
 

@@ -24,8 +24,13 @@ MARKER = "# Written by 'edgeseg service install'; 'edgeseg service remove' remov
 _GROUPS = ("video", "render")
 _FILE_SCHEMES = ("coco", "csv", "file", "jsonl", "record", "replay")
 _FILE_ACTIONS = ("jsonl", "snapshot")
+_OTHER_OPTIONS = (
+    *("--size", "--flip", "--format", "--capture", "--rtsp-transport", "--policy", "--visualize", "--ignore-class"),
+    *("--preview", "--alarm", "--graph", "--engine", "--cuda-graph", "--memory", "--token"),
+)
+"""Options of ``run`` whose values are no paths, even where one looks like a path that another option names."""
 _SECRET = "@EDGESEG_SECRET_{}@"
-_SECRET_IN_QUERY = re.compile(r"(?i)[?&](token|key|apikey|api_key|password|passwd|secret|auth|sig)=")
+_SECRET_IN_QUERY = re.compile(r"(?i)[?&][\w-]*(token|key|password|passwd|pwd|secret|auth|sig|signature)=")
 _SHELL_SPECIAL = re.compile(r'([\\"$`])')
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _SHOWN = "LoadState,ActiveState,SubState,Result,NRestarts,ExecMainStatus,StatusText,StateChangeTimestampMonotonic"
@@ -127,7 +132,7 @@ def install(
     for what, value in (("--name", name), ("--user", user)):
         if not _NAME.fullmatch(value):
             raise UsageError(f"{what} takes letters, digits, dot, dash and underscore, got {value!r}")
-    words, secrets = service_words(args)
+    words, secrets = service_words([*args, "--argus-restart"] if argus_restart else args)
     groups = tuple(group for group in _GROUPS if group in _names(root / "etc/group"))
     command = (*_program(), *(("service", "exec", "--") if secrets else ()), "run", *words)
     unit = Unit(name, user, groups, command, bool(secrets), argus_restart)
@@ -243,7 +248,9 @@ def service_words(args: Sequence[str]) -> Tuple[List[str], Dict[str, str]]:
     changes = {uri: _absolute_uri(uri) for uri in uris}
     changes.update({path: os.path.abspath(path) for path in paths})
     changes.update({action: _absolute_action(action) for action in values.get("on_alarm") or []})
-    words = [_changed(word, changes) for word in args]
+    words = [_changed(before, word, changes) for before, word in zip(["", *args], args)]
+    if values.get("token") and not any(word.split("=")[0] == "--token" for word in words):
+        words += ["--token", str(values["token"])]  # of EDGESEG_TOKEN, which the service does not see
     if values.get("model") is None:
         words.insert(0, str(_default_model()))
     return _without_secrets(words)
@@ -339,10 +346,12 @@ def _absolute_action(action: str) -> str:
     return f"{kind}{colon}{os.path.abspath(rest)}" if kind in _FILE_ACTIONS and rest else action
 
 
-def _changed(word: str, changes: Dict[str, str]) -> str:
+def _changed(before: str, word: str, changes: Dict[str, str]) -> str:
     option, equals, value = word.partition("=")
     if word.startswith("--") and equals:
         return f"{option}={changes.get(value, value)}"
+    if before in _OTHER_OPTIONS:
+        return word
     return changes.get(word, word)
 
 

@@ -28,10 +28,10 @@ class RunControl(Protocol):
         """End the run in good order; ``state.ended`` becomes ``reason``."""
 
     def add_source(self, uri: str, name: str = "") -> str:
-        """Open one more source and return its name; a name that is empty is chosen.
+        """Take one more source in and return its name; a name that is empty is chosen. It is opened in its own thread.
 
         Raises:
-            SourceError: it cannot be opened. UsageError: the URI makes no sense, or the name is taken.
+            SourceError: nothing is known by that URI. UsageError: it makes no sense, or this run had that name already.
         """
 
     def remove_source(self, name: str) -> None:

@@ -60,13 +60,13 @@ class Feed:
         changed: threading.Condition,
     ) -> None:
         self.source, self.state, self.policy = source, mine, policy
-        self.failure: EdgesegError | None = None
+        self.failure: BaseException | None = None
         self.finished = False
         self.served = 0
         self._run, self._supervision, self._changed = state, supervision, changed
         self._mail: Frame | None = None
         self._stop = threading.Event()
-        self._alive_at = time.monotonic()
+        self._reading_since: float | None = None
         self._delivered = False
         self._counted: Counter[str] = Counter()
         self._thread = threading.Thread(target=self._live, name=f"edgeseg-source-{mine.name}", daemon=True)
@@ -97,12 +97,14 @@ class Feed:
 
     def is_stuck(self) -> bool:
         """Whether the source's ``read`` does not return: a driver that hangs, in this process, cannot be killed."""
-        if self.finished or self.policy.lossless:
+        since = self._reading_since
+        if self.finished or since is None:
             return False
-        return time.monotonic() - self._alive_at > self._supervision.stall_s + _STUCK_S
+        return time.monotonic() - since > self._supervision.stall_s + _STUCK_S
 
     def give_up(self, error: EdgesegError) -> None:
-        """Declare the feed failed."""
+        """Declare the feed failed; should its thread still hang, it ends when it returns."""
+        self._stop.set()
         self.failure, self.finished = error, True
         self.state.status, self.state.error = "failed", str(error)
         self._run.tell("error", self.state.name, str(error))
@@ -118,7 +120,7 @@ class Feed:
         if self._thread.ident is not None:
             self._thread.join(timeout_s)
             if self._thread.is_alive():
-                self._run.tell("warning", self.state.name, "the source's driver hangs; its thread is left behind")
+                self._run.tell("warning", self.state.name, "the source does not end; its thread is left behind")
         with self._changed:
             if self._mail is not None:
                 self._mail = None
@@ -128,10 +130,15 @@ class Feed:
 
     def _live(self) -> None:
         try:
-            self._keep_alive()
+            try:
+                self._keep_alive()
+            finally:
+                self.source.close()
+                self._count_lost()
+        except BaseException as error:  # a bug of a source: raised again in the run's thread
+            self.failure = error
+            self.state.status, self.state.error = "failed", f"{type(error).__name__}: {error}"
         finally:
-            self.source.close()
-            self._count_lost()
             self.finished = True
             with self._changed:
                 self._changed.notify_all()
@@ -149,6 +156,10 @@ class Feed:
                 return
             except EdgesegError as error:
                 failure = error
+            except OSError as error:  # no memory, no descriptor, no process to be had
+                failure = SourceError(f"{self.source.description}: {error}")
+            if self.finished:
+                return  # declared stuck meanwhile
             self.source.close()
             self._count_lost()
             if self.state.produced > before:
@@ -163,9 +174,11 @@ class Feed:
             wait_s = min(2 * wait_s, self._supervision.longest_wait_s)
             self.state.restarts += 1
 
-    def _may_restart(self, failure: EdgesegError, failures: int) -> bool:
+    def _may_restart(self, failure: Exception, failures: int) -> bool:
         limit = self._supervision.max_restarts
-        if not self.source.is_live or not isinstance(failure, SourceError) or failure.kind in _FATAL:
+        if not self.source.is_live or not isinstance(failure, SourceError):
+            return False
+        if failure.kind in _FATAL and not self._delivered:
             return False
         if limit is None:
             return self._delivered and failures <= 30
@@ -174,9 +187,16 @@ class Feed:
     def _read_all(self) -> None:
         quiet_since = time.monotonic()
         while not self._stop.is_set():
-            frame = self.source.read()
-            self._alive_at = now = time.monotonic()
-            self._count_lost()
+            self._reading_since = time.monotonic()
+            try:
+                frame = self.source.read()
+            finally:
+                self._reading_since = None
+            if self._stop.is_set() and self.finished:
+                return
+            now = time.monotonic()
+            if self._count_lost():
+                quiet_since = now  # frames come, though none could be taken
             if frame is None:
                 if self.source.is_live and now - quiet_since > self._supervision.stall_s:
                     self.state.status = "stalled"
@@ -214,13 +234,14 @@ class Feed:
         mine.status, mine.error = "streaming", ""
         mine.description, mine.announced_fps = self.source.description, self.source.fps
 
-    def _count_lost(self) -> None:
-        """Take over what the source itself lost."""
-        lost = self.source.lost_frames()
+    def _count_lost(self) -> bool:
+        """Take over what the source itself lost; whether that was more than before."""
+        lost, more = self.source.lost_frames(), False
         for cause, count in lost.items():
             fresh = count - self._counted[cause]
             if fresh:
                 with self._changed:
                     self.state.produced += fresh
                     self.state.dropped[cause] += fresh
-                self._counted[cause] = count
+                self._counted[cause], more = count, True
+        return more

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 import time
 from contextlib import contextmanager
 from typing import Callable, Iterator, Sequence
@@ -27,7 +28,7 @@ from edgeseg.spec import ModelSpec
 __all__ = ["Run", "confidence_per_class"]
 
 _TICK_S = 0.2
-_CLOSE_S = 1.5
+_CLOSE_S, _STOP_S = 60.0, 10.0
 
 
 class Run:
@@ -72,20 +73,22 @@ class Run:
         self._names = (str(number) for number in itertools.count())
         self._not_started: list[Feed] = []
         self._running = False
+        self._lock = threading.RLock()
 
     def add(self, source: FrameSource, name: str = "", policy: Policy | None = None) -> str:
         """Take a source in, before or while the loop runs, and return its name. Raises UsageError when it is taken."""
-        name = name or next(free for free in self._names if free not in self.state.sources)
-        if name in self.state.sources and self.state.sources[name].status not in ("ended", "failed"):
-            raise UsageError(f"there is a source {name!r} already; take another name")
-        mine = self.state.sources[name] = SourceState(name, source.description)
-        chosen = policy or self._policy or Policy("latest" if source.is_live else "every")
-        feed = Feed(source, self.state, mine, chosen, self._supervision, self._collector.changed)
-        if self._running:
-            self._collector.add(feed)
-        else:
-            self._not_started.append(feed)
-        return name
+        with self._lock:
+            name = name or next(free for free in self._names if free not in self.state.sources)
+            if name in self.state.sources:
+                raise UsageError(f"this run has or had a source {name!r}; take another name")
+            mine = self.state.sources[name] = SourceState(name, source.description, source.is_live)
+            chosen = policy or self._policy or Policy("latest" if source.is_live else "every")
+            feed = Feed(source, self.state, mine, chosen, self._supervision, self._collector.changed)
+            if self._running:
+                self._collector.add(feed)
+            else:
+                self._not_started.append(feed)
+            return name
 
     def add_source(self, uri: str, name: str = "") -> str:
         """See ``RunControl``."""
@@ -93,13 +96,14 @@ class Run:
 
     def remove_source(self, name: str) -> None:
         """See ``RunControl``."""
-        feeds = list(self._collector)
-        mine = [feed for feed in feeds if feed.state.name == name]
-        if not mine:
-            raise UsageError(f"no source {name!r}; there are {', '.join(feed.state.name for feed in feeds)}")
-        if len(feeds) == 1:
-            raise UsageError(f"{name!r} is the only source; stop the run instead")
-        self._collector.remove(mine[0])
+        with self._lock:
+            feeds = list(self._collector)
+            mine = [feed for feed in feeds if feed.state.name == name]
+            if not mine:
+                raise UsageError(f"no source {name!r}; there are {', '.join(feed.state.name for feed in feeds)}")
+            if all(feed.finished or feed is mine[0] for feed in feeds):
+                raise UsageError(f"{name!r} is the only source; stop the run instead")
+            self._collector.remove(mine[0])
         mine[0].ask_to_stop()
         mine[0].join()
 
@@ -126,10 +130,11 @@ class Run:
         Raises:
             EdgesegError: the last source, the engine or a sink of a stored source failed; ``state`` says what was done.
         """
-        self.engine.infer(self.engine.input)  # the first run allocates; it is no measurement
         with self._everything_open():
+            self.engine.infer(self.engine.input)  # the first run allocates; it is no measurement
             while not self.state.ended:
                 self._on_tick()
+                self._collector.check_stuck()
                 with self.state.watch.lap("wait"):
                     batch = self._collector.collect(len(self.engine.input), _TICK_S)
                 if batch and self.state.paused:
@@ -139,8 +144,6 @@ class Run:
                     self._segment(batch)
                 elif self._collector.all_finished():
                     self._no_more_frames()
-                else:
-                    self._collector.check_stuck()
         return self.state
 
     def _segment(self, batch: Sequence[tuple[Feed, Frame]]) -> None:
@@ -166,6 +169,9 @@ class Run:
         results = [self._result(frame, classes[place], place, laps) for place, (_, frame) in enumerate(batch)]
         lap("postprocess")
         for (feed, _), result in zip(batch, results):
+            if self.state.ended == "frame limit":
+                feed.drop("stopped")
+                continue
             watch.add("frame", (time.perf_counter_ns() - started) // len(batch))
             self._hand_out(feed, result)
 
@@ -191,11 +197,16 @@ class Run:
         if frame.label is not None and feed.source.label_classes == self.spec.classes:
             state.confusion.update(result.classes, frame.label)
         for worker in self._workers:
-            worker.offer(result, feed.policy)
+            worker.offer(result, feed.policy, self._goes_on)
         feed.state.area = dict(zip(self.spec.classes, result.area.tolist()))
         self._on_frame(state, result)
         if state.frames == self._max_frames:
             self.stop("frame limit")
+
+    def _goes_on(self) -> bool:
+        """For a sink that makes the loop wait: whether it may."""
+        self._on_tick()
+        return not self.state.ended
 
     def _no_more_frames(self) -> None:
         failures = [feed.failure for feed in self._collector if feed.failure is not None]
@@ -218,7 +229,8 @@ class Run:
             failure = error
             self.stop("failed")
         self._collector.close()
-        failure = self._close_sinks(failure) or failure
+        broken = self._close_sinks(failure)
+        failure = failure or broken
         if failure is not None:
             raise failure
 
@@ -228,9 +240,11 @@ class Run:
         for worker in self._workers:
             worker.begin_close(whole=failure is None or not stored)
         broken = None
+        asked = self.state.ended in ("interrupted", "stopped")
+        until = time.monotonic() + (_STOP_S if asked else _CLOSE_S)
         for worker in self._workers:
             try:
-                worker.join(_CLOSE_S if self.state.ended != "end of stream" else 60.0)
+                worker.join(until, self._on_tick)
             except BaseException as error:
                 broken = broken or error
         return broken

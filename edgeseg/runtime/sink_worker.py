@@ -16,6 +16,7 @@ from edgeseg.runtime.state import RunState, SinkState
 __all__ = ["SinkWorker"]
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.25, 2.0
+_TICK_S = 0.2
 
 
 class SinkWorker:
@@ -51,11 +52,23 @@ class SinkWorker:
         self._thread = threading.Thread(target=self._work, name="edgeseg-sink", daemon=True)
         self._thread.start()
 
-    def offer(self, result: Segmentation, policy: Policy) -> None:
-        """Queue a result. Waits for room when the policy is lossless; raises the failure of a sink that is broken."""
+    def offer(self, result: Segmentation, policy: Policy, goes_on: Callable[[], bool]) -> None:
+        """Queue a result.
+
+        Args:
+            result: for the sink.
+            policy: of its source; waits for room when that is lossless.
+            goes_on: asked again and again while waiting; false ends the wait, and the result is lost as ``"stopped"``.
+
+        Raises:
+            BaseException: the failure of a sink that is broken.
+        """
         with self._changed:
             if policy.lossless:
-                self._changed.wait_for(lambda: len(self._queue) < self._depth or self.failure is not None)
+                while not self._changed.wait_for(self._has_room, _TICK_S):
+                    if not goes_on():
+                        self.state.lost["stopped"] += 1
+                        return
             elif len(self._queue) >= self._depth:
                 self._queue.popleft()
                 self._lose("slow")
@@ -64,17 +77,29 @@ class SinkWorker:
             self._queue.append((result, policy))
             self._changed.notify_all()
 
+    def _has_room(self) -> bool:
+        return len(self._queue) < self._depth or self.failure is not None
+
     def begin_close(self, *, whole: bool) -> None:
         """Finish what is queued and close the sink; with ``whole`` false what it wrote must not look complete."""
         with self._changed:
             self._closing, self._whole = True, whole
             self._changed.notify_all()
 
-    def join(self, timeout_s: float) -> None:
-        """Wait for the end. A sink that hangs is left behind and told. Raises the sink's failure."""
-        self._thread.join(timeout_s)
+    def join(self, until: float, on_tick: Callable[[], None]) -> None:
+        """Wait for the end until ``time.monotonic()`` says so. A sink that hangs is left behind, and that is told.
+
+        Raises:
+            BaseException: the sink's failure.
+        """
+        while self._thread.is_alive() and time.monotonic() < until:
+            self._thread.join(_TICK_S)
+            on_tick()
         if self._thread.is_alive():
-            self._run.tell("warning", self.state.description, "does not finish; it is left behind")
+            with self._changed:
+                self.state.lost["stopped"] += len(self._queue)
+                self._queue.clear()
+            self._run.tell("error", self.state.description, "does not finish; what it wrote last may be incomplete")
         elif self.failure is not None:
             raise self.failure
 
@@ -115,7 +140,7 @@ class SinkWorker:
                 self._write(result)
                 return
             except (SinkError, OSError) as error:
-                if time.monotonic() >= give_up_at or self._closing:
+                if time.monotonic() >= give_up_at or self._closing or self._run.ended or _lost_by(error):
                     raise
                 self._fails(error)
                 time.sleep(max(0.0, self._retry_at - time.monotonic()))
@@ -146,6 +171,8 @@ class SinkWorker:
                 self._run.tell("warning", self.state.description, "is slower than the results; some are dropped")
 
     def _fails(self, error: Exception) -> None:
+        self.state.written -= _lost_by(error)
+        self.state.lost["failed"] += _lost_by(error)
         self._retry_at = time.monotonic() + self._wait_s
         self._wait_s = min(2 * self._wait_s, _LONGEST_WAIT_S)
         if self.state.status != "failing":
@@ -155,6 +182,7 @@ class SinkWorker:
     def _break(self, error: BaseException) -> None:
         with self._changed:
             self.failure = error
+            self.state.lost["failed"] += len(self._queue)
             self._queue.clear()
             self._changed.notify_all()
         self.state.status, self.state.error = "failing", str(error)
@@ -162,3 +190,8 @@ class SinkWorker:
             self.sink.discard()
         except (SinkError, OSError):
             return  # the first failure is the one to tell
+
+
+def _lost_by(error: Exception) -> int:
+    """Earlier results that are gone with a failure."""
+    return error.lost if isinstance(error, SinkError) else 0

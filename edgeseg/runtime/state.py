@@ -14,9 +14,9 @@ from edgeseg.timing import LatencySummary, Stopwatch
 __all__ = ["DROP_CAUSES", "STAGES", "Event", "RunState", "SinkState", "SourceState"]
 
 STAGES = ("wait", "preprocess", "infer", "postprocess", "frame", "age")
-"""``wait``: for a frame to come. ``frame``: preprocess to postprocess, the ms/frame of the loop; a batch is shared
+"""``wait``: for a frame to come. ``frame``: preprocess to postprocess, the ms/frame of the loop. A batch is shared
 equally by its frames. ``age``: from a frame's capture until its result is handed to the sinks. An engine may add parts
-of ``infer``: ``h2d``, ``compute`` and ``d2h``."""
+of ``infer``, for the whole batch: ``h2d``, ``compute`` and ``d2h``."""
 
 DROP_CAUSES = {
     "superseded": "a newer frame came before the engine was free (policy latest or deadline)",
@@ -59,6 +59,7 @@ class SourceState:
     Attributes:
         name: within the run: ``"0"``, ``"1"`` ... or what a ``.streams`` list calls it.
         description: for people, without credentials.
+        is_live: frames arrive by themselves (cameras); else they wait to be read (files).
         status: ``"opening"``, ``"streaming"``, ``"stalled"``, ``"restarting"``, ``"failed"``, ``"ended"``.
         error: the latest error, without credentials; empty while all is well.
         produced: frames that the source produced.
@@ -73,6 +74,7 @@ class SourceState:
 
     name: str
     description: str
+    is_live: bool = True
     status: str = "opening"
     error: str = ""
     produced: int = 0
@@ -112,7 +114,8 @@ class SinkState:
         status: ``"ok"``, ``"slow"`` (results were dropped lately) or ``"failing"`` (writes raise; tried again).
         error: the latest error; empty while all is well.
         written: results that it took.
-        lost: results that it did not, by cause: ``"slow"``, ``"failed"``, ``"late"`` (older than the deadline).
+        lost: results that it did not, by cause: ``"slow"``, ``"failed"``, ``"late"`` (older than the deadline),
+            ``"stopped"`` (the run ended before it took them).
         watch: laps ``"write"`` and ``"age"`` (from a frame's capture to the end of its write).
     """
 
@@ -183,12 +186,12 @@ class RunState:
     @property
     def produced(self) -> int:
         """Frames that all sources produced."""
-        return sum(source.produced for source in self.sources.values())
+        return sum(source.produced for source in list(self.sources.values()))
 
     @property
     def dropped(self) -> int:
         """Frames that were not segmented, all causes and sources together."""
-        return sum(sum(source.dropped.values()) for source in self.sources.values())
+        return sum(sum(source.dropped.values()) for source in list(self.sources.values()))
 
     def fps(self) -> float:
         """Frames per second from the first frame's arrival to the latest frame's end."""

@@ -111,10 +111,102 @@ def test_a_camera_that_comes_back_goes_on(spec: ModelSpec) -> None:
 
 @pytest.mark.parametrize("kind", ["auth", "codec", "missing"])
 def test_what_waiting_cannot_mend_is_not_tried_again(spec: ModelSpec, kind: str) -> None:
-    source = Camera([BRIGHT, SourceError("no", kind), DARK])
+    source = Camera([SourceError("no", kind), DARK])
     with pytest.raises(SourceError):
-        made(spec, [source]).run()
+        made(spec, [source], supervision=Supervision(max_restarts=0, first_wait_s=0.01)).run()
     assert source.opened == 1
+    # A camera that has delivered is only rebooting.
+    rebooting = Camera([BRIGHT, SourceError("no", kind), DARK])
+    assert made(spec, [rebooting]).run().frames == 2
+
+
+def test_a_bug_in_a_source_is_not_the_end_of_the_stream(spec: ModelSpec) -> None:
+    with pytest.raises(ZeroDivisionError):
+        made(spec, [ScriptedSource([BRIGHT, ZeroDivisionError("a bug")])]).run()
+
+    class Unclosable(ScriptedSource):
+        def close(self) -> None:
+            raise ZeroDivisionError("a bug in close")
+
+    with pytest.raises(ZeroDivisionError):
+        made(spec, [Unclosable([BRIGHT])]).run()
+    # What the machine runs out of may come back.
+    state = made(spec, [Camera([BRIGHT, OSError("too many open files"), DARK])]).run()
+    assert state.frames == 2 and state.sources["0"].restarts == 1
+
+
+def test_a_driver_that_hangs_is_found_beside_a_camera_that_works(spec: ModelSpec) -> None:
+    release = threading.Event()
+
+    class Hanging(Camera):
+        def read(self) -> Any:
+            if len(self._script) < 3:
+                release.wait(20)
+            return super().read()
+
+    hanging, fine = Hanging([BRIGHT] * 5), Camera([BRIGHT] * 900)
+    running = made(spec, [hanging, fine], supervision=Supervision(stall_s=-4.5, max_restarts=3))
+    seen: list[str] = []
+
+    def on_frame(state: RunState, result: Segmentation) -> None:
+        if state.sources["0"].status == "failed":
+            seen.append(state.sources["0"].error)
+            release.set()
+            running.stop("stopped")
+
+    running._on_frame = on_frame
+    running.run()
+    assert "hangs in a read" in seen[0] and running.state.sources["0"].status == "failed"
+
+
+def test_a_camera_that_is_off_for_long_is_not_taken_for_a_hanging_driver(spec: ModelSpec) -> None:
+    class Off(Camera):
+        def open(self) -> None:
+            super().open()
+            if self.opened < 12:
+                raise SourceError("is off", "unreachable")
+
+    patient = Supervision(stall_s=-4.9, max_restarts=0, first_wait_s=0.03, longest_wait_s=0.05)
+    assert made(spec, [Off([])], supervision=patient).run().ended == "end of stream"
+
+
+def test_a_hanging_sink_does_not_outlive_a_stop(spec: ModelSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    release = threading.Event()
+    ticks: list[float] = []
+
+    class Hanging(CollectingSink):
+        def write(self, result: Segmentation) -> None:
+            release.wait(20)
+
+    monkeypatch.setattr("edgeseg.runtime.pipeline._STOP_S", 0.3)
+    running = made(spec, [ScriptedSource([BRIGHT] * 50)], [Hanging()], on_tick=lambda: ticks.append(time.monotonic()))
+    timer = threading.Timer(0.5, running.stop, ["interrupted"])
+    timer.start()
+    started = time.monotonic()
+    state = running.run()
+    assert time.monotonic() - started < 3 and state.ended == "interrupted"
+    assert max(np.diff(ticks)) < 0.5, "the watchdog hears of it while the loop waits for a sink"
+    sink = state.sinks[0]
+    assert sink.written + sum(sink.lost.values()) >= state.frames - 1, "the one in its hands is not known"
+    release.set()
+    timer.join()
+    for worker in running._workers:
+        worker._thread.join()
+
+
+def test_what_a_sink_loses_afterwards_is_counted(spec: ModelSpec) -> None:
+    class Forgetful(CollectingSink):
+        def write(self, result: Segmentation) -> None:
+            if len(self.names) == 5:
+                self.names.clear()
+                raise SinkError("the encoder died", lost=5)
+            super().write(result)
+
+    state = made(spec, [Camera([BRIGHT] * 40)], [Forgetful()]).run()
+    sink = state.sinks[0]
+    assert sink.lost["failed"] >= 6 and sink.written + sum(sink.lost.values()) == state.frames
+    with pytest.raises(SinkError, match="the encoder died"):
+        made(spec, [ScriptedSource([BRIGHT] * 40)], [Forgetful()]).run()
 
 
 def test_a_source_that_never_delivered_fails_at_once_unless_told_otherwise(spec: ModelSpec) -> None:
@@ -317,6 +409,8 @@ def test_sources_come_and_go_while_it_runs(spec: ModelSpec) -> None:
     def on_frame(state: RunState, result: Segmentation) -> None:
         if state.frames == 5:
             assert running.add_source("second") == "1"
+            with pytest.raises(UsageError, match="has or had"):
+                running.add_source("third", "0")
         if state.frames == 40:
             running.remove_source("0")
             for wrong in ("0", "nobody"):

@@ -8,19 +8,21 @@ import cv2
 import numpy as np
 import pytest
 
-from edgeseg.errors import SinkError
+from edgeseg.errors import SinkError, UsageError
 from edgeseg.images import read_image, read_mask
 from edgeseg.metrics import ConfusionMatrix
 from edgeseg.runtime.frame import Frame, Segmentation
 from edgeseg.runtime.overlay import Painter
 from edgeseg.runtime.sinks import sink_from_uri
 from edgeseg.runtime.sinks.uri import SinkContext
-from edgeseg.runtime.state import RunState
+from edgeseg.runtime.state import RunState, SourceState
 from edgeseg.spec import ModelSpec
 
 
-def context(spec: ModelSpec, fps: float = 0.0) -> SinkContext:
-    return SinkContext(spec, Painter(spec), RunState(ConfusionMatrix(len(spec.classes), spec.ignore_id)), fps=fps)
+def context(spec: ModelSpec, fps: float = 0.0, by_source: bool = False) -> SinkContext:
+    state = RunState(ConfusionMatrix(len(spec.classes), spec.ignore_id))
+    state.sources[""] = SourceState("", "a video", is_live=not fps, announced_fps=fps)
+    return SinkContext(spec, Painter(spec), state, by_source=by_source)
 
 
 @pytest.fixture
@@ -76,6 +78,42 @@ def test_another_frame_size_begins_another_part(
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"o-2.{suffix}", f"o.{suffix}"]
     heights = [cv2.VideoCapture(str(path)).read()[1].shape[0] for path in sorted(tmp_path.iterdir())]
     assert heights == [32, 64]
+
+
+@pytest.mark.parametrize("by_source", [False, True])
+def test_several_sources_never_write_into_each_other_s_files(
+    spec: ModelSpec, result: Segmentation, tmp_path: Path, by_source: bool
+) -> None:
+    left, right = (replace(result, frame=replace(result.frame, source=name)) for name in ("left", "right"))
+    for target in ("o.mp4", "masks"):
+        with sink_from_uri(str(tmp_path / target), context(spec, by_source=by_source)) as sink:
+            for one in (left, right, left):
+                sink.write(one)
+    names = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*") if "overlays" not in str(path))
+    if by_source:
+        assert names == ["masks/masks/left/street-7.png", "masks/masks/right/street-7.png", "o-left.mp4", "o-right.mp4"]
+    else:
+        assert names == ["masks/masks/right/street-7.png", "masks/masks/street-7.png", "o-right.mp4", "o.mp4"]
+    with pytest.raises(UsageError, match="shows one source"):
+        sink_from_uri("rtsp://127.0.0.1:8554/x", context(spec, by_source=True))
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["rtsp://0.0.0.0:8554/x", "rtsp://:secret@0.0.0.0:8554/x", "rtsp://me@127.0.0.1:1/x", "rtsp:///x", "rtsp://[a/x"],
+)
+def test_an_rtsp_server_that_everybody_could_watch_is_refused(spec: ModelSpec, uri: str) -> None:
+    with pytest.raises(UsageError) as said:
+        sink_from_uri(uri, context(spec))
+    assert "secret" not in str(said.value)
+
+
+def test_a_log_never_cuts_another_file(spec: ModelSpec, result: Segmentation, tmp_path: Path) -> None:
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(b"\xff\xd8 not JSON\n and no line end")
+    with pytest.raises(SinkError, match="something else than JSON lines"):
+        sink_from_uri(f"jsonl://{path}", context(spec)).write(result)
+    assert path.read_bytes().endswith(b"no line end")
 
 
 def test_what_a_killed_run_left_is_kept(spec: ModelSpec, result: Segmentation, tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ def test_corrupt_packets(live: Make, rtsp: RtspCamera) -> None:
 
 
 def test_another_resolution_in_mid_stream(live: Make, rtsp: RtspCamera, spec: ModelSpec, tmp_path: Path) -> None:
-    video = VideoSink(tmp_path / "o.mp4", Painter(spec), 0)
+    video = VideoSink(tmp_path / "o.mp4", Painter(spec))
     with live([source_from_uri(rtsp.uri)], [video]) as running:
         running.more_frames(30, 10)
         rtsp.kill()
@@ -195,7 +195,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_full_disk_under_a_video_and_a_log(live: Make, spec: ModelSpec, small_disk: Path) -> None:
     sinks = [
-        VideoSink(small_disk / "o.mp4", Painter(spec), 0),
+        VideoSink(small_disk / "o.mp4", Painter(spec)),
         JsonlSink(small_disk / "o.jsonl", spec),
         CollectingSink(),
     ]

@@ -37,18 +37,17 @@ def main(socket_fd: int, board_fd: int) -> int:
         import gi
 
         gi.require_version("Gst", "1.0")
-        gi.require_version("GstVideo", "1.0")
-        from gi.repository import Gst, GstVideo
+        from gi.repository import Gst
     except (ImportError, ValueError) as error:
         send(link, {"error": {"domain": "edgeseg", "code": "no-gi", "text": str(error), "debug": ""}})
         return 1
     Gst.init(None)
-    return Capture(Gst, GstVideo, link, mmap.mmap(board_fd, 0), config).run()
+    return Capture(Gst, link, mmap.mmap(board_fd, 0), config).run()
 
 
 class Capture:
-    def __init__(self, gst: Any, gst_video: Any, link: socket.socket, board: mmap.mmap, config: Any) -> None:
-        self.gst, self.gst_video, self.link, self.board, self.config = gst, gst_video, link, board, config
+    def __init__(self, gst: Any, link: socket.socket, board: mmap.mmap, config: Any) -> None:
+        self.gst, self.link, self.board, self.config = gst, link, board, config
         self.waits = config["waits"]
         self.slots = config["slots"]
         self.produced = self.busy = self.corrupt = 0
@@ -172,16 +171,20 @@ class Capture:
 
     def lay_out(self, caps: Any) -> None:
         """New frame memory for a new frame size; the parent keeps the old one as long as it needs it."""
-        info = self.gst_video.VideoInfo.new_from_caps(caps)
-        self.size: int = info.size
+        # By hand, for GstVideo.VideoInfo.new_from_caps is of 1.20 and JetPack 5 has 1.16.
+        structure = caps.get_structure(0)
+        (_, width), (_, height) = structure.get_int("width"), structure.get_int("height")
+        known, count, duration = structure.get_fraction("framerate")
+        stride = (3 * width + 3) // 4 * 4
+        self.size: int = stride * height
         handle = os.memfd_create("edgeseg-frames")
         length = FRAMES_AT + self.size * self.slots
         os.ftruncate(handle, length)
         self.memory = mmap.mmap(handle, length)
         caps_message = {
-            "caps": [info.height, info.width, info.stride[0]],
+            "caps": [height, width, stride],
             "size": self.size,
-            "fps": info.fps_n / info.fps_d if info.fps_d else 0.0,
+            "fps": count / duration if known and duration else 0.0,
         }
         send(self.link, caps_message, handle)
         os.close(handle)

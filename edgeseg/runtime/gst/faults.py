@@ -39,8 +39,8 @@ _KINDS = {
     ("gst-core-error-quark", 12): "codec",  # MISSING_PLUGIN
 }
 _SIGNS = (
-    ("auth", ("unauthorized", "401", "403", "forbidden", "not authorized")),
-    ("not found", ("not found", "404", "no such file", "cannot identify device", "could not resolve")),
+    ("auth", ("unauthorized", "forbidden", "not authorized", "(401)", "(403)")),
+    ("not found", ("not found", "(404)", "no such file", "cannot identify device", "could not resolve")),
     ("gone", ("device was unplugged", "no such device", "device has been removed", "poll error", "not a capture")),
     ("busy", ("busy", "in use")),
     ("timeout", ("timeout", "timed out")),
@@ -60,12 +60,16 @@ _ADVICE = {
 }
 
 
-_USER_INFO = re.compile(r"(?<=://)[^/@\s]*:[^/\s]*@")
-_SECRET = re.compile(r"(?i)\b(user-pw|password|passwd|pwd|pass|token|secret|api_?key|key)=(\"[^\"]*\"|[^&\s]+)")
+_USER_INFO = re.compile(r"(?<=://)[^/\s]+@(?=[^\s])")
+_SECRET = re.compile(
+    r"(?i)\b([\w-]*(?:user-pw|password|passwd|pwd|pass|token|secret|auth|sig|signature|key))=(\"[^\"]*\"|[^&\s]+)"
+)
+
+_PLACE = re.compile(r"[\w./-]+\.c\(\d+\)|\w+://\S+")
 
 
 def redacted(text: str) -> str:
-    """Text without the credentials of URLs in it: user info, and values of secret-like keys."""
+    """Text without the credentials of URLs in it: user info, and values of keys such as ``access_token``."""
     text = _USER_INFO.sub("***@", text)
     return _SECRET.sub(r"\1=***", text)
 
@@ -79,7 +83,8 @@ def source_fault(what: str, failure: Mapping[str, Any], printed: str = "") -> So
         printed: what the process wrote beside that; NVIDIA's plugins say there what is wrong.
     """
     text, debug = str(failure["text"]), str(failure["debug"])
-    said = f"{text} {debug} {printed}".lower()
+    plain = _PLACE.sub(" ", f"{text} {debug} {printed}")  # line numbers and addresses hold digits like those of errors
+    said = plain.lower()
     if "nvarguscamerasrc" in said or "argus" in printed.lower():
         which = _csi_reason(said)
         if which is not None:
@@ -103,9 +108,9 @@ def _csi_reason(said: str) -> str | None:
 
 def _kind(failure: Mapping[str, Any], said: str) -> str:
     sure = _KINDS.get((str(failure["domain"]), failure["code"]))
-    if sure in ("auth", "busy", "codec"):
+    if sure:
         return sure
     for kind, signs in _SIGNS:
         if any(sign in said for sign in signs):
             return kind
-    return sure or ""
+    return ""

@@ -66,7 +66,8 @@ class GstOutput:
         slot = int(np.argmin(self._taken))
         np.copyto(self._slots[slot], picture)
         self._taken[slot] = 1
-        self._process.send({"slot": slot, "pts": pts_ns})
+        if not self._process.send({"slot": slot, "pts": pts_ns}):
+            raise SinkError(f"{self._what}: the encoder process is gone")
 
     def finish(self) -> None:
         """End in good order. Raises SinkError when what was written is not whole."""

@@ -99,7 +99,9 @@ class FileOutput(Output):
     def run(self) -> int:
         gst = self.gst
         mux = (
-            "matroskamux name=mux" if self.config["path"].endswith(".mkv") else "mp4mux name=mux fragment-duration=500"
+            "matroskamux name=mux"
+            if self.config["path"].lower().endswith(".mkv")
+            else "mp4mux name=mux fragment-duration=500"
         )
         pipeline = gst.parse_launch(
             f"appsrc name=in format=time ! {self.encode} ! {mux} ! filesink name=out buffer-mode=unbuffered sync=false"
@@ -176,7 +178,7 @@ class RtspOutput(Output):
         )
         factory.set_shared(True)
         factory.connect("media-configure", self.on_media)
-        if self.config["user"]:
+        if self.config["password"]:
             self.require_user(GstRtspServer, server, factory)
         server.get_mount_points().add_factory(self.config["mount"], factory)
         if server.attach(None) == 0:

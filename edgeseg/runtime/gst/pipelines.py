@@ -95,7 +95,7 @@ class Pipeline:
             for key, value in values.items():
                 shown = "***" if key in ("user-id", "user-pw") else redacted(str(value))
                 told = told.replace(f"name={name}", f'name={name} {key}="{shown}"', 1)
-        return f"gst-launch-1.0 -v {told}"
+        return redacted(f"gst-launch-1.0 -v {told}")
 
 
 def pipeline_from_uri(uri: str, options: CaptureOptions = CaptureOptions()) -> Pipeline:
@@ -110,6 +110,10 @@ def pipeline_from_uri(uri: str, options: CaptureOptions = CaptureOptions()) -> P
         UsageError: no such source.
     """
     scheme, _, rest = uri.partition("://")
+    if options.rate and scheme not in ("csi", "v4l2"):
+        raise UsageError(f"--rate is for cameras of this machine; a source {scheme}:// has a rate of its own")
+    if options.format and scheme != "v4l2":
+        raise UsageError(f"--format is for V4L2 cameras; a source {scheme}:// has a format of its own")
     if scheme in ("rtsp", "rtsps"):
         return _rtsp(uri, options)
     if scheme in ("http", "https"):
@@ -126,11 +130,12 @@ def pipeline_from_uri(uri: str, options: CaptureOptions = CaptureOptions()) -> P
 
 
 def _rtsp(uri: str, options: CaptureOptions) -> Pipeline:
-    parts = urlsplit(uri)
     try:
-        host = (parts.hostname or "") + (f":{parts.port}" if parts.port else "")
-    except ValueError:
-        raise UsageError(f"{redacted(uri)}: the port is no number") from None
+        parts = urlsplit(uri)
+        name = parts.hostname or ""
+        host = (f"[{name}]" if ":" in name else name) + (f":{parts.port}" if parts.port else "")
+    except ValueError as error:
+        raise UsageError(f"{redacted(uri)}: {error}") from error
     if not host:
         raise UsageError(f"{redacted(uri)} names no host; rtsp://[USER:PASSWORD@]HOST[:PORT]/PATH")
     location = f"{parts.scheme}://{host}{parts.path}" + (f"?{parts.query}" if parts.query else "")
@@ -145,7 +150,10 @@ def _rtsp(uri: str, options: CaptureOptions) -> Pipeline:
 
 
 def _http(uri: str, options: CaptureOptions) -> Pipeline:
-    suffix = Path(urlsplit(uri).path).suffix.lower()
+    try:
+        suffix = Path(urlsplit(uri).path).suffix.lower()
+    except ValueError as error:
+        raise UsageError(f"{redacted(uri)}: {error}") from error
     # HLS comes in bursts of seconds: the pipeline's clock paces it. A stored video is paced by its reader.
     stored = suffix in (".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v")
     text = f"uridecodebin name=origin ! {_to_frames(options, paced=suffix == '.m3u8')}"
@@ -170,13 +178,13 @@ def _csi(sensor: str, options: CaptureOptions) -> Pipeline:
 
 
 def _v4l2(device: str, options: CaptureOptions) -> Pipeline:
-    caps = CAPTURE_FORMATS[options.format] if options.format else "ANY"
-    if options.format and options.rate:
-        caps += f",framerate={_fraction(options.rate)}"
-    if options.format and options.size_hw:
-        caps += f",width={options.size_hw[1]},height={options.size_hw[0]}"
-    text = f"v4l2src name=origin ! capsfilter name=chosen caps={caps} ! decodebin ! {_to_frames(options)}"
-    return Pipeline(text, {"origin": {"device": device}})
+    formats = [CAPTURE_FORMATS[options.format]] if options.format else ["video/x-raw", "image/jpeg"]
+    rate = f",framerate={_fraction(options.rate)}" if options.rate else ""
+    size = f",width={options.size_hw[1]},height={options.size_hw[0]}" if options.format and options.size_hw else ""
+    # Without a wish the driver chooses; with one, what cannot be had is an error and not something else.
+    wanted = ";".join(name + rate + size for name in formats) if options.format or options.rate else ""
+    chosen = f'capsfilter caps="{wanted}" ! ' if wanted else ""
+    return Pipeline(f"v4l2src name=origin ! {chosen}decodebin ! {_to_frames(options)}", {"origin": {"device": device}})
 
 
 def _custom(text: str, options: CaptureOptions) -> Pipeline:

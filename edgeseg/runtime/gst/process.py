@@ -27,15 +27,23 @@ _INSTALL = (
 )
 
 
-@lru_cache(maxsize=1)
 def gstreamer_python() -> str | None:
     """The first Python that has GStreamer's bindings: this one, or the system's. None where neither has."""
+    try:
+        return _gstreamer_python()
+    except LookupError:
+        return None
+
+
+@lru_cache(maxsize=1)
+def _gstreamer_python() -> str:
+    """Raises LookupError, so that a failure, which may be a busy machine's, is not remembered."""
     here = [sys.executable] if importlib.util.find_spec("gi") else []
     for python in (*here, _SYSTEM_PYTHON):
         with suppress(OSError, subprocess.TimeoutExpired):
             if subprocess.run([python, "-I", "-c", _PROBE], capture_output=True, timeout=20).returncode == 0:
                 return python
-    return None
+    raise LookupError
 
 
 class GstProcess:

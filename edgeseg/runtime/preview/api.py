@@ -257,7 +257,7 @@ class Api:
     def _named_roi(self, call: Call, must_exist: bool) -> str:
         name = call.path["name"]
         if self._rois is None:
-            raise Refusal(404, "this run has no regions; start it with --roi FILE")
+            raise Refusal(404, "this run has no regions; start it with --rois FILE")
         if must_exist and name not in self._rois_json():
             raise Refusal(404, "there is no region of that name")
         return name

@@ -132,9 +132,11 @@ class ServerThread:
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_event_loop()
-        self._on_start(self._loop)
-        self._bound.socket.listen(128)
-        self._started.set()
+        try:
+            self._on_start(self._loop)
+            self._bound.socket.listen(128)
+        finally:
+            self._started.set()
         await self._server.serve(sockets=[self._bound.socket])
 
     def _end(self) -> None:

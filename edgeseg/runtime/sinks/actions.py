@@ -112,7 +112,7 @@ class _Lines(AlarmAction):
 
     def __init__(self, path: Path) -> None:
         super().__init__()
-        self._file = LineFile(path)
+        self._file = LineFile(path, begins=b"{")
         self._waiting: deque[bytes] = deque()
         self.description = f"JSON lines in {path}"
 

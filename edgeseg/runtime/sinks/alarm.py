@@ -9,7 +9,7 @@ from typing import Any, Callable, Sequence
 
 import numpy as np
 
-from edgeseg.errors import SinkError, UsageError
+from edgeseg.errors import EdgesegError, UsageError
 from edgeseg.runtime.frame import Segmentation
 from edgeseg.runtime.rules import Measured, RoiSet, Rule, Watch
 from edgeseg.runtime.sinks.actions import AlarmAction
@@ -119,7 +119,7 @@ class AlarmSink(FrameSink):
     def _attempt(self, action: AlarmAction, do: Callable[[], None]) -> None:
         try:
             do()
-        except SinkError as error:
+        except EdgesegError as error:
             self._tell("error", "alarm", f"{action.description}: {error}")
 
 

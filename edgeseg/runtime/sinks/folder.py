@@ -24,8 +24,8 @@ class FolderSink(FrameSink):
     Args:
         folder: made where it is missing.
         painter: its ``visualize`` at each frame decides.
-        by_source: put the files of each source in a folder of its own (``masks/SOURCE/NAME.png``), for runs with
-            several sources, whose frames may have the same names.
+        by_source: put the files of each source in a folder of its own (``masks/SOURCE/NAME.png``), since frames of
+            several sources may have the same names; without it those of every source but the first.
 
     Raises:
         SinkError: the folder cannot be made.
@@ -33,6 +33,7 @@ class FolderSink(FrameSink):
 
     def __init__(self, folder: Path, painter: Painter, by_source: bool = False) -> None:
         self._folder, self._painter, self._by_source = folder, painter, by_source
+        self._first: str | None = None
         self.description = f"masks and {', '.join(_parts(painter)) or 'no pictures'} in {folder}"
         try:
             for part in ("masks", *_parts(painter)):
@@ -55,7 +56,8 @@ class FolderSink(FrameSink):
 
     def _keep(self, part: str, result: Segmentation, picture: np.ndarray) -> None:
         folder = self._folder / part
-        if self._by_source:
+        self._first = result.frame.source if self._first is None else self._first
+        if self._by_source or result.frame.source != self._first:
             folder = folder / result.frame.source.replace("/", "_")
         folder.mkdir(parents=True, exist_ok=True)  # it may have been removed meanwhile
         write_png(folder / f"{result.frame.name}.png", picture)

@@ -39,7 +39,7 @@ class JsonlSink(FrameSink):
 
     def __init__(self, path: Path, spec: ModelSpec) -> None:
         self._classes = spec.classes
-        self._lines = LineFile(path)
+        self._lines = LineFile(path, begins=b"{")
         self.description = f"JSON lines in {path}"
 
     def write(self, result: Segmentation) -> None:

@@ -25,13 +25,14 @@ class LineFile:
     Args:
         path: where to; its folder must exist.
         header: first line, with its end, of a new file; a file that starts otherwise is refused. Empty for none.
+        begins: what every line begins with; another program's file, which does not, is refused and left as it is.
 
     Raises:
         SinkError: the file cannot be opened, is in use, or has another header.
     """
 
-    def __init__(self, path: Path, header: bytes = b"") -> None:
-        self._path, self._header = path, header
+    def __init__(self, path: Path, header: bytes = b"", begins: bytes = b"") -> None:
+        self._path, self._header, self._begins = path, header, begins
         self._descriptor = -1
         self._open()
 
@@ -74,6 +75,8 @@ class LineFile:
         except BlockingIOError as error:
             raise SinkError(f"{self._path} is being written by another sink; give each one its own file") from error
         size = os.fstat(self._descriptor).st_size
+        if size and os.pread(self._descriptor, len(self._begins), 0) != self._begins:
+            raise SinkError(f"{self._path} holds something else than JSON lines; name a new file")
         whole = _end_of_last_line(self._descriptor, size)
         if whole < size:
             os.ftruncate(self._descriptor, whole)

@@ -15,7 +15,8 @@ __all__ = ["RtspSink"]
 
 
 class RtspSink(FrameSink):
-    """Serves ``rtsp://[USER:PASSWORD@]HOST:PORT/PATH`` as H.264; the server starts with the first frame.
+    """Serves ``rtsp://[USER:PASSWORD@]HOST:PORT/PATH`` as H.264; the server starts with the first frame, and
+    shows that frame's source only.
 
     Args:
         uri: HOST ``127.0.0.1`` serves this machine only; ``@`` or ``0.0.0.0`` everybody, and then USER and PASSWORD are
@@ -27,13 +28,15 @@ class RtspSink(FrameSink):
     """
 
     def __init__(self, uri: str, painter: Painter) -> None:
-        parts = urlsplit(uri.replace("rtsp://@:", "rtsp://0.0.0.0:"))
         try:
+            parts = urlsplit(uri.replace("rtsp://@:", "rtsp://0.0.0.0:"))
             host, port = parts.hostname or "", parts.port or 8554
-        except ValueError:
-            raise UsageError(f"{redacted(uri)}: the port is no number") from None
+        except ValueError as error:
+            raise UsageError(f"{redacted(uri)}: {error}") from error
         if not host:
             raise UsageError(f"{redacted(uri)} names no address to serve at; rtsp://127.0.0.1:8554/edgeseg")
+        if bool(parts.username) != bool(parts.password):
+            raise UsageError(f"{redacted(uri)}: a user has a password and a password a user: rtsp://USER:PASSWORD@...")
         if host not in ("127.0.0.1", "localhost") and not parts.password:
             raise UsageError(
                 f"{redacted(uri)}: other machines may watch only with rtsp://USER:PASSWORD@{host}:{port}/..."
@@ -50,9 +53,13 @@ class RtspSink(FrameSink):
         self._painter = painter
         self._output: GstOutput | None = None
         self._size_hw = (0, 0)
+        self._source: str | None = None
         self.description = f"RTSP server rtsp://{host}:{port}{self._config['mount']}"
 
     def write(self, result: Segmentation) -> None:
+        self._source = self._source or result.frame.source
+        if result.frame.source != self._source:
+            return
         picture = self._painter.picture(result)
         size_hw = (picture.shape[0], picture.shape[1])
         if self._output is not None and size_hw != self._size_hw:

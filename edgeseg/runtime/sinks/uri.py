@@ -44,16 +44,19 @@ class SinkContext:
         painter: draws pictures.
         state: of the run.
         engine: its description.
-        fps: rate of a stored source; 0 for live ones.
-        by_source: several sources: files and folders get the source's name.
+        by_source: several sources: files and folders get the source's name; else only those that come later do.
     """
 
     spec: ModelSpec
     painter: Painter
     state: RunState
     engine: str = ""
-    fps: float = 0.0
     by_source: bool = False
+
+    def rate(self, source: str) -> float:
+        """Frames per second of a stored source (30 where it does not say); 0 for a live one."""
+        mine = self.state.sources.get(source)
+        return 0.0 if mine is None or mine.is_live else mine.announced_fps or 30.0
 
 
 def sink_from_uri(uri: str, context: SinkContext) -> FrameSink:
@@ -79,7 +82,7 @@ def sink_from_uri(uri: str, context: SinkContext) -> FrameSink:
         "jsonl": lambda: JsonlSink(Path(rest), spec),
         "csv": lambda: CsvSink(Path(rest), spec),
         "coco": lambda: _coco(rest, spec),
-        "rtsp": lambda: RtspSink(uri, context.painter),
+        "rtsp": lambda: _rtsp(uri, context),
         "mqtt": lambda: MqttSink(uri, spec),
         "mqtts": lambda: MqttSink(uri, spec),
         "record": lambda: _recording(uri, context),
@@ -91,6 +94,12 @@ def sink_from_uri(uri: str, context: SinkContext) -> FrameSink:
     return makers[scheme]()
 
 
+def _rtsp(uri: str, context: SinkContext) -> FrameSink:
+    if context.by_source:
+        raise UsageError(f"{redacted(uri)} shows one source; run the others apart, or use --preview")
+    return RtspSink(uri, context.painter)
+
+
 def _file_sink(path: Path, context: SinkContext) -> FrameSink:
     if not path.suffix or path.is_dir():
         return FolderSink(path, context.painter, by_source=context.by_source)
@@ -99,29 +108,36 @@ def _file_sink(path: Path, context: SinkContext) -> FrameSink:
             f"no sink for {path.suffix} files; there are {', '.join(VIDEO_SINK_SUFFIXES)}, jsonl://FILE, csv://FILE, "
             "coco://FILE, or a folder (a name without a suffix)"
         )
-    if context.by_source:
-        return _VideoPerSource(path, context.painter, context.fps)
-    return VideoSink(path, context.painter, context.fps)
+    return _VideoPerSource(path, context)
 
 
 class _VideoPerSource(FrameSink):
-    """``NAME-SOURCE.SUFFIX`` for each source."""
+    """``NAME.SUFFIX`` for the first source, ``NAME-SOURCE.SUFFIX`` for others; with ``by_source`` for all."""
 
-    def __init__(self, path: Path, painter: Painter, fps: float) -> None:
-        self._path, self._painter, self._fps = path, painter, fps
-        self.description = VideoSink(path, painter, fps).description + ", one per source"
+    def __init__(self, path: Path, context: SinkContext) -> None:
+        self._path, self._context = path, context
+        first = VideoSink(path, context.painter, context.rate)
+        self.description = first.description + (", one per source" if context.by_source else "")
+        self._spare: VideoSink | None = None if context.by_source else first
         self._sinks: dict[str, VideoSink] = {}
 
     def write(self, result: Segmentation) -> None:
         name = result.frame.source
         if name not in self._sinks:
-            path = self._path.with_name(f"{self._path.stem}-{name}{self._path.suffix}")
-            self._sinks[name] = VideoSink(path, self._painter, self._fps)
+            path = self._path.with_name(f"{self._path.stem}-{name.replace('/', '_')}{self._path.suffix}")
+            self._sinks[name] = self._spare or VideoSink(path, self._context.painter, self._context.rate)
+            self._spare = None
         self._sinks[name].write(result)
 
     def close(self) -> None:
+        failure: SinkError | None = None
         for sink in self._sinks.values():
-            sink.close()
+            try:
+                sink.close()
+            except SinkError as error:  # the others are closed all the same
+                failure = failure or error
+        if failure is not None:
+            raise failure
 
     def discard(self) -> None:
         for sink in self._sinks.values():

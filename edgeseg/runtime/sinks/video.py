@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Callable, Protocol
 
 import numpy as np
 
@@ -35,10 +35,10 @@ class VideoSink(FrameSink):
     Args:
         path: .mp4, .mkv or .avi. An existing file is replaced when the new one is whole.
         painter: draws the picture.
-        fps: rate of a stored source; 0 for live sources, whose capture times count.
+        rate: name of a source -> frames per second of a stored one; 0 for live sources, whose capture times count.
     """
 
-    def __init__(self, path: Path, painter: Painter, fps: float) -> None:
+    def __init__(self, path: Path, painter: Painter, rate: Callable[[str], float] = lambda source: 0.0) -> None:
         suffix = path.suffix.lower()
         if suffix not in VIDEO_SINK_SUFFIXES:
             raise SinkError(f"no video format {path.suffix!r}; there are {', '.join(VIDEO_SINK_SUFFIXES)}")
@@ -46,7 +46,8 @@ class VideoSink(FrameSink):
             raise SinkError(f"{path.parent} is not a folder; create it first")
         if not os.access(path.parent, os.W_OK):
             raise SinkError(f"{path.parent} is not writable; choose another folder")
-        self._path, self._painter, self._fps = path, painter, fps
+        self._path, self._painter, self._rate = path, painter, rate
+        self._fps = 0.0
         self._by_gstreamer = suffix != ".avi" and gstreamer_python() is not None
         self._writer: _Writer | None = None
         self._part = 0
@@ -74,9 +75,10 @@ class VideoSink(FrameSink):
         assert self._writer is not None
         try:
             self._writer.write(picture, self._pts_ns(result))
-        except SinkError:
+        except SinkError as error:
+            lost = self._count - self._writer.kept
             self.discard()
-            raise
+            raise SinkError(f"{error}; what was written is in {self._partial().name}", lost) from error
         self._count += 1
 
     def close(self) -> None:
@@ -92,6 +94,7 @@ class VideoSink(FrameSink):
 
     def _begin(self, result: Segmentation, size_hw: tuple[int, int]) -> None:
         self._part += 1
+        self._fps = self._rate(result.frame.source)
         self._size_hw, self._count, self._pts = size_hw, 0, -1_000_000
         self._first_ns, self._first_index = result.frame.captured_ns, result.frame.index
         partial = self._partial()

@@ -24,9 +24,10 @@ class WindowSink(FrameSink):
 
     def write(self, result: Segmentation) -> None:
         try:
-            self._cv2.imshow(self._TITLE, self._painter.picture(result))
+            title = f"{self._TITLE} {result.frame.source}"
+            self._cv2.imshow(title, self._painter.picture(result))
             key = self._cv2.waitKey(1) & 0xFF
-            closed = self._cv2.getWindowProperty(self._TITLE, self._cv2.WND_PROP_VISIBLE) < 1
+            closed = self._cv2.getWindowProperty(title, self._cv2.WND_PROP_VISIBLE) < 1
         except self._cv2.error as error:
             raise SinkError(f"no window can be shown ({first_line(error)}); use another --sink") from error
         if closed or key in (ord("q"), 27):

@@ -21,7 +21,8 @@ __all__ = ["GstSource"]
 
 _COUNTERS = struct.Struct("<QQQ")
 _FRAMES_AT = 4096
-_SLOTS = 8
+_SLOTS = 24
+"""More than three sinks hold that hang, each with its queue; memory is taken for those that are ever filled."""
 
 
 class GstSource(FrameSource):
@@ -31,13 +32,21 @@ class GstSource(FrameSource):
         pipeline: what to run.
         name: for people, e.g. ``"rtsp://***@10.0.0.7/main"``.
         check: called by ``open`` first; raises SourceError for what is plainly not there.
+        mend: called before it is opened after a failure, with ``SourceError.kind``; may raise SourceError.
         poll_s: how long ``read`` waits before it says "no frame yet".
     """
 
     def __init__(
-        self, pipeline: Pipeline, name: str, *, check: Callable[[], None] = lambda: None, poll_s: float = 0.2
+        self,
+        pipeline: Pipeline,
+        name: str,
+        *,
+        check: Callable[[], None] = lambda: None,
+        mend: Callable[[str], None] = lambda kind: None,
+        poll_s: float = 0.2,
     ) -> None:
-        self._check = check
+        self._check, self._mend = check, mend
+        self._failure = ""
         self.pipeline, self._name, self._poll_s = pipeline, redacted(name), poll_s
         self.is_live = not pipeline.waits
         self.description = self._name
@@ -56,13 +65,16 @@ class GstSource(FrameSource):
         """Start the pipeline; whether frames come is seen by ``read``. Raises SourceError."""
         self.close()
         self._check()
+        if self._failure:
+            failure, self._failure = self._failure, ""
+            self._mend(failure)
         self._board = _Board()
         config = {
             "pipeline": self.pipeline.text,
             "properties": self.pipeline.properties,
             "live": self.pipeline.live,
             "waits": self.pipeline.waits,
-            "slots": _SLOTS,
+            "slots": 8 if self.pipeline.waits else _SLOTS,
         }
         self._process = GstProcess("capture_child.py", config, [self._board.handle])
 
@@ -85,7 +97,9 @@ class GstSource(FrameSource):
             if self.pipeline.endless or message["camera"]:
                 raise SourceError(f"{self._name}: ended: the other side ended the stream", "ended")
             raise EndOfStream
-        raise source_fault(self._name, message["error"], self._process.printed())
+        fault = source_fault(self._name, message["error"], self._process.printed())
+        self._failure = fault.kind
+        raise fault
 
     def close(self) -> None:
         if self._process is not None:
@@ -124,9 +138,10 @@ class GstSource(FrameSource):
 
     def _died(self) -> SourceError:
         assert self._process is not None
+        printed = self._process.printed()
         status = self._process.end()
         how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
-        said = redacted(" ".join(self._process.printed().split()))[-200:] if status > 0 else ""
+        said = redacted(" ".join(printed.split()))[-200:] if status > 0 else ""
         return SourceError(f"{self._name}: the GStreamer process {how}" + (f" ({said})" if said else ""))
 
 

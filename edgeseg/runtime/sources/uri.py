@@ -8,6 +8,7 @@ import shlex
 import socket
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Callable
 from urllib.parse import unquote, urlsplit
 
 from edgeseg.errors import SourceError, UsageError, first_line
@@ -63,7 +64,12 @@ def streams_from_uri(uri: str) -> list[Stream]:
     return streams
 
 
-def source_from_uri(uri: str, options: CaptureOptions = CaptureOptions(), capture: str = "auto") -> FrameSource:
+def source_from_uri(
+    uri: str,
+    options: CaptureOptions = CaptureOptions(),
+    capture: str = "auto",
+    mend: Callable[[str], None] = lambda kind: None,
+) -> FrameSource:
     """The source that a URI names.
 
     Args:
@@ -73,6 +79,7 @@ def source_from_uri(uri: str, options: CaptureOptions = CaptureOptions(), captur
         options: size, rate, flip and format asked of cameras and streams.
         capture: what reads cameras and video files: ``"gstreamer"``, ``"opencv"``, or ``"auto"``: GStreamer for cameras
             where it is installed, for files where options ask for it or on a Jetson; else OpenCV.
+        mend: see ``GstSource``.
 
     Raises:
         SourceError: nothing is known by that name.
@@ -85,8 +92,10 @@ def source_from_uri(uri: str, options: CaptureOptions = CaptureOptions(), captur
         return _camera(int(camera.group(1)), options, capture)
     scheme, separator, rest = uri.partition("://")
     if scheme in _NETWORK and separator:
+        if capture == "opencv":
+            raise UsageError(f"{scheme}:// is read through GStreamer only; leave --capture out")
         check = (lambda: _refuse_unreachable(uri)) if scheme.startswith("http") else (lambda: None)
-        return GstSource(pipeline_from_uri(uri, options), uri, check=check)
+        return GstSource(pipeline_from_uri(uri, options), uri, check=check, mend=mend)
     if not options.asks_nothing and scheme in ("demo", "replay"):
         raise UsageError(
             f"--size, --rate, --flip and --format are for cameras, streams and videos, not for {scheme}://"
@@ -116,8 +125,8 @@ def _camera(number: int, options: CaptureOptions, capture: str) -> FrameSource:
 
 def _refuse_unreachable(uri: str) -> None:
     """souphttpsrc does not say why it gets no connection, so that is tried first."""
-    parts = urlsplit(uri)
     try:
+        parts = urlsplit(uri)
         port = parts.port or (443 if parts.scheme == "https" else 80)
         with socket.create_connection((parts.hostname or "", port), timeout=5):
             return
