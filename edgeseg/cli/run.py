@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from edgeseg.runtime.sinks.comparison import ReplayComparison
     from edgeseg.runtime.sources import FrameSource
     from edgeseg.runtime.sources.uri import Stream
+    from edgeseg.runtime.state import Event, RunState
 
 _SOURCES = "Sources and how they are read"
 _SINKS = "Sinks and pictures"
@@ -251,7 +252,7 @@ def run(
             on_tick=notifier.alive,
         )
         stop.append(running.stop)
-        running.state.on_event = say_event
+        running.state.on_event = lambda event: _say(event, running.state)
         for stream, origin in origins:
             running.add(origin, stream.name, stream.policy)
         if not as_json:
@@ -296,6 +297,12 @@ def run(
             say(f"throttled: {reason}")
     if failure is not None:
         raise failure
+
+
+def _say(event: "Event", state: "RunState") -> None:
+    """Print an event, unless it is the failure of the only source, which is the command's own last line."""
+    if event.level != "error" or list(state.sources) != [event.who]:
+        say_event(event)
 
 
 def _policy(kind: Optional[str], deadline_ms: float) -> "Optional[Policy]":

@@ -271,4 +271,4 @@ def test_the_pipelines_of_a_jetson_and_of_a_pc() -> None:
     )
     shown = pipeline_from_uri("rtsp://me:hunter2@cam/main?token=abc", CaptureOptions()).shown()
     assert shown.startswith("gst-launch-1.0 -v rtspsrc name=origin") and "nvvidconv" not in shown
-    assert "hunter2" not in shown and "abc" not in shown and 'user-pw="***"' in shown
+    assert "hunter2" not in shown and "abc" not in shown and "user-pw=***" in shown

@@ -62,7 +62,7 @@ _ADVICE = {
 
 _USER_INFO = re.compile(r"(?<=://)[^/\s]+@(?=[^\s])")
 _SECRET = re.compile(
-    r"(?i)\b([\w-]*(?:user-pw|password|passwd|pwd|pass|token|secret|auth|sig|signature|key))=(\"[^\"]*\"|[^&\s]+)"
+    r"(?i)\b([\w-]*(?:user-pw|password|passwd|pwd|pass|token|secret|auth|sig|signature|key))=(\"[^\"]*\"|[^&\s\"]+)"
 )
 
 _PLACE = re.compile(r"[\w./-]+\.c\(\d+\)|\w+://\S+")
