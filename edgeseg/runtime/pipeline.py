@@ -81,7 +81,7 @@ class Run:
             name = name or next(free for free in self._names if free not in self.state.sources)
             if name in self.state.sources:
                 raise UsageError(f"this run has or had a source {name!r}; take another name")
-            mine = self.state.sources[name] = SourceState(name, source.description, source.is_live)
+            mine = self.state.sources[name] = SourceState(name, source.description, is_live=source.is_live)
             chosen = policy or self._policy or Policy("latest" if source.is_live else "every")
             feed = Feed(source, self.state, mine, chosen, self._supervision, self._collector.changed)
             if self._running:

@@ -59,7 +59,6 @@ class SourceState:
     Attributes:
         name: within the run: ``"0"``, ``"1"`` ... or what a ``.streams`` list calls it.
         description: for people, without credentials.
-        is_live: frames arrive by themselves (cameras); else they wait to be read (files).
         status: ``"opening"``, ``"streaming"``, ``"stalled"``, ``"restarting"``, ``"failed"``, ``"ended"``.
         error: the latest error, without credentials; empty while all is well.
         produced: frames that the source produced.
@@ -70,11 +69,11 @@ class SourceState:
         announced_fps: what the source says; 0 where it does not.
         watch: laps of this source's frames: ``"age"``.
         area: class name -> share of the latest class map.
+        is_live: frames arrive by themselves (cameras); else they wait to be read (files).
     """
 
     name: str
     description: str
-    is_live: bool = True
     status: str = "opening"
     error: str = ""
     produced: int = 0
@@ -85,6 +84,7 @@ class SourceState:
     announced_fps: float = 0.0
     watch: Stopwatch = field(default_factory=Stopwatch)
     area: dict[str, float] = field(default_factory=dict)
+    is_live: bool = True
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dict."""
