@@ -9,7 +9,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Sequence, Tuple
-from urllib.parse import urlsplit
 
 import typer
 from typing_extensions import Annotated, get_type_hints
@@ -17,6 +16,7 @@ from typing_extensions import Annotated, get_type_hints
 from edgeseg.cli.console import JsonFlag, print_json, say
 from edgeseg.errors import EdgesegError, InputError, UsageError, first_line
 from edgeseg.files import atomic_write
+from edgeseg.runtime.credentials import has_credentials
 
 app = typer.Typer(no_args_is_help=True, help="Run as a systemd service: install, status, remove.")
 
@@ -30,7 +30,6 @@ _OTHER_OPTIONS = (
 )
 """Options of ``run`` whose values are no paths, even where one looks like a path that another option names."""
 _SECRET = "@EDGESEG_SECRET_{}@"
-_SECRET_IN_QUERY = re.compile(r"(?i)[?&][\w-]*(token|key|password|passwd|pwd|secret|auth|sig|signature)=")
 _SHELL_SPECIAL = re.compile(r'([\\"$`])')
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _SHOWN = "LoadState,ActiveState,SubState,Result,NRestarts,ExecMainStatus,StatusText,StateChangeTimestampMonotonic"
@@ -360,21 +359,12 @@ def _without_secrets(words: List[str]) -> Tuple[List[str], Dict[str, str]]:
     secrets: Dict[str, str] = {}
     for before, word in zip(["", *words], words):
         option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
-        if _has_secret(value) or (option or before) == "--token" and value:
+        if has_credentials(value) or (option or before) == "--token" and value:
             name = f"EDGESEG_SECRET_{len(secrets) + 1}"
             secrets[name] = value
             value = _SECRET.format(len(secrets))
         kept.append(f"{option}{equals}{value}")
     return kept, secrets
-
-
-def _has_secret(word: str) -> bool:
-    if "://" not in word:
-        return False
-    try:
-        return "@" in urlsplit(word).netloc or bool(_SECRET_IN_QUERY.search(word))
-    except ValueError:
-        return True
 
 
 def _with_secret(word: str) -> str:

@@ -6,8 +6,9 @@ import re
 from typing import Any, Mapping
 
 from edgeseg.errors import SourceError
+from edgeseg.runtime.credentials import redacted
 
-__all__ = ["redacted", "source_fault"]
+__all__ = ["source_fault"]
 
 _CSI_HELP = {
     "no element": (
@@ -60,18 +61,7 @@ _ADVICE = {
 }
 
 
-_USER_INFO = re.compile(r"(?<=://)[^/\s]+@(?=[^\s])")
-_SECRET = re.compile(
-    r"(?i)\b([\w-]*(?:user-pw|password|passwd|pwd|pass|token|secret|auth|sig|signature|key))=(\"[^\"]*\"|[^&\s\"]+)"
-)
-
 _PLACE = re.compile(r"[\w./-]+\.c\(\d+\)|\w+://\S+")
-
-
-def redacted(text: str) -> str:
-    """Text without the credentials of URLs in it: user info, and values of keys such as ``access_token``."""
-    text = _USER_INFO.sub("***@", text)
-    return _SECRET.sub(r"\1=***", text)
 
 
 def source_fault(what: str, failure: Mapping[str, Any], printed: str = "") -> SourceError:

@@ -10,7 +10,7 @@ from typing import Any, Mapping
 import numpy as np
 
 from edgeseg.errors import SinkError
-from edgeseg.runtime.gst.faults import redacted
+from edgeseg.runtime.credentials import redacted
 from edgeseg.runtime.gst.process import GstProcess
 
 __all__ = ["GstOutput"]

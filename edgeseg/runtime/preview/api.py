@@ -15,6 +15,7 @@ import numpy as np
 from edgeseg import __version__
 from edgeseg.errors import EdgesegError
 from edgeseg.runtime.control import RunControl
+from edgeseg.runtime.credentials import redacted
 from edgeseg.runtime.overlay import Painter
 from edgeseg.runtime.preview.bodies import (
     Refusal,
@@ -24,7 +25,6 @@ from edgeseg.runtime.preview.bodies import (
     number,
     polygon,
     text,
-    without_credentials,
 )
 from edgeseg.runtime.preview.pictures import Pictures
 from edgeseg.runtime.preview.snapshots import Snapshots
@@ -301,4 +301,4 @@ def _refusing() -> Iterator[None]:
     try:
         yield
     except EdgesegError as error:
-        raise Refusal(409, without_credentials(str(error))) from error
+        raise Refusal(409, redacted(str(error))) from error

@@ -15,13 +15,10 @@ __all__ = [
     "parsed",
     "polygon",
     "text",
-    "without_credentials",
 ]
 
 Check = Callable[[Any], Any]
 """Returns the value itself, or raises ValueError that says what it should be."""
-
-_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*@")
 
 
 class Refusal(Exception):
@@ -30,11 +27,6 @@ class Refusal(Exception):
     def __init__(self, status: int, line: str) -> None:
         super().__init__(line)
         self.status = status
-
-
-def without_credentials(line: str) -> str:
-    """The line with ``user:password@`` cut out of every URL in it."""
-    return _CREDENTIALS.sub("", line)
 
 
 def parsed(body: bytes) -> Any:

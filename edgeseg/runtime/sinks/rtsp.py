@@ -5,8 +5,8 @@ from __future__ import annotations
 from urllib.parse import unquote, urlsplit
 
 from edgeseg.errors import SinkError, UsageError
+from edgeseg.runtime.credentials import redacted
 from edgeseg.runtime.frame import Segmentation
-from edgeseg.runtime.gst.faults import redacted
 from edgeseg.runtime.gst.output import GstOutput
 from edgeseg.runtime.overlay import Painter
 from edgeseg.runtime.sinks.base import FrameSink

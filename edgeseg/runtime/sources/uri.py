@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from edgeseg.errors import SourceError, UsageError, first_line
 from edgeseg.images import IMAGE_SUFFIXES, image_files
-from edgeseg.runtime.gst.faults import redacted
+from edgeseg.runtime.credentials import redacted
 from edgeseg.runtime.gst.pipelines import CaptureOptions, pipeline_from_uri
 from edgeseg.runtime.gst.process import gstreamer_python
 from edgeseg.runtime.policy import Policy
