@@ -146,6 +146,33 @@ def test_sources_are_followed_apart(spec: ModelSpec, told: Told) -> None:
     ]
 
 
+def test_an_alarm_goes_off_when_its_source_is_over(spec: ModelSpec, told: Told, tmp_path: Path) -> None:
+    texts = ["log", f"jsonl:{tmp_path}/alarms.jsonl", f"snapshot:{tmp_path}/shots"]
+    actions = [action_from_text(text, Painter(spec), told) for text in texts]
+    over: set[str] = set()
+    rules = [parse("crowd: area(car) > 20%", spec.classes)]
+    with AlarmSink(rules, spec, RoiSet(spec.classes), actions, told, over.__contains__) as sink:
+        sink.write(segmentation(BUSY, 0, "door"))
+        sink.write(segmentation(BUSY, 1, "door"))
+        sink.write(segmentation(EMPTY, 0, "yard"))
+        assert [alarm["source"] for alarm in sink.active()] == ["door"]
+        over.add("door")
+        for index in (1, 2):
+            sink.write(segmentation(EMPTY, index, "yard"))
+        assert not sink.active() and sink.counts() == {"crowd": 1}
+        over.clear()
+        sink.write(segmentation(BUSY, 2, "door"))
+        assert sink.counts() == {"crowd": 2}, "a source of the same name begins anew"
+    first, off, second = [json.loads(line) for line in (tmp_path / "alarms.jsonl").read_text().splitlines()]
+    assert first["on"] and second["on"] and not off["on"]
+    assert (off["source"], off["frame"], off["values"], off["why"]) == ("door", 1, {}, "its source ended")
+    assert told.events[1] == ("warning", "alarm", "crowd: off at source door frame 1 (its source ended)")
+    assert sorted(path.name for path in (tmp_path / "shots").iterdir()) == [
+        "door-000000-crowd-on.png",
+        "door-000002-crowd-on.png",
+    ]
+
+
 def test_seconds_are_those_of_the_camera(spec: ModelSpec, told: Told) -> None:
     sink = alarm_sink(spec, told, [], "area(car) > 1% for 2 s")
     active = []

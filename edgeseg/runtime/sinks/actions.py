@@ -47,8 +47,8 @@ class AlarmAction(ABC):
         self.done = self.lost = 0
 
     @abstractmethod
-    def act(self, record: dict[str, Any], result: Segmentation) -> None:
-        """Take a record; never waits for a network. Raises SinkError."""
+    def act(self, record: dict[str, Any], result: Segmentation | None) -> None:
+        """Take a record; never waits for a network. Without a result the source has ended. Raises SinkError."""
 
     def retry(self) -> None:  # noqa: B027 - most have nothing to catch up with
         """Called with every frame: do what failed before. Raises SinkError."""
@@ -99,11 +99,15 @@ class _Log(AlarmAction):
         super().__init__()
         self._tell = tell
 
-    def act(self, record: dict[str, Any], result: Segmentation) -> None:
+    def act(self, record: dict[str, Any], result: Segmentation | None) -> None:
         values = ", ".join(f"{name} = {_percent(value)}" for name, value in record["values"].items())
         source = f" source {record['source']}" if record["source"] else ""
         state = "on" if record["on"] else "off"
-        self._tell("warning", "alarm", f"{record['alarm']}: {state} at{source} frame {record['frame']} ({values})")
+        self._tell(
+            "warning",
+            "alarm",
+            f"{record['alarm']}: {state} at{source} frame {record['frame']} ({values or record['why']})",
+        )
         self.done += 1
 
 
@@ -116,7 +120,7 @@ class _Lines(AlarmAction):
         self._waiting: deque[bytes] = deque()
         self.description = f"JSON lines in {path}"
 
-    def act(self, record: dict[str, Any], result: Segmentation) -> None:
+    def act(self, record: dict[str, Any], result: Segmentation | None) -> None:
         if len(self._waiting) == _MOST_WAITING:
             self._waiting.popleft()
             self.lost += 1
@@ -157,7 +161,9 @@ class _Snapshot(AlarmAction):
         except OSError as error:
             raise SinkError(f"{folder} cannot be created: {error.strerror}") from error
 
-    def act(self, record: dict[str, Any], result: Segmentation) -> None:
+    def act(self, record: dict[str, Any], result: Segmentation | None) -> None:
+        if result is None:
+            return
         state = "on" if record["on"] else "off"
         parts = (
             record["source"],
@@ -191,7 +197,7 @@ class _Remote(AlarmAction):
         self._thread = threading.Thread(target=self._work, name="edgeseg-alarm", daemon=True)
         self._thread.start()
 
-    def act(self, record: dict[str, Any], result: Segmentation) -> None:
+    def act(self, record: dict[str, Any], result: Segmentation | None) -> None:
         with self._changed:
             self._waiting.append(json.dumps(record).encode())
             full = len(self._waiting) > _MOST_WAITING

@@ -23,7 +23,8 @@ class AlarmSink(FrameSink):
     """Follows rules over the frames of every source, and acts when an alarm goes on or off.
 
     Actions get ``{"alarm": name, "on": bool, "source", "frame": index, "at": UTC ISO time, "values": {term: value}}``;
-    a value is None where it is infinite. An action that fails does not stop the others: it is told and, where that
+    a value is None where it is infinite. When a source has ended for good its alarms go off, with no values and
+    ``"why": "its source ended"``. An action that fails does not stop the others: it is told and, where that
     makes sense, tried again. A rule that cannot be evaluated is told once and left as it is.
 
     Args:
@@ -32,6 +33,7 @@ class AlarmSink(FrameSink):
         rois: the regions that the rules name; they can no longer be removed, but may be changed.
         actions: what to do; closed with the sink.
         tell: ``RunState.tell``.
+        is_over: name of a source -> whether no more frames come from it.
 
     Raises:
         UsageError: two rules have one name.
@@ -44,6 +46,7 @@ class AlarmSink(FrameSink):
         rois: RoiSet,
         actions: Sequence[AlarmAction],
         tell: Callable[[str, str, str], None],
+        is_over: Callable[[str], bool] = lambda source: False,
     ) -> None:
         names = [rule.name for rule in rules]
         twice = sorted({name for name in names if names.count(name) > 1})
@@ -53,9 +56,11 @@ class AlarmSink(FrameSink):
             )
         self._rules, self._classes, self._rois = tuple(rules), spec.classes, rois
         self._actions, self._tell = tuple(actions), tell
+        self._is_over = is_over
         rois.pin([term.within for rule in rules for term in rule.terms() if term.within])
         self._watches: dict[tuple[str, str], Watch] = {}
         self._before: dict[str, np.ndarray] = {}
+        self._frames: dict[str, int] = {}
         self._active: dict[tuple[str, str], dict[str, Any]] = {}
         self._raised = dict.fromkeys(names, 0)
         self._told: set[str] = set()
@@ -65,12 +70,14 @@ class AlarmSink(FrameSink):
     def write(self, result: Segmentation) -> None:
         source = result.frame.source
         measured = Measured(result, self._classes, self._rois, self._before.get(source))
-        self._before[source] = result.area
+        self._before[source], self._frames[source] = result.area, result.frame.index
         for action in self._actions:
             self._attempt(action, action.retry)
         for rule in self._rules:
             if rule.source in ("", source):
                 self._follow(rule, result, measured)
+        for name in [name for name in self._frames if name != source and self._is_over(name)]:
+            self._forget(name)
 
     def active(self) -> list[dict[str, Any]]:
         """The record of each alarm that is on, from when it went on; any thread may ask."""
@@ -113,6 +120,21 @@ class AlarmSink(FrameSink):
                 self._active[key] = record
             else:
                 self._active.pop(key, None)
+        self._act(record, result)
+
+    def _forget(self, source: str) -> None:
+        """Nobody will see its alarms go off; and a run to which sources come and go must not grow."""
+        frame = self._frames.pop(source)
+        del self._before[source]
+        for key in [key for key in self._watches if key[1] == source]:
+            del self._watches[key]
+            with self._lock:
+                record = self._active.pop(key, None)
+            if record is not None:
+                off = {"on": False, "frame": frame, "at": _now(), "values": {}, "why": "its source ended"}
+                self._act({**record, **off}, None)
+
+    def _act(self, record: dict[str, Any], result: Segmentation | None) -> None:
         for action in self._actions:
             self._attempt(action, partial(action.act, record, result))
 
@@ -130,6 +152,10 @@ def _record(rule: Rule, result: Segmentation, measured: Measured, is_on: bool) -
         "on": is_on,
         "source": result.frame.source,
         "frame": result.frame.index,
-        "at": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
+        "at": _now(),
         "values": {name: round(value, 5) if np.isfinite(value) else None for name, value in values.items()},
     }
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
