@@ -22,7 +22,7 @@ from edgeseg.cli.arguments import (
 from edgeseg.cli.console import JsonFlag, print_json, say, say_aside
 from edgeseg.cli.models import bundle_or_default
 from edgeseg.cli.opening import on_jetson, opened_engine
-from edgeseg.cli.run_view import live_view, say_event, say_summary
+from edgeseg.cli.run_view import live_view, say_event, say_summary, status_line
 from edgeseg.errors import EdgesegError, SinkError, UsageError
 
 if TYPE_CHECKING:
@@ -240,6 +240,10 @@ def run(
                 notifier.ready("frames flow")
             show(state, result)
 
+        def on_tick() -> None:
+            notifier.alive()
+            notifier.status(lambda: status_line(running.state))
+
         running = Run(
             opened,
             bundle.spec,
@@ -249,7 +253,7 @@ def run(
             max_frames=frames,
             source_from=source_from,
             on_frame=on_frame,
-            on_tick=notifier.alive,
+            on_tick=on_tick,
         )
         stop.append(running.stop)
         running.state.on_event = lambda event: _say(event, running.state)
@@ -403,11 +407,13 @@ def _alarms(
         return None
     from edgeseg.runtime.sinks.actions import action_from_text
     from edgeseg.runtime.sinks.alarm import AlarmSink
+    from edgeseg.runtime.state import FINAL
 
     assert regions is not None
     tell = running.state.tell
     chosen = [action_from_text(text, painter, tell) for text in actions or ["log"]]
-    sink = AlarmSink(rules, running.spec, regions, chosen, tell)
+    sources = running.state.sources
+    sink = AlarmSink(rules, running.spec, regions, chosen, tell, lambda name: sources[name].status in FINAL)
     running.add_sink(sink)
     return sink
 

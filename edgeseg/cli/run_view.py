@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     OnFrame = Callable[[RunState, Segmentation], None]
 
-__all__ = ["live_view", "say_event", "say_summary"]
+__all__ = ["live_view", "say_event", "say_summary", "status_line"]
 
 _PLAIN_EVERY_S = 2.0
 
@@ -53,10 +53,20 @@ def say_summary(state: RunState) -> None:
         say(f"{many}{source.produced} frames came, {source.segmented} segmented; dropped: {dropped}{restarts}")
     for sink in state.sinks:
         lost = ", ".join(f"{count} {cause}" for cause, count in sink.lost.items()) or "none"
-        say(f"sink:   {sink.description}: {sink.written} written, lost: {lost}")
+        kept = "" if sink.kept in (None, sink.written) else f" ({sink.kept} of them safe)"
+        say(f"sink:   {sink.description}: {sink.written} written{kept}, lost: {lost}")
     say(f"{state.frames} frames, {state.fps():.1f} fps, {state.ended}")
     if state.confusion.counts.any():
         say(f"live mIoU {percent(state.confusion.miou())} against the rendered ground truth of these frames")
+
+
+def status_line(state: RunState) -> str:
+    """What ``systemctl status`` shows."""
+    streaming = sum(source.status == "streaming" for source in list(state.sources.values()))
+    if not state.frames:
+        return f"{streaming} sources stream, no frame yet"
+    failing = "".join(f"; {sink.description} fails" for sink in state.sinks if sink.status == "failing")
+    return f"{streaming} sources stream; {_plain_line(state)}{failing}"
 
 
 def _every(seconds: float, show: Callable[[RunState], Any]) -> OnFrame:

@@ -8,6 +8,8 @@ from typing import Callable
 
 __all__ = ["Notifier"]
 
+_STATUS_EVERY_S = 5.0
+
 
 class Notifier:
     """Sends ``READY=1``, ``WATCHDOG=1`` and ``STATUS=`` to the service manager.
@@ -30,7 +32,7 @@ class Notifier:
         self._address = "\0" + address[1:] if address and address.startswith("@") else address
         self._every_s = watchdog_s / 2 if watchdog_s else None
         self._clock = clock
-        self._due = float("-inf")
+        self._due = self._status_due = float("-inf")
         self._said = ""
         self.failed = 0
 
@@ -38,10 +40,13 @@ class Notifier:
         """The service does its work now: frames flow."""
         self._send("READY=1", *self._status(status))
 
-    def status(self, text: str) -> None:
-        """One line without credentials for ``systemctl status``; the same line twice is sent once."""
-        if text != self._said:
-            self._send(*self._status(text))
+    def status(self, text: Callable[[], str]) -> None:
+        """One line without credentials for ``systemctl status``, asked for at most every 5 s; sent if new."""
+        if self._address and self._clock() >= self._status_due:
+            self._status_due = self._clock() + _STATUS_EVERY_S
+            line = text()
+            if line != self._said:
+                self._send(*self._status(line))
 
     def alive(self) -> None:
         """Call on real progress: at most every half watchdog interval it is passed on."""

@@ -11,7 +11,7 @@ from typing import Any, Callable
 from edgeseg.metrics import ConfusionMatrix
 from edgeseg.timing import LatencySummary, Stopwatch
 
-__all__ = ["DROP_CAUSES", "STAGES", "Event", "RunState", "SinkState", "SourceState"]
+__all__ = ["DROP_CAUSES", "FINAL", "STAGES", "Event", "RunState", "SinkState", "SourceState"]
 
 STAGES = ("wait", "preprocess", "infer", "postprocess", "frame", "age")
 """``wait``: for a frame to come. ``frame``: preprocess to postprocess, the ms/frame of the loop. A batch is shared
@@ -29,6 +29,9 @@ DROP_CAUSES = {
 }
 """Why a frame that a source produced was not segmented: ``produced == segmented + sum(dropped.values())`` at the end
 of a run, for every source."""
+
+FINAL = ("failed", "ended")
+"""A source of this status stays so."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,7 @@ class SinkState:
         status: ``"ok"``, ``"slow"`` (results were dropped lately) or ``"failing"`` (writes raise; tried again).
         error: the latest error; empty while all is well.
         written: results that it took.
+        kept: of those, what the death of a process no longer takes away; None where that is all of them.
         lost: results that it did not, by cause: ``"slow"``, ``"failed"``, ``"late"`` (older than the deadline),
             ``"stopped"`` (the run ended before it took them).
         watch: laps ``"write"`` and ``"age"`` (from a frame's capture to the end of its write).
@@ -123,6 +127,7 @@ class SinkState:
     status: str = "ok"
     error: str = ""
     written: int = 0
+    kept: int | None = None
     lost: Counter[str] = field(default_factory=Counter)
     watch: Stopwatch = field(default_factory=Stopwatch)
 
@@ -134,6 +139,7 @@ class SinkState:
             "status": self.status,
             "error": self.error,
             "written": self.written,
+            "kept": self.written if self.kept is None else self.kept,
             "lost": dict(self.lost),
             "write_ms": laps["write"].to_json() if "write" in laps else None,
             "age_ms": laps["age"].to_json() if "age" in laps else None,

@@ -5,6 +5,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Iterator
 
@@ -29,9 +30,10 @@ def test_what_a_manager_hears(manager: tuple[str, socket.socket]) -> None:
     notifier = Notifier(address, 15.0, clock=lambda: now[0])
     notifier.ready("30 fps\nfrom camera 0")
     assert receiver.recv(1000) == b"READY=1\nSTATUS=30 fps from camera 0"
-    notifier.status("29 fps")
-    notifier.status("29 fps")
+    for now[0], line in ((100.0, "29 fps"), (104.9, "28 fps"), (105.0, "29 fps"), (110.0, "27 fps")):
+        notifier.status(partial(str, line))
     assert receiver.recv(1000) == b"STATUS=29 fps"
+    assert receiver.recv(1000) == b"STATUS=27 fps"
     heard = []
     for now[0] in (100.0, 101.0, 107.4, 107.5, 107.6, 115.0):
         notifier.alive()
@@ -50,7 +52,7 @@ def test_what_a_manager_hears(manager: tuple[str, socket.socket]) -> None:
 def test_a_full_or_missing_manager_holds_nothing_up(manager: tuple[str, socket.socket], tmp_path: Path) -> None:
     notifier = Notifier(manager[0])
     for number in range(5000):
-        notifier.status(str(number))
+        notifier.ready(str(number))
     assert 0 < notifier.failed < 5000
     gone = Notifier(str(tmp_path / "gone"), 1.0)
     gone.ready()
