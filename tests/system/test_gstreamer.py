@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import os
+import signal
 import subprocess
 import threading
 import time
@@ -17,7 +18,7 @@ from edgeseg.errors import SourceError
 from edgeseg.runtime.frame import Frame
 from edgeseg.runtime.gst.faults import source_fault
 from edgeseg.runtime.gst.pipelines import CaptureOptions, pipeline_from_uri
-from edgeseg.runtime.sources import EndOfStream, source_from_uri
+from edgeseg.runtime.sources import EndOfStream, gstreamer, source_from_uri
 from edgeseg.runtime.sources.gstreamer import GstSource
 
 pytestmark = pytest.mark.system
@@ -39,6 +40,17 @@ def frames_of(source: Any, most: int = 1000, seconds: float = 20) -> Iterator[Fr
                 count += 1
                 yield frame
             del frame
+
+
+def iter_for(source: Any, seconds: float, most: int = 1000) -> Iterator[Frame]:
+    """Frames of an open source, so many at most, for so long."""
+    until = time.monotonic() + seconds
+    while most and time.monotonic() < until:
+        frame = source.read()
+        if frame is not None:
+            most -= 1
+            yield frame
+        del frame
 
 
 @pytest.mark.parametrize("width", [320, 318, 321])
@@ -81,6 +93,35 @@ def test_a_stored_source_waits_for_its_reader() -> None:
         indices.append(frame.index)
         time.sleep(0.01)
     assert indices == list(range(40)) and not any(source.lost_frames().values())
+
+
+def test_a_stored_source_that_hangs_is_an_error_but_not_one_that_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gstreamer, "_LONGEST_SILENCE_S", 0.5)
+    source = source_from_uri(TEST.format(100, "ball", 64, 48))
+    assert isinstance(source, GstSource)
+    with source:
+        held = list(iter_for(source, 5.0, most=8))
+        assert len(held) == 8
+        assert not list(iter_for(source, 1.0)), "no slot is free: it waits for us"
+        assert source.pid is not None
+        os.kill(source.pid, signal.SIGSTOP)
+        del held
+        with pytest.raises(SourceError, match=r"stalled: no frame for 0\.5 s"):
+            for _ in iter_for(source, 5.0):
+                pass
+
+
+def test_of_what_a_process_prints_the_end_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GST_DEBUG", "*:6")
+    source = source_from_uri(TEST.format(20, "ball", 64, 48))
+    assert isinstance(source, GstSource)
+    printed = []
+    with source, pytest.raises(EndOfStream):
+        while True:
+            source.read()
+            assert source._process is not None
+            printed.append(source._process.printed())
+    assert len(printed[-1]) == 1 << 16 and printed[0][:100] not in printed[-1]
 
 
 def test_a_change_of_resolution_in_mid_stream() -> None:

@@ -9,7 +9,7 @@ from typing import Any, Mapping
 from urllib.parse import unquote, urlsplit
 
 from edgeseg.errors import UsageError
-from edgeseg.runtime.gst.faults import redacted
+from edgeseg.runtime.credentials import redacted
 
 __all__ = ["CAPTURE_FLIPS", "CAPTURE_FORMATS", "CaptureOptions", "Pipeline", "pipeline_from_uri"]
 
@@ -30,6 +30,8 @@ CAPTURE_FORMATS = {
     "nv12": "video/x-raw,format=NV12",
     "bgr": "video/x-raw,format=BGR",
 }
+_ENDS = re.compile(r"\bnum-buffers\b|\b(?:multi)?filesrc\b|\bsplitmuxsrc\b|\bfile://")
+"""What makes a pipeline one that ends: every frame of it counts, and its end is no fault."""
 
 
 @dataclass(frozen=True)
@@ -190,7 +192,7 @@ def _v4l2(device: str, options: CaptureOptions) -> Pipeline:
 def _custom(text: str, options: CaptureOptions) -> Pipeline:
     if not text.strip():
         raise UsageError("gst:// is followed by a pipeline, e.g. 'gst://videotestsrc is-live=true'")
-    live = "num-buffers" not in text
+    live = not _ENDS.search(text)
     return Pipeline(f"{text} ! {_to_frames(options)}", live=live, endless=live, waits=not live)
 
 

@@ -65,6 +65,7 @@ class GstProcess:
                 f"GStreamer's Python bindings are not there (neither {sys.executable} nor {_SYSTEM_PYTHON} has them); "
                 f"{_INSTALL}"
             )
+        self._printed = b""
         self.link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._errors, errors = os.pipe()
         os.set_blocking(errors, False)  # what a chatty driver prints beyond the pipe's size is lost, not waited for
@@ -101,8 +102,10 @@ class GstProcess:
         Raises:
             EOFError: the process is gone.
         """
-        readable, _, _ = select.select([self.link], [], [], timeout_s)
-        if not readable:
+        readable, _, _ = select.select([self.link.fileno(), self._errors], [], [], timeout_s)
+        if self._errors in readable:
+            self._listen()
+        if self.link.fileno() not in readable:
             return None
         try:
             data, rights, _, _ = self.link.recvmsg(1 << 16, socket.CMSG_SPACE(4))
@@ -120,15 +123,13 @@ class GstProcess:
         return message, handles
 
     def printed(self) -> str:
-        """What it wrote to its standard output and error, up to 64 KiB."""
-        text = b""
-        with suppress(OSError):
-            while len(text) < 1 << 16:
-                part = os.read(self._errors, 1 << 14)
-                if not part:
-                    break
-                text += part
-        return text.decode(errors="replace")
+        """The end of what it wrote to its standard output and error, up to 64 KiB."""
+        self._listen()
+        return self._printed.decode(errors="replace")
+
+    def _listen(self) -> None:
+        with suppress(OSError):  # nothing there
+            self._printed = (self._printed + os.read(self._errors, 1 << 16))[-(1 << 16) :]
 
     def end(self, grace_s: float = 1.5) -> int:
         """Ask it to stop, wait, kill it if it does not. Returns its exit status; may be called twice."""

@@ -5,14 +5,16 @@ from __future__ import annotations
 import mmap
 import os
 import struct
+import time
 from collections import Counter
 from typing import Any, Callable
 
 import numpy as np
 
 from edgeseg.errors import SourceError
+from edgeseg.runtime.credentials import redacted
 from edgeseg.runtime.frame import Frame
-from edgeseg.runtime.gst.faults import redacted, source_fault
+from edgeseg.runtime.gst.faults import source_fault
 from edgeseg.runtime.gst.pipelines import Pipeline
 from edgeseg.runtime.gst.process import GstProcess
 from edgeseg.runtime.sources.base import EndOfStream, FrameSource
@@ -21,8 +23,10 @@ __all__ = ["GstSource"]
 
 _COUNTERS = struct.Struct("<QQQ")
 _FRAMES_AT = 4096
-_SLOTS = 24
+_SLOTS, _WAITING_SLOTS = 24, 8
 """More than three sinks hold that hang, each with its queue; memory is taken for those that are ever filled."""
+_LONGEST_SILENCE_S = 30.0
+"""Of a stored source: one behind a slow network has to come first."""
 
 
 class GstSource(FrameSource):
@@ -54,6 +58,7 @@ class GstSource(FrameSource):
         self._board: _Board | None = None
         self._memory: _FrameMemory | None = None
         self._first = self._delivered = 0
+        self._silent_s = 0.0
         self._lost: Counter[str] = Counter()
 
     @property
@@ -68,25 +73,28 @@ class GstSource(FrameSource):
         if self._failure:
             failure, self._failure = self._failure, ""
             self._mend(failure)
-        self._board = _Board()
+        self._board, self._silent_s = _Board(), 0.0
         config = {
             "pipeline": self.pipeline.text,
             "properties": self.pipeline.properties,
             "live": self.pipeline.live,
             "waits": self.pipeline.waits,
-            "slots": 8 if self.pipeline.waits else _SLOTS,
+            "slots": _WAITING_SLOTS if self.pipeline.waits else _SLOTS,
         }
         self._process = GstProcess("capture_child.py", config, [self._board.handle])
 
     def read(self) -> Frame | None:
         if self._process is None:
             raise SourceError(f"{self._name} is not open")
+        asked = time.monotonic()
         try:
             received = self._process.receive(self._poll_s)
         except EOFError:
             raise self._died() from None
         if received is None:
+            self._be_patient(time.monotonic() - asked)
             return None
+        self._silent_s = 0.0
         message, handles = received
         if "frame" in message:
             return self._frame(message)
@@ -100,6 +108,13 @@ class GstSource(FrameSource):
         fault = source_fault(self._name, message["error"], self._process.printed())
         self._failure = fault.kind
         raise fault
+
+    def _be_patient(self, waited_s: float) -> None:
+        """A file owes a frame whenever one is asked for and there is room; a camera's silence is the run's matter."""
+        if not self.is_live and (self._memory is None or self._memory.has_room()):
+            self._silent_s += waited_s
+            if self._silent_s > _LONGEST_SILENCE_S:
+                raise SourceError(f"{self._name}: stalled: no frame for {_LONGEST_SILENCE_S:g} s", "stalled")
 
     def close(self) -> None:
         if self._process is not None:
@@ -173,6 +188,10 @@ class _FrameMemory:
             os.close(handle)
         self._bytes = np.frombuffer(shared, np.uint8)
         self._address = self._bytes.__array_interface__["data"][0]
+
+    def has_room(self) -> bool:
+        """Whether a stored source's next frame has a free slot."""
+        return not self._bytes[:_WAITING_SLOTS].all()
 
     def picture(self, slot: int) -> np.ndarray:
         """HxWx3 uint8 BGR on the slot's memory."""
