@@ -115,6 +115,7 @@ class SinkWorker:
                 self._hand_over(result, policy)
                 del result
             (self.sink.close if self._whole else self.sink.discard)()
+            self.state.kept = self.sink.kept
         except BaseException as error:  # raised again in the run's thread
             self._break(error)
 
@@ -156,6 +157,7 @@ class SinkWorker:
         self.state.watch.add("write", now - started)
         self.state.watch.add("age", now - result.frame.captured_ns)
         self.state.written += 1
+        self.state.kept = self.sink.kept
         if self.state.status == "failing":
             self._run.tell("info", self.state.description, "takes results again")
             self.state.status, self.state.error, self._wait_s = "ok", "", _FIRST_WAIT_S
@@ -164,7 +166,7 @@ class SinkWorker:
 
     def _lose(self, cause: str) -> None:
         self.state.lost[cause] += 1
-        if cause == "slow":
+        if cause == "slow" and not self.sink.samples:
             self._slow_until = time.monotonic() + 5
             if self.state.status == "ok":
                 self.state.status = "slow"

@@ -278,6 +278,20 @@ def test_a_slow_sink_does_not_slow_a_camera(spec: ModelSpec) -> None:
     assert any("slower" in event.text for event in state.latest_events())
 
 
+def test_a_sink_that_samples_is_never_slow(spec: ModelSpec) -> None:
+    class Sampling(CollectingSink):
+        samples = True
+
+        def write(self, result: Segmentation) -> None:
+            time.sleep(0.1)
+            super().write(result)
+
+    state = made(spec, [Camera([BRIGHT] * 50)], [Sampling()]).run()
+    (mine,) = state.sinks
+    assert mine.status == "ok" and not any("slower" in event.text for event in state.latest_events())
+    assert mine.lost["slow"] > 20 and mine.written + mine.lost["slow"] == state.frames
+
+
 def test_a_failing_sink_is_tried_again_and_its_losses_counted(spec: ModelSpec) -> None:
     class Full(CollectingSink):
         until = time.monotonic() + 0.4

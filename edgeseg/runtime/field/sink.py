@@ -52,6 +52,8 @@ class FieldSink(FrameSink):
         EngineError: the graph cannot be run.
     """
 
+    samples = True
+
     def __init__(
         self,
         bundle: Bundle,

@@ -106,6 +106,7 @@ _SINK = _object(
         "status": {"enum": ["ok", "slow", "failing"]},
         "error": _text(),
         "written": _COUNT,
+        "kept": _COUNT,
         "lost": _map(_COUNT),
         "write_ms": _or_null(_ref("Laps")),
         "age_ms": _or_null(_ref("Laps")),

@@ -22,9 +22,14 @@ class FrameSink(ABC):
 
     Attributes:
         description: for people, e.g. ``"masks in out/"``.
+        samples: it looks at some results only; those that pass while it is busy are counted, and no fault.
+        kept: results that the death of this or any other process of the run no longer takes away; None where that is
+            every one it took.
     """
 
     description: str
+    samples: bool = False
+    kept: int | None = None
 
     @abstractmethod
     def write(self, result: Segmentation) -> None:

@@ -8,8 +8,8 @@ from typing import Callable
 from urllib.parse import parse_qsl
 
 from edgeseg.errors import SinkError, UsageError
+from edgeseg.runtime.credentials import redacted
 from edgeseg.runtime.frame import Segmentation
-from edgeseg.runtime.gst.faults import redacted
 from edgeseg.runtime.overlay import Painter
 from edgeseg.runtime.sinks.base import FrameSink
 from edgeseg.runtime.sinks.coco import CocoSink
@@ -128,6 +128,10 @@ class _VideoPerSource(FrameSink):
             self._sinks[name] = self._spare or VideoSink(path, self._context.painter, self._context.rate)
             self._spare = None
         self._sinks[name].write(result)
+
+    @property
+    def kept(self) -> int:  # type: ignore[override]
+        return sum(sink.kept for sink in self._sinks.values())
 
     def close(self) -> None:
         failure: SinkError | None = None

@@ -50,7 +50,7 @@ class VideoSink(FrameSink):
         self._fps = 0.0
         self._by_gstreamer = suffix != ".avi" and gstreamer_python() is not None
         self._writer: _Writer | None = None
-        self._part = 0
+        self._part = self._kept = 0
         self._size_hw = (0, 0)
         self._first_ns = self._first_index = self._count = self._pts = 0
         how = (
@@ -59,9 +59,9 @@ class VideoSink(FrameSink):
         self.description = f"video {path}, {how}"
 
     @property
-    def kept(self) -> int:
-        """Pictures of this part that a kill can no longer take away; 0 where only the end makes it whole."""
-        return self._writer.kept if self._writer else 0
+    def kept(self) -> int:  # type: ignore[override]
+        """Pictures that a kill can no longer take away; with OpenCV only the end of a part makes it whole."""
+        return self._kept + (self._writer.kept if self._writer else 0)
 
     def write(self, result: Segmentation) -> None:
         picture = self._painter.picture(result)
@@ -85,11 +85,13 @@ class VideoSink(FrameSink):
         writer, self._writer = self._writer, None
         if writer is not None:
             writer.finish()
+            self._kept += self._count
             os.replace(self._partial(), self._target())
 
     def discard(self) -> None:
         writer, self._writer = self._writer, None
         if writer is not None:
+            self._kept += writer.kept
             writer.kill()
 
     def _begin(self, result: Segmentation, size_hw: tuple[int, int]) -> None:
