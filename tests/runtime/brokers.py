@@ -21,9 +21,12 @@ def free_port() -> int:
 
 
 class Broker:
-    """mosquitto that can be killed and started again on the same port; with ``password`` for the user ``cam`` only."""
+    """mosquitto that can be killed and started again on the same port.
 
-    def __init__(self, folder: Path, password: str = "") -> None:
+    With ``password`` for the user ``cam`` only; with the ``certificates`` of ``certificates_in`` by TLS only.
+    """
+
+    def __init__(self, folder: Path, password: str = "", certificates: Path | None = None) -> None:
         program = shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
         if program is None:
             pytest.skip("mosquitto is not installed: apt install mosquitto")
@@ -33,6 +36,10 @@ class Broker:
         if password:
             subprocess.run(["mosquitto_passwd", "-b", "-c", str(folder / "users"), "cam", password], check=True)
             text += f"password_file {folder / 'users'}\n"
+        if certificates:
+            text += (
+                f"cafile {certificates}/ca.pem\ncertfile {certificates}/server.pem\nkeyfile {certificates}/server.key\n"
+            )
         self._config.write_text(text)
         self._command = [program, "-c", str(self._config)]
         self.start()
@@ -52,10 +59,27 @@ class Broker:
         self.process.wait()
 
 
-class Listener:
-    """Everything that is published under a topic, by a client of its own."""
+def certificates_in(folder: Path) -> Path:
+    """``ca.pem``, and ``server.pem`` and ``server.key`` for localhost, made by openssl; skips without it."""
+    if not shutil.which("openssl"):
+        pytest.skip("openssl is not installed: apt install openssl")
 
-    def __init__(self, port: int, topic: str, user: str = "", password: str = "") -> None:
+    def openssl(*words: str) -> None:
+        subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
+
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
+    openssl("req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=edgeseg test CA")
+    openssl("req", *key[:-2], "-keyout", "server.key", "-out", "server.csr", "-subj", "/CN=localhost")
+    (folder / "names").write_text("subjectAltName=DNS:localhost")
+    signed = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "names"]
+    openssl("x509", "-req", "-in", "server.csr", "-out", "server.pem", *signed)
+    return folder
+
+
+class Listener:
+    """Everything that is published under a topic, by a client of its own; by TLS when the authority's file is given."""
+
+    def __init__(self, port: int, topic: str, user: str = "", password: str = "", ca: Path | None = None) -> None:
         self.messages: list[tuple[str, bytes, bool]] = []
         self._changed = threading.Condition()
         subscribed = threading.Event()
@@ -65,7 +89,9 @@ class Listener:
         self._client.on_message = self._on_message
         self._client.on_connect = lambda client, *_: client.subscribe(topic, 1)
         self._client.on_subscribe = lambda *_: subscribed.set()
-        self._client.connect("127.0.0.1", port)
+        if ca:
+            self._client.tls_set(str(ca))
+        self._client.connect("localhost" if ca else "127.0.0.1", port)
         self._client.loop_start()
         assert subscribed.wait(10)
 

@@ -6,7 +6,7 @@ set -euo pipefail
 packages=(
   gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad
   gstreamer1.0-plugins-ugly gstreamer1.0-libav python3-gi gir1.2-gstreamer-1.0 gir1.2-gst-plugins-base-1.0
-  gir1.2-gst-rtsp-server-1.0 mosquitto faketime
+  gir1.2-gst-rtsp-server-1.0 mosquitto openssl faketime
 )
 # Ubuntu's chromium is a snap, which a container cannot run.
 # shellcheck source=/dev/null
