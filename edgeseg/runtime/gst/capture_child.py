@@ -148,7 +148,7 @@ class Capture:
             self.busy += 1
             self.count()
             return self.gst.FlowReturn.OK
-        # The hash of a boxed value is its address; mapping it in Python would copy the picture once more, under the lock.
+        # The hash of a boxed value is its address; mapped in Python the picture would be copied twice, under the lock.
         place = self.address + FRAMES_AT + slot * self.size
         if self.extract(hash(buffer), 0, place, self.size) != self.size:
             self.corrupt += 1
