@@ -6,6 +6,7 @@ import http.server
 import json
 import ssl
 import threading
+import time
 from pathlib import Path
 from typing import Iterator
 
@@ -91,6 +92,9 @@ def test_a_webhook_by_https(spec: ModelSpec, certificates: Path, monkeypatch: py
         monkeypatch.setenv("SSL_CERT_FILE", str(certificates / "ca.pem"))
         known = action_from_text(address, Painter(spec), lambda *event: told.append(event[2]))
         known.act(record, None)
+        until = time.monotonic() + 20  # close would give it three seconds only
+        while not known.done and time.monotonic() < until:
+            time.sleep(0.05)
         known.close()
         assert heard == [record] and known.done == 1
     finally:
