@@ -6,6 +6,7 @@ import base64
 import http.client
 import json
 import re
+import ssl
 import threading
 import urllib.error
 import urllib.request
@@ -269,11 +270,14 @@ class _Webhook:
         self._url, self._headers = url, {"Content-Type": "application/json", "User-Agent": "edgeseg"}
         if parts.username is not None:
             self._url, self._headers["Authorization"] = _with_basic_authorization(url)
+        # Not urlopen: it keeps one opener per process and so, since Python 3.12, the certificates of the first call.
+        handler = urllib.request.HTTPSHandler(context=ssl.create_default_context())
+        self._opener = urllib.request.build_opener(handler)
 
     def post(self, record: bytes) -> None:
         request = urllib.request.Request(self._url, record, self._headers, method="POST")
         try:
-            with urllib.request.urlopen(request, timeout=_TIMEOUT_S):
+            with self._opener.open(request, timeout=_TIMEOUT_S):
                 pass
         except urllib.error.HTTPError as error:
             error.close()
