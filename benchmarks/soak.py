@@ -45,22 +45,23 @@ CODED = (
 LIVE = "gst://videotestsrc is-live=true pattern=ball ! video/x-raw,width={},height={},framerate={}/1"
 
 
-def sampled(stop: threading.Event, rows: list[tuple[float, float, float, int, int, int]]) -> None:
+def sampled(stop: threading.Event, rows: np.ndarray) -> None:
+    """Fill rows (N, 6): seconds, private MiB, shared MiB, descriptors, threads, children; NaN where no sample came."""
     started = time.monotonic()
-    while not stop.wait(EVERY_S):
+    for row in rows:
+        if stop.wait(EVERY_S):
+            return
         status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
         children = [
             child for task in Path("/proc/self/task").iterdir() for child in (task / "children").read_text().split()
         ]
-        rows.append(
-            (
-                time.monotonic() - started,
-                int(status["RssAnon"].split()[0]) / 1024,
-                int(status["RssShmem"].split()[0]) / 1024,
-                len(os.listdir("/proc/self/fd")),
-                int(status["Threads"]),
-                len(children),
-            )
+        row[:] = (
+            time.monotonic() - started,
+            int(status["RssAnon"].split()[0]) / 1024,
+            int(status["RssShmem"].split()[0]) / 1024,
+            len(os.listdir("/proc/self/fd")),
+            int(status["Threads"]),
+            len(children),
         )
 
 
@@ -96,7 +97,7 @@ def main() -> int:
     assert server.stdout is not None and server.stdout.readline() == "ready\n"
     # Taken before the first sample: at most 60 frames per second and source, and what measures must not grow itself.
     taken = np.full((int(wanted.minutes * 60 * 240) + 1000, 3), 0.0, np.float32)
-    rows: list[tuple[float, float, float, int, int, int]] = []
+    rows = np.full((int(wanted.minutes * 60 / EVERY_S) + 10, 6), np.nan)
     stop = threading.Event()
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder, engine_from_bundle(bundle, None) as engine:
@@ -130,7 +131,7 @@ def main() -> int:
         lines = Path(folder, "frames.jsonl").read_bytes().count(b"\n")
     server.kill()
     taken = taken[: state.frames]
-    return report(wanted, state, np.array(rows), taken[:, :2], taken[:, ::2], lines)
+    return report(wanted, state, rows[~np.isnan(rows[:, 0])], taken[:, :2], taken[:, ::2], lines)
 
 
 def report(wanted, state, rows, ages, loops, lines) -> int:  # type: ignore[no-untyped-def]
