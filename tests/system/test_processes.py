@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Iterator
 
@@ -39,7 +40,7 @@ def process() -> Iterator[list[Any]]:
     yield running
     for one in running:
         one.kill()
-        one.communicate()
+        print(one.communicate()[1])
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -112,31 +113,31 @@ def test_pull_the_plug(tmp_path: Path, process: list[Any]) -> None:
 
 
 def test_a_clock_that_jumps_disturbs_nothing(tmp_path: Path, process: list[Any]) -> None:
-    library = next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))), None)
-    if library is None:
-        pytest.skip("faketime is not installed; sudo make setup-system")
-    clock, log = tmp_path / "clock", tmp_path / "o.jsonl"
-    clock.write_text("+0\n")
-    environment = {
-        **os.environ,
-        "LD_PRELOAD": str(library),
-        "FAKETIME_TIMESTAMP_FILE": str(clock),
-        "FAKETIME_NO_CACHE": "1",
-        "DONT_FAKE_MONOTONIC": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-    }
-    policy = ["--deadline-ms", "1500", "--alarm", "area(sky) >= 0% for 2 s"]
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler; sudo make setup-system")
+    library, clock, log, alarms = (tmp_path / name for name in ("step.so", "step", "o.jsonl", "alarms.jsonl"))
+    source = str(Path(__file__).with_name("clock_step.c"))
+    subprocess.run([compiler, "-O1", "-shared", "-fPIC", "-Wall", "-Werror", "-o", str(library), source], check=True)
+    clock.write_bytes(bytes(8))
+    environment = {**os.environ, "LD_PRELOAD": str(library), "CLOCK_STEP": str(clock)}
+    rule = ["--alarm", "area(sky) >= 0% for 4 s", "--on-alarm", f"jsonl:{alarms}"]
+    policy = ["--deadline-ms", "1500", *rule]
     process.append(started("--json", "--source", LIVE, "--sink", f"jsonl://{log}", *policy, env=environment))
-    for lines, step in ((15, "-86400"), (45, "+86400"), (75, "-3600")):
-        wait_for_lines(log, lines)
-        clock.write_text(step + "\n")
-    wait_for_lines(log, 100)
+    with clock.open("r+b", buffering=0) as file:
+        for lines, step_s in ((15, -86400), (45, 86400), (75, -3600)):
+            wait_for_lines(log, lines)
+            file.seek(0)
+            file.write(step_s.to_bytes(8, sys.byteorder, signed=True))
+        wait_for_lines(log, 100)
     process[0].send_signal(signal.SIGTERM)
     out, said = process[0].communicate(timeout=20)
     assert process[0].returncode == 0, said
     summary = json.loads(out)
     assert summary["sources"][0]["restarts"] == 0 and "stale" not in summary["sources"][0]["dropped"]
     assert summary["ms"]["age"]["max_ms"] < 1500 and list(summary["alarms"]["raised"].values()) == [1]
+    raised = datetime.fromisoformat(json.loads(alarms.read_text().splitlines()[0])["at"])
+    assert abs(time.time() - raised.timestamp()) > 3000, "the steps did not reach the process"
 
 
 def test_readiness_and_watchdog_reach_systemd_s_socket(tmp_path: Path, process: list[Any]) -> None:
