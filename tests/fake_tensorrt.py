@@ -96,6 +96,33 @@ for _op in ("Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Mod", "Sum", "And"
 for _op in ("Sqrt", "Exp", "Log", "Abs", "Neg", "Floor", "Ceil", "Round", "Erf", "Reciprocal", "Not", "Sin", "Cos"):
     LAYER_OF_OP[_op] = "UNARY"
 
+_WEIGHT_INPUTS = {
+    "Conv": (1, 2),
+    "ConvTranspose": (1, 2),
+    "BatchNormalization": (1, 2, 3, 4),
+    "Clip": (1, 2),
+    "ConstantOfShape": (0,),
+    "Dropout": (1, 2),
+    "Expand": (1,),
+    "InstanceNormalization": (1, 2),
+    "Pad": (1, 2, 3),
+    "Range": (0, 1, 2),
+    "ReduceMax": (1,),
+    "ReduceMean": (1,),
+    "ReduceMin": (1,),
+    "ReduceSum": (1,),
+    "Reshape": (1,),
+    "Resize": (1, 2, 3),
+    "Slice": (1, 2, 3, 4),
+    "Split": (1,),
+    "Squeeze": (1,),
+    "TopK": (1,),
+    "Unsqueeze": (1,),
+    "Upsample": (1,),
+}
+"""Inputs that the ONNX parser reads as weights or shapes; any other initializer becomes a CONSTANT layer."""
+_BROADCASTING = {op for op, layer in LAYER_OF_OP.items() if layer == "ELEMENTWISE"} | {"MatMul", "PRelu", "Where"}
+
 
 # --- small types -----------------------------------------------------------------------------------------------------
 
@@ -573,22 +600,19 @@ class ITensor(_Native):
 
 
 class ILayer(_Native):
-    def _setup(self, network: INetworkDefinition, index: int, node: onnx.NodeProto) -> None:
-        self._network, self._index, self._node = network, index, node
+    def _setup(
+        self, network: INetworkDefinition, node: onnx.NodeProto, inputs: list[ITensor], outputs: list[ITensor]
+    ) -> None:
+        self._network, self._index, self._node = network, len(network._layers), node
         graph = network._graph
         assert graph is not None
-        self._name = graph.name_of(node)
+        self._name = node.name or graph.name_of(node)
         self._type = getattr(self._s.LayerType, LAYER_OF_OP[node.op_type])
-        weights = node.op_type in ("Conv", "ConvTranspose")
-        self._inputs = [
-            network._tensor(name)
-            for position, name in enumerate(node.input)
-            if name and not (name in graph.initializers and (weights or position > 0))
-        ]
-        self._outputs = [network._tensor(name) for name in node.output if name]
+        self._inputs, self._outputs = inputs, outputs
         self._precision: Any = None
         self._output_types: dict[int, Any] = {}
-        self._values = {"metadata": f"[ONNX Layer: {self._name}]"}
+        imported = any(node is other for other in graph.nodes)
+        self._values = {"metadata": f"[ONNX Layer: {self._name}]" if imported else ""}
 
     metadata = _stored("metadata", str)
 
@@ -670,10 +694,57 @@ class INetworkDefinition(_Native):
     def _fill(self, graph: _Graph) -> None:
         self._graph = graph
         self._inputs = [self._tensor(name) for name in graph.inputs]
-        constants = [node for node in graph.nodes if node.op_type != "Constant"]
-        self._layers = [self._s.make("ILayer", self, index, node) for index, node in enumerate(constants)]
-        self._outputs = [self._tensor(name) for name in graph.outputs]
+        for node in graph.nodes:
+            if node.op_type != "Constant":
+                sources = self._sources(graph, node)
+                made = [self._tensor(name) for name in node.output if name]
+                self._layers.append(self._s.make("ILayer", self, node, sources, made))
+        self._outputs = [self._operand(graph, name) for name in graph.outputs]
         self._values["name"] = graph.model.graph.name or "Unnamed Network 0"
+
+    def _sources(self, graph: _Graph, node: onnx.NodeProto) -> list[ITensor]:
+        """What the layer of a node reads; the parser adds layers for constants and for lower ranks before it."""
+        kept = _WEIGHT_INPUTS.get(node.op_type, ())
+        names = [name for i, name in enumerate(node.input) if name and not (i in kept and name in graph.initializers)]
+        sources = [self._operand(graph, name) for name in names]
+        if node.op_type in _BROADCASTING and all(name in graph.shapes for name in names):
+            rank = max(len(source._shape) for source in sources)
+            sources = [self._with_rank(graph, source, rank) for source in sources]
+        return sources
+
+    def _operand(self, graph: _Graph, name: str) -> ITensor:
+        """A tensor; an initializer becomes one through a CONSTANT layer of its name, made at its first use."""
+        if name not in graph.initializers or name in self._tensors:
+            return self._tensor(name)
+        made = self._tensor(name)
+        made._name = self._unnamed("Constant", name)
+        node = helper.make_node("Constant", [], [name], name)
+        self._layers.append(self._s.make("ILayer", self, node, [], [made]))
+        return made
+
+    def _with_rank(self, graph: _Graph, source: ITensor, rank: int) -> ITensor:
+        """``source``, behind a SHUFFLE layer that puts ones before its shape where it has fewer dimensions."""
+        if len(source._shape) == rank:
+            return source
+        layer = f"(Unnamed Layer* {len(self._layers)}) [Shuffle]"
+        if self._s.version >= (10,):
+            count = sum(other._name.startswith("ONNXTRT_Broadcast") for other in self._layers)
+            layer = f"ONNXTRT_Broadcast_{count}" if count else "ONNXTRT_Broadcast"
+        name = self._unnamed("Shuffle", layer)
+        shape = (1,) * (rank - len(source._shape)) + source._shape
+        made = self._tensors[name] = self._s.make("ITensor", self, name, source._dtype, shape)
+        node = helper.make_node("Reshape", [source._onnx_name], [name], layer)
+        self._layers.append(self._s.make("ILayer", self, node, [source], [made]))
+        return made
+
+    def _unnamed(self, kind: str, layer: str) -> str:
+        """The name of a tensor that nobody named: of its layer's number, lately of its layer's name.
+
+        The second is seen in logs of 10.13 and 11.1; from which 10.x on is not known.
+        """
+        if self._s.version < (10, 13):
+            return f"(Unnamed Layer* {len(self._layers)}) [{kind}]_output"
+        return f"{layer}_output"
 
     def get_layer(self, index: int) -> ILayer | None:
         return self._layers[index] if 0 <= index < len(self._layers) else None
@@ -888,7 +959,7 @@ def _check_node(state: _State, graph: _Graph, node: onnx.NodeProto) -> None:
         )
     sources = [graph.types.get(name) for name in node.input]
     if op in ("QuantizeLinear", "DequantizeLinear"):
-        _check_quantizer(graph, node)
+        _check_quantizer(state, graph, node)
     elif sources and sources[0] == TensorProto.UINT8 and op != "Cast" and node.input[0] not in graph.initializers:
         raise _Refused(
             "UNSUPPORTED_NODE",
@@ -931,7 +1002,17 @@ def _check_node(state: _State, graph: _Graph, node: onnx.NodeProto) -> None:
             )
 
 
-def _check_quantizer(graph: _Graph, node: onnx.NodeProto) -> None:
+def _check_quantizer(state: _State, graph: _Graph, node: onnx.NodeProto) -> None:
+    zero_point = node.input[2] if len(node.input) > 2 else ""
+    if state.version < (10,) and not zero_point:
+        raise _Refused(
+            "INVALID_NODE",
+            'Assertion failed: (inputs.size() == 3) && "This version of TensorRT requires 3 inputs for the '
+            'DequantizeLinear operator."'
+            if state.version < (8, 6)
+            else f"Invalid Node - {graph.name_of(node)}\n"
+            "vector::_M_range_check: __n (which is 2) >= this->size() (which is 2)",
+        )
     if not graph.is_constant_chain(node.input[1], ("Cast", "Identity")):
         raise _Refused(
             "UNSUPPORTED_NODE", "Assertion failed: scale is an initializer! (dynamic scales are not supported)"
@@ -939,27 +1020,30 @@ def _check_quantizer(graph: _Graph, node: onnx.NodeProto) -> None:
     scale = graph.constant(node.input[1])
     if scale is not None and not (np.isfinite(scale).all() and (scale > 0).all()):
         raise _Refused(
-            "UNSUPPORTED_NODE", 'Assertion failed: scaleAllPositive && "Scale coefficients must all be positive"'
+            "INVALID_NODE", 'Assertion failed: scaleAllPositive && "Scale coefficients must all be positive"'
         )
     quantized = graph.types.get(node.output[0] if node.op_type == "QuantizeLinear" else node.input[0])
     if quantized == TensorProto.INT32:
         raise _Refused(
-            "UNSUPPORTED_NODE_DATATYPE",
+            "UNSUPPORTED_NODE_DATATYPE" if state.version >= (10,) else "UNSUPPORTED_NODE",
             "Assertion failed: DequantizeLinear: INT32 input is not supported (bias has to stay in floating point)",
         )
-    if quantized not in (TensorProto.INT8, None):
+    if quantized not in (TensorProto.INT8, None):  # stricter than 10 and later, which read a missing zero point as INT8
         name = TensorProto.DataType.Name(quantized)
         raise _Refused(
-            "UNSUPPORTED_NODE_DATATYPE",
+            "UNSUPPORTED_NODE_DATATYPE" if state.version >= (10,) else "UNSUPPORTED_NODE",
             f"Assertion failed: {node.op_type}: quantized type {name} is not supported, only INT8",
         )
-    if len(node.input) > 2 and node.input[2]:
-        zero = graph.constant(node.input[2])
+    if zero_point:
+        zero = graph.constant(zero_point)
         if zero is None or np.any(zero.astype(np.int64) != 0):
             raise _Refused(
-                "UNSUPPORTED_NODE",
-                'Assertion failed: shiftIsAllZeros(zeroPoint) && "TensorRT only supports symmetric quantization. The '
-                'zero point for the QuantizeLinear/DequantizeLinear operator must be all zeros."',
+                "INVALID_NODE",
+                'Assertion failed: shiftIsAllZeros(zeroPoint) && "TRT only supports symmetric quantization - zeroPt '
+                'must be all zeros"'
+                if state.version < (8, 6)
+                else 'Assertion failed: shiftIsAllZeros(zeroPoint) && "TensorRT only supports symmetric quantization. '
+                'The zero point for the QuantizeLinear/DequantizeLinear operator must be all zeros."',
             )
 
 
@@ -1493,8 +1577,10 @@ class _Build:
             self.ranges = self.calibrated(_usable(calibrator, self.s.module.IInt8Calibrator))
         self.ranges.update(given)
         floats = (TensorProto.FLOAT, TensorProto.FLOAT16)
-        for name in (*self.graph.inputs, *(name for node in self.graph.nodes for name in node.output)):
-            if self.graph.types.get(name) in floats and name not in self.graph.folded and name not in self.ranges:
+        constants = [layer._node.output[0] for layer in self.network._layers if layer._node.op_type == "Constant"]
+        made = [name for node in self.graph.nodes for name in node.output if name not in self.graph.folded]
+        for name in (*self.graph.inputs, *constants, *made):
+            if self.graph.types.get(name) in floats and name not in self.ranges:
                 self.log(
                     "WARNING",
                     f"Missing scale and zero-point for tensor {self.network._tensor(name)._name}, expect "

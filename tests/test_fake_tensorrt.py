@@ -268,6 +268,52 @@ class TestParser:
         assert out.dtype == bench.trt.DataType.INT64 and out.is_network_output
         assert network.get_layer(0).get_output(0).name == "conv" and network.get_layer(9) is None
 
+    @pytest.mark.parametrize("version", VERSIONS)
+    def test_an_initializer_as_an_operand_is_a_layer(self, cuda: FakeCuda, version: str) -> None:
+        nodes = [
+            helper.make_node("Mul", ["image", "scale"], ["scaled"], "mul1"),
+            helper.make_node("Add", ["scaled", "shift"], ["shifted"], "add1"),
+            helper.make_node("Mul", ["shifted", "scale"], ["again"], "mul2"),
+            helper.make_node("Conv", ["again", "w", "bias"], ["conv"], "conv1"),
+            helper.make_node("Clip", ["conv", "low", "high"], ["out"], "clip1"),
+        ]
+        constants = [constant("w", WEIGHT), constant("bias", np.zeros(4)), constant("low", 0), constant("high", 6)]
+        constants += [constant("scale", np.ones((1, 3, 1, 1))), constant("shift", 0.5)]
+        io = [tensor("image", TensorProto.FLOAT, (1, 3, 8, 8))], [tensor("out", TensorProto.FLOAT, (1, 4, 6, 6))]
+        bench = Bench(version, cuda).parse(model(nodes, *io, constants))
+        layers = [bench.network.get_layer(index) for index in range(bench.network.num_layers)]
+        seen = [(layer.type.name, layer.name, layer.get_output(0).name) for layer in layers]
+        numbered = bench.trt.fake.version < (10, 13)
+        row = "ONNXTRT_Broadcast" if bench.trt.fake.version >= (10,) else "(Unnamed Layer* 3) [Shuffle]"
+        assert seen == [
+            ("CONSTANT", "scale", "(Unnamed Layer* 0) [Constant]_output" if numbered else "scale_output"),
+            ("ELEMENTWISE", "mul1", "scaled"),
+            ("CONSTANT", "shift", "(Unnamed Layer* 2) [Constant]_output" if numbered else "shift_output"),
+            ("SHUFFLE", row, "(Unnamed Layer* 3) [Shuffle]_output" if numbered else f"{row}_output"),
+            ("ELEMENTWISE", "add1", "shifted"),
+            ("ELEMENTWISE", "mul2", "again"),
+            ("CONVOLUTION", "conv1", "conv"),
+            ("ACTIVATION", "clip1", "out"),
+        ]
+        assert [layer.num_inputs for layer in layers] == [0, 2, 0, 1, 2, 2, 1, 1]
+        assert layers[5].get_input(1) is layers[0].get_output(0)
+        assert layers[4].get_input(1).shape == (1, 1, 1, 1) and layers[2].get_output(0).shape == ()
+
+    @pytest.mark.parametrize("empty", [False, True])
+    @pytest.mark.parametrize("op", ["QuantizeLinear", "DequantizeLinear"])
+    def test_a_quantizer_needs_its_zero_point_before_10(self, cuda: FakeCuda, op: str, empty: bool) -> None:
+        proto = onnx.load_model_from_string(qdq())
+        for node in proto.graph.node:
+            if node.op_type == op:
+                node.input[2:] = [""] if empty else []
+        data = proto.SerializeToString()
+        for version, words in ((OLD, "requires 3 inputs"), ("8.6.2.3", "_M_range_check")):
+            bench = Bench(version, cuda)
+            assert words in bench.refuses(data)
+            assert bench.parser.get_error(0).code() == bench.trt.ErrorCode.INVALID_NODE
+        if op == "DequantizeLinear":
+            Bench(NEW, cuda).parse(data)
+
     def test_int64_becomes_int32_before_10(self, cuda: FakeCuda) -> None:
         bench = Bench(OLD, cuda).parse(conv())
         assert bench.network.get_output(0).dtype == bench.trt.DataType.INT32
