@@ -8,7 +8,7 @@
 # make fuzz   100,000 and more injured files against every reader
 
 PYTHON ?= python3
-# On a Jetson the environment must see JetPack's cv2, which has GStreamer.
+# On a Jetson the environment must see JetPack's tensorrt and cv2.
 SYSTEM := $(if $(filter aarch64,$(shell uname -m)),--system-site-packages)
 DEMO := .venvs/demo
 DEV := .venvs/dev

@@ -37,6 +37,7 @@ run() {
 }
 
 HERE=$(cd "$(dirname "$0")" && pwd)
+GSTREAMER=$(dirname "$HERE")/edgeseg/device/gstreamer.txt
 PYTHON=${PYTHON:-/usr/bin/python3}
 VENV=$HOME/edgeseg-env
 SOURCE=$(dirname "$HERE")
@@ -110,6 +111,8 @@ choose_jetpack() {
   # shellcheck source=jetson/jetpack5.env
   . "$HERE/jetpack$JETPACK.env"
   CONSTRAINTS=$HERE/constraints-jp$JETPACK.txt
+  [ -r "$GSTREAMER" ] || die "no $GSTREAMER, which names GStreamer's packages; run this script inside a whole clone"
+  APT_PACKAGES="$APT_PACKAGES $(cut -d' ' -f1 "$GSTREAMER" | tr '\n' ' ')"
   say "JetPack $JETPACK (L4T ${l4t:-unknown}), Python $PYTHON_VERSION, environment $VENV"
 }
 

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
@@ -17,6 +18,7 @@ from edgeseg.cli.console import JsonFlag, print_json, say
 from edgeseg.cli.models import SHIPPED, bundle_or_default
 from edgeseg.device.doctor import Finding, findings
 from edgeseg.device.facts import Facts, gathered_facts
+from edgeseg.device.gstreamer import NVIDIA_ELEMENTS, probed_gstreamer
 from edgeseg.device.probe import Probe, Ran, probed_modules
 from edgeseg.device.record import check_record_folder, probe_of_record, write_record
 from edgeseg.errors import EdgesegError, InputError, UsageError
@@ -109,6 +111,7 @@ def _lines(facts: Facts) -> Iterator[Tuple[str, str]]:
         yield "hottest", f"{hottest[0]} {hottest[1]:.1f} C"
     yield "cameras", ", ".join(facts.cameras) or "none (/dev/video*)"
     yield from _python_lines(probe)
+    yield from _gstreamer_line(facts)
 
 
 def _python_lines(probe: Probe) -> Iterator[Tuple[str, str]]:
@@ -123,6 +126,16 @@ def _python_lines(probe: Probe) -> Iterator[Tuple[str, str]]:
         yield name, _joined(state, extra, f"broken: {module.error}" if module.error else "")
     installed = (f"{name} {version}" for name, version in probe.distributions.items())
     yield "packages", ", ".join(installed) or "none of the packages that matter here"
+
+
+def _gstreamer_line(facts: Facts) -> Iterator[Tuple[str, str]]:
+    """What carries CSI and network cameras and H.264; records of older versions do not say."""
+    found = facts.probe.gstreamer
+    if found is None:
+        return
+    lacking = [name for name in found.missing if facts.device.is_jetson or name not in NVIDIA_ELEMENTS]
+    lacks = f"lacks {', '.join(lacking)}" if lacking else ""
+    yield "gstreamer", _joined(f"{found.version} through {found.python}", lacks) if found.works else "not usable"
 
 
 def _joined(*parts: str) -> str:
@@ -173,6 +186,7 @@ def _probe() -> Probe:
     """Ask this machine what no file says."""
     home = os.path.expanduser("~")
     modules = probed_modules(_run, sys.executable, sys.path)
+    gstreamer = probed_gstreamer(_run)
     return Probe(
         edgeseg=__version__,
         python=platform.python_version(),
@@ -185,6 +199,9 @@ def _probe() -> Probe:
             name: type(module)(**{key: _without_home(text, home) for key, text in vars(module).items()})
             for name, module in modules.items()
         },
+        gstreamer=replace(
+            gstreamer, python=_without_home(gstreamer.python, home), error=_without_home(gstreamer.error, home)
+        ),
         distributions=_distributions(),
         groups=_groups(),
         display=bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")),

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Callable
 
 from edgeseg.device.facts import Facts
+from edgeseg.device.gstreamer import NVIDIA_ELEMENTS, gstreamer_install, gstreamer_packages
 from edgeseg.device.jetpack import l4t_tuple
 from edgeseg.device.power_mode import fastest_power_mode
 from edgeseg.device.telemetry import throttled_now
@@ -111,8 +112,8 @@ def _cv2_shadowed(facts: Facts) -> Finding | None:
         return None
     return Finding(
         "cv2-shadowed",
-        PROBLEM,
-        "another OpenCV, without GStreamer, hides JetPack's: programs that open cameras with it fail",
+        WARNING,
+        "another OpenCV, without GStreamer, hides JetPack's: programs that open cameras by it fail (edgeseg does not)",
         f"cv2 {module.version} from {module.path} (GStreamer: {module.detail}) before {facts.system_cv2[0]}",
         _without_wheels(facts) or f"remove {module.path}",
     )
@@ -314,6 +315,67 @@ def _onnxruntime_missing(facts: Facts) -> Finding | None:
         "Python cannot import onnxruntime, which every CPU graph needs",
         module.error or "not installed",
         f"{_pip(facts)} install --force-reinstall onnxruntime",
+    )
+
+
+# GStreamer, which carries CSI and network cameras and H.264 in a process of its own
+
+
+def _gstreamer_bindings(facts: Facts) -> Finding | None:
+    found = facts.probe.gstreamer
+    if found is None or found.works:
+        return None
+    other_python = "cannot import name '_gi'" in found.error
+    return Finding(
+        "gstreamer-bindings",
+        PROBLEM if facts.device.is_jetson else NOTE,
+        "python3-gi is there, but /usr/bin/python3 is not the Python that it was made for: no CSI and network cameras"
+        if other_python
+        else "no Python has GStreamer's bindings: no CSI and network cameras, no H.264",
+        found.error or "no Python was found",
+        _apt(facts, "install --reinstall python3-minimal") + "   # makes /usr/bin/python3 the system's own again"
+        if other_python
+        else _apt(facts, gstreamer_install()),
+    )
+
+
+def _gstreamer_parts(facts: Facts) -> Finding | None:
+    found = facts.probe.gstreamer
+    if found is None or not found.works:
+        return None
+    lacking = {name: package for package, names in gstreamer_packages().items() for name in names}
+    lacking = {name: package for name, package in lacking.items() if name in found.missing}
+    if not lacking:
+        return None
+    absent = [name for name, package in lacking.items() if package not in facts.packages]
+    return Finding(
+        "gstreamer-parts",
+        WARNING if facts.device.is_jetson else NOTE,
+        "GStreamer lacks parts that cameras, videos or H.264 need"
+        if absent
+        else "parts of GStreamer are installed but do not load",
+        f"GStreamer {found.version} without {', '.join(f'{name} ({package})' for name, package in lacking.items())}",
+        _apt(facts, gstreamer_install(absent))
+        if absent
+        else f"rm -rf ~/.cache/gstreamer-1.0; then this says why: gst-inspect-1.0 {next(iter(lacking))}",
+    )
+
+
+def _gstreamer_nvidia(facts: Facts) -> Finding | None:
+    found = facts.probe.gstreamer
+    if found is None or not found.works or not facts.device.is_jetson or _argus_plugin(facts):
+        return None
+    lacking = [name for name in NVIDIA_ELEMENTS if name in found.missing]
+    if not lacking or _container_without_gpu(facts):
+        return None
+    return Finding(
+        "gstreamer-nvidia",
+        WARNING,
+        "NVIDIA's GStreamer elements do not load: CSI cameras and the hardware's decoder cannot be used",
+        f"GStreamer {found.version} without {', '.join(lacking)}",
+        "start the container with: docker run --runtime nvidia"
+        if facts.device.in_container
+        else "sudo apt install --reinstall nvidia-l4t-gstreamer nvidia-l4t-camera && rm -rf ~/.cache/gstreamer-1.0",
     )
 
 
@@ -550,6 +612,9 @@ _CHECKS = (
     _tensorrt_eleven,
     _pycuda_missing,
     _torch_build,
+    _gstreamer_bindings,
+    _gstreamer_parts,
+    _gstreamer_nvidia,
     _argus_plugin,
     _argus_socket,
     _no_camera,

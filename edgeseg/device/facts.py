@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Mapping
 
 from edgeseg.device.detect import Device, cpu_model, detected_device, l4t_version
 from edgeseg.device.jetpack import l4t_tuple
@@ -36,6 +37,7 @@ class Facts:
         probe: what the Python of the machine says.
         sample: its sensors, once.
         modes: the power modes it has.
+        packages: the Debian packages that matter here, by name, with their versions.
         system_cv2: the system's (JetPack's) OpenCV modules for Python, as absolute paths.
         system_tensorrt: the same for TensorRT.
         cameras: ``/dev/video*`` with their names.
@@ -51,6 +53,7 @@ class Facts:
     probe: Probe
     sample: Sample = field(default_factory=Sample)
     modes: tuple[PowerMode, ...] = ()
+    packages: Mapping[str, str] = field(default_factory=dict)
     system_cv2: tuple[str, ...] = ()
     system_tensorrt: tuple[str, ...] = ()
     cameras: tuple[str, ...] = ()
@@ -81,6 +84,7 @@ def gathered_facts(root: Path, probe: Probe, cameras: tuple[str, ...] = ()) -> F
         probe=probe,
         sample=telemetry_sample(root),
         modes=power_modes(text_of(root / CONFIGURATION)),
+        packages=installed_packages(root),
         system_cv2=_absolute(root, CV2),
         system_tensorrt=_absolute(root, TENSORRT),
         cameras=cameras,

@@ -12,7 +12,7 @@ __all__ = ["DPKG_STATUS", "RELEVANT", "installed_packages", "newest_version", "u
 DPKG_STATUS = "var/lib/dpkg/status"
 RELEVANT = re.compile(
     r"nvidia-l4t-(core|camera|gstreamer)|nvidia-jetpack|libnvinfer\d*|python3-libnvinfer|cuda-cudart-\d+-\d+"
-    r"|nvidia-opencv|libopencv-python|python3-opencv"
+    r"|nvidia-opencv|libopencv-python|python3-opencv|python3-gi|gir1\.2-gst[\w.-]*|gstreamer1\.0-[\w.-]*"
 )
 """The packages that this toolkit asks about."""
 

@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any, Callable, Mapping, NamedTuple, Sequence
 
+from edgeseg.device.gstreamer import GStreamer, gstreamer_from_json
+
 __all__ = ["MODULES", "PROBE_FILE", "Module", "Probe", "Ran", "Runner", "probe_from_json", "probed_modules"]
 
 PROBE_FILE = "edgeseg-probe.json"
@@ -66,6 +68,7 @@ class Probe:
         system: kernel name and release.
         cores: logical CPU cores that the process may use.
         modules: MODULES by name; one that is not installed is absent.
+        gstreamer: as the Python sees it that would carry pipelines; None where nobody asked.
         distributions: name -> version of the pip packages that matter here.
         groups: of the user; ``"root"`` among them for the superuser.
         display: whether a desktop is there to draw on.
@@ -80,6 +83,7 @@ class Probe:
     system: str = ""
     cores: int = 0
     modules: Mapping[str, Module] = field(default_factory=dict)
+    gstreamer: GStreamer | None = None
     distributions: Mapping[str, str] = field(default_factory=dict)
     groups: tuple[str, ...] = ()
     display: bool = False
@@ -105,6 +109,7 @@ def probe_from_json(document: Any) -> Probe:
     modules = _table(document, "modules")
     return Probe(
         modules={name: Module(**_strings(entry, Module)) for name, entry in modules.items() if isinstance(entry, dict)},
+        gstreamer=gstreamer_from_json(document.get("gstreamer")),
         distributions={name: str(version) for name, version in _table(document, "distributions").items()},
         groups=tuple(group for group in _list(document, "groups") if isinstance(group, str)),
         display=document.get("display") is True,

@@ -16,6 +16,7 @@ import pytest
 import edgeseg.device.doctor
 from edgeseg.device.doctor import findings
 from edgeseg.device.facts import Facts, gathered_facts
+from edgeseg.device.gstreamer import NVIDIA_ELEMENTS, GStreamer, gstreamer_install
 from edgeseg.device.power_mode import PowerMode
 from edgeseg.device.probe import Module, Probe
 from edgeseg.device.record import probe_of_record
@@ -48,6 +49,10 @@ def with_modules(**changes: Module | None) -> Facts:
 
 def in_container(**changes: Any) -> Facts:
     return replace(with_device(in_container=True), **changes)
+
+
+def with_gstreamer(version: str = "", error: str = "", missing: tuple[str, ...] = ()) -> Facts:
+    return with_probe(gstreamer=GStreamer("/usr/bin/python3" if version else "", version, error, missing))
 
 
 def clash() -> Facts:
@@ -141,6 +146,27 @@ CASES: dict[str, list[tuple[Facts, str]]] = {
         (with_modules(torch=Module("2.4.1", detail="none")), "pip uninstall -y torch"),
         (with_modules(torch=Module("2.14.1", detail="13.0")), "NVIDIA's wheel for JetPack 6.2"),
     ],
+    "gstreamer-bindings": [
+        (of_root("orin-nano-jp6.0"), f"sudo apt {gstreamer_install()}"),
+        (of_root("container-without-mounts"), f"apt {gstreamer_install()}"),
+        (with_gstreamer(error="/usr/bin/python3 (3.9.5): ImportError: cannot import name '_gi'"), "python3-minimal"),
+        (replace(of_root("laptop"), probe=with_gstreamer(error="no gi").probe), "python3-gi"),
+    ],
+    "gstreamer-parts": [
+        (
+            of_root("xavier-nx-jp5.1.2"),
+            "sudo apt install gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-ugly gstreamer1.0-libav",
+        ),
+        (of_root("laptop"), "sudo apt install gstreamer1.0-plugins-ugly"),
+        (
+            replace(with_gstreamer("1.20.3", missing=("x264enc",)), packages={"gstreamer1.0-plugins-ugly": "1.20.1-1"}),
+            "gst-inspect-1.0 x264enc",
+        ),
+    ],
+    "gstreamer-nvidia": [
+        (with_gstreamer("1.20.3", missing=("nvvidconv",)), "--reinstall nvidia-l4t-gstreamer"),
+        (in_container(probe=with_gstreamer("1.20.3", missing=("nvvidconv",)).probe), "docker run --runtime nvidia"),
+    ],
     "argus-plugin": [
         (replace(GOOD, argus_plugin=False), "sudo apt install nvidia-l4t-gstreamer"),
         (in_container(argus_plugin=False), "docker run --runtime nvidia"),
@@ -199,6 +225,15 @@ def test_what_must_stay_silent() -> None:
     swap = with_device(memory_available_gib=2.0, swap_gib=8.0)
     for facts in (own_build, same_line, fixed, numpy_two, right_torch, swap, with_probe(groups=("root",))):
         assert findings(facts) == []
+
+
+def test_a_laptop_without_gstreamer_is_not_broken() -> None:
+    laptop = replace(of_root("laptop"), probe=replace(of_root("laptop").probe, gstreamer=GStreamer(error="no gi")))
+    assert {item.name: item.severity for item in findings(laptop)}["gstreamer-bindings"] == "note"
+    nvidia = replace(laptop, probe=replace(laptop.probe, gstreamer=GStreamer("p", "1.24", missing=NVIDIA_ELEMENTS)))
+    assert not [item for item in findings(nvidia) if item.name.startswith("gstreamer")]
+    unasked = replace(laptop, probe=replace(laptop.probe, gstreamer=None))
+    assert not [item for item in findings(unasked) if item.name.startswith("gstreamer")]
 
 
 def test_numpy_two_is_named_once_for_all_that_it_breaks() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,10 +13,16 @@ from typing import Any
 import pytest
 
 from edgeseg.device.power_mode import fastest_power_mode, power_modes
+from edgeseg.runtime.gst.process import gstreamer_python
 
 HERE = Path(__file__).resolve().parent
 JETSON = HERE.parents[1] / "jetson"
 STUBBED = ("sudo", "apt-get", "id", "nvpmodel", "jetson_clocks", "python3")
+GSTREAMER = (
+    "python3-gi gir1.2-gstreamer-1.0 gir1.2-gst-plugins-base-1.0 gir1.2-gst-rtsp-server-1.0 gstreamer1.0-tools "
+    "gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly "
+    "gstreamer1.0-libav"
+)
 PYTHONS = {"jetpack5": "3.8", "jetpack6": "3.10", "jetpack7": "3.12"}
 
 pytestmark = pytest.mark.skipif(not shutil.which("dpkg-query"), reason="needs dpkg-query: not a Debian or Ubuntu")
@@ -94,7 +101,7 @@ def test_dry_run_prints_everything_and_changes_nothing(board: Board, said: str, 
     done = board.setup("--dry-run")
     assert done.returncode == 0, done.stderr
     assert said in done.stdout
-    assert f"+ sudo apt-get install -y --no-install-recommends {packages}\n" in done.stdout
+    assert f"+ sudo apt-get install -y --no-install-recommends {packages} {GSTREAMER}\n" in done.stdout
     jetpack = said.split()[1]
     steps = [
         "venv --system-site-packages",
@@ -209,16 +216,13 @@ def checked(folder: Path, **modules: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env={**os.environ, "PYTHONPATH": str(folder)}, capture_output=True, text=True)
 
 
-def opencv(gstreamer: str) -> str:
-    return f"__version__ = '4.5.4'\ndef getBuildInformation():\n    return '  GStreamer:   {gstreamer}'\n"
+OPENCV = "__version__ = '4.5.4'\n"
 
 
 def test_imports_are_judged(tmp_path: Path) -> None:
     tensorrt = "__version__ = '8.5.2.2'\n"
-    good = checked(tmp_path, numpy="__version__ = '1.23.5'\n", tensorrt=tensorrt, cv2=opencv("YES (1.16.2)"))
-    assert good.returncode == 0 and "tensorrt 8.5.2.2" in good.stdout and "YES (1.16.2)" in good.stdout
-    deaf = checked(tmp_path, cv2=opencv("NO"))
-    assert deaf.returncode == 0 and "warning: " in deaf.stdout, "USB cameras and files work"
+    good = checked(tmp_path, numpy="__version__ = '1.23.5'\n", tensorrt=tensorrt, cv2=OPENCV)
+    assert "tensorrt 8.5.2.2" in good.stdout and "cv2 4.5.4" in good.stdout and "numpy 1.23.5" in good.stdout
     new = checked(tmp_path, numpy="__version__ = '1.24.4'\n")
     assert new.returncode == 1 and "numpy is 1.24.4, must be below 1.24; run: " in new.stdout
     broken = checked(tmp_path, tensorrt="import libnvinfer_is_not_here\n", cv2="raise AttributeError('_ARRAY_API')\n")
@@ -227,16 +231,29 @@ def test_imports_are_judged(tmp_path: Path) -> None:
     assert "cv2 does not import (AttributeError: _ARRAY_API)" in broken.stdout
 
 
-def test_a_pip_opencv_that_hides_jetpacks_is_named(tmp_path: Path) -> None:
+def test_the_check_asks_the_python_that_the_runtime_would_start(tmp_path: Path) -> None:
+    """GStreamer is what carries cameras, whatever cv2 was built with; here is what this machine really has."""
+    tensorrt, numpy = "__version__ = '8.5.2.2'\n", "__version__ = '1.23.5'\n"
+    done = checked(tmp_path, numpy=numpy, tensorrt=tensorrt, cv2=OPENCV)
+    python = gstreamer_python()
+    if python is None:
+        assert done.returncode == 1 and f"run: sudo apt install {GSTREAMER}\n" in done.stdout
+    else:
+        assert done.returncode == 0, done.stdout
+        assert re.search(rf"check: GStreamer [\d.]+ through {re.escape(python)}\n", done.stdout)
+        assert "lacks NVIDIA's elements; sudo apt install nvidia-l4t-gstreamer" in done.stdout
+
+
+def test_a_pip_opencv_that_hides_jetpacks_is_named_and_does_no_harm(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "venv")], check=True)
     packages = next((tmp_path / "venv").glob("lib/python*/site-packages"))
-    (packages / "cv2.py").write_text(opencv("NO"))
+    (packages / "cv2.py").write_text(OPENCV)
     (packages / "numpy.py").write_text("__version__ = '1.26.4'\n")
     (packages / "tensorrt.py").write_text("__version__ = '8.5.2.2'\n")
     command = [tmp_path / "venv/bin/python", JETSON / "check_imports.py", JETSON / "constraints-jp6.txt"]
     done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 1 and "is a pip wheel without GStreamer and hides JetPack's" in done.stdout
-    assert "pip uninstall opencv-python" in done.stdout
+    assert "is pip's and hides JetPack's" in done.stdout and "pip uninstall opencv-python" in done.stdout
+    assert done.returncode == (0 if gstreamer_python() else 1)
 
 
 def test_modes_are_shown_without_changing_any(board: Board) -> None:

@@ -3,11 +3,8 @@
 # Does nothing, saying so, where it may not or cannot; the tests then say what they miss and skip.
 set -euo pipefail
 
-packages=(
-  gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad
-  gstreamer1.0-plugins-ugly gstreamer1.0-libav python3-gi gir1.2-gstreamer-1.0 gir1.2-gst-plugins-base-1.0
-  gir1.2-gst-rtsp-server-1.0 mosquitto openssl gcc libc6-dev
-)
+mapfile -t packages < <(cut -d' ' -f1 "$(dirname "$0")/../../edgeseg/device/gstreamer.txt")
+packages+=(mosquitto openssl gcc libc6-dev)
 # Ubuntu's chromium is a snap, which a container cannot run.
 # shellcheck source=/dev/null
 . /etc/os-release 2> /dev/null || ID=unknown

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import select
 import socket
 import struct
 import subprocess
-import sys
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Mapping, Sequence
 
+from edgeseg.device.gstreamer import BINDINGS, candidate_pythons, gstreamer_install
 from edgeseg.errors import MissingDependencyError
 
 __all__ = ["GstProcess", "gstreamer_python"]
-
-_SYSTEM_PYTHON = "/usr/bin/python3"
-_PROBE = "import gi; gi.require_version('Gst', '1.0'); from gi.repository import Gst"
-_INSTALL = (
-    "sudo apt install gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad "
-    "gstreamer1.0-libav python3-gi gir1.2-gstreamer-1.0 gir1.2-gst-plugins-base-1.0"
-)
 
 
 def gstreamer_python() -> str | None:
@@ -38,10 +30,9 @@ def gstreamer_python() -> str | None:
 @lru_cache(maxsize=1)
 def _gstreamer_python() -> str:
     """Raises LookupError, so that a failure, which may be a busy machine's, is not remembered."""
-    here = [sys.executable] if importlib.util.find_spec("gi") else []
-    for python in (*here, _SYSTEM_PYTHON):
+    for python in candidate_pythons():
         with suppress(OSError, subprocess.TimeoutExpired):
-            if subprocess.run([python, "-I", "-c", _PROBE], capture_output=True, timeout=20).returncode == 0:
+            if subprocess.run([python, "-I", "-c", BINDINGS], capture_output=True, timeout=20).returncode == 0:
                 return python
     raise LookupError
 
@@ -62,8 +53,8 @@ class GstProcess:
         python = gstreamer_python()
         if python is None:
             raise MissingDependencyError(
-                f"GStreamer's Python bindings are not there (neither {sys.executable} nor {_SYSTEM_PYTHON} has them); "
-                f"{_INSTALL}"
+                f"GStreamer's Python bindings are not there (no gi in {' nor in '.join(candidate_pythons())}); "
+                f"sudo apt {gstreamer_install()}; 'edgeseg doctor' says more"
             )
         self._printed = b""
         self.link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
