@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeseg.device.jetpack import jetpack_version
+from edgeseg.device.jetpack import SOCS, jetpack_version
 from edgeseg.device.packages import installed_packages, newest_version, upstream_version
 from edgeseg.device.power_mode import current_power_mode
 from edgeseg.device.telemetry import Clock, telemetry_sample
@@ -107,8 +107,6 @@ _FLAGS = {
     "asimddp": "ARM dot product",
     "i8mm": "ARM I8MM",
 }
-_COMPUTE_CAPABILITY = {"tegra210": "5.3", "tegra186": "6.2", "tegra194": "7.2", "tegra234": "8.7", "tegra264": "11.0"}
-_SOC_IDS = {"33": "tegra210", "24": "tegra186", "25": "tegra194", "35": "tegra234", "38": "tegra264"}
 
 
 def detected_device(root: Path = Path("/")) -> Device:
@@ -134,7 +132,7 @@ def detected_device(root: Path = Path("/")) -> Device:
         jetpack=jetpack_version(l4t, packages.get("nvidia-jetpack", "")),
         soc=soc,
         module=module_part(compatible),
-        compute_capability=_COMPUTE_CAPABILITY.get(soc, ""),
+        compute_capability=SOCS[soc].compute_capability if soc in SOCS else "",
         power_mode=mode.name if mode else "",
         power_mode_id=mode.identifier if mode else None,
         cuda=cuda_version(text_of(root / "usr/local/cuda/version.json"))
@@ -160,7 +158,9 @@ def l4t_version(release: str) -> str:
 def soc_name(compatible: str, soc_id: str = "") -> str:
     """``tegra194`` from the device tree's ``compatible``; where a container hides that, from Tegra's chip number."""
     match = re.search(r"nvidia,(tegra\d{3})", compatible)
-    return match.group(1) if match else _SOC_IDS.get(soc_id, "")
+    if match:
+        return match.group(1)
+    return next((soc.name for soc in SOCS.values() if soc.chip_id == soc_id), "")
 
 
 def _tegra_attributes(root: Path) -> Path | None:

@@ -9,7 +9,18 @@ from typing import Callable
 
 from edgeseg.device.facts import Facts
 from edgeseg.device.gstreamer import NVIDIA_ELEMENTS, gstreamer_install, gstreamer_packages
-from edgeseg.device.jetpack import l4t_tuple
+from edgeseg.device.jetpack import (
+    OLDEST_TENSORRT,
+    RELEASES,
+    SOCS,
+    TENSORRT_11_JETPACK,
+    Series,
+    image_of_l4t,
+    l4t_tuple,
+    release,
+    release_of_l4t,
+    series_of_l4t,
+)
 from edgeseg.device.power_mode import fastest_power_mode
 from edgeseg.device.telemetry import throttled_now
 
@@ -49,16 +60,32 @@ def findings(facts: Facts) -> list[Finding]:
 
 # The board and its release
 
+_USABLE: Series = next(one.series for one in RELEASES if one.usable)
+
 
 def _old_jetpack(facts: Facts) -> Finding | None:
-    if not facts.l4t or facts.l4t[0] >= 35:
+    first = min(_USABLE.l4t)
+    if not facts.l4t or facts.l4t[0] >= first:
         return None
     return Finding(
         "jetpack-4",
         PROBLEM,
-        "this JetPack is too old: JetPack 5 (L4T 35) is the first that edgeseg supports",
+        f"this JetPack is too old: JetPack {_USABLE.jetpack} (L4T {first}) is the first that edgeseg supports",
         f"JetPack {facts.device.jetpack}, L4T {facts.device.l4t}",
         "flash JetPack 5.1 (Xavier) or 6 (Orin) with NVIDIA SDK Manager; for Nano and TX2 there is none",
+    )
+
+
+def _old_tensorrt(facts: Facts) -> Finding | None:
+    known = release_of_l4t(facts.device.l4t)
+    if known is None or known.usable or _old_jetpack(facts) or _version(facts.device.tensorrt) >= OLDEST_TENSORRT:
+        return None
+    return Finding(
+        "tensorrt-too-old",
+        PROBLEM,
+        "the TensorRT of this JetPack is too old: edgeseg needs " + ".".join(map(str, OLDEST_TENSORRT)),
+        f"JetPack {facts.device.jetpack}, TensorRT {facts.device.tensorrt or known.tensorrt}",
+        "update to JetPack 5.1 or newer with apt or NVIDIA SDK Manager",
     )
 
 
@@ -76,7 +103,7 @@ def _unknown_l4t(facts: Facts) -> Finding | None:
 
 
 def _no_int8_kernels(facts: Facts) -> Finding | None:
-    if facts.device.compute_capability not in ("5.3", "6.2"):
+    if facts.device.compute_capability not in [soc.compute_capability for soc in SOCS.values() if not soc.int8_kernels]:
         return None
     return Finding(
         "no-int8-kernels",
@@ -242,7 +269,8 @@ def _tensorrt_wheel(facts: Facts) -> Finding | None:
     if not wheels or not facts.device.is_jetson:
         return None
     uninstall = f"{_pip(facts)} uninstall -y {' '.join(_of(facts, _TENSORRT_WHEELS))}"
-    if facts.l4t and facts.l4t[0] >= 38:
+    series = series_of_l4t(facts.device.l4t)
+    if series is not None and series.sbsa:
         return Finding(
             "tensorrt-wheel",
             NOTE,
@@ -261,7 +289,7 @@ def _tensorrt_wheel(facts: Facts) -> Finding | None:
 
 def _tensorrt_eleven(facts: Facts) -> Finding | None:
     version = facts.probe.module("tensorrt").version
-    if _version(version) < (11,):
+    if _version(version) < (11,) or _tensorrt_unsupported(facts):
         return None
     return Finding(
         "tensorrt-11",
@@ -269,6 +297,22 @@ def _tensorrt_eleven(facts: Facts) -> Finding | None:
         "this TensorRT has no implicit INT8 calibration; edgeseg gives it the graph with Q/DQ",
         f"tensorrt {version}",
         "nothing; edgeseg compile --int8 does it",
+    )
+
+
+def _tensorrt_unsupported(facts: Facts) -> Finding | None:
+    device, version = facts.device, facts.probe.module("tensorrt").version or facts.device.tensorrt
+    known = release(device.jetpack)
+    if known is None or known.runs_tensorrt(_version(version)):
+        return None
+    first = release(TENSORRT_11_JETPACK)
+    return Finding(
+        "tensorrt-unsupported",
+        WARNING,
+        f"NVIDIA does not support this TensorRT on JetPack {device.jetpack}",
+        f"tensorrt {version}; TensorRT 11 is supported from {first.newer_tensorrt if first else 'no version'} "
+        f"with JetPack {TENSORRT_11_JETPACK}",
+        f"use the TensorRT that this JetPack brings, {known.tensorrt}, or update JetPack",
     )
 
 
@@ -475,29 +519,22 @@ def _container_without_gpu(facts: Facts) -> Finding | None:
 
 
 def _container_mismatch(facts: Facts) -> Finding | None:
-    image, host = l4t_tuple(facts.image_l4t), l4t_tuple(facts.host_l4t)
-    if not image or not host or _generation(image) == _generation(host):
+    image, host = facts.image_l4t, facts.host_l4t
+    if not image or not host or _runs_on(image) == _runs_on(host):
         return None
-    image_name = _IMAGES.get(_generation(host), "")
+    tag = image_of_l4t(host)
     return Finding(
         "container-l4t",
         PROBLEM,
         "the container image is for another L4T than the board below it runs",
-        f"image L4T {facts.image_l4t}, board L4T {facts.host_l4t}",
-        f"docker run --runtime nvidia {image_name}" if image_name else f"use an image for L4T {facts.host_l4t}",
+        f"image L4T {image}, board L4T {host}",
+        f"docker run --runtime nvidia nvcr.io/nvidia/l4t-jetpack:{tag}" if tag else f"use an image for L4T {host}",
     )
 
 
-_IMAGES = {
-    (35, False): "nvcr.io/nvidia/l4t-jetpack:r35.4.1",
-    (36, False): "nvcr.io/nvidia/l4t-jetpack:r36.3.0",
-    (36, True): "nvcr.io/nvidia/l4t-jetpack:r36.4.0",
-}
-
-
-def _generation(l4t: tuple[int, ...]) -> tuple[int, bool]:
-    """Releases that run each other's containers: 36 is split at 36.4."""
-    return l4t[0], l4t[0] == 36 and l4t[1:2] >= (4,)
+def _runs_on(l4t: str) -> tuple[tuple[int, ...], str]:
+    """What releases that run each other's containers have in common."""
+    return l4t_tuple(l4t)[:1], image_of_l4t(l4t)
 
 
 # Power, heat, memory, disk
@@ -595,6 +632,7 @@ def _disk(facts: Facts) -> Finding | None:
 _CHECKS: tuple[Callable[[Facts], Finding | None], ...]
 _CHECKS = (
     _old_jetpack,
+    _old_tensorrt,
     _unknown_l4t,
     _no_int8_kernels,
     _container_without_gpu,
@@ -610,6 +648,7 @@ _CHECKS = (
     _tensorrt_missing,
     _tensorrt_wheel,
     _tensorrt_eleven,
+    _tensorrt_unsupported,
     _pycuda_missing,
     _torch_build,
     _gstreamer_bindings,

@@ -161,8 +161,11 @@ def _powers(rails: Mapping[str, tuple[Path, ...]]) -> dict[str, float]:
 
 
 def _domain(node: str) -> str:
-    """The domain of a devfreq node; the GPU's are ``17000000.gv11b``, ``.ga10b``, ``.gpu`` and ``gpu-gpc-0``."""
-    if node == "gpu-gpc-0" or re.fullmatch(r"[0-9a-f]+\.(gpu|gp10b|gv11b|ga10b)", node):
+    """The domain of a devfreq node; the GPU's are ``17000000.gv11b``, ``.ga10b``, ``.gb10b``, ``.gpu``, ``gpu-gpc-0``.
+
+    Thor's ``gpu-nvd-0`` is the clock of its video engines and keeps its name.
+    """
+    if node == "gpu-gpc-0" or re.fullmatch(r"[0-9a-f]+\.(gpu|gp10b|gv11b|ga10b|gb10b)", node):
         return "gpu"
     return "emc" if re.search(r"emc|bwmgr", node) else node
 

@@ -60,7 +60,8 @@ EXPECTED = {
     "orin-nano-jp6.0": ("36.3.0", "6.0", "tegra234", "p3767-0005", "8.7", "12.2.2", "8.6.2.3", "7W", 0),
     "orin-nx-jp6.2": ("36.4.3", "6.2", "tegra234", "p3767-0000", "8.7", "12.6.3", "10.3.0.30", "MAXN_SUPER", 2),
     "thor-jp7.0": ("38.2.0", "7.0", "tegra264", "p3834-0008", "11.0", "13.0.0", "10.13.3.9", "120W", None),
-    "agx-orin-jp7.2": ("39.2.0", "7.2", "tegra234", "p3701-0005", "8.7", "13.2.1", "11.4.1.5", "30W", 2),
+    "agx-orin-jp7.2": ("39.2.0", "7.2", "tegra234", "p3701-0005", "8.7", "13.2.1", "10.16.2.10", "30W", 2),
+    "agx-orin-jp7.2.2": ("39.2.2", "7.2.2", "tegra234", "p3701-0005", "8.7", "13.2.1", "11.4.1.5", "30W", 2),
     "container-without-mounts": ("", "", "tegra234", "", "8.7", "12.2.2", "8.6.2.3", "", None),
     "laptop": ("", "", "", "", "", "", "", "", None),
 }
@@ -84,12 +85,17 @@ def test_clocks_and_memory_of_a_root() -> None:
 
 
 def test_every_known_release_and_no_guess_for_others() -> None:
-    assert [jetpack_version(l4t) for l4t in ("35.4.1", "36.4.7", "38.4.0", "39.2.0")] == [
-        "5.1.2",
-        "6.2.1",
-        "7.1",
-        "7.2",
-    ]
+    known = {
+        "35.4.1": "5.1.2",
+        "36.4.7": "6.2.1",
+        "36.5.2": "6.2.3",
+        "38.4.0": "7.1",
+        "39.2.0": "7.2",
+        "39.2.1": "7.2.1",
+    }
+    assert {l4t: jetpack_version(l4t) for l4t in known} == known
+    for l4t in ("34.1.1", "36.4.2", "36.5.1", "36.5.3", "37.1.0", "39.2.2", "39.3.0", "40.1.0"):
+        assert jetpack_version(l4t) == f"unknown (L4T {l4t})"
     assert jetpack_version("39.9") == "unknown (L4T 39.9)" and jetpack_version("") == ""
     assert jetpack_version("36.4.9", "6.2.9+b1") == "6.2.9" and jetpack_version("36.4.9", "?") == "unknown (L4T 36.4.9)"
 

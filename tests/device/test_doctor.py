@@ -137,7 +137,19 @@ CASES: dict[str, list[tuple[Facts, str]]] = {
             "nothing, if that is what you want",
         ),
     ],
-    "tensorrt-11": [(of_root("agx-orin-jp7.2"), "edgeseg compile --int8")],
+    "tensorrt-11": [(of_root("agx-orin-jp7.2.2"), "edgeseg compile --int8")],
+    "tensorrt-unsupported": [
+        (with_modules(tensorrt=Module("11.4.0.106")), "the TensorRT that this JetPack brings, 10.3.0"),
+        (
+            replace(with_modules(tensorrt=Module("11.4.0.106")), device=of_root("agx-orin-jp7.2.2").device),
+            "brings, 10.16.2",
+        ),
+        (replace(with_modules(tensorrt=Module("11.4.1.5")), device=of_root("thor-jp7.0").device), "brings, 10.13.3"),
+    ],
+    "tensorrt-too-old": [
+        (with_device(l4t="35.1.0", jetpack="5.0.2", tensorrt="8.4.1"), "update to JetPack 5.1"),
+        (with_device(l4t="35.1.0", jetpack="5.0.2", tensorrt=""), "update to JetPack 5.1"),
+    ],
     "pycuda-missing": [
         (with_modules(pycuda=None), "PATH=/usr/local/cuda/bin:$PATH ~/edgeseg/bin/python3 -m pip install pycuda"),
         (with_modules(pycuda=Module(error="ImportError: libcurand.so.11")), "--force-reinstall --no-deps pycuda"),

@@ -41,6 +41,17 @@ def test_thor_has_other_names_and_a_power_meter_in_microwatts() -> None:
     assert sample.cooling["devfreq-gpu-gpc-0"] == 18 and throttled_now(sample) == []
 
 
+@pytest.mark.parametrize(
+    "node", ["17000000.gp10b", "17000000.gv11b", "17000000.ga10b", "810000000.gb10b", "17000000.gpu"]
+)
+def test_the_gpu_under_each_of_its_names(node: str, tmp_path: Path) -> None:
+    folder = tmp_path / "sys/class/devfreq" / node
+    folder.mkdir(parents=True)
+    for name, hertz in (("cur_freq", 315000000), ("min_freq", 315000000), ("max_freq", 1575000000)):
+        (folder / name).write_text(f"{hertz}\n")
+    assert telemetry_sample(tmp_path).clocks == {"gpu": Clock(315.0, 315.0, 1575.0)}
+
+
 def test_an_agx_orin_has_two_monitors_and_unconnected_channels() -> None:
     assert set(telemetry_sample(ROOTS / "agx-orin-jp7.2").power_mw) == {
         "VDD_GPU_SOC",

@@ -1,0 +1,64 @@
+"""The table of releases: complete, in order, and without a contradiction."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgeseg.device.jetpack import (
+    OLDEST_TENSORRT,
+    RELEASES,
+    SERIES,
+    SOCS,
+    Release,
+    image_of_l4t,
+    jetpack_version,
+    l4t_tuple,
+    release,
+    release_of_l4t,
+    series_of_l4t,
+)
+
+IDS = [one.jetpack for one in RELEASES]
+
+
+@pytest.mark.parametrize("one", RELEASES, ids=IDS)
+def test_a_row_is_whole(one: Release) -> None:
+    assert release(one.jetpack) is one and one.series is SERIES[one.jetpack[0]]
+    assert set(one.socs) <= set(SOCS) and one.socs
+    for version in (one.cuda, one.tensorrt, *one.l4t):
+        assert len(l4t_tuple(version)) >= 2
+    for l4t in one.l4t:
+        assert release_of_l4t(l4t) is one and series_of_l4t(l4t) is one.series
+        assert jetpack_version(l4t) == one.jetpack and jetpack_version(l4t, "9.9+b1") == one.jetpack
+        assert image_of_l4t(l4t) == one.image
+    assert one.usable == (l4t_tuple(one.tensorrt) >= OLDEST_TENSORRT)
+
+
+def test_rows_are_in_order_and_no_l4t_is_in_two() -> None:
+    l4t = [l4t_tuple(version) for one in RELEASES for version in one.l4t]
+    assert l4t == sorted(set(l4t))
+    assert len(IDS) == len(set(IDS)) and sorted(IDS, key=lambda name: (name.split()[0], " " not in name)) == IDS
+    assert [l4t_tuple(one.tensorrt) for one in RELEASES] == sorted(l4t_tuple(one.tensorrt) for one in RELEASES)
+
+
+def test_what_is_between_two_rows_belongs_to_no_release() -> None:
+    assert release_of_l4t("36.4.5") is None and release_of_l4t("") is None and release_of_l4t("x") is None
+    assert series_of_l4t("37.1") is None and series_of_l4t("") is None
+    later = series_of_l4t("39.9")
+    assert later is not None and later.jetpack == "7"
+
+
+@pytest.mark.parametrize(
+    ("l4t", "image"),
+    [("35.2", "r35.4.1"), ("36.3", "r36.3.0"), ("36.4", "r36.4.0"), ("36.9.1", "r36.4.0"), ("39.2.0", ""), ("", "")],
+)
+def test_images_fit_ranges_of_releases(l4t: str, image: str) -> None:
+    assert image_of_l4t(l4t) == image
+
+
+def test_where_tensorrt_11_is_supported() -> None:
+    newest, before = release("7.2.2"), release("7.2.1")
+    assert newest is not None and before is not None
+    for version, good in (((10, 16, 2), True), ((11, 4, 0, 106), False), ((11, 4, 1, 5), True), ((11, 5), True)):
+        assert newest.runs_tensorrt(version) == good
+        assert before.runs_tensorrt(version) == (version < (11,))
