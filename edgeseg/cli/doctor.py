@@ -23,6 +23,9 @@ from edgeseg.device.probe import Probe, Ran, probed_modules
 from edgeseg.device.record import check_record_folder, probe_of_record, write_record
 from edgeseg.errors import EdgesegError, InputError, UsageError
 
+HERE = Path("/")
+"""Where this machine's own files are."""
+
 RootOption = Annotated[
     Optional[Path],
     typer.Option(
@@ -55,7 +58,7 @@ def doctor(as_json: JsonFlag = False, root: RootOption = None, record: RecordOpt
     if record is not None:
         check_record_folder(record)
     probe = _probe() if root is None else probe_of_record(root)
-    facts = gathered_facts(root or Path("/"), probe, _cameras(root or Path("/")))
+    facts = gathered_facts(root or HERE, probe, _cameras(root or HERE))
     found = findings(facts)
     lines = dict(_lines(facts))
     if root is None:
@@ -68,7 +71,7 @@ def doctor(as_json: JsonFlag = False, root: RootOption = None, record: RecordOpt
     else:
         _print(probe, lines, found)
     if record is not None:
-        written = write_record(Path("/"), record, probe)
+        written = write_record(HERE, record, probe)
         print(f"recorded {len(written)} files in {record}", file=sys.stderr)
     if problems:
         raise SystemExit(1)

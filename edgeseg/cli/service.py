@@ -126,7 +126,7 @@ def install(
 ) -> None:
     """Write a unit that runs 'edgeseg run ARGS', and start it.
 
-    Example: sudo edgeseg service install -- /opt/edgeseg/street.edgeseg --camera 0 --sink jsonl:///var/lib/edgeseg/f
+    Example: sudo /opt/edgeseg/bin/edgeseg service install -- /var/lib/edgeseg/mine.edgeseg --camera 0 --sink null://
     """
     for what, value in (("--name", name), ("--user", user)):
         if not _NAME.fullmatch(value):
@@ -199,7 +199,7 @@ def status(name: NameOption = "edgeseg", as_json: JsonFlag = False) -> None:
 def remove(name: NameOption = "edgeseg", root: RootOption = Path("/")) -> None:
     """Stop the service and remove what install wrote; results and caches stay.
 
-    Example: sudo edgeseg service remove
+    Example: sudo /opt/edgeseg/bin/edgeseg service remove
     """
     path = _unit_path(root, name)
     if not path.is_file():

@@ -21,7 +21,7 @@ case $name in
         mkdir -p "$4/bin"
         printf 'include-system-site-packages = true\nversion = %s.1\n' "${STUB_PYTHON:-3.8}" >"$4/pyvenv.cfg"
         cp "$0" "$4/bin/python"
-        cp "$0" "$4/bin/edgeseg"
+        cp "${STUB_EDGESEG:-$0}" "$4/bin/edgeseg"
         ;;
       *" wheel "*)
         folder=${*: -2:1}
