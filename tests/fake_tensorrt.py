@@ -19,6 +19,7 @@ import weakref
 import zlib
 from collections import Counter
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, Callable, Iterator, Sequence
 
 import numpy as np
@@ -27,7 +28,14 @@ from onnx import TensorProto, helper, numpy_helper, shape_inference
 
 from tests.fake_cuda import CODES, MIB, CuError, FakeCuda, Faults
 
-OPSET_CEILINGS = (((8, 7), 17), ((10, 4), 20), ((99, 0), 24))
+_IMPORTERS = json.loads((Path(__file__).parent / "importers.json").read_text())["operators"]
+IMPORTERS = {
+    tuple(map(int, name.split("."))): frozenset(names.split())
+    for name, names in _IMPORTERS.items()
+    if not name.startswith("rtx")
+}
+"""Version -> the operators that its ONNX parser imports, as NVIDIA's sources define them. The opset plays no part: the
+parser reads what is newer than itself by the newest definition that it knows."""
 MAGIC = b"ftrt"
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 FUSED_ACTIVATIONS = ("Relu", "Clip", "LeakyRelu", "Sigmoid", "HardSwish", "HardSigmoid", "Tanh", "PRelu")
@@ -607,7 +615,7 @@ class ILayer(_Native):
         graph = network._graph
         assert graph is not None
         self._name = node.name or graph.name_of(node)
-        self._type = getattr(self._s.LayerType, LAYER_OF_OP[node.op_type])
+        self._type = getattr(self._s.LayerType, LAYER_OF_OP.get(node.op_type, "ELEMENTWISE"))
         self._inputs, self._outputs = inputs, outputs
         self._precision: Any = None
         self._output_types: dict[int, Any] = {}
@@ -855,7 +863,7 @@ class OnnxParser(_Native):
         return bool(self._values["flags"] >> int(flag) & 1)
 
     def supports_operator(self, op_name: str) -> bool:
-        return op_name in LAYER_OF_OP
+        return op_name in self._s.importers
 
     def parse_from_file(self, model: str) -> bool:
         if not os.path.isfile(model):
@@ -900,11 +908,6 @@ class OnnxParser(_Native):
             f"ONNX IR version:  0.0.{graph.model.ir_version}\nOpset version:    {opset}"
         )
         self._s.log(self._logger, "INFO", info)
-        ceiling = next(limit for until, limit in OPSET_CEILINGS if self._s.version < until)
-        if opset > ceiling:
-            text = f"Assertion failed: opset version {opset} is newer than this parser was built against ({ceiling})"
-            self._refuse("UNSUPPORTED_GRAPH", text)
-            return False
         if self._s.version < (10,) and any(t.data_type == TensorProto.INT64 for t in graph.model.graph.initializer):
             text = (
                 "onnx2trt_utils.cpp:377: Your ONNX model has been generated with INT64 weights, while TensorRT does "
@@ -951,7 +954,7 @@ class OnnxParser(_Native):
 def _check_node(state: _State, graph: _Graph, node: onnx.NodeProto) -> None:
     """What onnx-tensorrt refuses."""
     op, old = node.op_type, state.version < (10,)
-    if op not in LAYER_OF_OP or node.domain not in ("", "ai.onnx"):
+    if op not in state.importers or node.domain not in ("", "ai.onnx"):
         raise _Refused(
             "UNSUPPORTED_NODE",
             f'Assertion failed: creator && "Plugin not found, are the plugin name, version, and namespace correct?" '
@@ -2913,6 +2916,11 @@ class _State:
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(f"tensorrt {self.version_text} has no {name}")
+
+    @property
+    def importers(self) -> frozenset[str]:
+        """The operators that this version's ONNX parser imports; in between two known versions, the older's."""
+        return IMPORTERS[max(known for known in IMPORTERS if known <= self.version)]
 
     @property
     def num_dla_cores(self) -> int:

@@ -324,10 +324,18 @@ class TestParser:
         assert bench.parser.get_error(0).code() == bench.trt.ErrorCode.MODEL_DESERIALIZE_FAILED
         assert not bench.parser.parse_from_file("/nowhere.onnx")
 
-    @pytest.mark.parametrize(("version", "ceiling"), list(zip(VERSIONS, (17, 17, 20, 24, 24, 24))))
-    def test_opset(self, cuda: FakeCuda, version: str, ceiling: int) -> None:
-        Bench(version, cuda).parse(conv(opset=min(ceiling, 21)))
-        assert "opset" in Bench(version, cuda).refuses(conv(opset=ceiling + 1))
+    @pytest.mark.parametrize("version", VERSIONS)
+    def test_a_newer_opset_is_parsed_on(self, cuda: FakeCuda, version: str) -> None:
+        for opset in (17, 20, onnx.defs.onnx_opset_version()):
+            Bench(version, cuda).parse(conv(opset=opset))
+
+    @pytest.mark.parametrize("version", VERSIONS)
+    def test_operators_have_importers_from_a_version_on(self, cuda: FakeCuda, version: str) -> None:
+        parser = Bench(version, cuda).parser
+        first = {"LayerNormalization": (8, 6), "Mish": (10,), "Gelu": (10,), "CastLike": (10,), "STFT": (10, 5)}
+        mine = tuple(map(int, version.split(".")))
+        for operator, since in {**first, "Swish": (11,), "Conv": (8,), "Det": (99,)}.items():
+            assert parser.supports_operator(operator) == (mine >= since), operator
 
     def test_explicit_batch_is_needed_before_10(self, cuda: FakeCuda) -> None:
         bench = Bench(OLD, cuda)

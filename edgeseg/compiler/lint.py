@@ -7,55 +7,38 @@ TensorRT-RTX, from what its parser and builder said to small graphs. A finding t
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Mapping
+from typing import TYPE_CHECKING, Any, Mapping
 
 from edgeseg.compiler.lint_rules import DLA_RULES, RULES, SEVERITIES, Finding, Graph, Target
+from edgeseg.device.jetpack import RELEASES, TENSORRT_11_JETPACK, l4t_tuple
 
 if TYPE_CHECKING:
     import onnx
 
 __all__ = ["TARGETS", "Finding", "Target", "linted"]
 
-_JETPACK_5_1 = Target(
-    "jetpack-5.1",
-    tensorrt=(8, 5),
-    opset=17,
-    integer_to_uint8=False,
-    int64=False,
-    zero_tolerant=False,
-    dla="Xavier NX, AGX Xavier, AGX Orin and Orin NX",
-    lacks=("LayerNormalization", "GroupNormalization", "IsInf", "Hardmax", "DeformConv", "STFT"),
-)
-_JETPACK_6_1 = Target(
-    "jetpack-6.1",
-    tensorrt=(10, 3),
-    opset=20,
-    opset_verified=False,
-    dla="AGX Orin and Orin NX",
-    lacks=("STFT",),
-)
+_RELEASES = {release.jetpack: release for release in RELEASES}
+
+
+def _target(jetpack: str, **facts: Any) -> Target:
+    """A JetPack with the TensorRT that comes with it."""
+    release = _RELEASES[jetpack]
+    facts = {"dla": release.dla, "tensorrt": release.tensorrt, **facts}
+    major, minor = l4t_tuple(facts.pop("tensorrt"))[:2]
+    return Target(facts.pop("name", f"jetpack-{jetpack}"), tensorrt=(major, minor), **facts)
+
+
+_8 = {"opset": 17, "int64": False, "zero_tolerant": False, "reduces_by_input": False, "local_functions": False}
+_11 = {"opset": 24, "opset_verified": False, "strongly_typed": True, "implicit_int8": False}
+_TRT_11 = _RELEASES[TENSORRT_11_JETPACK]
 _TARGETS = (
-    _JETPACK_5_1,
-    replace(
-        _JETPACK_5_1,
-        name="jetpack-6.0",
-        tensorrt=(8, 6),
-        integer_to_uint8=None,
-        dla="AGX Orin and Orin NX",
-        lacks=("Hardmax", "DeformConv", "STFT"),
-    ),
-    _JETPACK_6_1,
-    replace(_JETPACK_6_1, name="jetpack-6.2"),
-    Target("jetpack-7.0", tensorrt=(10, 13), opset=24, opset_verified=False),
-    Target("jetpack-7.2", tensorrt=(10, 16), opset=24),
-    Target(
-        "jetpack-7.2-trt11",
-        tensorrt=(11, 4),
-        opset=25,
-        strongly_typed=True,
-        implicit_int8=False,
-        dla="AGX Orin with JetPack 7.2.2 or newer",
-    ),
+    _target("5.1", integer_to_uint8=False, **_8),
+    _target("6.0", integer_to_uint8=None, **_8),
+    _target("6.1", opset=20, opset_verified=False),
+    _target("6.2", opset=20, opset_verified=False),
+    _target("7.0", opset=24, opset_verified=False),
+    _target("7.2", opset=24),
+    _target(_TRT_11.jetpack, name="jetpack-7.2-trt11", tensorrt=_TRT_11.newer_tensorrt, dla=_TRT_11.newer_dla, **_11),
     Target(
         "tensorrt-rtx-1.7",
         tensorrt=(1, 7),

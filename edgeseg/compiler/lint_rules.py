@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Callable, Iterator
 
 import numpy as np
 
+from edgeseg.compiler.importers import first_importer, imported_operators
 from edgeseg.errors import CompileError, first_line, require
 
 if TYPE_CHECKING:
@@ -36,9 +37,11 @@ class Target:
         int64: INT64 is a type of its own; before 10 the parser casts it to INT32.
         strongly_typed: there are no precision flags; types are those of the graph.
         implicit_int8: INT8 from a calibration cache.
+        reduces_by_input: the reductions take axes that are an input, as they are from opset 18 on.
+        local_functions: functions that the graph defines are read (9 and newer).
         zero_tolerant: Q/DQ without a zero point, with a uint8 zero point of 0 or with float16 scales is read.
         dla: the boards whose deep learning accelerator it can use; empty for none.
-        lacks: operators that other versions load.
+        lacks: operators that it imports and then refuses.
     """
 
     name: str
@@ -51,12 +54,18 @@ class Target:
     int64: bool = True
     strongly_typed: bool = False
     implicit_int8: bool = True
+    reduces_by_input: bool = True
+    local_functions: bool = True
     zero_tolerant: bool = True
     dla: str = ""
     lacks: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.product} {self.tensorrt[0]}.{self.tensorrt[1]}"
+
+    def loads(self, operator: str) -> bool:
+        """Whether the parser takes an operator of ONNX."""
+        return operator in imported_operators(self.product, self.tensorrt) and operator not in self.lacks
 
 
 @dataclass(frozen=True)
@@ -240,12 +249,42 @@ _REFUSED = {
 
 def unsupported_operators(graph: Graph, target: Target) -> Iterator[Finding]:
     for node in graph.nodes:
-        if node.op_type in _REFUSED and node.op_type not in graph.functions:
-            why, fix = _REFUSED[node.op_type]
-            yield Finding("error", "unsupported-operator", _at(node), f"{node.op_type} {why}", fix)
-        elif node.op_type in target.lacks:
-            what = f"{target} does not load {node.op_type}"
-            yield Finding("error", "unsupported-operator", _at(node), what, "replace it by operators that it has")
+        operator = node.op_type
+        if operator in graph.functions or target.loads(operator) or not _defined_in(node, _NEWEST):
+            continue
+        since = first_importer(operator)
+        why, fix = _REFUSED.get(operator, (f"has no importer in the ONNX parser of {target}", _older_operators(node)))
+        if since is not None and since > target.tensorrt and target.product == "TensorRT":
+            why += f"; TensorRT {since[0]}.{since[1]} was the first to have one"
+        yield Finding("error", "unsupported-operator", _at(node), f"{operator} {why}", fix)
+
+
+def _older_operators(node: onnx.NodeProto) -> str:
+    """How to get rid of an operator that older opsets did not have, or of one that every opset has."""
+    first = min(schema.since_version for schema in _definitions(node.op_type))
+    if first <= _OLDEST_OPSET:
+        return "replace it by operators that it has"
+    opset = min(first - 1, 17)
+    return (
+        f"export with torch.onnx.export(..., dynamo=False, opset_version={opset}), which writes it in older operators"
+    )
+
+
+_OLDEST_OPSET = 13
+"""Below it there are no scales per channel."""
+
+
+def _definitions(operator: str) -> list[Any]:
+    """Every version of an operator's definition in ONNX."""
+    schemas = require("onnx", "compile").defs.get_all_schemas_with_history()
+    return [schema for schema in schemas if schema.name == operator and schema.domain == ""]
+
+
+def local_functions(graph: Graph, target: Target) -> Iterator[Finding]:
+    for node in graph.nodes if not target.local_functions else ():
+        if node.op_type in graph.functions:
+            what = f"{node.op_type} is a function that the graph defines, which {target} does not read; 9 was the first"
+            yield Finding("error", "local-function", _at(node), what, "inline it: onnx.inliner.inline_local_functions")
 
 
 def custom_operators(graph: Graph, target: Target) -> Iterator[Finding]:
@@ -263,7 +302,7 @@ def custom_operators(graph: Graph, target: Target) -> Iterator[Finding]:
 
 
 def opset(graph: Graph, target: Target) -> Iterator[Finding]:
-    """Error where an operator was redefined after the newest opset that is read, else a warning."""
+    """The parser reads on, each operator by the newest definition that it knows."""
     if graph.opset <= target.opset:
         return
     newer = [node for node in graph.nodes if _defined_in(node, graph.opset) > target.opset]
@@ -272,7 +311,18 @@ def opset(graph: Graph, target: Target) -> Iterator[Finding]:
     if newer:
         what += "; redefined since: " + ", ".join(sorted({node.op_type for node in newer}))
     fix = "export with torch.onnx.export(..., dynamo=False, opset_version=17), which every TensorRT from 8.5 reads"
-    yield Finding("error" if newer else "warning", "opset", _at(newer[0]) if newer else "graph", what, fix)
+    yield Finding("warning", "opset", _at(newer[0]) if newer else "graph", what, fix)
+
+
+_BY_INPUT = "ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSumSquare"
+"""Reductions whose axes became an input in opset 18; those of ReduceSum did in 13."""
+
+
+def reduced_axes(graph: Graph, target: Target) -> Iterator[Finding]:
+    for node in graph.of(*_BY_INPUT.split()) if not target.reduces_by_input else ():
+        if _input(node, 1):
+            what = f"{target} looks for the axes of {node.op_type} in an attribute only, and would reduce over all axes"
+            yield Finding("error", "reduced-axes", _at(node), what, "export with opset_version=17 or older")
 
 
 _NEWEST = 10**6
@@ -298,7 +348,7 @@ def dynamic_shapes(graph: Graph, target: Target) -> Iterator[Finding]:
 
 def runtime_shapes(graph: Graph, target: Target) -> Iterator[Finding]:
     for node in graph.of("Shape", "Size", "ConstantOfShape", "Range", "NonZero", "If", "Loop", "Scan"):
-        if node.op_type not in target.lacks:
+        if target.loads(node.op_type):
             what = f"{node.op_type} is left over: shapes or control flow are computed in every frame and hinder fusion"
             fix = "export with a fixed input shape and simplify with --simplifier onnxsim"
             yield Finding("warning", "runtime-shape", _at(node), what, fix)
@@ -670,8 +720,10 @@ def dla_operators(graph: Graph, target: Target) -> Iterator[Finding]:
 
 RULES: tuple[Rule, ...] = (
     unsupported_operators,
+    local_functions,
     custom_operators,
     opset,
+    reduced_axes,
     dynamic_shapes,
     runtime_shapes,
     training_mode,

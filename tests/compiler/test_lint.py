@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import subprocess
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Callable, Iterator
 
 import numpy as np
@@ -17,11 +21,12 @@ from edgeseg.bundle import Bundle
 from edgeseg.compiler.compile import float_graph_from_bundle
 from edgeseg.compiler.dynamic import dynamic_int8_onnx
 from edgeseg.compiler.lint import TARGETS, Target, linted
-from edgeseg.compiler.lint_rules import DLA_RULES, RULES, SEVERITIES, Graph
+from edgeseg.compiler.lint_rules import DLA_RULES, RULES, SEVERITIES, Graph, unsupported_operators
 from edgeseg.compiler.qdq import cpu_qdq_onnx, tensorrt_qdq_onnx
 from edgeseg.compiler.ranges import Ranges
 from edgeseg.errors import CompileError
 
+FIXTURE = Path(__file__).resolve().parents[1] / "importers.json"
 RTX = TARGETS["tensorrt-rtx-1.7"]
 JP5, JP6 = TARGETS["jetpack-5.1"], TARGETS["jetpack-6.1"]
 NANO = replace(JP5, name="jetpack-4.6", tensorrt=(8, 2), opset=13, opset_verified=False, uint8_io=False)
@@ -230,6 +235,23 @@ def looped() -> Any:
     return model([Node("Loop", ["n", "go", "x"], ["y"], body=body)], {"n": np.array(3), "go": np.array(True)})
 
 
+def reduced(opset: int, *, axes: bool = True) -> Any:
+    """The mean over height and width, whose axes are an input from opset 18 on."""
+    how = {"axes": [2, 3]} if opset < 18 and axes else {}
+    constants = {"axes": np.array([2, 3])} if opset >= 18 and axes else {}
+    shape = [1, 4, 1, 1] if axes else [1, 1, 1, 1]
+    return one("ReduceMean", constants=constants, output=Info("y", T.FLOAT, shape), opset=opset, **how)
+
+
+def functional() -> Any:
+    """Relu through a function that the graph defines."""
+    made = model([Node("Twice", ["x"], ["y"], domain="local")])
+    imports = [helper.make_opsetid("", 17)]
+    body = [Node("Relu", ["a"], ["b"]), Node("Relu", ["b"], ["c"])]
+    made.functions.append(helper.make_function("local", "Twice", ["a"], ["c"], body, imports))
+    return made
+
+
 def two_convolutions() -> Any:
     made = convolution(weight=False)
     second = Node("Conv", ["x_dq", "weight"], ["second"], "second")
@@ -263,7 +285,11 @@ CASES = [
     Case("custom-operator", one("FusedConv", domain="com.microsoft"), one("EfficientNMS_TRT", domain="TRT")),
     Case("custom-operator", one("Reluu"), PLAIN()),
     Case("custom-operator", one("Swish"), one("HardSwish"), severity="warning"),
-    Case("opset", one("Cast", to=T.FLOAT, opset=21), one("Cast", to=T.FLOAT, opset=20)),
+    Case("unsupported-operator", one("Gelu", opset=20), one("Elu"), JP5),
+    Case("local-function", functional(), PLAIN(), JP5),
+    Case("opset", one("Cast", to=T.FLOAT, opset=21), one("Cast", to=T.FLOAT, opset=20), severity="warning"),
+    Case("reduced-axes", reduced(18), reduced(17), JP5),
+    Case("reduced-axes", reduced(18, axes=True), reduced(18, axes=False), TARGETS["jetpack-6.0"]),
     Case("opset", PLAIN(opset=18), PLAIN(opset=17), JP5, "warning"),
     Case("dynamic-shape", model([Node("Relu", ["x"], ["y"])], inputs=(Info("x", T.FLOAT, ["n", 4, 8, 8]),)), PLAIN()),
     Case("dynamic-shape", model([Node("Relu", ["x"], ["y"])], inputs=(Info("x", T.FLOAT, [1, 4, -1, 8]),)), PLAIN()),
@@ -428,6 +454,78 @@ def test_alike_findings_are_one_and_errors_come_first() -> None:
     assert made.SerializeToString() == before, "the lint changes nothing"
 
 
+IMPORTERS = {name: set(names.split()) for name, names in json.loads(FIXTURE.read_text())["operators"].items()}
+EVERY_OPERATOR = sorted({schema.name for schema in onnx.defs.get_all_schemas_with_history() if schema.domain == ""})
+
+
+def row_of(target: Target) -> str:
+    """The row of the fixture that a target stands for."""
+    return f"rtx-{target.tensorrt[0]}.{target.tensorrt[1]}" if target is RTX else "{}.{}".format(*target.tensorrt)
+
+
+@pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
+def test_what_a_version_has_no_importer_for_is_an_error_and_nothing_else(target: Target) -> None:
+    """Against NVIDIA's parsers, operator by operator: the rule looks at the name alone."""
+    refused, graph = set(), Graph(PLAIN())
+    for operator in EVERY_OPERATOR:
+        graph.nodes[0].op_type = operator
+        found = [finding for finding in unsupported_operators(graph, target) if finding.severity == "error"]
+        assert all(operator in finding.what and finding.fix for finding in found)
+        refused |= {operator for _ in found}
+    assert refused == set(EVERY_OPERATOR) - (IMPORTERS[row_of(target)] - set(target.lacks))
+    assert {"DynamicQuantizeLinear", "ConvInteger", "QLinearConv", "Det", "SequenceAt"} <= refused
+
+
+def test_the_oldest_versions_lack_what_came_later() -> None:
+    for operator, opset, missing in (
+        ("Gelu", 20, {"jetpack-5.1", "jetpack-6.0"}),
+        ("Mish", 18, {"jetpack-5.1", "jetpack-6.0"}),
+        ("CastLike", 15, {"jetpack-5.1", "jetpack-6.0"}),
+        ("LayerNormalization", 17, {"jetpack-5.1"}),
+    ):
+        inputs = ("x", "x") if operator != "Gelu" and operator != "Mish" else ("x",)
+        made = one(operator, inputs=inputs, opset=opset)
+        lacking = {name for name, target in TARGETS.items() if "unsupported-operator" in rules(linted(made, target))}
+        assert lacking == missing, operator
+    (found,) = (f for f in linted(one("Mish", opset=18), JP5) if f.rule == "unsupported-operator")
+    assert found.what == (
+        "Mish has no importer in the ONNX parser of TensorRT 8.5; TensorRT 10.0 was the first to have one"
+    )
+    assert "opset_version=17" in found.fix
+
+
+@pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
+def test_a_newer_opset_is_no_error(target: Target) -> None:
+    newest = onnx.defs.onnx_opset_version()
+    for made in (PLAIN(opset=newest), one("Cast", to=T.FLOAT, opset=newest)):
+        found = linted(made, target)
+        assert not rules(found, "error")
+        assert ("opset" in rules(found, "warning")) == (newest > target.opset)
+
+
+def test_the_fixture_of_importers_is_what_the_sources_define() -> None:
+    """``EDGESEG_ONNX_TENSORRT`` names a clone of onnx-tensorrt; its branches are named after the releases."""
+    clone = os.environ.get("EDGESEG_ONNX_TENSORRT")
+    if not clone:
+        pytest.skip("EDGESEG_ONNX_TENSORRT names no clone of onnx-tensorrt")
+    for version in ("8.5", "8.6", "10.1"):
+        command = ["git", "-C", clone, "grep", "-hoE", r"^ *DEFINE_BUILTIN_OP_IMPORTER\(\w+\)", f"{version}-GA"]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        defined = set(re.findall(r"\((\w+)\)", done.stdout))
+        assert IMPORTERS[version] == {n for n in defined if not n.startswith("TRT_") and not n.endswith("Importer")}
+
+
+def test_the_fixture_of_importers_is_what_the_real_parser_says() -> None:
+    trt = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX has wheels for x86_64 Linux only")
+    if not trt.__version__.startswith("1.7."):
+        pytest.skip(f"the fixture is of TensorRT-RTX 1.7, not {trt.__version__}")
+    logger = silent(trt)
+    parser = trt.OnnxParser(trt.Builder(logger).create_network(0), logger)
+    asked = {*EVERY_OPERATOR, *IMPORTERS["rtx-1.7"]}
+    assert {operator for operator in asked if parser.supports_operator(operator)} == IMPORTERS["rtx-1.7"]
+
+
 def test_what_was_not_verified_says_so() -> None:
     def said(made: Any, target: str, rule: str) -> str:
         return next(finding.what for finding in linted(made, TARGETS[target]) if finding.rule == rule)
@@ -472,6 +570,19 @@ def test_graphs_for_the_cpu_have_errors_for_every_tensorrt(graph_and_ranges: tup
         assert "unsupported-operator" in rules(linted(per_frame, target), "error")
 
 
+def silent(trt: Any) -> Any:
+    """A logger that says nothing."""
+
+    class Silent(trt.ILogger):  # type: ignore[misc, name-defined, unused-ignore]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+
+        def log(self, severity: Any, message: str) -> None:
+            pass
+
+    return Silent()
+
+
 Accepts = Callable[..., bool]
 
 
@@ -479,12 +590,7 @@ Accepts = Callable[..., bool]
 def rtx_accepts() -> Iterator[Accepts]:
     """Whether NVIDIA's parser takes a graph, and on request whether its builder makes an engine of it."""
     trt = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX has wheels for x86_64 Linux only")
-
-    class Silent(trt.ILogger):  # type: ignore[misc, name-defined, unused-ignore]
-        def log(self, severity: Any, message: str) -> None:
-            pass
-
-    logger = Silent()
+    logger = silent(trt)
     builder = trt.Builder(logger)
 
     def accepts(graph: bytes, *, build: bool = False) -> bool:
