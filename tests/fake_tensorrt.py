@@ -27,6 +27,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 
 from tests.fake_cuda import CODES, MIB, CuError, FakeCuda, Faults
+from tests.fake_int8 import worst_int8
 
 _IMPORTERS = json.loads((Path(__file__).parent / "importers.json").read_text())["operators"]
 IMPORTERS = {
@@ -1767,6 +1768,9 @@ class _Build:
         int8 = {index for index, kind in self.precision.items() if kind == "Int8"}
         if self.graph.has_qdq or not self.ranges:
             model = _without_type_clash(self.graph.model)
+        elif state.module.worst_int8:
+            flags = ("OBEY_PRECISION_CONSTRAINTS", "PREFER_PRECISION_CONSTRAINTS")
+            model = worst_int8(self.graph, network._layers, self.ranges, any(map(config._has, flags)))
         else:
             model = _fake_quantized(self.graph, int8, self.ranges)
         kept = {tensor._onnx_name for tensor in network._outputs}
@@ -3033,12 +3037,13 @@ def fake_tensorrt(
     uint8_io: bool = True,
     strict_cache_header: bool = True,
     build_needs_mib: int = 0,
+    worst_int8: bool = False,
 ) -> Any:
     """A module that behaves like ``tensorrt`` of that version on that device.
 
     Beyond TensorRT's own names it has: ``live()``, counts of living objects; ``fake``, its state (``fake.timings``
     kernels timed, ``fake.executions`` inferences run); and, changeable at any time, ``uint8_io``,
-    ``strict_cache_header`` and ``build_needs_mib``.
+    ``strict_cache_header``, ``build_needs_mib`` and ``worst_int8`` (see ``tests.fake_int8``).
     """
     state = _State(version, cuda, cuda.faults if faults is None else faults, dla_cores)
     module: Any = types.ModuleType("tensorrt")
@@ -3074,6 +3079,7 @@ def fake_tensorrt(
     module.uint8_io = uint8_io
     module.strict_cache_header = strict_cache_header
     module.build_needs_mib = build_needs_mib
+    module.worst_int8 = worst_int8
     module.fake = state
     module.live = lambda: {kind: state.alive[kind] for kind in _KINDS}
     return module
