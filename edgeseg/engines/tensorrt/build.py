@@ -5,30 +5,51 @@ from __future__ import annotations
 import re
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Iterable, Mapping, Sequence
 
 from edgeseg.engines.tensorrt.api import Log, TensorRt
-from edgeseg.engines.tensorrt.graph import VARIANTS, GraphVariant, prepared_onnx, weight_amax
+from edgeseg.engines.tensorrt.graph import VARIANTS, GraphVariant, activation_amax, prepared_onnx, weight_amax
 from edgeseg.engines.tensorrt.kernels import kernels_from_log, precisions_from_kernels
 from edgeseg.engines.tensorrt.layers import LayerPrecisions, precisions_from_inspector
-from edgeseg.errors import EngineError, first_line
+from edgeseg.engines.tensorrt.ranges import Int8Zone, int8_zone
+from edgeseg.errors import EdgesegError, EngineError, first_line
 
 if TYPE_CHECKING:
     import tensorrt as trt
 
-__all__ = ["PRECISIONS", "RECIPE", "BuildRequest", "BuiltPlan", "OutOfMemory", "built_plan"]
+__all__ = [
+    "MEMORY_ADVICE",
+    "PRECISIONS",
+    "RECIPE",
+    "Attempt",
+    "BuildRequest",
+    "BuiltPlan",
+    "OutOfMemory",
+    "Refusal",
+    "built_plan",
+    "refused_by_all",
+    "speaks_of_memory",
+]
 
 PRECISIONS = ("int8-implicit", "int8-qdq", "fp16", "fp32")
 """``int8-implicit``: the FP32 graph, its frozen ranges and the INT8 flag. ``int8-qdq``: Q/DQ nodes in the graph."""
 
-RECIPE = 1
+RECIPE = 2
 """Raised when the same request would give another engine than before, so that older ones are built again."""
 
-_OF_TYPES = re.compile(r"u?int8|type|quantiz|not supported", re.IGNORECASE)
-"""What TensorRT speaks of when it dislikes how a graph is written."""
+MEMORY_ADVICE = "close other programs, add swap, or allow less with edgeseg compile --workspace-mib"
 
-_MOVERS = ("SHUFFLE", "SLICE", "IDENTITY", "CAST", "PADDING", "POOLING", "RESIZE")
-"""Layers whose output stays within the range of their input."""
+_EXHAUSTED = re.compile(
+    r"out ?of ?memory|bad_alloc|could not be allocated|allocator error allocating|(?:failed|unable) to allocate"
+    r"|(?:insuff?icient|not enough)(?: \w+)? memory|memory is insufficient|NvMap\w*Alloc\w*: .*error 12",
+    re.IGNORECASE,
+)
+"""As TensorRT 8 to 11, CUDA and Jetson's memory driver say it; "insuficient" is theirs."""
+
+_SKIPPED = re.compile(r"skipping tactic|insufficient to use tactic", re.IGNORECASE)
+"""One way to run a layer needs more memory than there is; TensorRT goes on with the others."""
+
+_UNSCALED = re.compile(r"Missing (?:scale and zero-point|dynamic range) for tensor (.+?), expect")
 
 _LEAST_AMAX = 127 * 2.0**-126  # of a tensor that is always zero: TensorRT refuses a range of zero
 
@@ -89,6 +110,31 @@ OnProgress = Callable[[str, int, int], None]
 """Called with (phase, steps done, steps in all)."""
 
 
+@dataclass(frozen=True)
+class Refusal:
+    """Why a graph was not taken as it was written; ``variant`` in words."""
+
+    reason: str
+    variant: str
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """Said before each variant of the graph is built.
+
+    Attributes:
+        index: of the variant, in the order in which this TensorRT gets them.
+        variant: in words.
+        tensorrt: its name.
+        refusals: of the variants before.
+    """
+
+    index: int
+    variant: str
+    tensorrt: str
+    refusals: tuple[Refusal, ...]
+
+
 def built_plan(
     api: TensorRt,
     onnx: bytes,
@@ -96,17 +142,27 @@ def built_plan(
     *,
     timing_cache: bytes = b"",
     variants: Sequence[GraphVariant] = VARIANTS,
+    first: int = 0,
+    refusals: Sequence[Refusal] = (),
     on_progress: OnProgress = lambda phase, done, total: None,
+    on_attempt: Callable[[Attempt], None] = lambda attempt: None,
+    new_log: Callable[[], Log] = Log,
 ) -> BuiltPlan:
     """Build a plan, with the first of the graph's variants that this TensorRT takes.
+
+    Whatever goes wrong with one variant, but for a lack of memory, may go well with the next.
 
     Args:
         api: the TensorRT to build with.
         onnx: a graph of a bundle.
         request: precision and limits.
         timing_cache: of an earlier build with this TensorRT on this GPU, or empty.
-        variants: ways to write the graph, tried in order.
+        variants: ways to write the graph.
+        first: where to begin among them, after a process that broke down.
+        refusals: of those before ``first``.
         on_progress: called while it builds, where TensorRT reports its progress (10 and later).
+        on_attempt: called before each variant.
+        new_log: makes what keeps TensorRT's messages, one for each variant.
 
     Raises:
         OutOfMemory: TensorRT had too little memory.
@@ -114,25 +170,73 @@ def built_plan(
     """
     if request.precision == "int8-implicit" and not api.implicit_int8:
         raise EngineError(f"{api.name} has no implicit INT8; build int8-qdq")
-    written: dict[bytes, GraphVariant] = {}
-    for variant in variants:
-        written.setdefault(prepared_onnx(onnx, variant), variant)
-    refusals = []
-    for graph, variant in written.items():
-        log = Log()
+    refused, tried = list(refusals), set()
+    for index, variant in enumerate(_in_order(api, variants)):
+        try:
+            graph = prepared_onnx(onnx, variant)
+        except EngineError as error:
+            refused += [Refusal(str(error), variant.describe())] if index >= first else []
+            continue
+        seen = graph in tried
+        tried.add(graph)
+        if seen or index < first:
+            continue
+        on_attempt(Attempt(index, variant.describe(), api.name, tuple(refused)))
+        log = new_log()
         try:
             return _built(api, graph, request, variant, timing_cache, on_progress, log)
-        except _Refused as refused:
-            refusals.append(f"{refused} ({variant.describe()})")
-        except EngineError:
+        except EdgesegError:
             raise
+        except MemoryError as error:  # std::bad_alloc in Python
+            raise OutOfMemory(f"{api.name} ran out of memory while building; {MEMORY_ADVICE}") from error
         except Exception as error:  # TensorRT's bindings raise many types, without a common base
-            raise EngineError(f"{api.name} failed: {first_line(error)}; it said: {log.reason()}") from error
-    raise EngineError(f"{api.name} refuses the graph: {'; then '.join(refusals)}")
+            refused.append(Refusal(_reason(api, error, log), variant.describe()))
+    raise refused_by_all(api.name, refused) if tried else EngineError(refused[0].reason)
+
+
+def refused_by_all(tensorrt: str, refusals: Sequence[Refusal]) -> EngineError:
+    """The error for a graph that no variant of was taken: each reason once."""
+    variants: dict[str, list[str]] = {}
+    for refusal in refusals:
+        variants.setdefault(refusal.reason, []).append(refusal.variant)
+    said = "; then ".join(f"{reason} ({'; '.join(where)})" for reason, where in variants.items())
+    return EngineError(f"{tensorrt} refuses the graph: {said}")
+
+
+def speaks_of_memory(lines: Iterable[str]) -> bool:
+    """Whether a line says that memory ran out; a tactic that was skipped for its size does not."""
+    return any(_EXHAUSTED.search(line) and not _SKIPPED.search(line) for line in lines)
+
+
+def _in_order(api: TensorRt, variants: Sequence[GraphVariant]) -> list[GraphVariant]:
+    """INT8 constants in front of DequantizeLinear first only where TensorRT has 4-bit weights (10), which come so.
+
+    Before, NVIDIA's own tools write float weights with Q/DQ pairs, and INT8 constants meet failed assertions.
+    """
+    if hasattr(api.trt.DataType, "INT4"):
+        return list(variants)
+    return sorted(variants, key=lambda variant: (variant.float_ports, not variant.weights_as_pairs))
 
 
 class _Refused(Exception):
     """This way of writing the graph is not taken; another may be."""
+
+
+def _reason(api: TensorRt, error: Exception, log: Log) -> str:
+    """Why a variant was not built. Raises OutOfMemory when that holds for all of them.
+
+    Errors decide. Warnings about tactics that need too much memory come with builds that succeed, too: they count
+    only where no error says anything else.
+    """
+    own = str(error) if isinstance(error, _Refused) else f"{type(error).__name__}: {first_line(error)}"
+    errors = [line for line in (own, *log.errors) if line and not _SKIPPED.search(line)]
+    short = any(_EXHAUSTED.search(line) for line in (*log.errors, *log.warnings))
+    if speaks_of_memory(errors) or (short and not errors):
+        raise OutOfMemory(f"{api.name} ran out of memory while building ({log.reason()}); {MEMORY_ADVICE}") from error
+    said = [own] if own else []
+    if log.errors or not own:
+        said.append(log.reason())
+    return "; ".join(said) + (", and it skipped tactics for lack of memory" if short else "")
 
 
 def _built(
@@ -166,38 +270,25 @@ def _serialised(
     network: trt.INetworkDefinition = _some(builder.create_network(api.network_flags()), "a network", log)
     parser: trt.OnnxParser = api.trt.OnnxParser(network, logger)
     if not parser.parse(onnx):
-        raise _Refused(_parser_errors(parser) or log.reason())
+        raise _Refused(_parser_errors(parser))
     config = _some(builder.create_builder_config(), "a builder configuration", log)
     _configure(api, config, request, on_progress)
-    notes = []
+    zone, notes = None, []
     if request.precision == "int8-implicit":
-        notes += _set_ranges(network, request, weight_amax(onnx))
-        _keep_float(api, network, request)
+        amax = activation_amax(onnx, request.amax)
+        zone = int8_zone(network, amax, weight_amax(onnx), request.float_layers)
+        notes += _place_int8(api, config, network, zone, request)
     if request.dla_core is not None:
         notes.append(_use_dla(api, builder, config, network, request.dla_core))
     cache = _attach_timing_cache(config, timing_cache, notes)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
-        raise _why_not(api, log)
-    unscaled = [line for line in log.warnings if "Missing scale" in line]
-    if unscaled:
-        notes.append(f"TensorRT warns {len(unscaled)} times: {' '.join(unscaled[0].split())[:160]}")
+        raise _Refused
+    notes += _unscaled(log, zone)
     kinds = (api.trt.LayerType.CONVOLUTION, api.trt.LayerType.DECONVOLUTION)
     convolutions = sum(network.get_layer(index).type in kinds for index in range(network.num_layers))
     learnt = None if cache is None else cache.serialize()
     return bytes(memoryview(plan)), b"" if learnt is None else bytes(memoryview(learnt)), convolutions, notes
-
-
-def _why_not(api: TensorRt, log: Log) -> Exception:
-    """What a build that gave nothing means: no memory, this way of writing the graph, or something else."""
-    if log.out_of_memory():
-        return OutOfMemory(
-            f"{api.name} ran out of memory while building ({log.reason()}); close other programs, add swap, or "
-            "allow less with edgeseg compile --workspace-mib"
-        )
-    if _OF_TYPES.search(log.reason()):
-        return _Refused(log.reason())
-    return EngineError(f"{api.name} could not build the engine: {log.reason()}")
 
 
 def _configure(api: TensorRt, config: trt.IBuilderConfig, request: BuildRequest, on_progress: OnProgress) -> None:
@@ -257,67 +348,48 @@ def _monitor(api: TensorRt, on_progress: OnProgress) -> trt.IProgressMonitor:
     return Monitor()
 
 
-def _set_ranges(network: trt.INetworkDefinition, request: BuildRequest, constants: Mapping[str, float]) -> list[str]:
-    """Give every float tensor its symmetric range; layers that only move data pass theirs on.
+def _place_int8(
+    api: TensorRt, config: trt.IBuilderConfig, network: trt.INetworkDefinition, zone: Int8Zone, request: BuildRequest
+) -> list[str]:
+    """Give the tensors of the zone their symmetric ranges, and hold in float what has to be.
 
     Ranges are set tensor by tensor, not handed over as a calibration cache: a cache is skipped without an error when
     its header or its names do not please TensorRT.
     """
-    known, missing, matched = {**constants, **request.amax}, [], 0
-    for source, tensor, moved in _float_tensors(network):
-        if moved and tensor.name not in known and source is not None and source.name in known:
-            known[tensor.name] = known[source.name]
-        if tensor.name not in known:
-            missing.append(tensor.name)
-            continue
-        limit = max(known[tensor.name], _LEAST_AMAX)
-        if not tensor.set_dynamic_range(-limit, limit):
-            raise EngineError(f"TensorRT refuses the range {limit:g} of {tensor.name}")
-        matched += tensor.name in request.amax
-    if not matched:
+    for layer in zone.kept:
+        layer.precision = api.trt.DataType.HALF
+        layer.set_output_type(0, api.trt.DataType.HALF)
+    for layer in zone.last:
+        layer.set_output_type(0, api.trt.DataType.FLOAT)
+    if not zone.ranges and not zone.missing:
+        config.clear_flag(api.flag("INT8"))  # no layer is left for it, and the flag without ranges is an error
+        return []
+    if not zone.ranges.keys() & request.amax.keys():
         raise EngineError("no tensor of the graph has a calibrated range: the ranges belong to another graph")
-    return [f"{len(missing)} tensors without a range stay in float, e.g. {missing[0]}"] if missing else []
+    for tensor in _all_tensors(network):
+        if tensor.name in zone.ranges:
+            limit = max(zone.ranges[tensor.name], _LEAST_AMAX)
+            if not tensor.set_dynamic_range(-limit, limit):
+                raise _Refused(f"TensorRT refuses the range {limit:g} of {tensor.name}")
+    if not zone.missing:
+        return []
+    return [f"{len(zone.missing)} tensors between INT8 layers have no range and stay in float, e.g. {zone.missing[0]}"]
 
 
-def _float_tensors(network: trt.INetworkDefinition) -> Iterator[tuple[trt.ITensor | None, trt.ITensor, bool]]:
-    """(first input of the layer that makes it, tensor, whether that layer only moves data), in the graph's order."""
+def _all_tensors(network: trt.INetworkDefinition) -> Iterable[trt.ITensor]:
     for index in range(network.num_inputs):
-        tensor = network.get_input(index)
-        if _is_float(tensor):
-            yield None, tensor, False
+        yield network.get_input(index)
     for index in range(network.num_layers):
         layer = network.get_layer(index)
-        source = layer.get_input(0) if layer.num_inputs else None
-        for number in range(layer.num_outputs):
-            tensor = layer.get_output(number)
-            if _is_float(tensor):
-                yield source, tensor, _moves_data(layer)
+        yield from filter(None, (layer.get_output(number) for number in range(layer.num_outputs)))
 
 
-def _is_float(tensor: trt.ITensor) -> bool:
-    return str(tensor.dtype).rpartition(".")[2] in ("FLOAT", "HALF")
-
-
-def _moves_data(layer: trt.ILayer) -> bool:
-    return str(layer.type).rpartition(".")[2] in _MOVERS
-
-
-def _keep_float(api: TensorRt, network: trt.INetworkDefinition, request: BuildRequest) -> None:
-    """Hold the chosen layers, and the logits behind the last convolution, in float: as the Q/DQ graph does."""
-    module = api.trt
-    half = module.DataType.HALF
-    layers = [network.get_layer(index) for index in range(network.num_layers)]
-    kept = set(request.float_layers)
-    convolutions = [i for i, layer in enumerate(layers) if layer.type == module.LayerType.CONVOLUTION]
-    found = {layer.get_output(0).name for layer in layers if layer.num_outputs}
-    if kept - found:
-        raise EngineError(f"layer {sorted(kept - found)[0]!r}, which must stay in float, is not in TensorRT's network")
-    for index, layer in enumerate(layers):
-        if layer.num_outputs and layer.get_output(0).name in kept:
-            layer.precision = half
-            layer.set_output_type(0, half)
-        elif convolutions and index == convolutions[-1]:
-            layer.set_output_type(0, half)
+def _unscaled(log: Log, zone: Int8Zone | None) -> list[str]:
+    """A note when TensorRT misses ranges that it was not denied on purpose and that are not in another note."""
+    known = zone.outside.union(zone.missing) if zone is not None else frozenset()
+    named = [_UNSCALED.search(line) for line in log.warnings]
+    missed = [found[1] for found in named if found is not None and found[1] not in known]
+    return [f"TensorRT misses the range of {len(missed)} tensors, e.g. {missed[0]}"] if missed else []
 
 
 def _use_dla(
@@ -385,5 +457,5 @@ def _parser_errors(parser: trt.OnnxParser) -> str:
 def _some(made: Any, what: str, log: Log) -> Any:
     """TensorRT answers None where other libraries raise."""
     if made is None:
-        raise EngineError(f"TensorRT could not make {what}: {log.reason()}")
+        raise _Refused(f"TensorRT could not make {what}: {log.reason()}")
     return made

@@ -8,7 +8,7 @@ DequantizeLinear, whether a network may read and write uint8. Which of these thi
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Mapping
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from edgeseg.errors import EngineError, first_line, require
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["VARIANTS", "GraphVariant", "prepared_onnx", "weight_amax"]
+__all__ = ["VARIANTS", "GraphVariant", "activation_amax", "prepared_onnx", "weight_amax"]
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,10 @@ class GraphVariant:
         return f"{weights}, {'float32 in and int32 out' if self.float_ports else 'uint8 in and out'}"
 
 
-VARIANTS = (GraphVariant(), GraphVariant(weights_as_pairs=True), GraphVariant(True, True))
-"""Best first."""
+VARIANTS = tuple(GraphVariant(pairs, ports) for ports in (False, True) for pairs in (False, True))
+"""All ways, the best first."""
+
+_CUTTING = ("Relu", "Clip")
 
 
 def prepared_onnx(onnx_bytes: bytes, variant: GraphVariant) -> bytes:
@@ -65,14 +67,37 @@ def prepared_onnx(onnx_bytes: bytes, variant: GraphVariant) -> bytes:
 
 
 def weight_amax(onnx_bytes: bytes) -> dict[str, float]:
-    """Largest magnitude of every float constant of a graph, and of its 8-bit frame, by tensor name."""
+    """Largest magnitude of every float constant of a graph, by the name that its layer gets in TensorRT."""
     tools = require("onnx", "tensorrt")
     graph = _loaded(onnx_bytes).graph
     values = {tensor.name: tools.numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    found = {
-        name: float(np.abs(value).max()) for name, value in values.items() if value.dtype == np.float32 and value.size
-    }
-    return {**found, graph.input[0].name: 255.0}
+    for node in graph.node:
+        if node.op_type == "Constant" and node.attribute[0].name == "value":
+            values[node.output[0]] = tools.numpy_helper.to_array(node.attribute[0].t)
+    floats = {name: value for name, value in values.items() if value.dtype.kind == "f" and value.size}
+    return {name: float(np.abs(value).max()) for name, value in floats.items()}
+
+
+def activation_amax(onnx_bytes: bytes, amax: Mapping[str, float]) -> dict[str, float]:
+    """The ranges of a graph's tensors for TensorRT: what Relu or Clip cuts off takes no part in them.
+
+    TensorRT fuses such an activation into the layer before it, and then the tensor between them does not exist. Where
+    it does not, the range of what comes out of the activation loses nothing, and that of what goes in many bits.
+
+    Args:
+        onnx_bytes: a graph of a bundle.
+        amax: tensor -> largest magnitude that the host saw.
+    """
+    graph = _loaded(onnx_bytes).graph
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    kept = dict(amax)
+    for name in amax.keys() & readers.keys() - {value.name for value in graph.output}:
+        if all(node.op_type in _CUTTING and node.output[0] in amax for node in readers[name]):
+            kept[name] = min(amax[name], max(amax[node.output[0]] for node in readers[name]))
+    return kept
 
 
 def _loaded(onnx_bytes: bytes) -> onnx.ModelProto:

@@ -1,7 +1,8 @@
 """Builds a plan in a process of its own: it starts without PyTorch or ONNX Runtime in memory, and its end is survived.
 
 On a Jetson the builder shares memory with everything else; when it takes too much the kernel kills it, and that is
-reported as what it is. This module is also the script that the process runs.
+reported as what it is. When TensorRT breaks down over one way to write the graph, another process goes on with the
+next. This module is also the script that the process runs.
 """
 
 from __future__ import annotations
@@ -14,12 +15,25 @@ import subprocess
 import sys
 import tempfile
 import threading
-from dataclasses import asdict
+import time
+from collections import deque
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Mapping, Sequence
 
-from edgeseg.engines.tensorrt.api import tensorrt_module
-from edgeseg.engines.tensorrt.build import BuildRequest, BuiltPlan, OnProgress, OutOfMemory, built_plan
+from edgeseg.engines.tensorrt.api import Log, tensorrt_module
+from edgeseg.engines.tensorrt.build import (
+    MEMORY_ADVICE,
+    Attempt,
+    BuildRequest,
+    BuiltPlan,
+    OnProgress,
+    OutOfMemory,
+    Refusal,
+    built_plan,
+    refused_by_all,
+    speaks_of_memory,
+)
 from edgeseg.engines.tensorrt.graph import VARIANTS, GraphVariant
 from edgeseg.engines.tensorrt.layers import LayerPrecisions
 from edgeseg.errors import EdgesegError, EngineError
@@ -28,7 +42,22 @@ __all__ = ["built_apart"]
 
 _GRAPH, _REQUEST, _CACHE, _PLAN, _RESULT = "graph.onnx", "request.json", "timing.cache", "plan", "result.json"
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG: a command that is killed takes its builder, and the memory, with it
-_MEMORY_ADVICE = "close other programs, add swap, or allow less with edgeseg compile --workspace-mib"
+_STOPPED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+@dataclass(frozen=True)
+class _End:
+    """How a process ended.
+
+    Attributes:
+        code: its exit code; negative is the signal.
+        words: the last lines that it printed elsewhere than on stdout.
+        attempt: the last that it made; None when it came to none.
+    """
+
+    code: int
+    words: tuple[str, ...]
+    attempt: Attempt | None
 
 
 def built_apart(
@@ -47,27 +76,50 @@ def built_apart(
 
     Raises:
         OutOfMemory: TensorRT said so, or the kernel killed the process.
-        EngineError: as ``built_plan``, or the process broke down.
+        EngineError: as ``built_plan``, or the process broke down over every variant.
     """
+    job = {"flavour": flavour, "request": asdict(request), "variants": [asdict(variant) for variant in variants]}
     with tempfile.TemporaryDirectory(prefix="edgeseg-build-") as folder:
         files = Path(folder)
         (files / _GRAPH).write_bytes(onnx)
         (files / _CACHE).write_bytes(timing_cache)
-        job = {"flavour": flavour, "request": asdict(request), "variants": [asdict(variant) for variant in variants]}
-        (files / _REQUEST).write_text(json.dumps(job), encoding="utf-8")
-        last_words = _run(files, on_progress, timeout_s)
-        try:
-            answer = json.loads((files / _RESULT).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise EngineError(f"the TensorRT builder ended without an answer; its last words: {last_words}") from error
+        answer = _answered(files, job, variants, on_progress, timeout_s)
         if "refused" in answer:
             raise (OutOfMemory if answer["out_of_memory"] else EngineError)(answer["refused"])
         return _plan_from(answer, (files / _PLAN).read_bytes(), (files / _CACHE).read_bytes())
 
 
-def _run(files: Path, on_progress: OnProgress, timeout_s: float | None) -> str:
-    """Run the script to its end and pass its progress on. Returns the last line that it printed elsewhere."""
+def _answered(
+    files: Path,
+    job: Mapping[str, Any],
+    variants: Sequence[GraphVariant],
+    on_progress: OnProgress,
+    timeout_s: float | None,
+) -> dict[str, Any]:
+    """The answer of the first process that lives to give one; each begins behind the variant that ended the last."""
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    refusals: tuple[Refusal, ...] = ()
+    tensorrt, trouble, first = "", "", 0
+    while first < len(variants):
+        begin = {"first": first, "refusals": [asdict(refusal) for refusal in refusals]}
+        (files / _REQUEST).write_text(json.dumps({**job, **begin}), encoding="utf-8")
+        end = _run(files, on_progress, deadline)
+        if end is None:
+            raise EngineError(f"the TensorRT builder did not end within {timeout_s:.0f} s and was stopped")
+        answer = _answer(files)
+        if answer is not None:
+            return answer
+        trouble = _trouble(end)
+        last = end.attempt or Attempt(first, variants[first].describe(), tensorrt, refusals)
+        tensorrt, refusals = last.tensorrt, (*last.refusals, Refusal(trouble, last.variant))
+        first = last.index + 1
+    raise refused_by_all(tensorrt, refusals) if tensorrt else EngineError(trouble)
+
+
+def _run(files: Path, on_progress: OnProgress, deadline: float | None) -> _End | None:
+    """Run the script to its end and pass its progress on; None when it was stopped at the deadline."""
     command = [sys.executable, "-m", "edgeseg.engines.tensorrt.worker", str(files)]
+    attempt = None
     with open(files / "stderr", "w+b") as errors:
         process = subprocess.Popen(
             command, cwd=files, env=_environment(), stdout=subprocess.PIPE, stderr=errors, text=True, errors="replace"
@@ -78,15 +130,16 @@ def _run(files: Path, on_progress: OnProgress, timeout_s: float | None) -> str:
             late.set()
             process.kill()
 
-        timer = threading.Timer(timeout_s or 0, stop)
+        timer = threading.Timer(0 if deadline is None else max(deadline - time.monotonic(), 0), stop)
         try:
-            if timeout_s is not None:
+            if deadline is not None:
                 timer.start()
             assert process.stdout is not None
             for line in process.stdout:
                 progress = _progress_from(line)
                 if progress is not None:
                     on_progress(*progress)
+                attempt = _attempt_from(line) or attempt
             code = process.wait()
         finally:
             timer.cancel()
@@ -97,16 +150,31 @@ def _run(files: Path, on_progress: OnProgress, timeout_s: float | None) -> str:
                 process.stdout.close()
         errors.seek(0)
         said = errors.read().decode(errors="replace").strip().splitlines() or ["nothing"]
-    if late.is_set():
-        raise EngineError(f"the TensorRT builder did not end within {timeout_s:.0f} s and was stopped")
-    if code == -signal.SIGKILL:
-        raise OutOfMemory(f"the TensorRT builder was killed, most likely for lack of memory; {_MEMORY_ADVICE}")
-    if code and "bad_alloc" in "".join(said):
-        raise OutOfMemory(f"the TensorRT builder ran out of memory ({said[-1][:200]}); {_MEMORY_ADVICE}")
-    if code:
-        how = f"signal {-code}" if code < 0 else f"exit code {code}"
-        raise EngineError(f"the TensorRT builder broke down ({how}); its last words: {said[-1][:300]}")
-    return said[-1][:300]
+    return None if late.is_set() else _End(code, tuple(said[-50:]), attempt)
+
+
+def _answer(files: Path) -> dict[str, Any] | None:
+    """What a process wrote at last, also where it broke down when it was done; None when it never got there."""
+    try:
+        answer: dict[str, Any] = json.loads((files / _RESULT).read_text(encoding="utf-8"))
+        return answer
+    except (OSError, ValueError):
+        return None
+
+
+def _trouble(end: _End) -> str:
+    """How a process broke down. Raises OutOfMemory or EngineError when another one would fare no better."""
+    words = end.words[-1][:300]
+    if end.code == -signal.SIGKILL:
+        raise OutOfMemory(f"the TensorRT builder was killed, most likely for lack of memory; {MEMORY_ADVICE}")
+    if end.code and speaks_of_memory(end.words):
+        raise OutOfMemory(f"the TensorRT builder ran out of memory ({words}); {MEMORY_ADVICE}")
+    if -end.code in _STOPPED:
+        raise EngineError(f"the TensorRT builder was stopped by signal {-end.code}; compile again")
+    if not end.code:
+        return f"the TensorRT builder ended without an answer; its last words: {words}"
+    how = f"signal {-end.code}" if end.code < 0 else f"exit code {end.code}"
+    return f"the TensorRT builder broke down ({how}); its last words: {words}"
 
 
 def _environment() -> dict[str, str]:
@@ -124,6 +192,19 @@ def _progress_from(line: str) -> tuple[str, int, int] | None:
         return None
 
 
+def _attempt_from(line: str) -> Attempt | None:
+    """A line of ours that announces an attempt; None for everything else."""
+    try:
+        said = json.loads(line)["attempt"]
+        return Attempt(**{**said, "refusals": _refusals_from(said["refusals"])})
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _refusals_from(said: Sequence[Mapping[str, str]]) -> tuple[Refusal, ...]:
+    return tuple(Refusal(**refusal) for refusal in said)
+
+
 def _plan_from(answer: Mapping[str, Any], plan: bytes, timing_cache: bytes) -> BuiltPlan:
     return BuiltPlan(
         plan=plan,
@@ -136,17 +217,26 @@ def _plan_from(answer: Mapping[str, Any], plan: bytes, timing_cache: bytes) -> B
     )
 
 
+class _Spoken(deque):  # type: ignore[type-arg]
+    """Keeps TensorRT's errors and prints them: the last words of a process that breaks down."""
+
+    def append(self, line: str) -> None:
+        super().append(line)
+        sys.stderr.write(" ".join(line.split()) + "\n")
+        sys.stderr.flush()
+
+
+def _say(**line: Any) -> None:
+    sys.stdout.write(json.dumps(line) + "\n")
+    sys.stdout.flush()
+
+
 def _main(folder: str) -> None:
     ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
     files = Path(folder)
     job = json.loads((files / _REQUEST).read_text(encoding="utf-8"))
     wanted = job["request"]
     request = BuildRequest(**{**wanted, "float_layers": tuple(wanted["float_layers"])})
-
-    def report(phase: str, done: int, total: int) -> None:
-        sys.stdout.write(json.dumps({"progress": [phase, done, total]}) + "\n")
-        sys.stdout.flush()
-
     try:
         built = built_plan(
             tensorrt_module(job["flavour"]),
@@ -154,7 +244,11 @@ def _main(folder: str) -> None:
             request,
             timing_cache=(files / _CACHE).read_bytes(),
             variants=[GraphVariant(**variant) for variant in job["variants"]],
-            on_progress=report,
+            first=job["first"],
+            refusals=_refusals_from(job["refusals"]),
+            on_progress=lambda phase, done, total: _say(progress=[phase, done, total]),
+            on_attempt=lambda attempt: _say(attempt=asdict(attempt)),
+            new_log=lambda: Log(errors=_Spoken(maxlen=50)),
         )
     except EdgesegError as error:
         answer: dict[str, Any] = {"refused": str(error), "out_of_memory": isinstance(error, OutOfMemory)}
