@@ -1272,9 +1272,21 @@ class IBuilderConfig(_Native):
         self._setup(self._builder)
 
 
+def _half_or_int8(graph: Any, node: onnx.NodeProto) -> bool:
+    """Whether a node computes in FP16 by its type, or in INT8 because its input and weight are dequantized."""
+    makers = [graph.producer.get(name) for name in node.input[:2]]
+    int8 = node.op_type in WEIGHTED and all(maker and maker.op_type == "DequantizeLinear" for maker in makers)
+    return int8 or graph.types.get(node.output[0]) == TensorProto.FLOAT16
+
+
 def _runs_on_dla(layer: ILayer) -> bool:
-    """Convolutions, pooling, simple activations; nearest Resize by an integer factor; Concat of channels."""
-    node = layer._node
+    """Convolutions, pooling, simple activations; nearest Resize by an integer factor; Concat of channels.
+
+    FP16 and INT8 only, which in a strongly typed network the graph says.
+    """
+    node, network = layer._node, layer._network
+    if network._strongly_typed and not _half_or_int8(network._graph, node):
+        return False
     attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
     if node.op_type == "Resize":
         graph = layer._network._graph

@@ -73,11 +73,16 @@ class Tuning:
 
 
 def candidates(provider: TensorRtProvider, dla_cores: int) -> list[EngineOptions]:
-    """FP16, implicit INT8 and Q/DQ where they exist, and the first DLA core where there is one."""
-    implicit = ["int8-implicit"] if provider.api.implicit_int8 else []
+    """FP16, implicit INT8 and Q/DQ where they exist, and the first DLA core where there is one.
+
+    A DLA takes INT8 from Q/DQ only where precision is in the graph.
+    """
+    api = provider.api
+    implicit = ["int8-implicit"] if api.implicit_int8 else []
     found = [EngineOptions(precision=name) for name in [*implicit, "int8-qdq", "fp16"]]
-    if dla_cores and provider.api.precision_flags:
-        found += [EngineOptions(precision=name, dla_core=0) for name in [*implicit, "fp16"]]
+    if dla_cores:
+        int8 = implicit if api.precision_flags else ["int8-qdq"]
+        found += [EngineOptions(precision=name, dla_core=0) for name in [*int8, "fp16"]]
     return found
 
 

@@ -402,6 +402,11 @@ def _use_dla(
     config.DLA_core = core
     config.set_flag(api.trt.BuilderFlag.GPU_FALLBACK)
     able = [bool(config.can_run_on_DLA(network.get_layer(index))) for index in range(network.num_layers)]
+    if not any(able):
+        raise EngineError(
+            f"{api.name} can run none of the {len(able)} layers on DLA {core}, which computes in FP16 and INT8 only; "
+            "leave --dla out"
+        )
     crossings = sum(one != other for one, other in zip(able, able[1:]))
     advice = "; more than 4 cost more than they give, try without --dla" if crossings > 4 else ""
     return f"{sum(able)}/{len(able)} layers can run on DLA {core}, {crossings} transitions{advice}"

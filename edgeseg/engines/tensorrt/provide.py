@@ -68,8 +68,8 @@ class EngineOptions:
             raise UsageError(f"--int8-mode is {', '.join(INT8_MODES)}, got {self.int8_mode!r}")
         if self.cuda_graph not in SWITCHES or self.memory not in MEMORIES:
             raise UsageError(f"--cuda-graph is {', '.join(SWITCHES)} and --memory {', '.join(MEMORIES)}")
-        if self.dla_core is not None and self.precision in ("fp32", "int8-qdq"):
-            raise UsageError(f"a DLA core runs FP16 and implicit INT8, not {self.precision}")
+        if self.dla_core is not None and self.precision == "fp32":
+            raise UsageError("a DLA core runs FP16 and INT8, not fp32")
 
 
 @dataclass(frozen=True)
@@ -107,8 +107,8 @@ def chosen_precision(api: TensorRt, bundle: Bundle, options: EngineOptions) -> t
             wanted = f"int8-{options.int8_mode}"
     if wanted == "int8-implicit" and not api.implicit_int8:
         raise EngineError(f"{api.name} has no implicit INT8 (removed in 11); use --int8-mode qdq")
-    if options.dla_core is not None and (wanted == "int8-qdq" or not api.precision_flags):
-        raise EngineError(f"a DLA core runs FP16 and implicit INT8; here it would be {wanted} with {api.name}")
+    if options.dla_core is not None and wanted == "int8-qdq" and api.precision_flags:
+        raise EngineError(f"a DLA core runs FP16 and implicit INT8 with {api.name}, not {wanted}")
     if wanted == "int8-implicit" and bundle.ranges is None:
         raise EngineError("the bundle has no ranges; compile it on the host with --int8 --calib FOLDER")
     return wanted, why

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgeseg.bench.tune import candidates
 from edgeseg.bundle import GraphEntry
 from edgeseg.engines.tensorrt.build import BuildRequest, OutOfMemory, built_plan
 from edgeseg.engines.tensorrt.cache import EngineCache, read_engine
@@ -168,7 +169,7 @@ def test_what_the_bundle_lacks_is_named(tmp_path: Path) -> None:
         EngineOptions(int8_mode="x")
     with pytest.raises(UsageError, match="--cuda-graph is auto, on, off and --memory auto, mapped, copy"):
         EngineOptions(cuda_graph="perhaps")
-    with pytest.raises(UsageError, match="a DLA core runs FP16 and implicit INT8"):
+    with pytest.raises(UsageError, match="a DLA core runs FP16 and INT8, not fp32"):
         EngineOptions(precision="fp32", dla_core=0)
 
 
@@ -232,10 +233,34 @@ def test_dla_says_its_split(tmp_path: Path) -> None:
         _provided(rig, precision="fp16", dla_core=2)
 
 
-def test_dla_is_refused_where_precision_is_in_the_graph(tmp_path: Path) -> None:
-    for precision in ("int8", "fp16"):
-        with pytest.raises(EngineError, match="a DLA core runs FP16 and implicit INT8; here it would be"):
-            _provided(Rig("11.4.1.1", tmp_path, dla_cores=2), precision=precision, dla_core=0)
+def test_dla_takes_its_precision_from_the_graph_where_that_has_it(tmp_path: Path) -> None:
+    """TensorRT 11.4.1 on AGX Orin: strongly typed."""
+    rig = Rig("11.4.1.1", tmp_path, dla_cores=2)
+    half = GraphEntry(tiny_onnx(half=True), {"name": "Fp16"}, "tensorrt")
+    bundle = tiny_bundle()
+    bundle = replace(bundle, graphs={**bundle.graphs, "fp16": half})
+    for precision, built in (("fp16", "fp16"), ("int8", "int8-qdq")):
+        made = _provided(rig, bundle, precision=precision, dla_core=1)
+        assert made.precision == built and made.self_test.passed
+        assert any("layers can run on DLA 1" in note and not note.startswith("0/") for note in made.cached.notes)
+        assert json.loads(made.cached.key.options)["dla"] == 1
+    names = [(one.precision, one.dla_core) for one in candidates(rig.provider, rig.provider.dla_cores())]
+    assert names == [("int8-qdq", None), ("fp16", None), ("int8-qdq", 0), ("fp16", 0)]
+
+
+def test_dla_is_refused_where_it_would_not_be_used(tmp_path: Path) -> None:
+    for version in ("8.5.2.2", "10.3.0.30"):
+        with pytest.raises(EngineError, match="a DLA core runs FP16 and implicit INT8 with .*, not int8-qdq"):
+            _provided(Rig(version, tmp_path, dla_cores=2), precision="int8", int8_mode="qdq", dla_core=0)
+    for version in ("10.13.3.9", "11.3.0.1", "11.4.0.1"):
+        half = GraphEntry(tiny_onnx(half=True), {}, "any")
+        bundle = replace(tiny_bundle(), graphs={"fp32": half, "fp16": half})
+        with pytest.raises(EngineError, match="there is no DLA core 0: this device and TensorRT have 0"):
+            _provided(Rig(version, tmp_path, dla_cores=2), bundle, precision="fp16", dla_core=0)
+    typed = GraphEntry(tiny_onnx(), {}, "any")
+    bundle = replace(tiny_bundle(), graphs={"fp16": typed})
+    with pytest.raises(EngineError, match=r"can run none of the \d+ layers on DLA 0, .*; leave --dla out"):
+        _provided(Rig("11.4.1.1", tmp_path, dla_cores=2), bundle, precision="fp16", dla_core=0)
 
 
 def test_choices_are_kept_for_a_model_in_a_place(tmp_path: Path) -> None:

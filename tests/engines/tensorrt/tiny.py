@@ -26,10 +26,20 @@ def tiny_spec() -> ModelSpec:
     return ModelSpec(("soil", "crop", "weed"), colours, SIZE_HW, Preprocess())
 
 
-def tiny_onnx(*, qdq: bool = False, scores: bool = False, float16_weights: bool = False, batch: int = 1) -> bytes:
-    """``frame`` uint8 -> ``classes`` uint8, as the compiler writes it."""
+def tiny_onnx(
+    *,
+    qdq: bool = False,
+    scores: bool = False,
+    float16_weights: bool = False,
+    half: bool = False,
+    batch: int = 1,
+) -> bytes:
+    """``frame`` uint8 -> ``classes`` uint8, as the compiler writes it; all of it in float16 with ``half``."""
     tools, constants, nodes = helper, dict(_WEIGHTS), []
-    nodes.append(tools.make_node("Cast", ["frame"], ["frame_float"], "frame_float", to=TensorProto.FLOAT))
+    if half:
+        constants = {name: value.astype(np.float16) for name, value in constants.items()}
+    real = TensorProto.FLOAT16 if half else TensorProto.FLOAT
+    nodes.append(tools.make_node("Cast", ["frame"], ["frame_float"], "frame_float", to=real))
     nodes.append(tools.make_node("Transpose", ["frame_float"], ["x"], "x", perm=[0, 3, 1, 2]))
     first, second, w1, w2 = "x", "relu", "w1", "w2"
     if qdq:
