@@ -111,6 +111,10 @@ choose_jetpack() {
   # shellcheck source=jetson/jetpack5.env
   . "$HERE/jetpack$JETPACK.env"
   CONSTRAINTS=$HERE/constraints-jp$JETPACK.txt
+  case " $L4T_RELEASES " in
+    *" ${l4t:-none}="*) ;;
+    *) say "JetPack unknown (L4T ${l4t:-unknown}): not a release that this version knows; taken as a JetPack $JETPACK" ;;
+  esac
   [ -r "$GSTREAMER" ] || die "no $GSTREAMER, which names GStreamer's packages; run this script inside a whole clone"
   APT_PACKAGES="$APT_PACKAGES $(cut -d' ' -f1 "$GSTREAMER" | tr '\n' ' ')"
   say "JetPack $JETPACK (L4T ${l4t:-unknown}), Python $PYTHON_VERSION, environment $VENV"

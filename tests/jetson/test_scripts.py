@@ -192,6 +192,17 @@ def test_each_obstacle_is_named_before_work_starts(board: Board, tmp_path: Path)
     assert not board.calls()
 
 
+@pytest.mark.parametrize("board", ["jetpack7"], indirect=True)
+def test_a_release_that_is_newer_than_the_table_is_not_called_by_a_name(board: Board) -> None:
+    release = board.root / "etc/nv_tegra_release"
+    unknown = "JetPack unknown (L4T 39.9.0): not a release that this version knows; taken as a JetPack 7"
+    assert "JetPack unknown" not in board.setup("--dry-run").stdout
+    release.write_text("# R39 (release), REVISION: 9.0, GCID: 1\n")
+    assert unknown in board.setup("--dry-run").stdout
+    release.write_text("# R39 (release), REVISION: 2.1, GCID: 1\n")
+    assert "JetPack unknown" not in board.setup("--dry-run").stdout
+
+
 def test_environments_that_cannot_work_are_refused(board: Board) -> None:
     board.venv.mkdir()
     settings = board.venv / "pyvenv.cfg"
