@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -19,6 +18,7 @@ from edgeseg.cli.arguments import (
     ProgramOption,
     size_hw_from,
 )
+from edgeseg.cli.argus import ArgusDaemon
 from edgeseg.cli.console import JsonFlag, print_json, say, say_aside
 from edgeseg.cli.models import bundle_or_default
 from edgeseg.cli.opening import on_jetson, opened_engine
@@ -76,7 +76,10 @@ def run(
     ] = "",
     capture: Annotated[
         str,
-        typer.Option(help="What reads cameras and videos: auto, gstreamer, opencv.", rich_help_panel=_SOURCES),
+        typer.Option(
+            help="What reads cameras and videos: auto, gstreamer, software (GStreamer without the hardware), opencv.",
+            rich_help_panel=_SOURCES,
+        ),
     ] = "auto",
     rtsp_transport: Annotated[str, typer.Option(help="tcp or udp.", rich_help_panel=_SOURCES)] = "tcp",
     rtsp_latency_ms: Annotated[
@@ -105,7 +108,8 @@ def run(
         Optional[int],
         typer.Option(
             min=0,
-            help="Attempts in a row to open a source, 0 for no limit; default: 30, but none before its first frame.",
+            help="Attempts in a row to open a source, 0 for no limit; default: 30, but none before its first frame "
+            "(--argus-restart: three).",
             rich_help_panel=_SOURCES,
         ),
     ] = None,
@@ -211,7 +215,8 @@ def run(
         size_hw, rate, flip, pixel_format, rtsp_latency_ms, rtsp_transport, on_jetson(), bundle.spec.size_hw
     )
     _refuse_overwriting(streams, sink or [])
-    source_from = partial(_source, options=options, capture=capture, argus_restart=argus_restart)
+    daemon = ArgusDaemon() if argus_restart else None
+    source_from = partial(_source, options=options, capture=capture, daemon=daemon)
     origins = [(stream, source_from(stream.uri)) for stream in streams]
     if show_pipeline:
         _show_pipelines(origins)
@@ -328,15 +333,22 @@ def _streams(camera: Optional[int], sources: Optional[List[str]]) -> "List[Strea
     return [stream for uri in sources or [] for stream in streams_from_uri(uri)]
 
 
-def _source(uri: str, options: "CaptureOptions", capture: str, argus_restart: bool) -> "FrameSource":
+def _source(uri: str, options: "CaptureOptions", capture: str, daemon: "Optional[ArgusDaemon]") -> "FrameSource":
     from edgeseg.runtime.sources import source_from_uri
 
-    def mend(kind: str) -> None:
-        if argus_restart and kind == "busy" and uri.startswith("csi://"):
-            say_aside("restarting nvargus-daemon, as --argus-restart allows")
-            subprocess.run(["sudo", "-n", "systemctl", "restart", "nvargus-daemon"], timeout=30, check=False)
+    def mend(kind: str) -> bool:
+        return (
+            daemon is not None and kind == "busy" and "nvarguscamerasrc" in _pipeline_text(source) and daemon.restart()
+        )
 
-    return source_from_uri(uri, options, capture, mend)
+    source = source_from_uri(uri, options, capture, mend)
+    return source
+
+
+def _pipeline_text(source: "FrameSource") -> str:
+    from edgeseg.runtime.sources.gstreamer import GstSource
+
+    return source.pipeline.text if isinstance(source, GstSource) else ""
 
 
 def _show_pipelines(origins: "List[Tuple[Stream, FrameSource]]") -> None:

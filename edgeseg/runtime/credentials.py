@@ -8,7 +8,8 @@ __all__ = ["has_credentials", "redacted"]
 
 _USER_INFO = re.compile(r"(?<=://)[^/\s]+@(?=[^\s])")
 _SECRET = re.compile(
-    r"(?i)\b([\w-]*(?:user-pw|password|passwd|pwd|pass|token|secret|auth|sig|signature|key))=(\"[^\"]*\"|[^&\s\"]+)"
+    r"(?i)\b([\w-]*(?:user-pw|password|passwd|pwd|pass|token|secret|auth|sig|signature|key))\s*=\s*"
+    r"(\"(?:\\.|[^\"\\])*\"?|'(?:\\.|[^'\\])*'?|(?:\\.|[^&\s\"])+)"
 )
 
 

@@ -17,6 +17,7 @@ __all__ = ["Feed", "Supervision"]
 
 _FATAL = ("auth", "codec", "missing")
 _STUCK_S = 5.0
+_MOST_MENDS = 3
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Supervision:
     Attributes:
         stall_s: a live source without a frame for so long is opened again.
         max_restarts: attempts in a row without a frame before the source has failed; 0 is no limit. None: a source that
-            never delivered fails at once, one that did is tried 30 times.
+            never delivered fails at once unless its fault was mended, one that did is tried 30 times.
         first_wait_s, longest_wait_s: between attempts; doubled each time.
         sink_patience_s: how long a sink of a stored source may fail before the run does.
     """
@@ -180,9 +181,10 @@ class Feed:
             return False
         if failure.kind in _FATAL and not self._delivered:
             return False
-        if limit is None:
-            return self._delivered and failures <= 30
-        return limit == 0 or failures <= limit
+        if limit and failures > limit:
+            return False
+        mended = failures <= _MOST_MENDS and self.source.mend(failure.kind)
+        return limit is not None or mended or (self._delivered and failures <= 30)
 
     def _read_all(self) -> None:
         quiet_since = time.monotonic()

@@ -22,11 +22,13 @@ import struct
 import sys
 import threading
 import time
-from typing import Any, Optional
+from typing import Any, Iterator, List, Optional
 
 COUNTERS = struct.Struct("<QQQ")
 FRAMES_AT = 4096
 POLL_NS = 50_000_000
+TRY, SKIP = 0, 2  # GstAutoplugSelectResult
+HARDWARE = ("nv", "va", "omx", "msdk", "qsv", "v4l2")
 
 
 def main(socket_fd: int, board_fd: int) -> int:
@@ -58,6 +60,8 @@ class Capture:
         self.extract.restype = ctypes.c_size_t
         self.caps: Any = None
         self.camera = False
+        self.jpegdec = gst.ElementFactory.find("jpegdec") is not None
+        self.tried: List[str] = []
         self.stopped = threading.Event()
         self.pipeline: Any = None
 
@@ -75,13 +79,17 @@ class Capture:
         sink.set_property("emit-signals", True)
         sink.connect("new-sample", self.on_sample)
         self.pipeline.connect("deep-element-added", self.on_element)
+        for element in self.elements():
+            self.on_element(self.pipeline, self.pipeline, element)
         clock = gst.SystemClock.obtain()
         self.pipeline.use_clock(clock)
         bus = self.pipeline.get_bus()
         watched = gst.MessageType.ERROR | gst.MessageType.EOS | gst.MessageType.LATENCY
         if self.pipeline.set_state(gst.State.PLAYING) == gst.StateChangeReturn.FAILURE:
             message = bus.timed_pop_filtered(gst.SECOND, gst.MessageType.ERROR)
-            return self.fail(*message.parse_error()) if message else self.fail(None, "the pipeline does not start")
+            if message is not None:
+                return self.fail(*message.parse_error(), element=factory_name(message.src))
+            return self.fail(None, "it does not start", element=self.stuck())
         try:
             return self.attend(bus, watched)
         finally:
@@ -94,8 +102,9 @@ class Capture:
             message = bus.timed_pop_filtered(POLL_NS, watched)
             if message is not None:
                 if message.type == gst.MessageType.ERROR:
-                    return self.fail(*message.parse_error())
+                    return self.fail(*message.parse_error(), element=factory_name(message.src))
                 if message.type == gst.MessageType.EOS:
+                    ctypes.CDLL(None).fflush(None)  # what C code printed must be there before the parent looks for it
                     send(self.link, {"eos": True, "camera": self.camera})
                     return 0
                 self.pipeline.recalculate_latency()
@@ -107,15 +116,65 @@ class Capture:
         return 1
 
     def on_element(self, pipeline: Any, parent: Any, element: Any) -> None:
-        """JPEG pictures in a multipart document: a camera. Without ``single-stream`` decodebin waits for its end."""
-        if element.get_factory().get_name() == "multipartdemux":
+        name = factory_name(element)
+        if name == "multipartdemux":
+            # JPEG pictures in a multipart document: a camera. Without this, decodebin waits for its end.
             element.set_property("single-stream", True)
             self.camera = True
+        elif name == "decodebin":
+            element.connect("autoplug-select", self.choose)
 
-    def fail(self, error: Any, debug: str) -> int:
+    def choose(self, decodebin: Any, pad: Any, caps: Any, factory: Any) -> int:
+        """Whether decodebin may try an element. It goes by rank, and hardware ranks first.
+
+        JPEG is jpegdec's: NVIDIA's nvjpegdec breaks on many webcams, and nvv4l2decoder needs a parser before it.
+        """
+        name, kind = factory.get_name(), factory.get_metadata("klass") or ""
+        if "Decoder" not in kind or "Audio" in kind:
+            return TRY
+        if caps.get_structure(0).get_name() == "image/jpeg" and self.jpegdec and name != "jpegdec":
+            return SKIP
+        if self.config.get("software") and ("Hardware" in kind or name.startswith(HARDWARE)):
+            return SKIP
+        self.tried.append(name)
+        return TRY
+
+    def decoder(self) -> str:
+        """The decoder of the pictures, where there is one."""
+        for element in self.elements():
+            kind = element.get_metadata("klass") or ""
+            if "Codec/Decoder" in kind and "Audio" not in kind:
+                return factory_name(element)
+        return ""
+
+    def stuck(self) -> str:
+        """The first element that did not follow the pipeline's change of state."""
+        failure = self.gst.StateChangeReturn.FAILURE
+        return next((factory_name(one) for one in self.elements() if one.get_state(0)[0] == failure), "")
+
+    def elements(self) -> Iterator[Any]:
+        """All elements, those within others too."""
+        found = self.pipeline.iterate_recurse()
+        while True:
+            result, element = found.next()
+            if result == self.gst.IteratorResult.OK:
+                yield element
+            elif result == self.gst.IteratorResult.RESYNC:
+                found.resync()
+            else:
+                return
+
+    def fail(self, error: Any, debug: str, element: str = "") -> int:
+        ctypes.CDLL(None).fflush(None)
         domain = getattr(error, "domain", "") or ""
         text = getattr(error, "message", "") or debug or "unknown"
-        failure = {"domain": domain, "code": getattr(error, "code", 0), "text": text, "debug": debug or ""}
+        failure = {
+            "domain": domain,
+            "code": getattr(error, "code", 0),
+            "text": text,
+            "debug": debug or "",
+            "element": element,
+        }
         send(self.link, {"error": failure})
         return 1
 
@@ -186,6 +245,8 @@ class Capture:
             "caps": [height, width, stride],
             "size": self.size,
             "fps": count / duration if known and duration else 0.0,
+            "decoder": self.decoder(),
+            "tried": self.tried,
         }
         send(self.link, caps_message, handle)
         os.close(handle)
@@ -203,6 +264,11 @@ class Capture:
 
     def count(self) -> None:
         COUNTERS.pack_into(self.board, 0, self.produced, self.busy, self.corrupt)
+
+
+def factory_name(element: Any) -> str:
+    factory = element.get_factory() if hasattr(element, "get_factory") else None
+    return str(factory.get_name()) if factory is not None else ""
 
 
 def send(link: socket.socket, message: Any, handle: Optional[int] = None) -> bool:

@@ -8,27 +8,58 @@ from typing import Any, Mapping
 from edgeseg.errors import SourceError
 from edgeseg.runtime.credentials import redacted
 
-__all__ = ["source_fault"]
+__all__ = ["end_fault", "source_fault"]
 
-_CSI_HELP = {
-    "no element": (
+_CSI_FAULTS = (
+    (
+        re.compile(r'no element "?nvarguscamerasrc'),
         "missing",
         "GStreamer has no nvarguscamerasrc: this is no Jetson, or a container without NVIDIA's plugins; on the board: "
         "sudo apt install nvidia-l4t-gstreamer, and in a container --runtime nvidia",
     ),
-    "daemon": (
-        "busy",
-        "the argus daemon does not answer; sudo systemctl restart nvargus-daemon, and in a container mount "
-        "/tmp/argus_socket",
+    (
+        re.compile(r"invalid camera device specified (\d+) specified, (\d+) max index"),
+        "not found",
+        "there is no camera csi://{0}; the highest number is csi://{1}",
     ),
-    "no sensor": (
+    (
+        re.compile(r"no cameras? available|invalid camera device"),
         "not found",
         "no camera sensor is connected, or the device tree lacks it; check the ribbon cable and "
         "/opt/nvidia/jetson-io/jetson-io.py",
     ),
-}
-_DAEMON_SIGNS = ("capturesession", "connecting to nvargus", "argus_socket", "cannot create camera provider", "timeout")
-_SENSOR_SIGNS = ("no cameras available", "invalid camera device", "no camera", "sensor-id")
+    (
+        re.compile(r"frame rate specified is greater"),
+        "broken",
+        "the sensor does not deliver so many frames per second; pass a smaller --rate, or none",
+    ),
+    (
+        re.compile(r"create camera ?provider|connecting to nvargus|argus_socket"),
+        "busy",
+        "the argus daemon does not answer; sudo systemctl restart nvargus-daemon, and in a container mount "
+        "/tmp/argus_socket",
+    ),
+    (
+        re.compile(r"capturesession|alreadyallocated|\bis in use\b|\bunavailable\b"),
+        "busy",
+        "the argus daemon gives no session with the camera: another program has it, or one that crashed left it open; "
+        "sudo systemctl restart nvargus-daemon (--argus-restart does that)",
+    ),
+    (
+        re.compile(r"timeout|timed out|\bdisconnected\b|\bcancelled\b"),
+        "busy",
+        "the argus daemon does not answer in time; sudo systemctl restart nvargus-daemon, and in a container mount "
+        "/tmp/argus_socket",
+    ),
+)
+"""What NVIDIA's camera source, or Argus below it, says -> kind and help; the first that fits."""
+_CSI_SAYS = re.compile(r"Error generated\. \S*gstnvarguscamerasrc\.cpp, \w+:\d+ ([^\n]*)")
+"""How NVIDIA's camera source says why it gives up. No frame comes after that."""
+_NOISE = re.compile(
+    r"GStreamer-(?:WARNING|CRITICAL)|\(Argus\)|^(?:GST_ARGUS: |CONSUMER: |sh: \d+: |NvMM|nvbuf|libEGL|Opening in )"
+)
+"""Lines that come from libraries that are loaded in passing, or that are not about a fault."""
+_HARDWARE = re.compile(r"(?:nv|va|vaapi|omx|msdk|qsv|v4l2)\w*(?:dec|decoder|conv|convert|postproc|enc|bin)\b")
 
 # (domain, code) of GStreamer 1.x, gsterror.h
 _KINDS = {
@@ -56,44 +87,101 @@ _ADVICE = {
     "busy": "another program holds it (fuser -v /dev/video*)",
     "timeout": "is the camera on, and its network up?",
     "unreachable": "is the camera on, and is the port right?",
-    "codec": "a GStreamer plugin is missing: sudo apt install gstreamer1.0-libav gstreamer1.0-plugins-bad",
+    "codec": "a GStreamer plugin is missing: sudo apt install gstreamer1.0-libav gstreamer1.0-plugins-good "
+    "gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly",
     "ended": "the other side closed the connection",
 }
 
 
 _PLACE = re.compile(r"[\w./-]+\.c\(\d+\)|\w+://\S+")
+_NO_ELEMENT = re.compile(r'no element "([^"]+)"')
 
 
-def source_fault(what: str, failure: Mapping[str, Any], printed: str = "") -> SourceError:
-    """The error of a source.
+def source_fault(what: str, failure: Mapping[str, Any], printed: str = "", *, delivered: bool = False) -> SourceError:
+    """The error of a source that failed.
 
     Args:
         what: the source, for people, without credentials.
-        failure: ``domain``, ``code``, ``text``, ``debug`` as GStreamer gave them.
+        failure: ``domain``, ``code``, ``text``, ``debug`` as GStreamer gave them, and ``element``, the factory of the
+            element that failed, where that is known.
         printed: what the process wrote beside that; NVIDIA's plugins say there what is wrong.
+        delivered: frames came before.
     """
-    text, debug = str(failure["text"]), str(failure["debug"])
-    plain = _PLACE.sub(" ", f"{text} {debug} {printed}")  # line numbers and addresses hold digits like those of errors
-    said = plain.lower()
-    if "nvarguscamerasrc" in said or "argus" in printed.lower():
-        which = _csi_reason(said)
-        if which is not None:
-            kind, help_text = _CSI_HELP[which]
-            return SourceError(f"{what} does not open: {help_text}", kind)
-    kind = _kind(failure, said)
+    text, debug, element = str(failure["text"]), str(failure["debug"]), str(failure.get("element") or "")
+    if "nvarguscamerasrc" in f"{text} {debug} {element}".lower() or _CSI_SAYS.search(printed):
+        fault = _csi_fault(what, f"{text}\n{debug}", printed, delivered=delivered)
+        if fault is not None:
+            return fault
+    missing = _NO_ELEMENT.search(text)
+    if missing and missing.group(1).startswith("nv"):
+        return SourceError(
+            f"{what}: GStreamer has no {missing.group(1)}; {_hardware_help(missing.group(1))}", "missing"
+        )
+    if _HARDWARE.match(element):
+        detail = redacted(" ".join(text.split()))
+        return SourceError(f"{what}: {element} does not work here: {detail}; {_hardware_help(element)}", "missing")
+    # Line numbers and addresses hold digits like those of errors. What is printed is mostly about something else.
+    kind = _kind(failure, _PLACE.sub(" ", f"{text} {debug}").lower())
     detail = redacted(" ".join(text.split()))
     advice = _ADVICE.get(kind, "")
     return SourceError(f"{what}: {kind or 'broken'}: {detail}" + (f"; {advice}" if advice else ""), kind or "broken")
 
 
-def _csi_reason(said: str) -> str | None:
-    if "no element" in said:
-        return "no element"
-    if any(sign in said for sign in _SENSOR_SIGNS):
-        return "no sensor"
-    if any(sign in said for sign in _DAEMON_SIGNS):
-        return "daemon"
+def end_fault(what: str, printed: str, *, csi: bool = False, delivered: bool = False) -> SourceError:
+    """The error of a source that has no end and yet ended: for some that is how they fail, and they only print why.
+
+    Args:
+        what: the source, for people, without credentials.
+        printed: what the process wrote.
+        csi: it is NVIDIA's camera source.
+        delivered: frames came before.
+    """
+    fault = _csi_fault(what, "", printed, delivered=delivered) if csi or _CSI_SAYS.search(printed) else None
+    if fault is not None:
+        return fault
+    if csi:
+        return SourceError(
+            f"{what}: ended: NVIDIA's camera source stopped and said no reason; journalctl -u nvargus-daemon", "ended"
+        )
+    lines = _without_noise(printed).splitlines()
+    if not lines:
+        return SourceError(f"{what}: ended: the other side ended the stream", "ended")
+    said = redacted(" ".join(lines[-1].split()))[-200:]
+    kind = "" if delivered else _kind({"domain": "", "code": 0}, _PLACE.sub(" ", " ".join(lines)).lower())
+    advice = _ADVICE.get(kind, "")
+    return SourceError(
+        f"{what}: {kind or 'ended'}: the stream ended, and its process printed: {said}"
+        + (f"; {advice}" if advice else ""),
+        kind or "ended",
+    )
+
+
+def _csi_fault(what: str, said: str, printed: str, *, delivered: bool) -> SourceError | None:
+    """What is wrong with a CSI camera; None when nothing known was said.
+
+    A line of NVIDIA's source decides. Argus prints much else, at the start too, which once frames came means nothing.
+    """
+    happened = "stopped" if delivered else "does not open"
+    reasons = _CSI_SAYS.findall(printed)
+    texts = [*reasons[-1:], said, *([] if delivered else [printed])]
+    for text in texts:
+        for pattern, kind, help_text in _CSI_FAULTS:
+            found = pattern.search(text.lower())
+            if found:
+                return SourceError(f"{what} {happened}: {help_text.format(*found.groups())}", kind)
+    if reasons:
+        return SourceError(f"{what} {happened}: NVIDIA's camera source says: {redacted(reasons[-1].strip())}", "broken")
     return None
+
+
+def _hardware_help(element: str) -> str:
+    nvidia = "a container needs --runtime nvidia, a board sudo apt install nvidia-l4t-gstreamer"
+    without = "--capture software does without hardware decoders and converters"
+    return f"{nvidia}; {without}" if element.startswith("nv") else without
+
+
+def _without_noise(printed: str) -> str:
+    return "\n".join(line for line in printed.splitlines() if line.strip() and not _NOISE.search(line))
 
 
 def _kind(failure: Mapping[str, Any], said: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Mapping
@@ -47,6 +48,7 @@ class CaptureOptions:
         transport: of RTSP: ``"tcp"`` or ``"udp"``.
         jetson: use NVIDIA's elements.
         network_hw: the network's input size; the hardware of a Jetson scales to it when no size is asked.
+        software: decode, turn and scale on the CPU, whatever the machine has.
     """
 
     size_hw: tuple[int, int] | None = None
@@ -57,6 +59,7 @@ class CaptureOptions:
     transport: str = "tcp"
     jetson: bool = False
     network_hw: tuple[int, int] | None = None
+    software: bool = False
 
     def __post_init__(self) -> None:
         if self.flip not in CAPTURE_FLIPS:
@@ -69,7 +72,8 @@ class CaptureOptions:
     @property
     def asks_nothing(self) -> bool:
         """Whether all of size, rate, flip and format are left to the source."""
-        return replace(self, latency_ms=100, transport="tcp", jetson=False, network_hw=None) == CaptureOptions()
+        left = replace(self, latency_ms=100, transport="tcp", jetson=False, software=False, network_hw=None)
+        return left == CaptureOptions()
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,7 @@ class Pipeline:
         live: frames carry capture times of the pipeline's clock.
         endless: the end of the stream is a failure (cameras), not the end of a file; MJPEG over HTTP is found out.
         waits: a full reader holds the pipeline back (files); else frames are dropped and counted.
+        software: hardware decoders are passed over.
     """
 
     text: str
@@ -89,15 +94,20 @@ class Pipeline:
     live: bool = True
     endless: bool = True
     waits: bool = False
+    software: bool = False
 
     def shown(self) -> str:
-        """A command line that shows the same pipeline, for ``--show-pipeline``; credentials are left out."""
-        told = self.text
+        """A command line that a shell takes and that shows the same pipeline, for ``--show-pipeline``.
+
+        Credentials are left out. Nobody takes frames there, so that its appsink drops them.
+        """
+        told = redacted(self.text)
         for name, values in self.properties.items():
             for key, value in values.items():
                 shown = "***" if key in ("user-id", "user-pw") else redacted(str(value))
-                told = told.replace(f"name={name}", f'name={name} {key}="{shown}"', 1)
-        return redacted(f"gst-launch-1.0 -v {told}")
+                told = told.replace(f"name={name}", f"name={name} {key}={_gst_quoted(shown)}", 1)
+        told += " drop=true wait-on-eos=false"
+        return " ".join(["gst-launch-1.0", "-v", *map(_shell_quoted, _launch_words(told))])
 
 
 def pipeline_from_uri(uri: str, options: CaptureOptions = CaptureOptions()) -> Pipeline:
@@ -111,6 +121,12 @@ def pipeline_from_uri(uri: str, options: CaptureOptions = CaptureOptions()) -> P
     Raises:
         UsageError: no such source.
     """
+    if options.software:
+        return replace(_pipeline(uri, replace(options, jetson=False)), software=True)
+    return _pipeline(uri, options)
+
+
+def _pipeline(uri: str, options: CaptureOptions) -> Pipeline:
     scheme, _, rest = uri.partition("://")
     if options.rate and scheme not in ("csi", "v4l2"):
         raise UsageError(f"--rate is for cameras of this machine; a source {scheme}:// has a rate of its own")
@@ -170,12 +186,12 @@ def _file(path: Path, options: CaptureOptions) -> Pipeline:
 def _csi(sensor: str, options: CaptureOptions) -> Pipeline:
     if not re.fullmatch(r"\d{1,2}", sensor or "0"):
         raise UsageError(f"a CSI camera is csi://0, csi://1 ..., got csi://{sensor}")
+    if options.software:
+        raise UsageError("csi:// goes through NVIDIA's elements only; leave --capture out")
     caps = "video/x-raw(memory:NVMM),format=NV12"
     if options.rate:
         caps += f",framerate={_fraction(options.rate)}"
-    text = (
-        f"nvarguscamerasrc name=origin sensor-id={sensor or 0} ! {caps} ! {_to_frames(replace(options, jetson=True))}"
-    )
+    text = f"nvarguscamerasrc name=origin sensor-id={sensor or 0} ! {caps} ! {_through_hardware(options)}"
     return Pipeline(text)
 
 
@@ -186,7 +202,10 @@ def _v4l2(device: str, options: CaptureOptions) -> Pipeline:
     # Without a wish the driver chooses; with one, what cannot be had is an error and not something else.
     wanted = ";".join(name + rate + size for name in formats) if options.format or options.rate else ""
     chosen = f'capsfilter caps="{wanted}" ! ' if wanted else ""
-    return Pipeline(f"v4l2src name=origin ! {chosen}decodebin ! {_to_frames(options)}", {"origin": {"device": device}})
+    # What webcams send as JPEG, jpegdec decodes and hardware decoders often do not; where the driver chooses, the
+    # capture process sees to that.
+    decode = "jpegparse ! jpegdec" if options.format == "mjpeg" else "decodebin"
+    return Pipeline(f"v4l2src name=origin ! {chosen}{decode} ! {_to_frames(options)}", {"origin": {"device": device}})
 
 
 def _custom(text: str, options: CaptureOptions) -> Pipeline:
@@ -198,18 +217,59 @@ def _custom(text: str, options: CaptureOptions) -> Pipeline:
 
 def _to_frames(options: CaptureOptions, paced: bool = False) -> str:
     """Decoded video, in whatever memory, -> BGR frames of the size asked."""
-    size = options.size_hw or (options.network_hw if options.jetson else None)
-    caps = f",width={size[1]},height={size[0]}" if size else ""
-    appsink = f"appsink name=frames sync={str(paced).lower()} max-buffers=1"
     if options.jetson:
-        # The hardware scales and turns; BGR it cannot write, so that the last step is the CPU's, on the small picture.
-        flip = f" flip-method={_NVIDIA_FLIPS[options.flip]}" if options.flip != "none" else ""
-        return (
-            f"nvvidconv{flip} ! video/x-raw,format=BGRx{caps} ! videoconvert ! video/x-raw,format=BGR{caps} ! {appsink}"
-        )
+        # nvvidconv reads no BGR, and in old releases no 4:2:2 of JPEG; videoconvert lets pass what it does read.
+        return f"videoconvert ! {_through_hardware(options, paced)}"
+    caps = _size_caps(options.size_hw)
     flip = f"videoflip video-direction={CAPTURE_FLIPS[options.flip]} ! " if options.flip != "none" else ""
-    scale = "videoscale ! " if size else ""
-    return f"{flip}{scale}videoconvert ! video/x-raw,format=BGR{caps} ! {appsink}"
+    scale = "videoscale ! " if options.size_hw else ""
+    return f"{flip}{scale}videoconvert ! video/x-raw,format=BGR{caps} ! {_appsink(paced)}"
+
+
+def _through_hardware(options: CaptureOptions, paced: bool = False) -> str:
+    """The hardware scales and turns; BGR it cannot write, so that the last step is the CPU's, on the small picture."""
+    caps = _size_caps(options.size_hw or options.network_hw)
+    flip = f" flip-method={_NVIDIA_FLIPS[options.flip]}" if options.flip != "none" else ""
+    return (
+        f"nvvidconv{flip} ! video/x-raw,format=BGRx{caps} ! videoconvert ! video/x-raw,format=BGR{caps} ! "
+        f"{_appsink(paced)}"
+    )
+
+
+def _size_caps(size_hw: tuple[int, int] | None) -> str:
+    return f",width={size_hw[1]},height={size_hw[0]}" if size_hw else ""
+
+
+def _appsink(paced: bool) -> str:
+    return f"appsink name=frames sync={str(paced).lower()} max-buffers=1"
+
+
+def _gst_quoted(value: str) -> str:
+    """A value as gst-launch reads it."""
+    if re.fullmatch(r"[\w./:@*+-]+", value, re.ASCII):
+        return value
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _launch_words(text: str) -> list[str]:
+    """A pipeline as the arguments of gst-launch-1.0, which puts them together again with blanks between them.
+
+    It would put a backslash before a blank within an argument, but not where it is between double quotes.
+    """
+    words, quoted = [""], False
+    for before, letter in zip(" " + text, text):
+        if letter == " " and not quoted:
+            words.append("")
+            continue
+        if letter == '"' and not (quoted and before == "\\"):
+            quoted = not quoted
+        words[-1] += letter
+    return words
+
+
+def _shell_quoted(word: str) -> str:
+    return word if word == "!" else shlex.quote(word)
 
 
 def _fraction(rate: float) -> str:

@@ -8,6 +8,7 @@ import select
 import socket
 import struct
 import subprocess
+import time
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -17,6 +18,8 @@ from edgeseg.device.gstreamer import BINDINGS, candidate_pythons, gstreamer_inst
 from edgeseg.errors import MissingDependencyError
 
 __all__ = ["GstProcess", "gstreamer_python"]
+
+_FIRST_BYTES, _LAST_BYTES, _MOST_READS = 1 << 14, 1 << 16, 16
 
 
 def gstreamer_python() -> str | None:
@@ -56,7 +59,7 @@ class GstProcess:
                 f"GStreamer's Python bindings are not there (no gi in {' nor in '.join(candidate_pythons())}); "
                 f"sudo apt {gstreamer_install()}; 'edgeseg doctor' says more"
             )
-        self._printed = b""
+        self._first = self._last = b""
         self.link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._errors, errors = os.pipe()
         os.set_blocking(errors, False)  # what a chatty driver prints beyond the pipe's size is lost, not waited for
@@ -114,26 +117,49 @@ class GstProcess:
         return message, handles
 
     def printed(self) -> str:
-        """The end of what it wrote to its standard output and error, up to 64 KiB."""
+        """The end of what it wrote to its standard output and error, up to 64 KiB; after ``end`` all of its end."""
         self._listen()
-        return self._printed.decode(errors="replace")
+        return self._last.decode(errors="replace")
+
+    def printed_first(self) -> str:
+        """The beginning of what it wrote, up to 16 KiB: the reason why something does not open stands there."""
+        self._listen()
+        return self._first.decode(errors="replace")
 
     def _listen(self) -> None:
-        with suppress(OSError):  # nothing there
-            self._printed = (self._printed + os.read(self._errors, 1 << 16))[-(1 << 16) :]
+        for _ in range(_MOST_READS if self._errors >= 0 else 0):  # one that prints without end must not hold us here
+            try:
+                data = os.read(self._errors, 1 << 16)
+            except OSError:  # nothing there
+                return
+            if not data:
+                return
+            self._first += data[: _FIRST_BYTES - len(self._first)]
+            self._last = (self._last + data)[-_LAST_BYTES:]
 
     def end(self, grace_s: float = 1.5) -> int:
         """Ask it to stop, wait, kill it if it does not. Returns its exit status; may be called twice."""
         if self.link.fileno() >= 0:
             self.send({"stop": True})
             self.link.shutdown(socket.SHUT_WR) if self._process.poll() is None else None
-        try:
-            status = self._process.wait(timeout=grace_s)
-        except subprocess.TimeoutExpired:
+        status = self._awaited(grace_s)
+        if status is None:
             self._process.kill()
             status = self._process.wait()
+        self._listen()
         self.link.close()
         if self._errors >= 0:
             os.close(self._errors)
             self._errors = -1
         return status
+
+    def _awaited(self, grace_s: float) -> int | None:
+        """Its exit status, or None when it still runs; what it prints meanwhile is heard, else a full pipe loses it."""
+        give_up_at = time.monotonic() + grace_s
+        while True:
+            self._listen()
+            left_s = give_up_at - time.monotonic()
+            with suppress(subprocess.TimeoutExpired):
+                return self._process.wait(timeout=min(0.05, max(0.0, left_s)))
+            if left_s <= 0:
+                return None

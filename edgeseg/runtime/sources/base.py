@@ -52,6 +52,10 @@ class FrameSource(ABC):
         """Frames that it produced but ``read`` never gave, since it was made, by cause (``state.DROP_CAUSES``)."""
         return {}
 
+    def mend(self, kind: str) -> bool:
+        """Remove the cause of a failure of this ``SourceError.kind``, if that can be; whether anything was done."""
+        return False
+
     def __enter__(self) -> FrameSource:
         self.open()
         return self

@@ -7,14 +7,14 @@ import os
 import struct
 import time
 from collections import Counter
-from typing import Any, Callable
+from typing import Any, Callable, Mapping
 
 import numpy as np
 
 from edgeseg.errors import SourceError
 from edgeseg.runtime.credentials import redacted
 from edgeseg.runtime.frame import Frame
-from edgeseg.runtime.gst.faults import source_fault
+from edgeseg.runtime.gst.faults import end_fault, source_fault
 from edgeseg.runtime.gst.pipelines import Pipeline
 from edgeseg.runtime.gst.process import GstProcess
 from edgeseg.runtime.sources.base import EndOfStream, FrameSource
@@ -27,6 +27,8 @@ _SLOTS, _WAITING_SLOTS = 24, 8
 """More than three sinks hold that hang, each with its queue; memory is taken for those that are ever filled."""
 _LONGEST_SILENCE_S = 30.0
 """Of a stored source: one behind a slow network has to come first."""
+_LAST_WORDS_S = 3.0
+"""For a process that failed to end by itself: NVIDIA's camera source waits for its threads, which may print why."""
 
 
 class GstSource(FrameSource):
@@ -36,7 +38,7 @@ class GstSource(FrameSource):
         pipeline: what to run.
         name: for people, e.g. ``"rtsp://***@10.0.0.7/main"``.
         check: called by ``open`` first; raises SourceError for what is plainly not there.
-        mend: called before it is opened after a failure, with ``SourceError.kind``; may raise SourceError.
+        mend: see ``FrameSource.mend``.
         poll_s: how long ``read`` waits before it says "no frame yet".
     """
 
@@ -46,11 +48,10 @@ class GstSource(FrameSource):
         name: str,
         *,
         check: Callable[[], None] = lambda: None,
-        mend: Callable[[str], None] = lambda kind: None,
+        mend: Callable[[str], bool] = lambda kind: False,
         poll_s: float = 0.2,
     ) -> None:
         self._check, self._mend = check, mend
-        self._failure = ""
         self.pipeline, self._name, self._poll_s = pipeline, redacted(name), poll_s
         self.is_live = not pipeline.waits
         self.description = self._name
@@ -70,14 +71,12 @@ class GstSource(FrameSource):
         """Start the pipeline; whether frames come is seen by ``read``. Raises SourceError."""
         self.close()
         self._check()
-        if self._failure:
-            failure, self._failure = self._failure, ""
-            self._mend(failure)
         self._board, self._silent_s = _Board(), 0.0
         config = {
             "pipeline": self.pipeline.text,
             "properties": self.pipeline.properties,
             "live": self.pipeline.live,
+            "software": self.pipeline.software,
             "waits": self.pipeline.waits,
             "slots": _WAITING_SLOTS if self.pipeline.waits else _SLOTS,
         }
@@ -101,13 +100,23 @@ class GstSource(FrameSource):
         if "caps" in message:
             self._lay_out(message, handles)
             return None
-        if "eos" in message:
-            if self.pipeline.endless or message["camera"]:
-                raise SourceError(f"{self._name}: ended: the other side ended the stream", "ended")
+        if "eos" in message and not (self.pipeline.endless or message["camera"]):
             raise EndOfStream
-        fault = source_fault(self._name, message["error"], self._process.printed())
-        self._failure = fault.kind
-        raise fault
+        raise self._fault(message)
+
+    def mend(self, kind: str) -> bool:
+        return self._mend(kind)
+
+    def _fault(self, message: dict[str, Any]) -> SourceError:
+        """What an error or an end that should not be means; known when the process has said all that it has to say."""
+        assert self._process is not None
+        self._process.end(_LAST_WORDS_S)
+        printed = f"{self._process.printed_first()}\n{self._process.printed()}"
+        delivered = self._delivered > 0
+        if "eos" in message:
+            csi = "nvarguscamerasrc" in self.pipeline.text
+            return end_fault(self._name, printed, csi=csi, delivered=delivered)
+        return source_fault(self._name, message["error"], printed, delivered=delivered)
 
     def _be_patient(self, waited_s: float) -> None:
         """A file owes a frame whenever one is asked for and there is room; a camera's silence is the run's matter."""
@@ -149,7 +158,7 @@ class GstSource(FrameSource):
         self._memory = _FrameMemory(handles[0], (height, width), stride, message["size"])
         self.fps = float(message["fps"])
         rate = f" at {self.fps:g} fps" if self.fps else ""
-        self.description = f"{self._name}, {width}x{height}{rate}, through GStreamer"
+        self.description = f"{self._name}, {width}x{height}{rate}, through GStreamer{_decoding(message)}"
 
     def _died(self) -> SourceError:
         assert self._process is not None
@@ -158,6 +167,15 @@ class GstSource(FrameSource):
         how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
         said = redacted(" ".join(printed.split()))[-200:] if status > 0 else ""
         return SourceError(f"{self._name}: the GStreamer process {how}" + (f" ({said})" if said else ""))
+
+
+def _decoding(message: Mapping[str, Any]) -> str:
+    """What decodes, and which decoders that rank before it do not work."""
+    decoder = message["decoder"]
+    passed = [name for name in dict.fromkeys(message["tried"]) if name != decoder]
+    if not decoder:
+        return ""
+    return f", decoded by {decoder}" + (f" ({', '.join(passed)} does not work here)" if passed else "")
 
 
 class _Board:

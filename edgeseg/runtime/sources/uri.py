@@ -6,7 +6,7 @@ import glob
 import re
 import shlex
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Callable
 from urllib.parse import unquote, urlsplit
@@ -26,7 +26,7 @@ from edgeseg.runtime.sources.video import VIDEO_SUFFIXES, VideoSource
 
 __all__ = ["CAPTURES", "Stream", "source_from_uri", "streams_from_uri"]
 
-CAPTURES = ("auto", "gstreamer", "opencv")
+CAPTURES = ("auto", "gstreamer", "software", "opencv")
 _CAMERA = re.compile(r"(?:v4l2://)?(?:/dev/video)?(\d+)")
 _NETWORK = ("rtsp", "rtsps", "http", "https", "csi", "gst")
 
@@ -68,7 +68,7 @@ def source_from_uri(
     uri: str,
     options: CaptureOptions = CaptureOptions(),
     capture: str = "auto",
-    mend: Callable[[str], None] = lambda kind: None,
+    mend: Callable[[str], bool] = lambda kind: False,
 ) -> FrameSource:
     """The source that a URI names.
 
@@ -77,9 +77,10 @@ def source_from_uri(
             HLS or a video), ``gst://PIPELINE``, a video file, an image file, a folder or glob of images, a list of
             images (``.txt``), ``demo://street?seed=0&frames=300``, or ``replay://FILE``.
         options: size, rate, flip and format asked of cameras and streams.
-        capture: what reads cameras and video files: ``"gstreamer"``, ``"opencv"``, or ``"auto"``: GStreamer for cameras
-            where it is installed, for files where options ask for it or on a Jetson; else OpenCV.
-        mend: see ``GstSource``.
+        capture: what reads cameras and video files: ``"gstreamer"``; ``"software"``, GStreamer without decoders and
+            converters of the hardware; ``"opencv"``; or ``"auto"``: GStreamer for cameras where it is installed, for
+            files where options ask for it or on a Jetson, else OpenCV.
+        mend: see ``FrameSource.mend``.
 
     Raises:
         SourceError: nothing is known by that name.
@@ -87,6 +88,8 @@ def source_from_uri(
     """
     if capture not in CAPTURES:
         raise UsageError(f"--capture is one of {', '.join(CAPTURES)}, got {capture!r}")
+    if capture == "software":
+        options, capture = replace(options, software=True), "gstreamer"
     camera = _CAMERA.fullmatch(uri)
     if camera:
         return _camera(int(camera.group(1)), options, capture)
