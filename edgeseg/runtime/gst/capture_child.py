@@ -88,7 +88,7 @@ class Capture:
         if self.pipeline.set_state(gst.State.PLAYING) == gst.StateChangeReturn.FAILURE:
             message = bus.timed_pop_filtered(gst.SECOND, gst.MessageType.ERROR)
             if message is not None:
-                return self.fail(*message.parse_error(), element=factory_name(message.src))
+                return self.fail_by(message)
             return self.fail(None, "it does not start", element=self.stuck())
         try:
             return self.attend(bus, watched)
@@ -102,7 +102,7 @@ class Capture:
             message = bus.timed_pop_filtered(POLL_NS, watched)
             if message is not None:
                 if message.type == gst.MessageType.ERROR:
-                    return self.fail(*message.parse_error(), element=factory_name(message.src))
+                    return self.fail_by(message)
                 if message.type == gst.MessageType.EOS:
                     ctypes.CDLL(None).fflush(None)  # what C code printed must be there before the parent looks for it
                     send(self.link, {"eos": True, "camera": self.camera})
@@ -163,6 +163,10 @@ class Capture:
                 found.resync()
             else:
                 return
+
+    def fail_by(self, message: Any) -> int:
+        error, debug = message.parse_error()
+        return self.fail(error, debug, factory_name(message.src))
 
     def fail(self, error: Any, debug: str, element: str = "") -> int:
         ctypes.CDLL(None).fflush(None)
