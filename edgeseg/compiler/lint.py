@@ -28,7 +28,7 @@ def _target(jetpack: str, **facts: Any) -> Target:
     return Target(facts.pop("name", f"jetpack-{jetpack}"), tensorrt=(major, minor), **facts)
 
 
-_8 = {"opset": 17, "int64": False, "zero_tolerant": False, "reduces_by_input": False, "local_functions": False}
+_8 = {"opset": 17, "int64": False, "zero_tolerant": False, "newer_axes": False, "local_functions": False}
 _11 = {"opset": 24, "opset_verified": False, "strongly_typed": True, "implicit_int8": False}
 _TRT_11 = _RELEASES[TENSORRT_11_JETPACK]
 _TARGETS = (

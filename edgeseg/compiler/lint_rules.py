@@ -37,7 +37,7 @@ class Target:
         int64: INT64 is a type of its own; before 10 the parser casts it to INT32.
         strongly_typed: there are no precision flags; types are those of the graph.
         implicit_int8: INT8 from a calibration cache.
-        reduces_by_input: the reductions take axes that are an input, as they are from opset 18 on.
+        newer_axes: axes are read where opset 18 put them: an input of reductions and Pad, an attribute of Resize.
         local_functions: functions that the graph defines are read (9 and newer).
         zero_tolerant: Q/DQ without a zero point, with a uint8 zero point of 0 or with float16 scales is read.
         dla: the boards whose deep learning accelerator it can use; empty for none.
@@ -54,7 +54,7 @@ class Target:
     int64: bool = True
     strongly_typed: bool = False
     implicit_int8: bool = True
-    reduces_by_input: bool = True
+    newer_axes: bool = True
     local_functions: bool = True
     zero_tolerant: bool = True
     dla: str = ""
@@ -113,6 +113,7 @@ class Graph:
         self.opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 1)
         self.functions = {function.name for function in model.functions}
         self.nodes = tuple(_nested_nodes(graph))
+        self.function_nodes = tuple(node for function in model.functions for node in _nested_nodes(function))
         names = (
             name for node in self.nodes for name in (node.op_type, node.domain, node.name, *node.input, *node.output)
         )
@@ -180,7 +181,7 @@ class Graph:
         return self.of("QuantizeLinear", "DequantizeLinear")
 
 
-def _nested_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+def _nested_nodes(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.NodeProto]:
     for node in graph.node:
         yield node
         for attr in node.attribute:
@@ -248,7 +249,7 @@ _REFUSED = {
 
 
 def unsupported_operators(graph: Graph, target: Target) -> Iterator[Finding]:
-    for node in graph.nodes:
+    for node in (*graph.nodes, *graph.function_nodes):
         operator = node.op_type
         if operator in graph.functions or target.loads(operator) or not _defined_in(node, _NEWEST):
             continue
@@ -318,11 +319,14 @@ _BY_INPUT = "ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean
 """Reductions whose axes became an input in opset 18; those of ReduceSum did in 13."""
 
 
-def reduced_axes(graph: Graph, target: Target) -> Iterator[Finding]:
-    for node in graph.of(*_BY_INPUT.split()) if not target.reduces_by_input else ():
-        if _input(node, 1):
-            what = f"{target} looks for the axes of {node.op_type} in an attribute only, and would reduce over all axes"
-            yield Finding("error", "reduced-axes", _at(node), what, "export with opset_version=17 or older")
+def unread_axes(graph: Graph, target: Target) -> Iterator[Finding]:
+    for node in graph.nodes if not target.newer_axes else ():
+        reduction = node.op_type in _BY_INPUT.split() and _input(node, 1)
+        padding = node.op_type == "Pad" and _input(node, 3)
+        if reduction or padding or (node.op_type == "Resize" and attribute(node, "axes", ())):
+            what = f"{target} does not look at the axes of {node.op_type} where opset 18 has them, and takes all"
+            what = f"{target} refuses Pad with axes" if padding else what
+            yield Finding("error", "unread-axes", _at(node), what, "export with opset_version=17 or older")
 
 
 _NEWEST = 10**6
@@ -723,7 +727,7 @@ RULES: tuple[Rule, ...] = (
     local_functions,
     custom_operators,
     opset,
-    reduced_axes,
+    unread_axes,
     dynamic_shapes,
     runtime_shapes,
     training_mode,

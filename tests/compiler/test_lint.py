@@ -110,7 +110,7 @@ def convolution(
 def resize(factors: Any = (1, 1, 2, 2), *, sizes: bool = False, opset: int = 17, **how: Any) -> Any:
     """Upsampling by constant scales, or by sizes."""
     options = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor", **how}
-    size = [round(a * b) for a, b in zip((1, 4, 8, 8), factors)]
+    size = [round(a * b) for a, b in zip((1, 4, 8, 8), (*[1] * (4 - len(factors)), *factors))]
     names = ["x", "", "", "sizes"] if sizes else ["x", "", "factors"]
     value = {"sizes": np.array(size, np.int64)} if sizes else {"factors": np.array(factors, np.float32)}
     return model([Node("Resize", names, ["y"], **options)], value, output=Info("y", T.FLOAT, size), opset=opset)
@@ -243,11 +243,18 @@ def reduced(opset: int, *, axes: bool = True) -> Any:
     return one("ReduceMean", constants=constants, output=Info("y", T.FLOAT, shape), opset=opset, **how)
 
 
-def functional() -> Any:
-    """Relu through a function that the graph defines."""
+def padded(*, axes: bool) -> Any:
+    """Zeros to the right and below, with the axes that opset 18 has."""
+    pads = [0, 0, 1, 1] if axes else [0, 0, 0, 0, 0, 0, 1, 1]
+    constants = {"pads": np.array(pads), "value": np.float32(0), **({"axes": np.array([2, 3])} if axes else {})}
+    return one("Pad", constants=constants, output=Info("y", T.FLOAT, [1, 4, 9, 9]), opset=18)
+
+
+def functional(inner: str = "Relu") -> Any:
+    """Relu and another operator through a function that the graph defines."""
     made = model([Node("Twice", ["x"], ["y"], domain="local")])
     imports = [helper.make_opsetid("", 17)]
-    body = [Node("Relu", ["a"], ["b"]), Node("Relu", ["b"], ["c"])]
+    body = [Node("Relu", ["a"], ["b"]), Node(inner, ["b"], ["c"])]
     made.functions.append(helper.make_function("local", "Twice", ["a"], ["c"], body, imports))
     return made
 
@@ -287,9 +294,12 @@ CASES = [
     Case("custom-operator", one("Swish"), one("HardSwish"), severity="warning"),
     Case("unsupported-operator", one("Gelu", opset=20), one("Elu"), JP5),
     Case("local-function", functional(), PLAIN(), JP5),
+    Case("unsupported-operator", functional("Det"), functional(), JP6),
     Case("opset", one("Cast", to=T.FLOAT, opset=21), one("Cast", to=T.FLOAT, opset=20), severity="warning"),
-    Case("reduced-axes", reduced(18), reduced(17), JP5),
-    Case("reduced-axes", reduced(18, axes=True), reduced(18, axes=False), TARGETS["jetpack-6.0"]),
+    Case("unread-axes", reduced(18), reduced(17), JP5),
+    Case("unread-axes", reduced(18, axes=True), reduced(18, axes=False), TARGETS["jetpack-6.0"]),
+    Case("unread-axes", padded(axes=True), padded(axes=False), JP5),
+    Case("unread-axes", resize((2, 2), axes=[2, 3], opset=18), resize(opset=18), JP5),
     Case("opset", PLAIN(opset=18), PLAIN(opset=17), JP5, "warning"),
     Case("dynamic-shape", model([Node("Relu", ["x"], ["y"])], inputs=(Info("x", T.FLOAT, ["n", 4, 8, 8]),)), PLAIN()),
     Case("dynamic-shape", model([Node("Relu", ["x"], ["y"])], inputs=(Info("x", T.FLOAT, [1, 4, -1, 8]),)), PLAIN()),
