@@ -28,6 +28,7 @@ from onnx import TensorProto, helper, numpy_helper, shape_inference
 
 from tests.fake_cuda import CODES, MIB, CuError, FakeCuda, Faults
 from tests.fake_int8 import worst_int8
+from tests.inspector_forms import engine_information, form_of, written_layer
 
 _IMPORTERS = json.loads((Path(__file__).parent / "importers.json").read_text())["operators"]
 IMPORTERS = {
@@ -1562,7 +1563,7 @@ class _Build:
             self.log("INFO", "Local timing cache in use. Profiling results in this builder pass will not be stored.")
         with self.progress("Timing graph nodes", "Building engine", max(len(layers), 1)) as step:
             for layer in layers:
-                key = f"{layer['LayerType']}:{layer['Name']}:{layer['Outputs'][0]['Format/Datatype']}"
+                key = f"{layer['LayerType']}:{layer['Name']}:{layer['Outputs'][0]['format']}"
                 if key not in entries:
                     self.s.timings += 1
                     entries[key] = 0.01
@@ -2018,11 +2019,8 @@ class _Fusion:
         def tensor(pair: tuple[str, str]) -> dict[str, Any]:
             label, precision = pair
             dims = self.graph.shapes.get(label, self.graph.shapes.get(shaped, ()))
-            entry = {"Name": label, "Location": "Device", "Dimensions": list(dims)}
-            entry["Format/Datatype"] = (
-                precision if kind == "kgen" else _format_text(precision, vectorized and len(dims) == 4)
-            )
-            return entry
+            text = precision if kind == "kgen" else _format_text(precision, vectorized and len(dims) == 4)
+            return {"Name": label, "Dimensions": list(dims), "word": precision, "format": text}
 
         reads_int8 = any(precision == "Int8" for _, precision in inputs)
         entry = {
@@ -2176,19 +2174,21 @@ class EngineInspector(_Native):
     execution_context = _stored("execution_context")
     error_recorder = _stored("error_recorder")
 
-    def _layer(self, layer: dict[str, Any], as_json: bool) -> Any:
+    def _layer(self, layer: dict[str, Any]) -> Any:
         verbosity = self._engine._header["verbosity"]
         if verbosity == "NONE":
             return ""
-        return layer if verbosity == "DETAILED" else layer["Name"]
+        return written_layer(layer, self._s.module.inspector_form) if verbosity == "DETAILED" else layer["Name"]
 
     def get_engine_information(self, format: Any) -> str:
         if self._s.fails("trt.EngineInspector.get_engine_information", self._engine._logger):
             return ""
         header = self._engine._header
-        layers = [self._layer(layer, True) for layer in header["layers"]] if header["verbosity"] != "NONE" else []
+        layers = [self._layer(layer) for layer in header["layers"]] if header["verbosity"] != "NONE" else []
         if format == self._s.LayerInformationFormat.JSON:
-            return json.dumps({"Layers": layers, "Bindings": [entry["name"] for entry in header["io"]]}, indent=2)
+            return self._s.module.rewritten(
+                engine_information(layers, header["io"], self._s.version, self._s.module.inspector_form)
+            )
         lines = [
             layer if isinstance(layer, str) else ", ".join(f"{k}: {v}" for k, v in layer.items()) for layer in layers
         ]
@@ -2203,7 +2203,7 @@ class EngineInspector(_Native):
                 "Error Code 3: API Usage Error (Parameter check failed, condition: layerIndex < mNbLayers)",
             )
             return ""
-        layer = self._layer(layers[layer_index], True)
+        layer = self._layer(layers[layer_index])
         if format == self._s.LayerInformationFormat.JSON:
             return json.dumps(layer)
         return layer if isinstance(layer, str) else ", ".join(f"{k}: {v}" for k, v in layer.items())
@@ -3055,7 +3055,8 @@ def fake_tensorrt(
 
     Beyond TensorRT's own names it has: ``live()``, counts of living objects; ``fake``, its state (``fake.timings``
     kernels timed, ``fake.executions`` inferences run); and, changeable at any time, ``uint8_io``,
-    ``strict_cache_header``, ``build_needs_mib`` and ``worst_int8`` (see ``tests.fake_int8``).
+    ``strict_cache_header``, ``build_needs_mib``, ``worst_int8`` (see ``tests.fake_int8``), ``inspector_form`` (one of
+    ``inspector_forms.FORMS``) and ``rewritten``: the inspector's JSON -> what it answers instead.
     """
     state = _State(version, cuda, cuda.faults if faults is None else faults, dla_cores)
     module: Any = types.ModuleType("tensorrt")
@@ -3092,6 +3093,8 @@ def fake_tensorrt(
     module.strict_cache_header = strict_cache_header
     module.build_needs_mib = build_needs_mib
     module.worst_int8 = worst_int8
+    module.inspector_form = form_of(state.version)
+    module.rewritten = lambda text: text
     module.fake = state
     module.live = lambda: {kind: state.alive[kind] for kind in _KINDS}
     return module
