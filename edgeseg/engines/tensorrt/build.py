@@ -252,11 +252,13 @@ def _built(
     data, learnt, convolutions, notes = _serialised(api, onnx, request, timing_cache, on_progress, log)
     # The builder's memory is free again by now, for the engine that is looked into.
     ahead = request.compute_capability is not None
-    precisions = precisions_from_kernels(kernels_from_log(log.kernels)) if ahead else _inspected(api, data)
+    precisions = (
+        precisions_from_kernels(kernels_from_log(log.kernels)) if ahead else _inspected(api, data, request, notes)
+    )
     if request.precision.startswith("int8"):
         _prove_int8(api, precisions, request, convolutions)
     visible = sum(precisions.convolutions.values())
-    if visible < convolutions and request.dla_core is None:
+    if visible < convolutions and precisions.layers and request.dla_core is None:
         notes.append(f"the engine shows {visible} of the network's {convolutions} convolutions, the rest is fused")
     return BuiltPlan(data, variant, precisions, learnt, tuple(notes), tuple(log.kernels), time.perf_counter() - began)
 
@@ -425,32 +427,60 @@ def _attach_timing_cache(config: trt.IBuilderConfig, data: bytes, notes: list[st
     return cache
 
 
-def _inspected(api: TensorRt, plan: bytes) -> LayerPrecisions:
+def _inspected(api: TensorRt, plan: bytes, request: BuildRequest, notes: list[str]) -> LayerPrecisions:
     log = Log()
     runtime: trt.Runtime = api.trt.Runtime(api.logger(log))
     engine = _some(runtime.deserialize_cuda_engine(plan), "the engine it has just built", log)
     inspector = _some(engine.create_engine_inspector(), "an engine inspector", log)
-    return precisions_from_inspector(inspector.get_engine_information(api.trt.LayerInformationFormat.JSON))
+    listing = inspector.get_engine_information(api.trt.LayerInformationFormat.JSON)
+    if not listing:
+        raise EngineError(f"TensorRT's engine inspector listed no layers: {log.reason()}")
+    try:
+        found = precisions_from_inspector(listing)
+    except EngineError as error:
+        if request.precision.startswith("int8"):
+            raise EngineError(f"INT8 cannot be proven: {error}; --fp16 builds without INT8") from error
+        notes.append(f"the precision of its layers is not known: {error}")
+        return LayerPrecisions({}, {}, 0)
+    if found.not_understood:
+        notes.append(f"{_what_is_not_understood(found)}, and counts as not INT8")
+    return found
+
+
+def _what_is_not_understood(precisions: LayerPrecisions) -> str:
+    counted = precisions.convolutions or precisions.layers
+    kind = "convolutions" if precisions.convolutions else "layers"
+    return (
+        f"what the inspector says of {precisions.not_understood} of the engine's {sum(counted.values())} {kind} is not "
+        f"understood, seen {precisions.sample}"
+    )
 
 
 def _prove_int8(api: TensorRt, precisions: LayerPrecisions, request: BuildRequest, convolutions: int) -> None:
+    """Raise EngineError unless the wanted share of convolutions is INT8 whatever those are that were not understood."""
     visible = sum(precisions.convolutions.values())
     if request.dla_core is None and visible < convolutions / 2 and request.min_int8_share:
         raise EngineError(
             f"the engine shows only {visible} of {convolutions} convolutions ({precisions.describe()}), so that INT8 "
             "cannot be proven; --allow-partial-int8 accepts it"
         )
-    share = precisions.int8_share
-    if share == 0:
+    share, at_most = precisions.int8_share, precisions.int8_share_at_most
+    if at_most == 0:
         raise EngineError(
             f"{api.name} built no INT8 layer although INT8 was asked for ({precisions.describe()}); "
             "use --fp16, or --int8-mode qdq where it was implicit"
         )
-    if share < request.min_int8_share:
+    if at_most < request.min_int8_share:
         raise EngineError(
-            f"{api.name} made only {100 * share:.0f} % of the convolutions INT8 ({precisions.describe()}), wanted "
+            f"{api.name} made only {100 * at_most:.0f} % of the convolutions INT8 ({precisions.describe()}), wanted "
             f"{100 * request.min_int8_share:.0f} %; it found others faster: 'edgeseg tune' compares, "
             "--allow-partial-int8 accepts"
+        )
+    if share == 0 or share < request.min_int8_share:
+        accept = "--allow-partial-int8 accepts what is proven" if share else "--fp16 builds without INT8"
+        raise EngineError(
+            f"INT8 cannot be proven ({precisions.describe()}): {_what_is_not_understood(precisions)}; report this line "
+            f"with the version, {api.name}; {accept}"
         )
 
 
