@@ -49,6 +49,7 @@ class SinkWorker:
         self._retry_at = 0.0
         self._wait_s = _FIRST_WAIT_S
         self._slow_until = 0.0
+        self._remark = ""
         self._thread = threading.Thread(target=self._work, name="edgeseg-sink", daemon=True)
         self._thread.start()
 
@@ -158,6 +159,10 @@ class SinkWorker:
         self.state.watch.add("age", now - result.frame.captured_ns)
         self.state.written += 1
         self.state.kept = self.sink.kept
+        self.state.description = self.sink.description
+        if self.sink.remark != self._remark:
+            self._remark = self.sink.remark
+            self._run.tell("warning", self.state.description, self._remark)
         if self.state.status == "failing":
             self._run.tell("info", self.state.description, "takes results again")
             self.state.status, self.state.error, self._wait_s = "ok", "", _FIRST_WAIT_S

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import signal
 import time
 from typing import Any, Mapping
 
@@ -13,11 +14,12 @@ from edgeseg.errors import SinkError
 from edgeseg.runtime.credentials import redacted
 from edgeseg.runtime.gst.process import GstProcess
 
-__all__ = ["GstOutput"]
+__all__ = ["GstOutput", "encoder_remark"]
 
 _FRAMES_AT = 4096
 _SLOTS = 4
-_PATIENCE_S = 5.0
+_PATIENCE_S, _START_S = 5.0, 20.0
+_CRASHES = tuple(-number for number in (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE))
 
 
 class GstOutput:
@@ -27,17 +29,22 @@ class GstOutput:
         what: for people, e.g. ``"out.mp4"``.
         size_hw: of every picture.
         config: of the process, besides the size.
+        refused: encoders that do not work -> why, passed over; those that turn out not to are added.
 
     Attributes:
+        encoder: the element that encodes.
         kept: pictures of a file that a kill can no longer take away.
 
     Raises:
         SinkError: it does not start. MissingDependencyError: GStreamer is not installed.
     """
 
-    def __init__(self, what: str, size_hw: tuple[int, int], config: Mapping[str, Any]) -> None:
+    def __init__(
+        self, what: str, size_hw: tuple[int, int], config: Mapping[str, Any], refused: dict[str, str] | None = None
+    ) -> None:
         self.kept = 0
-        self._what = what
+        self.encoder = self._trying = self._reason = ""
+        self._what, self._refused = what, {} if refused is None else refused
         height, width = size_hw
         length = _FRAMES_AT + _SLOTS * height * width * 3
         handle = os.memfd_create("edgeseg-pictures")
@@ -46,14 +53,24 @@ class GstOutput:
             shared = np.frombuffer(mmap.mmap(handle, length), np.uint8)
             self._taken = shared[:_SLOTS]
             self._slots = shared[_FRAMES_AT:].reshape(_SLOTS, height, width, 3)
-            self._process = GstProcess("output_child.py", {**config, "height": height, "width": width}, [handle])
+            while not self._starts({**config, "height": height, "width": width}, handle):
+                pass
         finally:
             os.close(handle)
+
+    def _starts(self, config: Mapping[str, Any], handle: int) -> bool:
+        """Start a process, which tries an encoder; False when that one does not work and is refused from now on."""
+        self._trying = ""
+        self._process = GstProcess("output_child.py", {**config, "refused": self._refused}, [handle])
         try:
-            self._await("ready")
+            self.encoder = str(self._await("ready", _START_S)["encoder"])
         except SinkError:
-            self._process.end(0.5)
-            raise
+            self._process.end(0 if self._trying else 0.5)
+            if not self._trying:
+                raise
+            self._refused[self._trying] = self._reason
+            return False
+        return True
 
     def write(self, picture: np.ndarray, pts_ns: int) -> None:
         """Hand over HxWx3 uint8 BGR. Raises SinkError: the process failed or hangs."""
@@ -61,19 +78,19 @@ class GstOutput:
         give_up_at = time.monotonic() + _PATIENCE_S
         while self._taken.all():
             if time.monotonic() > give_up_at:
-                raise SinkError(f"{self._what}: the encoder takes no picture for {_PATIENCE_S:g} s")
+                raise self._fault(f"the encoder takes no picture for {_PATIENCE_S:g} s")
             self._hear(0.005)
         slot = int(np.argmin(self._taken))
         np.copyto(self._slots[slot], picture)
         self._taken[slot] = 1
         if not self._process.send({"slot": slot, "pts": pts_ns}):
-            raise SinkError(f"{self._what}: the encoder process is gone")
+            raise self._died()
 
     def finish(self) -> None:
         """End in good order. Raises SinkError when what was written is not whole."""
         self._process.send({"stop": True})
         try:
-            self._await("finished")
+            self._await("finished", 2 * _PATIENCE_S)
         finally:
             self._process.end(0.5)
 
@@ -81,12 +98,13 @@ class GstOutput:
         """End at once."""
         self._process.end(0)
 
-    def _await(self, wanted: str) -> None:
-        give_up_at = time.monotonic() + 2 * _PATIENCE_S
+    def _await(self, wanted: str, seconds: float) -> Mapping[str, Any]:
+        give_up_at = time.monotonic() + seconds
         while time.monotonic() < give_up_at:
-            if wanted in self._hear(0.2):
-                return
-        raise SinkError(f"{self._what}: the encoder does not answer")
+            message = self._hear(0.2)
+            if wanted in message:
+                return message
+        raise self._fault("the encoder does not answer")
 
     def _hear(self, timeout_s: float) -> Mapping[str, Any]:
         """The next message, if any; raises SinkError for an error."""
@@ -94,13 +112,39 @@ class GstOutput:
             try:
                 received = self._process.receive(timeout_s)
             except EOFError:
-                said = redacted(" ".join(self._process.printed().split()))[-200:]
-                raise SinkError(f"{self._what}: the encoder process is gone" + (f" ({said})" if said else "")) from None
+                raise self._died() from None
             if received is None:
                 return {}
             message = received[0]
             if "error" in message:
-                raise SinkError(f"{self._what}: {redacted(message['error'])}")
-            if "kept" not in message:
+                blamed = message.get("encoder", "")
+                fault = self._fault(f"{blamed}: {message['error']}" if blamed else message["error"])
+                if blamed:
+                    self._refused[blamed] = redacted(message["error"])
+                raise fault
+            if "trying" in message:
+                self._trying = message["trying"]
+            elif "kept" in message:
+                self.kept = message["kept"]
+            else:
                 return message
-            self.kept = message["kept"]
+
+    def _died(self) -> SinkError:
+        status = self._process.end(1.0)
+        said = redacted(" ".join(self._process.printed().split()))[-200:]
+        how = f"killed by signal {-status}" if status < 0 else "gone"
+        fault = self._fault(f"the encoder process is {how}" + (f" ({said})" if said else ""))
+        if status in _CRASHES and self.encoder:
+            self._refused[self.encoder] = self._reason
+        return fault
+
+    def _fault(self, reason: str) -> SinkError:
+        self._reason = redacted(reason)
+        return SinkError(f"{self._what}: {self._reason}")
+
+
+def encoder_remark(encoder: str, refused: Mapping[str, str]) -> str:
+    """What to tell of encoders that were passed over; empty where there are none."""
+    return "".join(f"{name} does not work here ({why}); " for name, why in refused.items()) + (
+        f"{encoder} encodes" if refused else ""
+    )

@@ -5,6 +5,10 @@ descriptors: a SOCK_SEQPACKET socket and the memory of the pictures (one state b
 parent, 0 = taken). The parent sends one JSON configuration, then ``{"slot": n, "pts": ns}`` per picture, at last
 ``{"stop": true}``. The child sends ``ready``, ``error``, and for files ``{"kept": n}``: pictures that a kill can no
 longer take away, and at the end ``{"finished": true}``.
+
+First it tries an encoder, one that the parent has not refused, on a few dark pictures: that an element is there does
+not mean that its hardware is, and some fail, hang or crash only at a picture. It says ``{"trying": name}`` before and
+``{"trying": ""}`` after; when it does not come that far, the parent refuses that encoder and starts a process anew.
 """
 
 import ctypes
@@ -19,6 +23,8 @@ import threading
 from typing import Any, Iterator, List, Optional
 
 FRAMES_AT = 4096
+TRIAL_PICTURES = 3
+TRIAL_NS = 8_000_000_000
 ENCODERS = (
     (
         "nvv4l2h264enc",
@@ -44,39 +50,116 @@ def main(socket_fd: int, memory_fd: int) -> int:
         send(link, {"error": str(error)})
         return 1
     Gst.init(None)
-    chosen = [text for name, text in ENCODERS if Gst.ElementFactory.find(name)]
+    chosen = [
+        (name, text) for name, text in ENCODERS if name not in config["refused"] and Gst.ElementFactory.find(name)
+    ]
     if not chosen:
-        send(link, {"error": "no H.264 encoder: sudo apt install gstreamer1.0-plugins-ugly (x264enc)"})
+        tried = "".join(f"; {name} does not work here: {why}" for name, why in config["refused"].items())
+        send(link, {"error": f"no H.264 encoder{tried}; sudo apt install gstreamer1.0-plugins-ugly (x264enc)"})
         return 1
-    encoder = chosen[0].format(
+    name, text = chosen[0]
+    encoder = text.format(
         nv=f"idrinterval={config['gop']} maxperf-enable=1 bitrate={config['kbps'] * 1000}",
         x264=f"key-int-max={config['gop']} bitrate={config['kbps']}",
         open=f"gop-size={config['gop']} bitrate={config['kbps'] * 1000}",
     )
+    config["encoder"] = name
+    send(link, {"trying": name})
+    fault = trial(Gst, encoder, config)
+    if fault:
+        send(link, {"error": fault})
+        return 1
+    send(link, {"trying": ""})
     memory = mmap.mmap(memory_fd, 0)
     if config["kind"] == "file":
         return FileOutput(Gst, link, memory, config, encoder).run()
     return RtspOutput(Gst, link, memory, config, encoder).run()
 
 
+def trial(gst: Any, encoder: str, config: Any) -> str:
+    """What is wrong with an encoder; empty when it makes H.264 of pictures of this size."""
+    try:
+        pipeline = gst.parse_launch(
+            f"appsrc name=in format=time ! {encoder} ! h264parse ! fakesink name=out sync=false"
+        )
+    except Exception as error:  # GLib.Error: an element or a property that this release lacks
+        return str(getattr(error, "message", error))
+    encoded: List[int] = []
+
+    def on_encoded(pad: Any, info: Any) -> Any:
+        encoded.append(1)
+        return gst.PadProbeReturn.OK
+
+    pipeline.get_by_name("out").get_static_pad("sink").add_probe(gst.PadProbeType.BUFFER, on_encoded)
+    source, size = pipeline.get_by_name("in"), config["width"] * config["height"] * 3
+    source.set_property("caps", picture_caps(gst, config))
+    bus = pipeline.get_bus()
+    if pipeline.set_state(gst.State.PLAYING) != gst.StateChangeReturn.FAILURE:
+        for number in range(TRIAL_PICTURES):
+            buffer = gst.Buffer.new_allocate(None, size, None)
+            buffer.memset(0, 0, size)
+            buffer.pts = number * 33_000_000
+            source.emit("push-buffer", buffer)
+        source.emit("end-of-stream")
+    message = bus.timed_pop_filtered(TRIAL_NS, gst.MessageType.EOS | gst.MessageType.ERROR)
+    if message is None:  # and so it might not stop either: that is left to the end of the process
+        return "it does not finish a few pictures"
+    if message.type == gst.MessageType.ERROR:
+        return described(message)
+    pipeline.set_state(gst.State.NULL)
+    return "" if encoded else "it makes nothing of a few pictures"
+
+
+def described(message: Any) -> str:
+    """What an error says; where that is only that data does not flow, also what GStreamer adds."""
+    error, debug = message.parse_error()
+    detail = (debug or "").strip().splitlines()[-1:]
+    internal = "internal data" in error.message.lower()
+    return " ".join([error.message, *detail]) if internal else str(error.message)
+
+
+def picture_caps(gst: Any, config: Any) -> Any:
+    return gst.Caps.from_string(
+        f"video/x-raw,format=BGR,width={config['width']},height={config['height']},framerate=0/1"
+    )
+
+
 class Output:
+    failed = False
+
     def __init__(self, gst: Any, link: socket.socket, memory: mmap.mmap, config: Any, encoder: str) -> None:
         self.gst, self.link, self.memory, self.config = gst, link, memory, config
         self.encode = f"{encoder} ! h264parse"
         self.size = config["width"] * config["height"] * 3
-        self.caps = gst.Caps.from_string(
-            f"video/x-raw,format=BGR,width={config['width']},height={config['height']},framerate=0/1"
-        )
+        self.caps = picture_caps(gst, config)
+
+    def heard(self, bus: Any, wait_ns: int) -> bool:
+        """Whether there is an error; it is passed on."""
+        message = bus.timed_pop_filtered(wait_ns, self.gst.MessageType.ERROR)
+        if message is not None:
+            self.failed = True
+            send(self.link, self.fault(message))
+        return message is not None
+
+    def ready(self) -> None:
+        send(self.link, {"ready": True, "encoder": self.config["encoder"]})
+
+    def fault(self, message: Any) -> Any:
+        """The message to the parent for one on the bus; it says so when the encoder is to blame, and not the disk."""
+        element, name = message.src, self.config["encoder"]
+        while element is not None:
+            factory = element.get_factory() if hasattr(element, "get_factory") else None
+            if factory is not None and factory.get_name() in (name, "nvvidconv"):
+                return {"error": described(message), "encoder": name}
+            element = element.get_parent()
+        return {"error": described(message)}
 
     def pictures(self, bus: Optional[Any]) -> Iterator[Any]:
         """Buffers as the parent sends them, until it says stop or is gone; or until the bus has an error."""
         while True:
             readable, _, _ = select.select([self.link], [], [], 0.1)
-            if bus is not None:
-                message = bus.pop_filtered(self.gst.MessageType.ERROR)
-                if message is not None:
-                    send(self.link, {"error": message.parse_error()[0].message})
-                    return
+            if bus is not None and self.heard(bus, 0):
+                return
             if not readable:
                 continue
             data = self.link.recv(1 << 16)
@@ -109,26 +192,36 @@ class FileOutput(Output):
         pipeline.get_by_name("out").set_property("location", self.config["path"])
         source = pipeline.get_by_name("in")
         source.set_property("caps", self.caps)
-        source.set_property("block", True)
-        source.set_property("max-bytes", 2 * self.size)
         pipeline.get_by_name("out").get_static_pad("sink").add_probe(gst.PadProbeType.BUFFER, self.on_written)
         bus = pipeline.get_bus()
         pipeline.set_state(gst.State.PLAYING)
-        send(self.link, {"ready": True})
+        self.ready()
         for buffer in self.pictures(bus):
-            if source.emit("push-buffer", buffer) != gst.FlowReturn.OK:
-                message = bus.timed_pop_filtered(gst.SECOND, gst.MessageType.ERROR)
-                text = message.parse_error()[0].message if message else "the encoder takes no more pictures"
-                send(self.link, {"error": text})
+            if not self.give(source, bus, buffer):
                 break
+        if self.failed:
+            return 1
         source.emit("end-of-stream")
         message = bus.timed_pop_filtered(10 * gst.SECOND, gst.MessageType.EOS | gst.MessageType.ERROR)
         pipeline.set_state(gst.State.NULL)
         if message is None or message.type == gst.MessageType.ERROR:
-            send(self.link, {"error": message.parse_error()[0].message if message else "the video does not end"})
+            send(self.link, self.fault(message) if message else {"error": "the video does not end"})
             return 1
         send(self.link, {"finished": True})
         return 0
+
+    def give(self, source: Any, bus: Any, buffer: Any) -> bool:
+        """Hand over a picture when there is room. An appsrc that waits for room by itself would wait for ever behind an
+        encoder that failed."""
+        while source.get_property("current-level-bytes") >= 2 * self.size:
+            if self.heard(bus, 2_000_000):
+                return False
+        if source.emit("push-buffer", buffer) == self.gst.FlowReturn.OK:
+            return True
+        if not self.heard(bus, self.gst.SECOND):
+            self.failed = True
+            send(self.link, {"error": "the encoder takes no more pictures"})
+        return False
 
     def on_written(self, pad: Any, info: Any) -> Any:
         """Counts pictures whose fragment is on its way to the disk; a fragment is safe when the next one begins."""
@@ -189,7 +282,7 @@ class RtspOutput(Output):
             return 1
         loop = GLib.MainLoop()
         threading.Thread(target=loop.run, daemon=True).start()
-        send(self.link, {"ready": True})
+        self.ready()
         for buffer in self.pictures(None):
             buffer.pts = self.gst.CLOCK_TIME_NONE
             with self.lock:

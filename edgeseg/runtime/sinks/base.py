@@ -23,12 +23,14 @@ class FrameSink(ABC):
     Attributes:
         description: for people, e.g. ``"masks in out/"``.
         samples: it looks at some results only; those that pass while it is busy are counted, and no fault.
+        remark: what people should know though results are taken, e.g. a hardware encoder that is passed over.
         kept: results that the death of this or any other process of the run no longer takes away; None where that is
             every one it took.
     """
 
     description: str
     samples: bool = False
+    remark: str = ""
     kept: int | None = None
 
     @abstractmethod

@@ -7,7 +7,7 @@ from urllib.parse import unquote, urlsplit
 from edgeseg.errors import SinkError, UsageError
 from edgeseg.runtime.credentials import redacted
 from edgeseg.runtime.frame import Segmentation
-from edgeseg.runtime.gst.output import GstOutput
+from edgeseg.runtime.gst.output import GstOutput, encoder_remark
 from edgeseg.runtime.overlay import Painter
 from edgeseg.runtime.sinks.base import FrameSink
 
@@ -54,7 +54,8 @@ class RtspSink(FrameSink):
         self._output: GstOutput | None = None
         self._size_hw = (0, 0)
         self._source: str | None = None
-        self.description = f"RTSP server rtsp://{host}:{port}{self._config['mount']}"
+        self._refused: dict[str, str] = {}
+        self._name = self.description = f"RTSP server rtsp://{host}:{port}{self._config['mount']}"
 
     def write(self, result: Segmentation) -> None:
         self._source = self._source or result.frame.source
@@ -66,7 +67,9 @@ class RtspSink(FrameSink):
             self.close()
         if self._output is None:
             kbps = max(500, size_hw[0] * size_hw[1] * 3 // 1000)
-            self._output = GstOutput(self.description, size_hw, {**self._config, "kbps": kbps})
+            self._output = GstOutput(self._name, size_hw, {**self._config, "kbps": kbps}, self._refused)
+            self.description = f"{self._name}, H.264 by {self._output.encoder}"
+            self.remark = encoder_remark(self._output.encoder, self._refused)
             self._size_hw = size_hw
         try:
             self._output.write(picture, 0)

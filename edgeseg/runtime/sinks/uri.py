@@ -116,9 +116,8 @@ class _VideoPerSource(FrameSink):
 
     def __init__(self, path: Path, context: SinkContext) -> None:
         self._path, self._context = path, context
-        first = VideoSink(path, context.painter, context.rate)
-        self.description = first.description + (", one per source" if context.by_source else "")
-        self._spare: VideoSink | None = None if context.by_source else first
+        self._first = VideoSink(path, context.painter, context.rate)
+        self._spare: VideoSink | None = None if context.by_source else self._first
         self._sinks: dict[str, VideoSink] = {}
 
     def write(self, result: Segmentation) -> None:
@@ -128,6 +127,17 @@ class _VideoPerSource(FrameSink):
             self._sinks[name] = self._spare or VideoSink(path, self._context.painter, self._context.rate)
             self._spare = None
         self._sinks[name].write(result)
+
+    @property
+    def description(self) -> str:  # type: ignore[override]
+        if not self._context.by_source:
+            return self._first.description
+        how = sorted({sink.how for sink in self._sinks.values()}) or [self._first.how]
+        return f"video {self._path}, {' and '.join(how)}, one per source"
+
+    @property
+    def remark(self) -> str:  # type: ignore[override]
+        return "; ".join(sorted({sink.remark for sink in self._sinks.values() if sink.remark}))
 
     @property
     def kept(self) -> int:  # type: ignore[override]

@@ -11,7 +11,7 @@ import numpy as np
 
 from edgeseg.errors import SinkError, require
 from edgeseg.runtime.frame import Segmentation
-from edgeseg.runtime.gst.output import GstOutput
+from edgeseg.runtime.gst.output import GstOutput, encoder_remark
 from edgeseg.runtime.gst.process import gstreamer_python
 from edgeseg.runtime.overlay import Painter
 from edgeseg.runtime.sinks.base import FrameSink
@@ -36,6 +36,9 @@ class VideoSink(FrameSink):
         path: .mp4, .mkv or .avi. An existing file is replaced when the new one is whole.
         painter: draws the picture.
         rate: name of a source -> frames per second of a stored one; 0 for live sources, whose capture times count.
+
+    Attributes:
+        how: the codec and, once it is known, what encodes.
     """
 
     def __init__(self, path: Path, painter: Painter, rate: Callable[[str], float] = lambda source: 0.0) -> None:
@@ -49,14 +52,18 @@ class VideoSink(FrameSink):
         self._path, self._painter, self._rate = path, painter, rate
         self._fps = 0.0
         self._by_gstreamer = suffix != ".avi" and gstreamer_python() is not None
+        self._refused: dict[str, str] = {}
         self._writer: _Writer | None = None
         self._part = self._kept = 0
         self._size_hw = (0, 0)
         self._first_ns = self._first_index = self._count = self._pts = 0
-        how = (
+        self.how = (
             "H.264" if self._by_gstreamer else "Motion JPEG" if suffix == ".avi" else "MPEG-4 (GStreamer is not there)"
         )
-        self.description = f"video {path}, {how}"
+
+    @property
+    def description(self) -> str:  # type: ignore[override]
+        return f"video {self._path}, {self.how}"
 
     @property
     def kept(self) -> int:  # type: ignore[override]
@@ -105,7 +112,9 @@ class VideoSink(FrameSink):
         if self._by_gstreamer:
             kbps = max(500, size_hw[0] * size_hw[1] * 3 // 1000)
             config = {"kind": "file", "path": str(partial), "gop": 15, "kbps": kbps}
-            self._writer = GstOutput(str(self._path), size_hw, config)
+            output = GstOutput(str(self._path), size_hw, config, self._refused)
+            self._writer, self.how = output, f"H.264 by {output.encoder}"
+            self.remark = encoder_remark(output.encoder, self._refused)
         else:
             self._writer = _OpenCvWriter(partial, self._fps or 30.0, size_hw)
 
