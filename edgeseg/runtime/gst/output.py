@@ -84,6 +84,7 @@ class GstOutput:
         np.copyto(self._slots[slot], picture)
         self._taken[slot] = 1
         if not self._process.send({"slot": slot, "pts": pts_ns}):
+            self._hear(0)  # it may have said why
             raise self._died()
 
     def finish(self) -> None:

@@ -200,6 +200,7 @@ class FileOutput(Output):
             if not self.give(source, bus, buffer):
                 break
         if self.failed:
+            pipeline.set_state(gst.State.NULL)
             return 1
         source.emit("end-of-stream")
         message = bus.timed_pop_filtered(10 * gst.SECOND, gst.MessageType.EOS | gst.MessageType.ERROR)
