@@ -129,9 +129,19 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
+def imported(module: str, extra: str) -> Any:
+    """A package. Raises EdgesegError where it is missing or, as one for another CUDA does, raises anything."""
+    try:
+        return require(module, extra)
+    except EdgesegError:
+        raise
+    except Exception as error:
+        raise EngineError(f"{module} is installed but broken: {one_line(error)}") from error
+
+
 def torch_with_gpu() -> Any:
     """PyTorch. Raises EdgesegError where it is missing or sees no GPU."""
-    torch = require("torch", "train")
+    torch = imported("torch", "train")
     try:
         torch.zeros(1, device="cuda")
     except Exception as error:  # AssertionError of a CPU build, RuntimeError and others of CUDA
@@ -141,7 +151,7 @@ def torch_with_gpu() -> Any:
 
 def onnxruntime_with_gpu() -> Any:
     """ONNX Runtime. Raises EdgesegError where it is missing or was built without CUDA."""
-    ort = require("onnxruntime", "")
+    ort = imported("onnxruntime", "")
     providers = ort.get_available_providers()
     if "CUDAExecutionProvider" not in providers:
         raise EngineError(

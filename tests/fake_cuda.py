@@ -120,10 +120,11 @@ class Faults:
         self._indices: set[int] = set()
         self._next: list[list[Any]] = []
         self._lock = threading.Lock()
+        self._foreign: Exception | None = None
         self.failed: list[tuple[int, str]] = []
 
     def hit(self, name: str) -> bool:
-        """Note the call; True if it has to fail."""
+        """Note the call; True if it has to fail. Raises what it was told to."""
         with self._lock:
             index = len(self._names)
             self._names.append(name)
@@ -136,6 +137,8 @@ class Faults:
                         fail = True
             if fail:
                 self.failed.append((index, name))
+                if self._foreign is not None and not name.startswith("libcuda."):  # a C function returns a number
+                    raise type(self._foreign)(*self._foreign.args)
             return fail
 
     def record(self) -> list[str]:
@@ -149,6 +152,10 @@ class Faults:
     def fail_next(self, name: str, nth: int = 1) -> None:
         """Fail the nth call of that name from now on."""
         self._next.append([name, nth])
+
+    def raise_instead(self, error: Exception) -> None:
+        """Let calls that fail raise this, as bindings do when something else than the driver is wrong."""
+        self._foreign = error
 
     def reset(self) -> None:
         with self._lock:
@@ -362,6 +369,10 @@ class FakeCuda:
         """What was still alive when the last reference to the primary context went."""
         self.implicit_contexts: list[str] = []
         """TensorRT calls made while no context was current: the CUDA runtime took the primary one by itself."""
+        self.init_error = 0
+        """What cuInit fails with, and TensorRT's start: 100 without a device, 999 without permission for its files."""
+        self.runtime_error = 0
+        """What only CUDA's runtime, and so TensorRT's start, fails with: 35 when the driver is older."""
         self.allocations = 0
         self._runtime_retained = False
         self._context_stacks: list[Any] = []
@@ -1372,6 +1383,8 @@ class _Calls:
 
     def init(self, flags: int = 0) -> None:
         with self._cuda.api("pycuda.init", "cuInit", 100):
+            if self._cuda.init_error:
+                raise CuError(self._cuda.init_error)
             self._cuda.initialised = True
 
     def get_version(self) -> tuple[int, int, int]:
@@ -1585,7 +1598,7 @@ def _like_native(call: Callable[..., Any]) -> Callable[..., Any]:
     def native(*args: Any, **options: Any) -> Any:
         try:
             return call(*args, **options)
-        except Error as error:
+        except Exception as error:
             failure = error.with_traceback(None)
             failure.__context__ = None
         del args, options
@@ -1754,13 +1767,11 @@ class LibCuda:
             cuda.enqueue(n(stream), label, run)
 
     def _cuGraphExecDestroy(self, n: Callable[[Any], int], graph_exec: Any) -> None:
-        self._cuda.require_context()
-        if n(graph_exec) not in self._cuda.graph_execs:
+        if n(graph_exec) not in self._cuda.graph_execs:  # no context is needed for it
             raise CuError(400)
         del self._cuda.graph_execs[n(graph_exec)]
 
     def _cuGraphDestroy(self, n: Callable[[Any], int], graph: Any) -> None:
-        self._cuda.require_context()
         if n(graph) not in self._cuda.graphs:
             raise CuError(400)
         del self._cuda.graphs[n(graph)]

@@ -1303,8 +1303,7 @@ def _runs_on_dla(layer: ILayer) -> bool:
 class Builder(_Native):
     def __init__(self, logger: ILogger) -> None:
         self._logger = _usable(logger, self._s.module.ILogger)
-        if self._s.fails("trt.Builder", logger):
-            raise TypeError("pybind11::init(): factory function returned nullptr")
+        self._s.start("trt.Builder", logger)
         self._values = {"max_threads": 1, "error_recorder": None, "max_batch_size": 1}
         self._s.track("builders", self)
         used = self._s.cuda.total_mib - self._s.cuda.free_mib
@@ -1811,6 +1810,10 @@ class _Build:
             "profiles": [{k: [list(x) for x in v] for k, v in profile._shapes.items()} for profile in config._profiles],
             "layers": self.fused.layers,
             "memory": self.activation_bytes(),
+            "dla": any(
+                self.config.get_device_type(layer) == state.DeviceType.DLA and self.config.can_run_on_DLA(layer)
+                for layer in network._layers
+            ),
         }
         return _packed(header, model.SerializeToString())
 
@@ -2070,10 +2073,9 @@ def _format_text(precision: str, vectorized: bool) -> str:
 class Runtime(_Native):
     def __init__(self, logger: ILogger) -> None:
         self._logger = _usable(logger, self._s.module.ILogger)
-        if self._s.fails("trt.Runtime", logger):
-            raise TypeError("pybind11::init(): factory function returned nullptr")
+        self._s.start("trt.Runtime", logger)
         self._values = {
-            "DLA_core": 0,
+            "DLA_core": -1,
             "max_threads": 1,
             "error_recorder": None,
             "engine_host_code_allowed": False,
@@ -2081,7 +2083,20 @@ class Runtime(_Native):
         }
         self._s.track("runtimes", self)
 
-    DLA_core = _stored("DLA_core", int)
+    @property
+    def DLA_core(self) -> int:
+        """-1 where it is unset or there are no cores."""
+        return int(self._values["DLA_core"])
+
+    @DLA_core.setter
+    def DLA_core(self, core: int) -> None:
+        cores, core = self._s.num_dla_cores, operator.index(core)
+        if cores and not -1 <= core < cores:
+            text = "IRuntime::setDLACore: Error Code 3: API Usage Error (Parameter check failed, condition: dlaCore < "
+            self._s.log(self._logger, "ERROR", f"{text}getNbDLACores())")
+        elif cores:  # without any it does nothing, as documented
+            self._values["DLA_core"] = core
+
     max_threads = _stored("max_threads", int)
     error_recorder = _stored("error_recorder")
     engine_host_code_allowed = _stored("engine_host_code_allowed", bool)
@@ -2098,6 +2113,10 @@ class Runtime(_Native):
         try:
             with state.cuda.runtime("deserialize_cuda_engine"):
                 header, model = self._unpacked(data)
+                if header["dla"] and self.DLA_core < 0:
+                    # The worst case. NVIDIA documents -1 as "not used"; 10.3 is known to take core 0, whatever core the
+                    # plan was built for.
+                    raise _Stop("3: Error Code 3: API Usage Error (the engine uses DLA and no DLA core is set)")
                 weights = state.cuda.device_malloc(max(len(model), 1))
         except _Stop as stop:
             state.log(self._logger, "ERROR", stop.text)
@@ -2113,6 +2132,7 @@ class Runtime(_Native):
                 f"1: [defaultAllocator.cpp::allocate::31] Error Code 1: Cuda Runtime ({CODES[error.code][1]})",
             )
             return None
+        state.dla_core_used = self.DLA_core if header["dla"] else None
         engine = state.make("ICudaEngine", self, header, model)
         weakref.finalize(engine, state.cuda.device_free, weights).atexit = False
         state.track("engines", engine)
@@ -2333,6 +2353,8 @@ class ICudaEngine(_Native):
         state = self._s
         if strategy is not None and state.version < (10,):
             raise TypeError("create_execution_context(): incompatible function arguments")
+        if strategy is not None and strategy == state.ExecutionContextAllocationStrategy.USER_MANAGED:
+            return self._context_of_user()
         if state.fails("trt.ICudaEngine.create_execution_context", self._logger):
             return None
         try:
@@ -2352,7 +2374,15 @@ class ICudaEngine(_Native):
         return context
 
     def create_execution_context_without_device_memory(self) -> Any:
-        return self._context(None)
+        return self._context_of_user()
+
+    def _context_of_user(self) -> Any:
+        """A context on memory that its user sets; the memory outlives it."""
+        if self._s.fails("trt.ICudaEngine.create_execution_context", self._logger):
+            return None
+        context = self._context(None)
+        weakref.finalize(context, _dispose, self._s.cuda, None, context._core).atexit = False
+        return context
 
     def _context(self, scratch: int | None) -> Any:
         context = self._s.make("IExecutionContext", self, scratch)
@@ -2390,10 +2420,10 @@ _NUMPY_OF_ORT = {
 class IExecutionContext(_Native):
     def _setup(self, engine: ICudaEngine, scratch: int | None) -> None:
         self._engine, self._logger, self._scratch = engine, engine._logger, scratch
-        self._core = types.SimpleNamespace(alive=True)
+        self._core = types.SimpleNamespace(alive=True, addresses={}, scratch=scratch)
         inputs = [entry for entry in engine._io.values() if entry["mode"] == "INPUT"]
         self._shapes = {entry["name"]: tuple(entry["shape"]) for entry in inputs}
-        self._addresses: dict[str, int] = {}
+        self._addresses: dict[str, int] = self._core.addresses
         self._consumed = 0
         self._profile = 0
         self._warm: Any = None
@@ -2406,7 +2436,6 @@ class IExecutionContext(_Native):
             "error_recorder": None,
             "persistent_cache_limit": 0,
             "nvtx_verbosity": engine.profiling_verbosity,
-            "device_memory": scratch,
         }
 
     name = _stored("name", str)
@@ -2415,8 +2444,27 @@ class IExecutionContext(_Native):
     error_recorder = _stored("error_recorder")
     persistent_cache_limit = _stored("persistent_cache_limit", int)
     nvtx_verbosity = _stored("nvtx_verbosity")
-    device_memory = _stored("device_memory")
     engine = property(lambda self: self._engine)
+
+    def _set_memory(self, memory: int) -> None:
+        address = operator.index(memory)
+        if address % 256:
+            self._error(
+                "IExecutionContext::setDeviceMemory: Error Code 3: API Usage Error (the memory is not 256-byte aligned)"
+            )
+            return
+        self._core.scratch = address
+
+    device_memory = property(None, _set_memory)
+
+    def set_device_memory(self, memory: int, size: int) -> None:
+        if operator.index(size) < self._engine._header["memory"]:
+            self._error(
+                "IExecutionContext::setDeviceMemoryV2: Error Code 3: API Usage Error (Parameter check failed, "
+                "condition: size >= getDeviceMemorySizeV2())"
+            )
+            return
+        self._set_memory(memory)
 
     @property
     def profiler(self) -> Any:
@@ -2573,7 +2621,7 @@ class IExecutionContext(_Native):
                     "Address is not set "
                     f"for {'input' if name in self._shapes else 'output'} tensor {name}.)"
                 )
-        if self._scratch is None and not self._values["device_memory"]:
+        if self._core.scratch is None:
             return self._error(
                 "3: Error Code 3: API Usage Error (no device memory was given to this execution context)"
             )
@@ -2601,8 +2649,12 @@ class IExecutionContext(_Native):
             cuda.invalidate_capture(handle)
             raise CuError(900)
         self._warm = warm
-        shapes, core, engine, scratch = dict(self._shapes), self._core, self._engine, self._scratch
-        cuda.enqueue(handle, "tensorrt", lambda: _compute(engine, core, scratch, shapes, addresses))
+        shapes, core, engine, scratch = dict(self._shapes), self._core, self._engine, self._core.scratch
+        if self._s.module.replay == "current" and cuda.is_capturing(handle):
+            # The worst case of what NVIDIA leaves undefined: a graph of a context that was changed after the capture.
+            cuda.enqueue(handle, "tensorrt", lambda: _compute(engine, core, core.scratch, shapes, core.addresses))
+        else:
+            cuda.enqueue(handle, "tensorrt", lambda: _compute(engine, core, scratch, shapes, addresses))
         if self._consumed:
             event = cuda.events.get(self._consumed)
             if event is None:
@@ -2621,9 +2673,10 @@ class IExecutionContext(_Native):
         return self._values["profiler"] is not None
 
 
-def _dispose(cuda: FakeCuda, scratch: int, core: Any) -> None:
-    """The end of a context: freeing its memory waits for the device; what runs later (a graph) is lost."""
-    cuda.device_free(scratch)
+def _dispose(cuda: FakeCuda, scratch: int | None, core: Any) -> None:
+    """The end of a context: freeing its own memory waits for the device; what runs later (a graph) is lost."""
+    if scratch is not None:
+        cuda.device_free(scratch)
     core.alive = False
 
 
@@ -2639,7 +2692,8 @@ def _compute(
     if not core.alive:
         raise CuError(700)
     if scratch is not None:
-        memory.view(scratch, 1)
+        activations = memory.view(scratch, engine._header["memory"])
+        activations[:] = state.executions & 0xFF  # what another context left there is gone
     feed = {
         name: memory.array(addresses[name], shape, state.numpy_of(engine.get_tensor_dtype(name)))
         for name, shape in shapes.items()
@@ -2732,6 +2786,7 @@ _PRESENT: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
     "ICudaEngine.device_memory_size": (FIRST, (11,)),
     "ICudaEngine.device_memory_size_v2": ((10, 3), LAST),
     "ICudaEngine.create_execution_context_without_device_memory": (FIRST, (11,)),
+    "IExecutionContext.set_device_memory": ((10, 1), LAST),
     "ICudaEngine.weight_streaming_budget_v2": ((10, 1), LAST),
     "ICudaEngine.streamable_weights_size": ((10,), LAST),
     "ICudaEngine.num_aux_streams": ((8, 6), LAST),
@@ -2927,6 +2982,7 @@ class _State:
         self.alive: Counter[str] = Counter()
         self.timings = 0
         self.executions = 0
+        self.dla_core_used: int | None = None
         self.enums = _enums(self.version)
         self.__dict__.update(self.enums)
 
@@ -2992,6 +3048,17 @@ class _State:
         self.log(logger, "ERROR", f"2: [{call}] Error Code 2: Internal Error (Assertion status == kSUCCESS failed. )")
         return True
 
+    def start(self, name: str, logger: Any) -> None:
+        """What makes a builder or a runtime: it starts CUDA, and pybind11 is given nothing where it does not."""
+        code = self.cuda.init_error or self.cuda.runtime_error
+        if code:
+            self.log(logger, "WARNING", "Unable to determine GPU memory usage")
+            url = "http://docs.nvidia.com/cuda/cuda-installation-guide-linux/index.html"
+            text = f"CUDA initialization failure with error: {code}. Please check your CUDA installation: {url}"
+            self.log(logger, "WARNING", text)
+        if code or self.fails(name, logger):
+            raise TypeError("pybind11::init(): factory function returned nullptr")
+
     def dtype_of_onnx(self, elem_type: int) -> Any:
         name = {
             TensorProto.FLOAT: "FLOAT",
@@ -3047,6 +3114,7 @@ def fake_tensorrt(
     *,
     dla_cores: int = 0,
     uint8_io: bool = True,
+    replay: str = "captured",
     strict_cache_header: bool = True,
     build_needs_mib: int = 0,
     worst_int8: bool = False,
@@ -3056,7 +3124,8 @@ def fake_tensorrt(
     Beyond TensorRT's own names it has: ``live()``, counts of living objects; ``fake``, its state (``fake.timings``
     kernels timed, ``fake.executions`` inferences run); and, changeable at any time, ``uint8_io``,
     ``strict_cache_header``, ``build_needs_mib``, ``worst_int8`` (see ``tests.fake_int8``), ``inspector_form`` (one of
-    ``inspector_forms.FORMS``) and ``rewritten``: the inspector's JSON -> what it answers instead.
+    ``inspector_forms.FORMS``), ``rewritten``: the inspector's JSON -> what it answers instead, and ``replay``: a graph
+    uses the addresses that were ``"captured"``, or, at worst, the context's ``"current"`` ones.
     """
     state = _State(version, cuda, cuda.faults if faults is None else faults, dla_cores)
     module: Any = types.ModuleType("tensorrt")
@@ -3090,6 +3159,7 @@ def fake_tensorrt(
     module.init_libnvinfer_plugins = lambda logger, namespace: not state.fails("trt.init_libnvinfer_plugins", logger)
     module.get_nv_onnx_parser_version = lambda: state.version_code
     module.uint8_io = uint8_io
+    module.replay = replay
     module.strict_cache_header = strict_cache_header
     module.build_needs_mib = build_needs_mib
     module.worst_int8 = worst_int8

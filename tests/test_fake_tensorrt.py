@@ -104,6 +104,8 @@ def qdq(zero: int = 0, zero_type: Any = np.int8) -> bytes:
 class Bench:
     """A builder with everything around it."""
 
+    dla_core = -1
+
     def __init__(self, version: str, cuda: FakeCuda, **options: Any) -> None:
         self.trt = trt = fake_tensorrt(version, cuda, **options)
         self.cuda = cuda
@@ -138,6 +140,7 @@ class Bench:
 
     def engine(self, plan: Any = None) -> Any:
         self.runtime = self.trt.Runtime(self.logger)
+        self.runtime.DLA_core = self.dla_core
         return self.runtime.deserialize_cuda_engine(self.build() if plan is None else plan)
 
     def layers(self, engine: Any) -> list[Any]:
@@ -550,10 +553,29 @@ class TestDla:
         config.default_device_type, config.DLA_core = bench.trt.DeviceType.DLA, 1
         assert bench.build() is None and "layer argmax1 is not supported on DLA" in bench.errors()
         assert bench.flag("GPU_FALLBACK").build() is not None
+        bench.dla_core = 1
         layers = bench.layers(bench.engine())
         assert ("{ForeignNode[conv1...relu1]}", "DLA") in [(layer["Name"], layer["LayerType"]) for layer in layers]
         config.DLA_core = 2
         assert bench.build() is None
+
+    def test_a_plan_for_dla_wants_a_core_that_is_set(self, cuda: FakeCuda) -> None:
+        bench = Bench(NEW, cuda, dla_cores=2).parse(conv()).flag("FP16", "GPU_FALLBACK")
+        assert bench.engine() is not None, "a plan for the GPU wants none"
+        bench.config.default_device_type, bench.config.DLA_core = bench.trt.DeviceType.DLA, 1
+        assert bench.engine() is None and "no DLA core is set" in bench.errors()
+        for core, expected in ((1, 1), (2, -1), (-1, -1)):
+            bench.runtime = bench.trt.Runtime(bench.logger)
+            assert bench.runtime.DLA_core == -1, "the default"
+            bench.runtime.DLA_core = core
+            assert bench.runtime.DLA_core == expected
+        assert "dlaCore < getNbDLACores()" in bench.errors()
+        bench.dla_core = 1
+        assert bench.engine() is not None and bench.trt.fake.dla_core_used == 1
+        without = Bench(NEW, cuda)
+        without.runtime = without.trt.Runtime(without.logger)
+        without.runtime.DLA_core = 0
+        assert without.runtime.DLA_core == -1, "where there are no cores, setting one does nothing"
 
 
 class TestInt8:

@@ -16,7 +16,8 @@ from typing import Any, Callable, Iterator
 
 import numpy as np
 
-from edgeseg.errors import EngineError, first_line, require
+from edgeseg.engines.driver_errors import explained, translated
+from edgeseg.errors import EngineError, MissingDependencyError, require
 
 __all__ = ["KERNELS", "Buffer", "Cuda", "CudaGraph", "Event", "GpuFacts", "Kernel", "Scratch", "Stream"]
 
@@ -27,6 +28,14 @@ _THREADS = 256
 _CAPTURE_THREAD_LOCAL = 1  # CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: calls of other threads do not break the capture
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: the default stream, which other users of CUDA may hold up, does not matter
 _CAPTURE_FAILED = "a CUDA graph could not be captured"
+_GRAPH_CALLS = (
+    "cuStreamBeginCapture_v2",
+    "cuStreamEndCapture",
+    "cuGraphInstantiateWithFlags",  # CUDA 11.4 and later
+    "cuGraphDestroy",
+    "cuGraphLaunch",
+    "cuGraphExecDestroy",
+)
 
 
 @dataclass(frozen=True)
@@ -199,17 +208,18 @@ class Cuda:
         library: ``libcuda.so.1``, or what stands for it in tests.
 
     Raises:
-        EngineError: no driver, no GPU, or the context cannot be made.
+        EngineError: no driver, no GPU, or the context cannot be made; with what to do.
         MissingDependencyError: pycuda is not installed.
     """
 
     def __init__(self, index: int = 0, *, driver: Any = None, library: Any = None) -> None:
-        self.driver: Any = driver or require("pycuda.driver", "tensorrt")
+        self.driver: Any = driver or _pycuda_driver()
         self._owner = threading.get_ident()
         self._context: Any = None
         self._module: Any = None
-        try:
+        with translated("CUDA cannot be used"):
             self.library: Any = library or ctypes.CDLL("libcuda.so.1")
+            self._pop, self._error_text = self.library.cuCtxPopCurrent_v2, self.library.cuGetErrorString
             self.driver.init()
             count = self.driver.Device.count()
             if index >= count:
@@ -224,12 +234,10 @@ class Cuda:
                 device.total_memory(),
             )
             self._context = device.retain_primary_context()
-        except (self.driver.Error, OSError) as error:
-            raise EngineError(f"CUDA cannot be used: {first_line(error)}; 'edgeseg doctor' says more") from error
 
     @contextmanager
     def current(self) -> Iterator[None]:
-        """Make the context current for the body of a ``with``; the driver's errors become EngineError.
+        """Make the context current for the body of a ``with``; what the driver and bindings raise becomes EngineError.
 
         Raises:
             EngineError: closed, another thread than the owner, or a CUDA call in the body failed.
@@ -238,14 +246,12 @@ class Cuda:
             raise EngineError("the engine is closed; open it again")
         if threading.get_ident() != self._owner:
             raise EngineError("this engine belongs to the thread that opened it; hand frames over in a queue")
-        try:
+        with translated("CUDA failed"):
             self._context.push()
             try:
                 yield
             finally:
                 self.driver.Context.pop()
-        except self.driver.Error as error:
-            raise EngineError(f"CUDA failed: {first_line(error)}") from error
 
     def free_bytes(self) -> int:
         """Device memory that is free now; on a Jetson that is the system's."""
@@ -286,6 +292,9 @@ class Cuda:
             EngineError: something in it cannot be captured; the stream is empty and usable afterwards.
         """
         graph, executable = ctypes.c_void_p(), ctypes.c_void_p()
+        for name in _GRAPH_CALLS:
+            if not hasattr(self.library, name):
+                raise EngineError(f"{_CAPTURE_FAILED}: the NVIDIA driver has no {name}; it is older than CUDA 11.4")
         self.check(self.library.cuStreamBeginCapture_v2(_raw(stream), _CAPTURE_THREAD_LOCAL), _CAPTURE_FAILED)
         try:
             try:
@@ -307,19 +316,37 @@ class Cuda:
         """Raise EngineError unless the driver library answered success."""
         if result:
             text = ctypes.c_char_p()
-            self.library.cuGetErrorString(result, ctypes.byref(text))
+            self._error_text(result, ctypes.byref(text))
             raise EngineError(f"{what}: {(text.value or b'unknown error').decode()} (CUDA error {result})")
 
     def close(self) -> None:
-        """Let the primary context go. May be called twice."""
+        """Let the primary context go. May be called twice. Raises EngineError."""
         context, self._context = self._context, None
         self._module = None
         if context is not None:
-            context.detach()
+            with translated("CUDA failed"):
+                context.detach()
             if threading.get_ident() == self._owner:
                 # pycuda makes a context current to release it, and the release of a primary one leaves it on the stack.
-                self.library.cuCtxPopCurrent_v2(ctypes.byref(ctypes.c_void_p()))
+                self._pop(ctypes.byref(ctypes.c_void_p()))
 
 
 def _raw(stream: Stream) -> ctypes.c_void_p:
     return ctypes.c_void_p(stream.handle)
+
+
+def _pycuda_driver() -> Any:
+    """The module ``pycuda.driver``.
+
+    Raises:
+        EngineError: it is installed but does not import: no driver, another CUDA, another NumPy.
+        MissingDependencyError: it is not installed.
+    """
+    try:
+        return require("pycuda.driver", "tensorrt")
+    except MissingDependencyError as error:
+        if isinstance(error.__cause__, ModuleNotFoundError):
+            raise
+        raise EngineError(f"pycuda is installed but broken: {explained(error.__cause__ or error)}") from error
+    except Exception as error:  # a native module that does not fit raises anything on import
+        raise EngineError(f"pycuda is installed but broken: {explained(error)}") from error

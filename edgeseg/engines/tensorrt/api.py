@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from edgeseg.errors import EngineError, MissingDependencyError, first_line, require
+from edgeseg.engines.driver_errors import explained
+from edgeseg.errors import EngineError, MissingDependencyError, require
 
 if TYPE_CHECKING:
     import tensorrt as trt
@@ -32,6 +33,8 @@ OLDER_ONLY = {
     "ITensor.set_dynamic_range": "implicit INT8, removed in 11",
     "ILayer.precision": "weak typing, removed in 11",
     "ILayer.set_output_type": "weak typing, removed in 11",
+    "ICudaEngine.create_execution_context_without_device_memory": "before 10, which has a strategy for it",
+    "ICudaEngine.device_memory_size": "before 10.1, which has device_memory_size_v2",
 }
 """Parts of the API that we use where they exist and that TensorRT 11 and TensorRT-RTX lack, with what they are."""
 
@@ -89,8 +92,10 @@ class Log:
     kernels: list[str] = field(default_factory=list)
 
     def reason(self) -> str:
-        """The last three errors on one line."""
-        return "; ".join(" ".join(message.split())[:300] for message in list(self.errors)[-3:]) or "it gives no reason"
+        """The last three errors on one line; without any the last warning, which is where 8.6 and later say that CUDA
+        does not start."""
+        said = list(self.errors)[-3:] or list(self.warnings)[-1:]
+        return "; ".join(" ".join(message.split())[:300] for message in said) or "it gives no reason"
 
     def out_of_memory(self) -> bool:
         """Whether an error or a skipped tactic speaks of memory."""
@@ -153,6 +158,58 @@ class TensorRt:
 
         return Logger()
 
+    def runtime(self, logger: trt.ILogger, log: Log, dla_core: int | None = None) -> trt.Runtime:
+        """A runtime, for plans that run on a DLA core or on none.
+
+        Raises:
+            EngineError: CUDA does not start, or there is no such core.
+        """
+        try:
+            runtime = self.trt.Runtime(logger)
+            if dla_core is not None:
+                if not 0 <= dla_core < runtime.num_DLA_cores:
+                    raise EngineError(
+                        f"there is no DLA core {dla_core}: this device and TensorRT have {runtime.num_DLA_cores}"
+                    )
+                runtime.DLA_core = dla_core  # unset, a plan of core 1 runs on core 0
+            return runtime
+        except EngineError:
+            raise
+        except Exception as error:  # its bindings raise many types, without a common base
+            raise self.failure(error, log) from error
+
+    def builder(self, logger: trt.ILogger, log: Log) -> trt.Builder:
+        """A builder. Raises EngineError when CUDA does not start."""
+        try:
+            return self.trt.Builder(logger)
+        except Exception as error:  # as above
+            raise self.failure(error, log) from error
+
+    def scratch_bytes(self, engine: trt.ICudaEngine) -> int:
+        """Device memory that an execution context needs while it runs."""
+        newer = getattr(engine, "device_memory_size_v2", None)
+        return int(engine.device_memory_size if newer is None else newer)
+
+    def context_on(self, engine: trt.ICudaEngine, address: int, size_bytes: int) -> trt.IExecutionContext | None:
+        """An execution context on scratch memory of the caller's, which others may use too; not at the same time."""
+        strategies = getattr(self.trt, "ExecutionContextAllocationStrategy", None)
+        context: trt.IExecutionContext | None
+        if strategies is None:
+            context = engine.create_execution_context_without_device_memory()
+        else:
+            context = engine.create_execution_context(strategies.USER_MANAGED)
+        if context is None:
+            return None
+        if hasattr(context, "set_device_memory"):
+            context.set_device_memory(address, size_bytes)
+        else:
+            context.device_memory = address  # type: ignore[attr-defined, unused-ignore]
+        return context
+
+    def failure(self, error: BaseException, log: Log) -> EngineError:
+        """What an exception of this TensorRT's bindings means, on one line, with what to do."""
+        return EngineError(f"{self.name} failed: {explained(error, log.reason())}")
+
     def network_flags(self) -> int:
         """For ``create_network``: explicit batch where the version still knows the word."""
         explicit = getattr(self.trt.NetworkDefinitionCreationFlag, "EXPLICIT_BATCH", None)
@@ -176,14 +233,17 @@ def tensorrt_module(flavour: str = "tensorrt") -> TensorRt:
     name = FLAVOURS[flavour]
     try:
         return TensorRt(require(name, "rtx" if flavour == "rtx" else "tensorrt"), flavour)
-    except MissingDependencyError:
+    except MissingDependencyError as error:
+        cause = error.__cause__
+        if not isinstance(cause, ModuleNotFoundError) or cause.name != name:  # it is there, what it needs is not
+            raise EngineError(f"{name} is installed but broken: {explained(cause or error)}") from error
         if flavour == "rtx":
             raise
         raise MissingDependencyError(
             "TensorRT's Python package cannot be imported; on a Jetson it comes with JetPack: use a virtual "
             "environment made with --system-site-packages (jetson/setup.sh makes one), see 'edgeseg doctor'"
         ) from None
+    except EngineError:
+        raise
     except Exception as error:  # a broken native module raises anything on import
-        if isinstance(error, EngineError):
-            raise
-        raise EngineError(f"{name} is installed but broken: {type(error).__name__}: {first_line(error)}") from error
+        raise EngineError(f"{name} is installed but broken: {type(error).__name__}: {explained(error)}") from error

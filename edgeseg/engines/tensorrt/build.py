@@ -268,7 +268,7 @@ def _serialised(
 ) -> tuple[bytes, bytes, int, list[str]]:
     """(plan, timing cache, convolutions of the network, notes)."""
     logger = api.logger(log)
-    builder: trt.Builder = api.trt.Builder(logger)
+    builder = api.builder(logger, log)
     network: trt.INetworkDefinition = _some(builder.create_network(api.network_flags()), "a network", log)
     parser: trt.OnnxParser = api.trt.OnnxParser(network, logger)
     if not parser.parse(onnx):
@@ -429,7 +429,7 @@ def _attach_timing_cache(config: trt.IBuilderConfig, data: bytes, notes: list[st
 
 def _inspected(api: TensorRt, plan: bytes, request: BuildRequest, notes: list[str]) -> LayerPrecisions:
     log = Log()
-    runtime: trt.Runtime = api.trt.Runtime(api.logger(log))
+    runtime = api.runtime(api.logger(log), log, request.dla_core)
     engine = _some(runtime.deserialize_cuda_engine(plan), "the engine it has just built", log)
     inspector = _some(engine.create_engine_inspector(), "an engine inspector", log)
     listing = inspector.get_engine_information(api.trt.LayerInformationFormat.JSON)

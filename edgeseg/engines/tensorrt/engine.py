@@ -11,8 +11,9 @@ import numpy as np
 
 from edgeseg.engines.base import Engine
 from edgeseg.engines.cuda import Buffer, Cuda, CudaGraph, Event, Kernel, Stream
+from edgeseg.engines.driver_errors import translated
 from edgeseg.engines.tensorrt.api import Log, TensorRt
-from edgeseg.errors import EngineError, UsageError, first_line
+from edgeseg.errors import EngineError, UsageError
 
 if TYPE_CHECKING:
     import tensorrt as trt
@@ -22,6 +23,7 @@ __all__ = ["MEMORIES", "SWITCHES", "TensorRtEngine"]
 SWITCHES = ("auto", "on", "off")
 MEMORIES = ("auto", "mapped", "copy")
 _SLOTS = 2
+_PICTURES = 4
 _CLOSED = "the engine is closed; open it again"
 
 
@@ -32,6 +34,10 @@ class TensorRtEngine(Engine):
     and the caller's own work overlap with computing. What ``collect`` returns is valid until the next but one
     ``submit``.
 
+    A captured CUDA graph holds the addresses of its execution context, so that each slot has a context of its own
+    (NVIDIA's rule). All run on one stream, one after the other, and share their scratch memory: a second context costs
+    no second set of activations. Without CUDA graphs there is one context.
+
     Args:
         plan: bytes of the engine, built by this TensorRT for this GPU.
         api: that TensorRT.
@@ -41,6 +47,7 @@ class TensorRtEngine(Engine):
             it does not, ``"off"`` never does.
         memory: ``"mapped"`` shares host memory with the GPU (best where it is the same memory), ``"copy"`` copies;
             ``"auto"`` maps on integrated GPUs.
+        dla_core: that the plan was built for; None is the GPU only.
 
     Attributes:
         laps_ms: of the latest batch, by CUDA events: ``h2d``, ``compute``, ``d2h``.
@@ -59,13 +66,14 @@ class TensorRtEngine(Engine):
         *,
         cuda_graph: str = "auto",
         memory: str = "auto",
+        dla_core: int | None = None,
     ) -> None:
         if cuda_graph not in SWITCHES or memory not in MEMORIES:
             raise UsageError(f"a CUDA graph is {'|'.join(SWITCHES)} and memory {'|'.join(MEMORIES)}")
         self._api, self._cuda, self._log = api, cuda, Log()
         self._freed = ExitStack()
         self._freed.callback(cuda.close)
-        self._context: Any = None
+        self._contexts: list[Any] = []
         self._engine: Any = None
         self._runtime: Any = None
         self._upload: Stream
@@ -79,33 +87,51 @@ class TensorRtEngine(Engine):
         mapped = cuda.facts.integrated if memory == "auto" else memory == "mapped"
         try:
             with cuda.current():
-                self._open(plan, mapped)
+                self._open(plan, mapped, _SLOTS if cuda_graph != "off" else 1, dla_core)
             self.input, self.scores = self._slots[0].frame.host, self._slots[0].scores_host
             self._prepare_graphs(cuda_graph)
             self._log.errors.clear()  # of a capture that failed; later errors are not its
         except BaseException as error:
             # The failed calls still hold TensorRT's objects, which must go before the CUDA context does.
-            traceback.clear_frames(error.__traceback__)
+            said: BaseException | None = error
+            while said is not None:
+                traceback.clear_frames(said.__traceback__)
+                said = said.__context__
             self.close()
             if isinstance(error, EngineError) or not isinstance(error, Exception):
                 raise
-            # TensorRT's bindings raise TypeError, RuntimeError and others, without a common base.
-            raise EngineError(f"{api.name} failed: {first_line(error)}; it said: {self._log.reason()}") from error
+            raise api.failure(error, self._log) from error
         how = ["mapped memory" if mapped else "pinned copies"]
         how += ["CUDA graph"] if self._slots[0].graph is not None else []
         how += ["conversion on the device"] if self._slots[0].conversions else []
         self.description = f"{api.name} on {cuda.facts.name}, {name}, {', '.join(how)}"
 
-    def _open(self, plan: bytes, mapped: bool) -> None:
-        self._logger = self._api.logger(self._log)
-        self._runtime = self._api.trt.Runtime(self._logger)
-        self._engine = self._some(self._runtime.deserialize_cuda_engine(plan), "load the plan")
-        self._context = self._some(self._engine.create_execution_context(), "make an execution context")
+    def _open(self, plan: bytes, mapped: bool, contexts: int, dla_core: int | None) -> None:
+        try:
+            self._load(plan, contexts, dla_core)
+        except EngineError:
+            raise
+        except Exception as error:  # TensorRT's bindings raise many types, without a common base
+            raise self._api.failure(error, self._log) from error
         ports = self._ports()
         self._compute = self._stream()
         self._upload, self._download = (self._compute if mapped else self._stream() for _ in range(2))
-        for _ in range(_SLOTS):
-            self._slots.append(_Slot(self._cuda, ports, mapped, self._freed))
+        for index in range(_SLOTS):
+            context = self._contexts[index % contexts]
+            self._slots.append(_Slot(self._cuda, ports, mapped, self._freed, context))
+
+    def _load(self, plan: bytes, contexts: int, dla_core: int | None) -> None:
+        """TensorRT's objects, and the scratch memory that its contexts share."""
+        api = self._api
+        self._logger = api.logger(self._log)
+        self._runtime = api.runtime(self._logger, self._log, dla_core)
+        self._engine = self._some(self._runtime.deserialize_cuda_engine(plan), "load the plan")
+        size_bytes = api.scratch_bytes(self._engine)
+        scratch = self._cuda.scratch(max(size_bytes, 1))
+        self._freed.callback(scratch.free)
+        for _ in range(contexts):
+            context = api.context_on(self._engine, scratch.address, size_bytes)
+            self._contexts.append(self._some(context, "make an execution context"))
 
     def _stream(self) -> Stream:
         stream = self._cuda.stream()
@@ -196,7 +222,7 @@ class TensorRtEngine(Engine):
 
     def _enqueue(self, slot: _Slot) -> None:
         """The network and its conversions on the compute stream."""
-        context: trt.IExecutionContext = self._context
+        context: trt.IExecutionContext = slot.context
         before, after = slot.conversions.get("frame"), slot.conversions.get("classes")
         if before is not None:
             before.launch(slot.frame.address, slot.addresses["frame"], self._compute)
@@ -209,48 +235,86 @@ class TensorRtEngine(Engine):
             after.launch(slot.addresses["classes"], slot.classes.address, self._compute)
 
     def _prepare_graphs(self, wanted: str) -> None:
-        """Run once (TensorRT allocates on its first run), then capture each slot's work and verify it."""
-        sample = self._slots[0].frame.host
-        pattern = np.arange(sample.size, dtype=np.uint32) * 2654435761 >> 13 & 255
+        """Run each slot (TensorRT allocates on a first run), then capture them all, then verify them all."""
+        answers = self._plain_answers()
+        try:
+            if wanted != "off":
+                self._capture()
+                self._verify(answers, "a replayed CUDA graph gives another answer than a plain run")
+        except EngineError as error:
+            if wanted == "on":
+                raise
+            self.graph_note = f"no CUDA graph: {error}"
+            for slot in self._slots:
+                slot.drop_graph()
+            self._verify(answers, "plain runs give another answer after a CUDA graph failed; use --cuda-graph off")
         for slot in self._slots:
-            slot.frame.host[...] = pattern.reshape(sample.shape)
-            self._start(slot)
-            plain = self._finish(slot).copy()
-            if wanted == "off" or self.graph_note:
-                continue
-            try:
-                with self._cuda.current():
-                    slot.graph = self._cuda.captured(self._compute, lambda slot=slot: self._enqueue(slot))  # type: ignore[misc]
-                    slot.classes.host[...] = 255 - plain
-                    slot.classes.upload(self._upload)  # a graph that does nothing must not find the old answer
+            slot.frame.host[...] = 0
+
+    def _plain_answers(self) -> list[list[np.ndarray]]:
+        """What each slot makes of a picture of its own, which stays in it: the results of a plain run."""
+        answers: list[list[np.ndarray]] = []
+        for slot in self._slots:
+            for grain in range(len(answers), _PICTURES):
+                slot.frame.host[...] = _picture(slot.frame.host.shape, grain)
                 self._start(slot)
-                if not np.array_equal(self._finish(slot), plain):
-                    raise EngineError("a replayed CUDA graph gives another answer than a plain run")
-            except EngineError as error:
-                if wanted == "on":
-                    raise
-                self.graph_note = f"no CUDA graph: {error}"
-                for other in self._slots:
-                    other.drop_graph()
-        self._slots[0].frame.host[...] = 0
+                self._finish(slot)
+                found = [buffer.host.copy() for buffer in slot.results]
+                if not any(np.array_equal(found[0], other[0]) for other in answers):
+                    break  # only pictures with different answers show that a slot reads another's
+            answers.append(found)
+        return answers
+
+    def _capture(self) -> None:
+        for slot in self._slots:
+            with self._cuda.current():
+                slot.graph = self._cuda.captured(self._compute, lambda slot=slot: self._enqueue(slot))  # type: ignore[misc]
+
+    def _verify(self, answers: list[list[np.ndarray]], otherwise: str) -> None:
+        """Run all slots, in flight together, on the pictures in them. Raises EngineError, saying ``otherwise``."""
+        with self._cuda.current():
+            for slot, answer in zip(self._slots, answers):
+                for buffer, right in zip(slot.results, answer):
+                    buffer.host.view(np.uint8)[...] = ~right.view(np.uint8)
+                    buffer.upload(self._upload)  # what does nothing must not find the old answer
+        for slot in self._slots:
+            self._start(slot)
+        for slot in self._slots:
+            self._finish(slot)
+        for slot, answer in zip(self._slots, answers):
+            if not all(np.array_equal(buffer.host, right) for buffer, right in zip(slot.results, answer)):
+                raise EngineError(otherwise)
 
     def close(self) -> None:
-        """Wait for what is in flight and free everything. May be called twice."""
+        """Wait for what is in flight and free everything. May be called twice. Raises EngineError."""
         self._flying = []
         self._slots, slots = [], self._slots
         # What pointed to page-locked memory must not be touched any more.
         self.input, self.scores = np.zeros(self.input.shape, np.uint8), None
-        with ExitStack() as freed:
+        with translated("CUDA failed"), ExitStack() as freed:
             freed.push(self._freed.pop_all())
-            freed.callback(self._forget)
+            freed.callback(self._forget, slots)
             if slots:
                 with self._cuda.current():
                     for stream in (self._upload, self._compute, self._download):
                         stream.synchronize()
 
-    def _forget(self) -> None:
-        """Let TensorRT's objects go, before the memory that they point to."""
-        self._context = self._engine = self._runtime = None
+    def _forget(self, slots: list[_Slot]) -> None:
+        """Let graphs and TensorRT's objects go, before the memory that they point to."""
+        if self._runtime is None:
+            return
+        try:
+            with self._cuda.current():  # else their destructors, which call CUDA's runtime, take a context for good
+                self._drop(slots)
+        finally:
+            self._drop(slots)  # where none can be made current
+
+    def _drop(self, slots: list[_Slot]) -> None:
+        for slot in slots:
+            slot.drop_graph()
+            slot.context = None
+        self._contexts.clear()
+        self._engine = self._runtime = None
 
 
 @contextmanager
@@ -260,6 +324,14 @@ def _lap(slot: _Slot, part: str, stream: Stream) -> Iterator[Event]:
     begin.record(stream)
     yield end
     end.record(stream)
+
+
+def _picture(shape: tuple[int, ...], grain: int) -> np.ndarray:
+    """Noise in squares of 4 ** ``grain`` pixels, NxHxWx3 uint8: each grain is another picture."""
+    n, y, x, channel = np.ogrid[tuple(slice(size) for size in shape)]
+    number = ((n * shape[1] + (y >> 2 * grain)) * shape[2] + (x >> 2 * grain)) * shape[3] + channel
+    noise: np.ndarray = (number.astype(np.uint32) * np.uint32(2654435761) >> np.uint32(13)).astype(np.uint8)
+    return noise
 
 
 class _Port:
@@ -277,17 +349,18 @@ class _Slot:
     """The buffers, events and graph of one batch in flight; ``freed`` takes what must be given back.
 
     Attributes:
+        context: TensorRT's, of this slot alone where there are CUDA graphs.
         laps: ``h2d``, ``compute`` and ``d2h`` -> the events before and behind it.
         addresses: of TensorRT's tensors, by name.
         conversions: tensor -> kernel between the engine's own uint8 buffer and TensorRT's.
         results: what is copied back.
     """
 
-    def __init__(self, cuda: Cuda, ports: dict[str, _Port], mapped: bool, freed: ExitStack) -> None:
+    def __init__(self, cuda: Cuda, ports: dict[str, _Port], mapped: bool, freed: ExitStack, context: Any) -> None:
         self._cuda, self._mapped, self._freed = cuda, mapped, freed
+        self.context: Any = context
         self.graph: CudaGraph | None = None
         self.conversions: dict[str, Kernel] = {}
-        freed.callback(self.drop_graph)
         self.frame, self.classes = (self._buffer(ports[name].shape, np.uint8) for name in ("frame", "classes"))
         self.results = [self.classes]
         self.addresses = {"frame": self.frame.address, "classes": self.classes.address}

@@ -222,7 +222,13 @@ class TensorRtProvider:
         cuda = self._open_cuda()
         try:
             engine = TensorRtEngine(
-                plan, self.api, cuda, precision, cuda_graph=options.cuda_graph, memory=options.memory
+                plan,
+                self.api,
+                cuda,
+                precision,
+                cuda_graph=options.cuda_graph,
+                memory=options.memory,
+                dla_core=request.dla_core,
             )
         except BaseException:
             cuda.close()
@@ -252,8 +258,12 @@ class TensorRtProvider:
 
     def dla_cores(self) -> int:
         """Deep learning accelerators that this TensorRT can use here. Raises EngineError."""
-        logger = self.api.logger(Log())
-        return int(self.api.trt.Runtime(logger).num_DLA_cores)
+        log, cuda = Log(), self._open_cuda()
+        try:
+            with cuda.current():  # else TensorRT takes the context for good
+                return int(self.api.runtime(self.api.logger(log), log).num_DLA_cores)
+        finally:
+            cuda.close()
 
     def build_ahead(
         self, bundle: Bundle, model: str, options: EngineOptions, compute_capability: str, target: Path

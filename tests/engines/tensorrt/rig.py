@@ -29,12 +29,12 @@ class Rig:
         version: of TensorRT.
         folder: for its engine cache.
         integrated: memory shared with the CPU.
-        settings: for ``fake_tensorrt``.
+        settings: for ``fake_tensorrt``; a CUDA graph replays with its context's current addresses, the worst case.
     """
 
     def __init__(self, version: str, folder: Path, *, integrated: bool = True, **settings: Any) -> None:
         self.fake = FakeCuda(integrated=integrated)
-        self.module = fake_tensorrt(version, self.fake, **settings)
+        self.module = fake_tensorrt(version, self.fake, **{"replay": "current", **settings})
         self.api = TensorRt(self.module)
         self.cache = EngineCache(folder)
         self.said: list[str] = []

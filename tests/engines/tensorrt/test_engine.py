@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from pathlib import Path
 from typing import Any, Iterator
@@ -190,6 +191,77 @@ def test_a_graph_that_replays_something_else_is_not_used(rig: Rig) -> None:
     with pytest.raises(EngineError, match="another answer"):
         rig.engine(precision="fp32", cuda_graph="on")
     rig.fake.libcuda.cuGraphLaunch = launch
+
+
+@pytest.mark.parametrize("replay", ["captured", "current"])
+@pytest.mark.parametrize("version", VERSIONS)
+def test_each_cuda_graph_answers_for_its_own_slot(version: str, replay: str, tmp_path: Path) -> None:
+    """NVIDIA's rule: one execution context per captured graph. A graph of a changed context does what it likes."""
+    for integrated in (True, False):
+        rig = Rig(version, tmp_path, integrated=integrated, replay=replay)
+        frames = tiny_frames(4)
+        with rig.engine(precision="fp32", cuda_graph="off") as plain:
+            expected = [plain.infer(frame[None]).copy() for frame in frames]
+        with rig.engine(precision="fp32", cuda_graph="on") as engine:
+            for index in (0, 1, 3, 2):
+                np.testing.assert_array_equal(engine.infer(frames[index][None]), expected[index])
+            engine.submit(frames[:1])
+            for index in range(1, 4):
+                engine.submit(frames[index : index + 1])
+                np.testing.assert_array_equal(engine.collect(), expected[index - 1])
+            np.testing.assert_array_equal(engine.collect(), expected[3])
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_contexts_share_their_scratch_memory(version: str, tmp_path: Path) -> None:
+    """On a board every mebibyte of it is the system's."""
+    Rig(version, tmp_path).engine().close()
+    used, contexts = {}, {}
+    for graph in ("on", "off"):
+        rig = Rig(version, tmp_path)
+        with rig.engine(cuda_graph=graph) as engine:
+            used[graph], contexts[graph] = rig.fake.used_bytes, rig.module.live()["contexts"]
+        del engine
+        assert rig.builds == 0 and not rig.leaks() and not rig.fake.leaked_at_detach
+    assert used["on"] == used["off"] and contexts == {"on": 2, "off": 1}
+
+
+def test_nothing_takes_the_gpu_for_good(tmp_path: Path) -> None:
+    """TensorRT's destructors call CUDA's runtime, which makes a context of its own where none is current."""
+    Rig("10.3.0.30", tmp_path).engine().close()
+    rig = Rig("10.3.0.30", tmp_path, dla_cores=1)
+    rig.engine().close()
+    assert rig.provider.dla_cores() == 1
+    assert not rig.fake.implicit_contexts and rig.fake.live()["contexts retained"] == 0
+
+
+@pytest.mark.parametrize("broken", [0, 1])
+@pytest.mark.parametrize("tensor", ["frame", "classes", None], ids=str)
+def test_every_graph_is_verified_after_the_last_capture(
+    rig: Rig, tensor: str | None, broken: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever slot's graph goes wrong: it holds the other slot's frame or classes, or nothing at all."""
+    enqueue = TensorRtEngine._enqueue
+
+    def faulty(self: TensorRtEngine, slot: Any) -> None:
+        if rig.fake.is_capturing(self._compute.handle) and slot is self._slots[broken]:
+            if tensor is None:
+                return
+            slot = copy.copy(slot)
+            slot.addresses = {**slot.addresses, tensor: self._slots[1 - broken].addresses[tensor]}
+        enqueue(self, slot)
+
+    monkeypatch.setattr(TensorRtEngine, "_enqueue", faulty)
+    rig.module.replay = "captured"
+    with pytest.raises(EngineError, match="a replayed CUDA graph gives another answer"):
+        rig.engine(precision="fp32", cuda_graph="on")
+    bundle = tiny_bundle()
+    with rig.engine(bundle, precision="fp32") as engine:
+        assert "another answer" in engine.graph_note
+        frame = tiny_frames(1)
+        np.testing.assert_array_equal(engine.infer(frame), run_onnx(bundle.graphs["fp32"].onnx, frame))
+    del engine
+    assert not rig.leaks()
 
 
 def test_two_engines_share_the_primary_context(rig: Rig) -> None:

@@ -31,6 +31,18 @@ def _whole_life(rig: Rig, options: EngineOptions) -> np.ndarray:
 
 @pytest.mark.parametrize(("version", "integrated", "uint8_io"), CASES)
 def test_every_failure_point(version: str, integrated: bool, uint8_io: bool, tmp_path: Path) -> None:
+    _every_call_fails(version, integrated, uint8_io, tmp_path, None)
+
+
+@pytest.mark.parametrize(("version", "integrated", "uint8_io"), [("8.5.2.2", False, False), ("10.3.0.30", True, True)])
+def test_every_call_raises_something_foreign(version: str, integrated: bool, uint8_io: bool, tmp_path: Path) -> None:
+    """As pybind11, Boost.Python and ctypes do when something else than the device is wrong."""
+    _every_call_fails(version, integrated, uint8_io, tmp_path, AttributeError("undefined symbol: of another release"))
+
+
+def _every_call_fails(
+    version: str, integrated: bool, uint8_io: bool, tmp_path: Path, foreign: Exception | None
+) -> None:
     def rig(name: str) -> Rig:
         return Rig(version, tmp_path / name, integrated=integrated, uint8_io=uint8_io)
 
@@ -44,8 +56,12 @@ def test_every_failure_point(version: str, integrated: bool, uint8_io: bool, tmp
     gc.freeze()  # what is alive now is not looked at again each time
     survived: set[str] = set()
     for index, call in enumerate(calls):
+        if foreign is not None and call.endswith(".free"):
+            continue  # pycuda's raises only where it has freed before
         broken = rig(f"broken{index}")
         broken.fake.faults.fail_at(index)
+        if foreign is not None:
+            broken.fake.faults.raise_instead(foreign)
         message = _message(broken, options, expected)
         assert broken.fake.faults.failed == [(index, call)], f"{call} was not reached again"
         if message is None:

@@ -263,6 +263,25 @@ def test_dla_is_refused_where_it_would_not_be_used(tmp_path: Path) -> None:
         _provided(Rig("11.4.1.1", tmp_path, dla_cores=2), bundle, precision="fp16", dla_core=0)
 
 
+@pytest.mark.parametrize("precision", ["fp16", "int8-implicit"])
+@pytest.mark.parametrize("core", [0, 1])
+def test_a_plan_for_dla_is_loaded_on_its_core(core: int, precision: str, tmp_path: Path) -> None:
+    """Where it is built, inspected and run; and when it comes from the cache, alone or as tune's choice."""
+    rig = Rig("8.5.2.2", tmp_path, dla_cores=2)
+    _provided(rig, precision=precision, dla_core=core)
+    assert rig.module.fake.dla_core_used == core
+    rig.provider.choose(tiny_bundle(), "tune", EngineOptions(precision=precision, dla_core=core))
+    again = Rig("8.5.2.2", tmp_path, dla_cores=2)
+    _provided(again)
+    assert again.builds == 0 and again.module.fake.dla_core_used == core
+    _provided(again, precision=precision)
+    assert again.module.fake.dla_core_used is None, "without DLA none is set"
+    fewer = Rig("8.5.2.2", tmp_path, dla_cores=core)
+    with pytest.raises(EngineError, match=f"there is no DLA core {core}: this device and TensorRT have {core}"):
+        _provided(fewer)
+    assert not fewer.leaks()
+
+
 def test_choices_are_kept_for_a_model_in_a_place(tmp_path: Path) -> None:
     rig = Rig("10.3.0.30", tmp_path)
     rig.provider.choose(tiny_bundle(), "tune", EngineOptions(precision="fp16"))
