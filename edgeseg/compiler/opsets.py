@@ -38,6 +38,7 @@ def at_readable_opset(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str
         model = _lowered(model, opset)
     model.ir_version = _IR_VERSION
     now = opset_of(model)
+    _name_cast_types(model)
     del model.opset_import[:]
     model.opset_import.add().version = now
     return model, [] if now == opset else [f"opset {opset} -> {now}"]
@@ -72,6 +73,10 @@ def _with_functions_for_unknown(model: onnx.ModelProto, opset: int) -> onnx.Mode
     if not unknown:
         return model
     inliner = require("onnx.inliner", "compile")
+    for graph in nested_graphs(model.graph):
+        for node in graph.node:
+            if node.op_type in unknown:
+                _state_defaults(node, opset)
     keys = [("", name) for name in sorted(unknown)]
     inlined: onnx.ModelProto = inliner.inline_selected_functions(_typed(model), keys, inline_schema_functions=True)
     del inlined.graph.value_info[:]
@@ -84,6 +89,17 @@ def _with_functions_for_unknown(model: onnx.ModelProto, opset: int) -> onnx.Mode
     return inlined
 
 
+def _state_defaults(node: onnx.NodeProto, opset: int) -> None:
+    """Write down the attributes that a node leaves at their defaults: the inliner puts in no value for those."""
+    defs = require("onnx", "compile").defs
+    if not defs.has(node.op_type, opset, ""):
+        return
+    stated = {entry.name for entry in node.attribute}
+    for name, attribute in defs.get_schema(node.op_type, opset, "").attributes.items():
+        if name not in stated and attribute.default_value.name:
+            node.attribute.append(attribute.default_value)
+
+
 def _typed(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy with the type of every tensor, weights included, which definitions depend on."""
     tools = require("onnx", "compile")
@@ -92,6 +108,29 @@ def _typed(model: onnx.ModelProto) -> onnx.ModelProto:
         value = tools.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
         typed.graph.value_info.append(value)
     return typed
+
+
+def _name_cast_types(model: onnx.ModelProto) -> None:
+    """CastLike -> Cast to the type that its second input has: TensorRT before 10 knows the latter alone.
+
+    Definitions in older operators are full of it.
+    """
+    graphs = list(nested_graphs(model.graph))
+    if not any(node.op_type == "CastLike" for graph in graphs for node in graph.node):
+        return
+    tools = require("onnx", "compile")
+    types = {tensor.name: tensor.data_type for graph in graphs for tensor in graph.initializer}
+    for graph in nested_graphs(tools.shape_inference.infer_shapes(model).graph):
+        for value in (*graph.input, *graph.output, *graph.value_info):
+            types[value.name] = value.type.tensor_type.elem_type
+    for graph in graphs:
+        for node in graph.node:
+            kind = types.get(node.input[1], 0) if node.op_type == "CastLike" else 0
+            if kind:
+                node.op_type = "Cast"
+                del node.input[1:]
+                del node.attribute[:]
+                node.attribute.append(tools.helper.make_attribute("to", kind))
 
 
 def _known(node: onnx.NodeProto) -> bool:
