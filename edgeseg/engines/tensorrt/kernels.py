@@ -21,7 +21,8 @@ _LINE = re.compile(
     r"Name: (?P<name>.*?), LayerType: (?P<kind>\w+), Inputs: (?P<inputs>.*?)(?:, Constants: (?P<constants>.*?))?"
     r", Outputs: (?P<outputs>.*?), TacticName: .*?Metadata: ?(?P<layers>.*)"
 )
-_TENSOR = re.compile(r"\{ Name: (.*?), Dimensions: \[([\d,]*)\].*?Datatype: (\w+)")
+_TENSOR = re.compile(r"\{ Name: (.*?), Dimensions: \[([-\d, ]*)\][^{}]*?\bDatatype: (\w+)", re.IGNORECASE)
+_WORDS = {word.lower(): word for word in _BYTES}
 _LAYER = re.compile(r"\[ONNX Layer: (.*?)\]")
 
 
@@ -92,9 +93,7 @@ def kernels_from_log(lines: Iterable[str]) -> tuple[Kernel, ...]:
             continue
         found = _LINE.search(line)
         if found is None:
-            raise EngineError(
-                f"this TensorRT-RTX writes its kernel plan in an unknown format, use version 1.7: {line[:120]!r}"
-            )
+            raise _unknown_format(line)
         if found["kind"] not in _SYNCHRONISATION:
             kernels.append(
                 Kernel(
@@ -109,10 +108,19 @@ def kernels_from_log(lines: Iterable[str]) -> tuple[Kernel, ...]:
     return tuple(kernels)
 
 
+def _unknown_format(seen: str) -> EngineError:
+    return EngineError(
+        f"this TensorRT-RTX writes its kernel plan in an unknown format, use version 1.7: {seen[:120]!r}"
+    )
+
+
 def _tensors(listing: str) -> tuple[Tensor, ...]:
+    found = _TENSOR.findall(listing)
+    if len(found) != len(re.findall(r"\bName: ", listing)):
+        raise _unknown_format(listing)
     return tuple(
-        Tensor(name, tuple(int(n) for n in shape.split(",") if n), dtype)
-        for name, shape, dtype in _TENSOR.findall(listing)
+        Tensor(name, tuple(int(n) for n in shape.split(",") if n), _WORDS.get(dtype.lower(), dtype))
+        for name, shape, dtype in found
     )
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from edgeseg.engines.tensorrt.kernels import kernels_from_log, precisions_from_kernels
 from edgeseg.engines.tensorrt.layers import LayerPrecisions, precisions_from_inspector
+from edgeseg.errors import EngineError
 
 RECORDED = Path(__file__).with_name("recorded")
 ENGINES = json.loads((RECORDED / "engine-explorer.json").read_text(encoding="utf-8"))
@@ -136,3 +137,20 @@ def test_each_convolution_of_the_plan(name: str) -> None:
     layer = _convolution(_rtx_layers(), name)
     found = precisions_from_inspector(json.dumps([layer]))
     assert found.convolutions == {"INT8" if name in RTX_INT8 else "FP32": 1}
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("Datatype: ", "DataType: "), ("Datatype: Int8", "Datatype: INT8"), ("Datatype: ", "datatype: ")]
+)
+def test_the_build_log_in_other_spellings(old: str, new: str) -> None:
+    lines = [line.replace(old, new) for line in RTX_LOG]
+    assert lines != RTX_LOG
+    assert precisions_from_kernels(kernels_from_log(lines)) == precisions_from_kernels(kernels_from_log(RTX_LOG))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("Datatype: ", "Encoding: "), ("Dimensions: [", "Shape: ["), ("{ Name", "Name")]
+)
+def test_a_build_log_in_another_form_is_no_proof_and_no_refutation(old: str, new: str) -> None:
+    with pytest.raises(EngineError, match="writes its kernel plan in an unknown format, use version 1.7: '"):
+        kernels_from_log([line.replace(old, new) for line in RTX_LOG])
