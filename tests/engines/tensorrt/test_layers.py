@@ -10,10 +10,12 @@ from typing import Any, Callable
 import pytest
 
 from edgeseg.engines.tensorrt.build import BuildRequest, built_plan
+from edgeseg.engines.tensorrt.cache import read_engine
 from edgeseg.engines.tensorrt.layers import LayerPrecisions, precisions_from_inspector
+from edgeseg.engines.tensorrt.provide import EngineOptions
 from edgeseg.errors import EngineError
 from tests.engines.tensorrt.rig import VERSIONS, Rig
-from tests.engines.tensorrt.tiny import tiny_onnx
+from tests.engines.tensorrt.tiny import tiny_bundle, tiny_onnx
 from tests.inspector_forms import FORMS
 
 
@@ -444,3 +446,18 @@ def test_float_weights_are_found_out(tmp_path: Path) -> None:
     rig.module.rewritten = _rewriting(lambda number, layer: layer.update(Weights={"Type": "Half", "Count": 9}))
     with pytest.raises(EngineError, match="built no INT8 layer although INT8 was asked for .convolutions: FP16 2"):
         built_plan(rig.api, tiny_onnx(qdq=True), QDQ)
+
+
+def test_the_sidecar_keeps_what_was_not_understood(tmp_path: Path) -> None:
+    rig = Rig("11.4.1.1", tmp_path)
+    rig.module.rewritten = _rewriting(lambda number, layer: _encode(layer) if number else None)
+    made = rig.provider.provide(tiny_bundle(), "tiny", EngineOptions(precision="int8"))
+    made.engine.close()
+    assert read_engine(made.cached.path).precisions == made.cached.precisions
+    assert "Encoding" in made.cached.precisions.sample
+    assert any("convolutions: INT8 1, 1 not understood" in line for line in rig.said)
+    sidecar = made.cached.path.with_name(made.cached.path.name + ".json")
+    older = json.loads(sidecar.read_text())
+    del older["precisions"]["sample"]
+    sidecar.write_text(json.dumps(older))
+    assert read_engine(made.cached.path).precisions == replace(made.cached.precisions, sample="")
