@@ -20,6 +20,7 @@ from onnx import helper, numpy_helper
 from edgeseg.bundle import Bundle
 from edgeseg.compiler.compile import float_graph_from_bundle
 from edgeseg.compiler.dynamic import dynamic_int8_onnx
+from edgeseg.compiler.importers import first_importer, imported_operators
 from edgeseg.compiler.lint import TARGETS, Target, linted
 from edgeseg.compiler.lint_rules import DLA_RULES, RULES, SEVERITIES, Graph, unsupported_operators
 from edgeseg.compiler.qdq import cpu_qdq_onnx, tensorrt_qdq_onnx
@@ -486,6 +487,16 @@ def test_what_a_version_has_no_importer_for_is_an_error_and_nothing_else(target:
     assert {"DynamicQuantizeLinear", "ConvInteger", "QLinearConv", "Det", "SequenceAt"} <= refused
 
 
+@pytest.mark.parametrize("row", IMPORTERS)
+def test_the_table_of_importers_is_the_fixture(row: str) -> None:
+    product = "TensorRT-RTX" if row.startswith("rtx") else "TensorRT"
+    major, minor = map(int, row.replace("rtx-", "").split("."))
+    assert imported_operators(product, (major, minor)) == IMPORTERS[row]
+    if product == "TensorRT":
+        later = {operator for operator in EVERY_OPERATOR if (first_importer(operator) or (99, 0)) > (major, minor)}
+        assert later == set(EVERY_OPERATOR) - IMPORTERS[row]
+
+
 def test_the_oldest_versions_lack_what_came_later() -> None:
     for operator, opset, missing in (
         ("Gelu", 20, {"jetpack-5.1", "jetpack-6.0"}),
@@ -518,7 +529,7 @@ def test_the_fixture_of_importers_is_what_the_sources_define() -> None:
     clone = os.environ.get("EDGESEG_ONNX_TENSORRT")
     if not clone:
         pytest.skip("EDGESEG_ONNX_TENSORRT names no clone of onnx-tensorrt")
-    for version in ("8.5", "8.6", "10.1"):
+    for version in ("8.5", "8.6", "10.0", "10.1"):
         command = ["git", "-C", clone, "grep", "-hoE", r"^ *DEFINE_BUILTIN_OP_IMPORTER\(\w+\)", f"{version}-GA"]
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
