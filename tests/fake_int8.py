@@ -1,9 +1,10 @@
 """The worst that TensorRT may make of ranges (implicit INT8): INT8 wherever they allow it, and no layer is fused.
 
-A layer runs in INT8 when all its tensors of a float type have ranges, whatever it computes; what is not float does not
-hinder it. It reads and writes rounded and clipped values, and so does whoever reads what it wrote: a Cast of float to
-uint8 cuts off their fractions. Only a constraint on its precision holds a layer in float, and one on its output type
-what it writes. TopK writes the largest values beside their places, and nobody ever gave those a range.
+A layer runs in INT8 when all its tensors of a float type have ranges, whatever it computes. What is not float does not
+hinder it, and a layer with weights may write float. It reads and writes rounded and clipped values, and whoever reads
+what it wrote gets those: a Cast of float to uint8 cuts off their fractions. Only a constraint on its precision holds a
+layer in float, and one on its output type what it writes. TopK writes the largest values beside their places, and
+nobody ever gave those a range.
 """
 
 from __future__ import annotations
@@ -17,17 +18,18 @@ from onnx import TensorProto, helper, numpy_helper
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
 _KERNELS = {"Conv": 0, "ConvTranspose": 1}
 """Operator -> axis of the output channels of its weights."""
+_WEIGHTED = (*_KERNELS, "MatMul", "Gemm")
 _NEVER = ("ArgMax", "ArgMin", "TopK")
 
 
-def worst_int8(graph: Any, layers: Iterable[Any], ranges: dict[str, float], constrained: bool) -> onnx.ModelProto:
+def worst_int8(graph: Any, layers: Iterable[Any], ranges: dict[str, float], *, constrained: bool) -> onnx.ModelProto:
     """A copy of a graph that computes as the worst engine would.
 
     Args:
         graph: a ``_Graph`` of the fake.
         layers: of its network, with constraints on types.
         ranges: tensor -> largest magnitude, by its name in ONNX.
-        constrained: whether constraints are obeyed or preferred.
+        constrained: whether constraints on types are obeyed or preferred.
     """
     return _Worst(graph, layers, ranges, constrained).model()
 
@@ -35,9 +37,11 @@ def worst_int8(graph: Any, layers: Iterable[Any], ranges: dict[str, float], cons
 class _Worst:
     def __init__(self, graph: Any, layers: Iterable[Any], ranges: dict[str, float], constrained: bool) -> None:
         self.graph, self.ranges = graph, ranges
-        self.layers: dict[int, list[Any]] = {}
+        self.layers: dict[int, list[Any]] = {}  # of a node, the first of which multiplies where there are several
         for layer in layers:
-            self.layers.setdefault(id(layer._node), []).append(layer)
+            last = graph.producer.get(layer._outputs[0]._onnx_name, layer._node) if layer._outputs else layer._node
+            for node in {id(layer._node), id(last)}:
+                self.layers.setdefault(node, []).append(layer)
         self.constrained = constrained
         self.copy = onnx.ModelProto()
         self.copy.CopyFrom(graph.model)
@@ -56,7 +60,7 @@ class _Worst:
                 copied.input[1] = self.rounded_kernel(node)
             self.nodes.append(copied)
             if int8 and not self.writes_float(node):
-                self.stored.update(name for name in node.output if name in self.ranges)
+                self.stored.update(name for name in node.output if self.is_float(name))
         kept = [onnx.NodeProto() for _ in self.nodes]
         for new, old in zip(kept, self.nodes):
             new.CopyFrom(old)
@@ -70,18 +74,19 @@ class _Worst:
             return False
         if self.constrained and any(layer._precision is not None for layer in layers):
             return False
-        read = [tensor for layer in layers for tensor in layer._inputs]
-        if node.op_type in _KERNELS:
-            read = read[:1]
-        touched = [tensor._onnx_name for tensor in (*read, *(t for layer in layers for t in layer._outputs))]
-        floats = [name for name in touched if self.is_float(name)]
+        read = layers[0]._inputs[:1] if node.op_type in _KERNELS else layers[0]._inputs
+        made = [] if node.op_type in _WEIGHTED else layers[0]._outputs
+        floats = [tensor._onnx_name for tensor in (*read, *made) if self.is_float(tensor._onnx_name)]
         return bool(floats) and all(name in self.ranges for name in floats)
 
     def is_float(self, name: str) -> bool:
         return self.graph.types.get(name, TensorProto.FLOAT) in FLOATS
 
     def writes_float(self, node: onnx.NodeProto) -> bool:
-        types = [layer._output_types.get(0) for layer in self.layers[id(node)]]
+        layers = self.layers[id(node)]
+        if any(tensor._onnx_name not in self.ranges for layer in layers for tensor in layer._outputs):
+            return True
+        types = [layer._output_types.get(0) for layer in layers]
         return self.constrained and any(found is not None and found.name in ("FLOAT", "HALF") for found in types)
 
     def rounded(self, name: str) -> str:

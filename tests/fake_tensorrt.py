@@ -708,9 +708,19 @@ class INetworkDefinition(_Native):
             if node.op_type != "Constant":
                 sources = self._sources(graph, node)
                 made = [self._tensor(name) for name in node.output if name]
+                if node.op_type == "Gemm" and len(sources) > 2:
+                    sources = self._multiplied(graph, node, sources)
+                    node = helper.make_node("Add", node.input[2:], node.output, f"{graph.name_of(node)}_bias")
                 self._layers.append(self._s.make("ILayer", self, node, sources, made))
         self._outputs = [self._operand(graph, name) for name in graph.outputs]
         self._values["name"] = graph.model.graph.name or "Unnamed Network 0"
+
+    def _multiplied(self, graph: _Graph, node: onnx.NodeProto, sources: list[ITensor]) -> list[ITensor]:
+        """Of a Gemm the product, which nobody named, and the bias, which another layer adds."""
+        name, shape = self._unnamed("Matrix Multiply", graph.name_of(node)), graph.shapes.get(node.output[0], ())
+        made = self._tensors[name] = self._s.make("ITensor", self, name, sources[0]._dtype, shape)
+        self._layers.append(self._s.make("ILayer", self, node, sources[:2], [made]))
+        return [made, self._with_rank(graph, sources[2], len(shape))]
 
     def _sources(self, graph: _Graph, node: onnx.NodeProto) -> list[ITensor]:
         """What the layer of a node reads; the parser adds layers for constants and for lower ranks before it."""
@@ -1782,7 +1792,8 @@ class _Build:
             model = _without_type_clash(self.graph.model)
         elif state.module.worst_int8:
             flags = ("OBEY_PRECISION_CONSTRAINTS", "PREFER_PRECISION_CONSTRAINTS")
-            model = worst_int8(self.graph, network._layers, self.ranges, any(map(config._has, flags)))
+            constrained = any(config._has(flag) for flag in flags)
+            model = worst_int8(self.graph, network._layers, self.ranges, constrained=constrained)
         else:
             model = _fake_quantized(self.graph, int8, self.ranges)
         kept = {tensor._onnx_name for tensor in network._outputs}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import time
 from dataclasses import dataclass, field
@@ -170,28 +171,20 @@ def built_plan(
     """
     if request.precision == "int8-implicit" and not api.implicit_int8:
         raise EngineError(f"{api.name} has no implicit INT8; build int8-qdq")
-    refused, tried = list(refusals), set()
-    for index, variant in enumerate(_in_order(api, variants)):
-        try:
-            graph = prepared_onnx(onnx, variant)
-        except EngineError as error:
-            refused += [Refusal(str(error), variant.describe())] if index >= first else []
-            continue
-        seen = graph in tried
-        tried.add(graph)
-        if seen or index < first:
-            continue
+    ways, unwritten = _ways(api, onnx, variants)
+    refused = list(refusals)
+    for index, variant in enumerate(ways[first:], first):
         on_attempt(Attempt(index, variant.describe(), api.name, tuple(refused)))
         log = new_log()
         try:
-            return _built(api, graph, request, variant, timing_cache, on_progress, log)
+            return _built(api, prepared_onnx(onnx, variant), request, variant, timing_cache, on_progress, log)
         except EdgesegError:
             raise
         except MemoryError as error:  # std::bad_alloc in Python
             raise OutOfMemory(f"{api.name} ran out of memory while building; {MEMORY_ADVICE}") from error
         except Exception as error:  # TensorRT's bindings raise many types, without a common base
             refused.append(Refusal(_reason(api, error, log), variant.describe()))
-    raise refused_by_all(api.name, refused) if tried else EngineError(refused[0].reason)
+    raise refused_by_all(api.name, [*refused, *unwritten]) if ways else EngineError(unwritten[0].reason)
 
 
 def refused_by_all(tensorrt: str, refusals: Sequence[Refusal]) -> EngineError:
@@ -208,14 +201,22 @@ def speaks_of_memory(lines: Iterable[str]) -> bool:
     return any(_EXHAUSTED.search(line) and not _SKIPPED.search(line) for line in lines)
 
 
-def _in_order(api: TensorRt, variants: Sequence[GraphVariant]) -> list[GraphVariant]:
-    """INT8 constants in front of DequantizeLinear first only where TensorRT has 4-bit weights (10), which come so.
+def _ways(api: TensorRt, onnx: bytes, variants: Sequence[GraphVariant]) -> tuple[list[GraphVariant], list[Refusal]]:
+    """(variants that differ for this graph, in the order to try them; those that it cannot be written in).
 
+    INT8 constants in front of DequantizeLinear come first only where TensorRT has 4-bit weights (10), which come so.
     Before, NVIDIA's own tools write float weights with Q/DQ pairs, and INT8 constants meet failed assertions.
     """
+    ways: dict[bytes, GraphVariant] = {}
+    unwritten = []
+    for variant in variants:
+        try:
+            ways.setdefault(hashlib.sha256(prepared_onnx(onnx, variant)).digest(), variant)
+        except EngineError as error:
+            unwritten.append(Refusal(str(error), variant.describe()))
     if hasattr(api.trt.DataType, "INT4"):
-        return list(variants)
-    return sorted(variants, key=lambda variant: (variant.float_ports, not variant.weights_as_pairs))
+        return list(ways.values()), unwritten
+    return sorted(ways.values(), key=lambda variant: (variant.float_ports, not variant.weights_as_pairs)), unwritten
 
 
 class _Refused(Exception):
@@ -361,8 +362,8 @@ def _place_int8(
     for layer in zone.kept:
         layer.precision = api.trt.DataType.HALF
         layer.set_output_type(0, api.trt.DataType.HALF)
-    for layer in zone.last:
-        layer.set_output_type(0, api.trt.DataType.FLOAT)
+    for layer in zone.last:  # a DLA writes no FP32
+        layer.set_output_type(0, api.trt.DataType.FLOAT if request.dla_core is None else api.trt.DataType.HALF)
     if not zone.ranges and not zone.missing:
         config.clear_flag(api.flag("INT8"))  # no layer is left for it, and the flag without ranges is an error
         return []

@@ -6,9 +6,9 @@ between such layers. Not in front of the first one: 8 bits of ``frame`` minus it
 bits. Not behind the last one: ArgMax would compare what was rounded, and class ids that were divided by their scale
 come out truncated, as other classes.
 
-The last layer itself needs a range on both sides to multiply INT8 (so says NVIDIA's guide; by TensorRT's issues 993 and
-1165 it may lack that of its output). Its output gets one, and the type FLOAT: the only type beside INT8 that the guide
-names for layers that multiply INT8.
+The last layer itself has a range on both sides, because NVIDIA's guide asks for that where INT8 is multiplied (by
+TensorRT's issues 993 and 1165 the output may lack it), and is held to write float: layers that multiply INT8 and write
+FP32 are the mixed ones that the guide names, and where there is no such kernel one that multiplies float fits as well.
 """
 
 from __future__ import annotations
@@ -90,12 +90,13 @@ def int8_zone(
     kept = flow.layers_of(float_layers, amax)
     int8 = [layer for layer in flow.layers if flow.has_weights(layer) and layer not in kept]
     zone = flow.between(int8)
-    last = [layer for layer in int8 if not zone.intersection(layer.outputs)]
-    known = {name: flow.range_of(name, amax, constants) for name in flow.floats}
-    ends = {name for layer in last for name in layer.outputs if known.get(name) is not None}
+    last = [flow.end_of(layer, amax) for layer in int8 if not zone.intersection(layer.outputs)]
+    ends = {name for layer in last for name in layer.outputs if name in amax}
+    known = {name: flow.range_of(name, amax, constants) for name in flow.floats if name in zone | ends}
+    products = {name for layer in int8 if layer.kind == "MATRIX_MULTIPLY" for name in layer.outputs}  # before a bias
     return Int8Zone(
-        ranges={name: value for name, value in known.items() if value is not None and name in zone | ends},
-        missing=tuple(name for name, value in known.items() if value is None and name in zone),
+        ranges={name: value for name, value in known.items() if value is not None},
+        missing=tuple(name for name, value in known.items() if value is None and name not in products),
         outside=frozenset(flow.floats) - zone - ends,
         last=tuple(layer.layer for layer in last),
         kept=tuple(layer.layer for layer in kept),
@@ -143,6 +144,13 @@ class _Flow:
                     inner = (name for name in layer.inputs if name not in named and name not in self._constant)
                     waiting += [self._makers[name] for name in inner if name in self._makers]
         return found
+
+    def end_of(self, layer: _Layer, named: Collection[str]) -> _Layer:
+        """The last layer of the operator that a layer is of: the one whose tensor ONNX knows."""
+        readers = self._readers.get(layer.outputs[0], [])
+        if layer.outputs[0] in named or len(readers) != 1 or readers[0].kind in _WEIGHTED or not readers[0].outputs:
+            return layer
+        return self.end_of(readers[0], named)
 
     def between(self, int8: Collection[_Layer]) -> set[str]:
         """Tensors of float that INT8 layers read, those from one such layer to another, and constants used there."""
