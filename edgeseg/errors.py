@@ -30,6 +30,7 @@ __all__ = [
     "DatasetError",
     "EdgesegError",
     "EngineError",
+    "ForeignFileError",
     "GateRefused",
     "ImageError",
     "InputError",
@@ -109,6 +110,10 @@ class SinkError(EdgesegError):
     def __init__(self, message: str, lost: int = 0) -> None:
         super().__init__(message)
         self.lost = lost
+
+
+class ForeignFileError(SinkError):
+    """A result would replace a file that edgeseg did not write; trying again does not help."""
 
 
 class UsageError(EdgesegError):

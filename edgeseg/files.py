@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Callable, Iterator
 
-__all__ = ["atomic_write", "file_sha256"]
+__all__ = ["atomic_write", "file_sha256", "move_new", "write_new"]
 
 
 def atomic_write(path: Path, data: bytes, *, durable: bool = True) -> None:
-    """Write a file whole or not at all.
+    """Write a file whole or not at all; what is there is replaced.
 
     Args:
         path: where to; its folder must exist.
@@ -20,16 +23,68 @@ def atomic_write(path: Path, data: bytes, *, durable: bool = True) -> None:
     Raises:
         OSError: the disk refused; nothing is left behind.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with _temporary(path, data, durable) as temporary:
+        os.replace(temporary, path)
+
+
+def write_new(
+    path: Path, data: bytes, *, durable: bool = True, replaces: Callable[[Path], bool] = lambda path: False
+) -> None:
+    """Write a file whole or not at all, under a name that is free.
+
+    Args:
+        path: where to; its folder must exist.
+        data: the content.
+        durable: as of ``atomic_write``.
+        replaces: whether the file that is there may be replaced all the same.
+
+    Raises:
+        FileExistsError: the name is taken, by whoever was first; that file is as it was.
+        OSError: the disk refused; nothing is left behind.
+    """
+    with _temporary(path, data, durable) as temporary:
+        try:
+            move_new(temporary, path)
+        except FileExistsError:
+            if not replaces(path):
+                raise
+            os.replace(temporary, path)
+
+
+def move_new(source: Path, target: Path) -> None:
+    """Rename a file to a name that is free, on the same file system.
+
+    Raises:
+        FileExistsError: the name is taken; both files are as they were. OSError: it cannot be renamed.
+    """
     try:
-        with open(temporary, "wb") as file:
+        os.link(source, target)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links, such as that of a memory card
+        os.close(os.open(str(target), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
+        try:
+            os.replace(source, target)
+        except OSError:
+            os.unlink(target)
+            raise
+        return
+    os.unlink(source)
+
+
+@contextmanager
+def _temporary(path: Path, data: bytes, durable: bool) -> Iterator[Path]:
+    """A new file beside ``path`` with the content; gone afterwards, unless it was renamed."""
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")  # free of the name's length, of threads and of forks
+    try:
+        with open(temporary, "xb") as file:
             file.write(data)
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
-        os.replace(temporary, path)
+        yield temporary
     finally:
-        if temporary.exists():
+        with suppress(FileNotFoundError):
             temporary.unlink()
 
 

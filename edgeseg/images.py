@@ -18,6 +18,7 @@ __all__ = [
     "Joined",
     "Sample",
     "checked_mask",
+    "encoded_png",
     "image_files",
     "read_image",
     "read_mask",
@@ -99,12 +100,17 @@ def checked_mask(mask: np.ndarray, frame: np.ndarray, spec: ModelSpec, path: obj
 
 def write_png(path: Path, image: np.ndarray) -> None:
     """Write HxW or HxWx3 (BGR) uint8 as PNG, whole or not at all. Raises OSError when the disk refuses."""
+    atomic_write(path, encoded_png(image, path), durable=False)
+
+
+def encoded_png(image: np.ndarray, path: Path) -> bytes:
+    """The bytes of a PNG file of HxW or HxWx3 (BGR) uint8. Raises ImageError, naming ``path``."""
     import cv2
 
     ok, encoded = cv2.imencode(".png", image)
     if not ok:
         raise ImageError(f"{path}: an array of shape {image.shape} {image.dtype} cannot be written as PNG")
-    atomic_write(path, encoded.tobytes(), durable=False)
+    return bytes(encoded)
 
 
 def image_files(folder: Path) -> list[Path]:

@@ -133,6 +133,14 @@ def run(
             rich_help_panel=_SINKS,
         ),
     ] = None,
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="Let sinks replace files that are there; else videos, recordings and what edgeseg did not write stay.",
+            rich_help_panel=_SINKS,
+        ),
+    ] = False,
     visualize: Annotated[str, typer.Option(help="Some of overlay,mask,contours.", rich_help_panel=_SINKS)] = "overlay",
     alpha: Annotated[
         float,
@@ -201,6 +209,7 @@ def run(
     """
     from edgeseg.device.detect import detected_device
     from edgeseg.device.telemetry import Telemetry, throttled_between
+    from edgeseg.runtime.clash import refuse_overwriting
     from edgeseg.runtime.feed import Supervision
     from edgeseg.runtime.gst.pipelines import CaptureOptions
     from edgeseg.runtime.notify import Notifier
@@ -214,7 +223,7 @@ def run(
     options = CaptureOptions(
         size_hw, rate, flip, pixel_format, rtsp_latency_ms, rtsp_transport, on_jetson(), bundle.spec.size_hw
     )
-    _refuse_overwriting(streams, sink or [])
+    refuse_overwriting(streams, sink or [], [path for path in (model, rois, program) if path is not None])
     daemon = ArgusDaemon() if argus_restart else None
     source_from = partial(_source, options=options, capture=capture, daemon=daemon)
     origins = [(stream, source_from(stream.uri)) for stream in streams]
@@ -271,7 +280,7 @@ def run(
         alarms = _alarms(running, painter, rules, regions, on_alarm)
         field = _field(bundle, running, shadow, drift, drift_frames)
         comparison = _comparison(running, streams)
-        _add_sinks(running, wanted, painter, opened.description, origins)
+        _add_sinks(running, wanted, painter, opened.description, overwrite)
         if preview:
             _add_preview(running, painter, preview, token, regions, alarms, field, snapshots, tell)
         telemetry = Telemetry()
@@ -358,23 +367,6 @@ def _show_pipelines(origins: "List[Tuple[Stream, FrameSource]]") -> None:
         say(origin.pipeline.shown() if isinstance(origin, GstSource) else f"no GStreamer: {origin.description}")
 
 
-def _refuse_overwriting(streams: "List[Stream]", sinks: List[str]) -> None:
-    """A result must not replace what it was made from."""
-    origins = {_path_in(stream.uri) for stream in streams} - {None}
-    for uri in sinks:
-        if _path_in(uri) in origins:
-            raise UsageError(f"--sink {uri} is the source itself and would be overwritten; name another file or folder")
-
-
-def _path_in(uri: str) -> Optional[Path]:
-    """The existing file that a URI names."""
-    scheme, separator, rest = uri.partition("://")
-    if separator and scheme not in ("file", "jsonl", "csv", "coco", "record", "replay"):
-        return None
-    path = Path(rest.split("?")[0] if separator else uri)
-    return path.resolve() if path.exists() else None
-
-
 def _sink_uris(wanted: Optional[List[str]], preview: Optional[str]) -> List[str]:
     """The sinks asked for; without any, and without a page, a window where there is a display."""
     has_display = bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
@@ -388,12 +380,11 @@ def _sink_uris(wanted: Optional[List[str]], preview: Optional[str]) -> List[str]
     return wanted
 
 
-def _add_sinks(
-    running: "Run", uris: List[str], painter: "Painter", engine: str, origins: "List[Tuple[Stream, FrameSource]]"
-) -> None:
+def _add_sinks(running: "Run", uris: List[str], painter: "Painter", engine: str, overwrite: bool) -> None:
     from edgeseg.runtime.sinks.uri import SinkContext, sink_from_uri
 
-    context = SinkContext(running.spec, painter, running.state, engine, by_source=len(origins) > 1)
+    several = len(running.state.sources) > 1
+    context = SinkContext(running.spec, painter, running.state, engine, several, overwrite)
     for uri in uris:
         running.add_sink(sink_from_uri(uri, context))
 

@@ -14,13 +14,14 @@ import numpy as np
 from edgeseg.bundle import Bundle
 from edgeseg.engines import Engine, engine_from_bundle
 from edgeseg.errors import EdgesegError, SinkError, UsageError, require
-from edgeseg.images import IMAGE_SUFFIXES, read_image, write_png
+from edgeseg.images import IMAGE_SUFFIXES, read_image
 from edgeseg.preprocess import class_map_at, resized_frame
 from edgeseg.runtime.field.drift import DriftGraph, DriftWatch
 from edgeseg.runtime.field.shadow import ShadowAgreement
 from edgeseg.runtime.frame import Segmentation
 from edgeseg.runtime.selection import descriptor_from_image
 from edgeseg.runtime.sinks.base import FrameSink
+from edgeseg.runtime.sinks.own import keep_picture
 from edgeseg.runtime.state import RunState
 
 __all__ = ["FieldSink"]
@@ -178,7 +179,7 @@ class _DriftFrames:
             return
         now = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S%fZ")
         try:
-            write_png(self._folder / f"drift-{now}.png", image)
+            keep_picture(self._folder / f"drift-{now}.png", image)
         except OSError as error:
             raise SinkError(f"{self._folder} cannot be written: {error.strerror}; free space") from error
         self._descriptors.append(descriptor)

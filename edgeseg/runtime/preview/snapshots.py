@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 
 from edgeseg.errors import SinkError
-from edgeseg.images import write_png
 from edgeseg.runtime.frame import Segmentation
+from edgeseg.runtime.sinks.own import keep_picture
 
 __all__ = ["MAX_SNAPSHOTS", "Snapshots"]
 
@@ -44,8 +44,8 @@ class Snapshots:
         names = f"{stem}-frame.png", f"{stem}-mask.png"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            write_png(self.folder / names[0], result.frame.image)
-            write_png(self.folder / names[1], result.classes)
+            keep_picture(self.folder / names[0], result.frame.image)
+            keep_picture(self.folder / names[1], result.classes)
         except OSError as error:
             raise SinkError(f"no snapshot in {self.folder}: {error.strerror}; free space or name another") from error
         self._written.update(names)

@@ -17,11 +17,12 @@ from typing import Any, Callable
 from urllib.parse import unquote, urlsplit
 
 from edgeseg.errors import SinkError, UsageError
-from edgeseg.images import write_png
 from edgeseg.runtime.frame import Segmentation
 from edgeseg.runtime.overlay import Painter
+from edgeseg.runtime.sinks.jsonl import is_record
 from edgeseg.runtime.sinks.lines import LineFile
 from edgeseg.runtime.sinks.mqtt import MqttPublisher
+from edgeseg.runtime.sinks.own import keep_picture
 
 __all__ = ["AlarmAction", "action_from_text"]
 
@@ -117,7 +118,7 @@ class _Lines(AlarmAction):
 
     def __init__(self, path: Path) -> None:
         super().__init__()
-        self._file = LineFile(path, begins=b"{")
+        self._file = LineFile(path, b"", b"{", is_record)
         self._waiting: deque[bytes] = deque()
         self.description = f"JSON lines in {path}"
 
@@ -175,7 +176,10 @@ class _Snapshot(AlarmAction):
         name = "-".join(re.sub(r"[^\w.-]+", "_", part) for part in parts if part)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            write_png(self._folder / f"{name}.png", self._painter.picture(result))
+            keep_picture(self._folder / f"{name}.png", self._painter.picture(result))
+        except SinkError:
+            self.lost += 1
+            raise
         except OSError as error:
             self.lost += 1
             raise SinkError(f"{self._folder} cannot be written: {error.strerror}; free space") from error

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
+from itertools import islice
 from pathlib import Path
-from typing import IO, Any, Iterator
+from typing import Any, Iterator
 
 import numpy as np
 
-from edgeseg.errors import SinkError
+from edgeseg.errors import ForeignFileError, SinkError
+from edgeseg.files import move_new
 from edgeseg.runtime.contours import coco_polygons, coco_rle
 from edgeseg.runtime.frame import Segmentation
 from edgeseg.runtime.sinks.base import FrameSink
 from edgeseg.runtime.sinks.lines import LineFile
+from edgeseg.runtime.sinks.own import refuse_unless_plain
 from edgeseg.spec import ModelSpec
 
 __all__ = ["CocoSink"]
@@ -33,12 +37,15 @@ class CocoSink(FrameSink):
         path: of the document, e.g. ``out.json``.
         spec: class names.
         form: ``"rle"`` (exact, compressed run lengths) or ``"polygons"`` (see ``coco_polygons``).
+        overwrite: begin both files anew. Without it a document is replaced only when it is what a former run made of
+            its lines, and nobody edited it.
 
     Raises:
-        SinkError: unknown form, the files cannot be written, or the lines there are of another model.
+        ForeignFileError: the document or the lines are another program's or another model's, or were edited.
+        SinkError: unknown form, or the files cannot be written.
     """
 
-    def __init__(self, path: Path, spec: ModelSpec, form: str = "rle") -> None:
+    def __init__(self, path: Path, spec: ModelSpec, form: str = "rle", *, overwrite: bool = False) -> None:
         if form not in _FORMS:
             raise SinkError(f"no COCO format {form!r}; there are {' and '.join(_FORMS)}")
         if path.suffix == ".jsonl":
@@ -47,7 +54,16 @@ class CocoSink(FrameSink):
         self._lines_path = path.with_suffix(".jsonl")
         self._class_count = len(spec.classes)
         categories = [{"id": number, "name": name} for number, name in enumerate(spec.classes)]
-        self._lines = LineFile(self._lines_path, _line({"categories": categories}))
+        for file in (path, self._lines_path):
+            refuse_unless_plain(file)
+        self._before = _state_of(path)
+        if self._before is not None and not (overwrite or _is_made_from(path, self._lines_path)):
+            raise ForeignFileError(
+                f"{path} is not what a run of edgeseg made of {self._lines_path}, or was edited since; "
+                "name a new file, or pass --overwrite"
+            )
+        header = _line({"categories": categories})
+        self._lines = LineFile(self._lines_path, header, b"{", _is_whole, overwrite=overwrite)
         self._images = _images_in(self._lines_path)
         self._is_current = False
         self.description = f"COCO annotations ({form}) in {path}"
@@ -74,14 +90,19 @@ class CocoSink(FrameSink):
         self._lines.close()
         if self._is_current:
             return
-        temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}.tmp")
+        temporary = self._path.with_name(f".{secrets.token_hex(8)}.tmp")
         try:
-            with open(temporary, "w", encoding="ascii") as file:
-                _write_document(self._lines_path, file)
+            with open(temporary, "x", encoding="ascii") as file:
+                file.writelines(_document(self._lines_path))
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(temporary, self._path)
-            self._is_current = True
+            self._publish(temporary)
+            self._before, self._is_current = _state_of(self._path), True
+        except FileExistsError as error:
+            raise ForeignFileError(
+                f"{self._path} was written by another program during the run and is kept; "
+                f"everything is in {self._lines_path}"
+            ) from error
         except OSError as error:
             raise SinkError(
                 f"{self._path} cannot be written: {error.strerror}; everything is in {self._lines_path}"
@@ -89,6 +110,15 @@ class CocoSink(FrameSink):
         finally:
             if temporary.exists():
                 temporary.unlink()
+
+    def _publish(self, temporary: Path) -> None:
+        """Give the document its name. Raises FileExistsError: another program wrote there since this sink looked."""
+        if self._before is None:
+            move_new(temporary, self._path)
+        elif _state_of(self._path) in (self._before, None):
+            os.replace(temporary, self._path)
+        else:
+            raise FileExistsError
 
     def _shapes(self, classes: np.ndarray) -> Iterator[tuple[int, dict[str, Any]]]:
         runs = coco_rle(classes) if self._form == "rle" else {}
@@ -116,21 +146,53 @@ def _images_in(path: Path) -> int:
         return sum(1 for _ in file) - 1
 
 
-def _write_document(lines: Path, file: IO[str]) -> None:
-    """Twice over the lines, so that a long run needs little memory."""
+def _is_whole(line: bytes) -> bool:
+    try:
+        return "image" in json.loads(line)
+    except (ValueError, RecursionError, TypeError):
+        return False
+
+
+def _state_of(path: Path) -> tuple[int, ...] | None:
+    """What changes when somebody writes a file; None where there is none."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+_BETWEEN = '], "annotations": ['
+
+
+def _document(lines: Path, most: int | None = None) -> Iterator[str]:
+    """The text of the document of all images, or of the first few; twice over the lines, so that a long run needs
+    little memory."""
     with open(lines, encoding="ascii") as content:
-        file.write(json.dumps(json.loads(next(content)))[:-1])
-        file.write(', "images": [')
-        between = ""
-        for line in content:
-            file.write(between + json.dumps(json.loads(line)["image"]))
-            between = ",\n"
+        yield json.dumps(json.loads(next(content)))[:-1] + ', "images": ['
+        for number, line in enumerate(islice(content, most)):
+            yield (",\n" if number else "") + json.dumps(json.loads(line)["image"])
         content.seek(0)
         next(content)
-        file.write('], "annotations": [')
+        yield _BETWEEN
         between = ""
-        for line in content:
+        for line in islice(content, most):
             for annotation in json.loads(line)["annotations"]:
-                file.write(between + json.dumps(annotation))
+                yield between + json.dumps(annotation)
                 between = ",\n"
-        file.write("]}\n")
+        yield "]}\n"
+
+
+def _is_made_from(document: Path, lines: Path) -> bool:
+    """Whether a document is, to the byte, that of the first so many lines: a run that was killed left more lines."""
+    try:
+        with open(document, encoding="ascii", newline="") as file:
+            images = 0
+            for images, line in enumerate(file, 1):  # one image in each, up to the annotations
+                if _BETWEEN in line:
+                    images -= f'"images": [{_BETWEEN}' in line
+                    break
+            file.seek(0)
+            return all(file.read(len(part)) == part for part in _document(lines, images)) and not file.read(1)
+    except (OSError, ValueError, LookupError, TypeError, RuntimeError, RecursionError):  # it is something else
+        return False

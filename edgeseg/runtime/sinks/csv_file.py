@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from pathlib import Path
 from typing import Sequence
 
@@ -24,14 +25,16 @@ class CsvSink(FrameSink):
     of the picture, 0-1) and ``confidence CLASS`` (0-1) for each class. What a run does not know stays empty.
 
     Raises:
-        SinkError: the file cannot be opened, or has the header of another model.
+        ForeignFileError: the file has the header of another model or program, and ``overwrite`` is not set.
+        SinkError: it cannot be opened.
     """
 
-    def __init__(self, path: Path, spec: ModelSpec) -> None:
+    def __init__(self, path: Path, spec: ModelSpec, *, overwrite: bool = False) -> None:
         self._class_count = len(spec.classes)
         stages = [f"{stage}_ms" for stage in _STAGES]
         shares = [f"{kind} {name}" for kind in ("area", "confidence") for name in spec.classes]
-        self._lines = LineFile(path, _row(["source", "frame", "name", *stages, *shares]))
+        self._columns = ["source", "frame", "name", *stages, *shares]
+        self._lines = LineFile(path, _row(self._columns), is_line=self._is_row, overwrite=overwrite)
         self.description = f"CSV rows in {path}"
 
     def write(self, result: Segmentation) -> None:
@@ -45,6 +48,11 @@ class CsvSink(FrameSink):
 
     def close(self) -> None:
         self._lines.close()
+
+    def _is_row(self, line: bytes) -> bool:
+        """Whether a row without its end is whole: it has all cells, and the last one all digits or none."""
+        cells = next(csv.reader([line.decode(errors="replace")]), [])
+        return len(cells) == len(self._columns) and re.fullmatch(r"|\d\.\d{4}", cells[-1]) is not None
 
 
 def _row(cells: Sequence[str]) -> bytes:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeseg.errors import SinkError
-from edgeseg.images import write_png
+from edgeseg.errors import ForeignFileError, SinkError
 from edgeseg.runtime.frame import Segmentation
 from edgeseg.runtime.overlay import Painter
 from edgeseg.runtime.sinks.base import FrameSink
+from edgeseg.runtime.sinks.own import foreign_picture, keep_picture
 
 __all__ = ["FolderSink"]
 
@@ -26,15 +26,23 @@ class FolderSink(FrameSink):
         painter: its ``visualize`` at each frame decides.
         by_source: put the files of each source in a folder of its own (``masks/SOURCE/NAME.png``), since frames of
             several sources may have the same names; without it those of every source but the first.
+        overwrite: pictures that edgeseg did not write are replaced too. Without it only those of former runs are.
 
     Raises:
+        ForeignFileError: there are pictures that edgeseg did not write, such as a data set's masks.
         SinkError: the folder cannot be made.
     """
 
-    def __init__(self, folder: Path, painter: Painter, by_source: bool = False) -> None:
-        self._folder, self._painter, self._by_source = folder, painter, by_source
+    def __init__(self, folder: Path, painter: Painter, by_source: bool = False, *, overwrite: bool = False) -> None:
+        self._folder, self._painter, self._by_source, self._overwrite = folder, painter, by_source, overwrite
         self._first: str | None = None
         self.description = f"masks and {', '.join(_parts(painter)) or 'no pictures'} in {folder}"
+        foreign = None if overwrite else self._foreign()
+        if foreign is not None:
+            raise ForeignFileError(
+                f"{folder} holds pictures that edgeseg did not write, such as {foreign}; masks are not put among them: "
+                "name another folder, or pass --overwrite"
+            )
         try:
             for part in ("masks", *_parts(painter)):
                 (folder / part).mkdir(parents=True, exist_ok=True)
@@ -60,7 +68,11 @@ class FolderSink(FrameSink):
         if self._by_source or result.frame.source != self._first:
             folder = folder / result.frame.source.replace("/", "_")
         folder.mkdir(parents=True, exist_ok=True)  # it may have been removed meanwhile
-        write_png(folder / f"{result.frame.name}.png", picture)
+        keep_picture(folder / f"{result.frame.name}.png", picture, overwrite=self._overwrite)
+
+    def _foreign(self) -> Path | None:
+        found = (foreign_picture(self._folder / part) for part in ("masks", *_parts(self._painter)))
+        return next((path for path in found if path is not None), None)
 
 
 def _parts(painter: Painter) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from edgeseg.runtime.sinks.base import FrameSink
 from edgeseg.runtime.sinks.lines import LineFile
 from edgeseg.spec import ModelSpec
 
-__all__ = ["JsonlSink", "frame_record"]
+__all__ = ["JsonlSink", "frame_record", "is_record"]
 
 
 def frame_record(result: Segmentation, classes: Sequence[str]) -> dict[str, Any]:
@@ -34,12 +34,25 @@ def frame_record(result: Segmentation, classes: Sequence[str]) -> dict[str, Any]
     return record
 
 
-class JsonlSink(FrameSink):
-    """Appends the ``frame_record`` of each frame to a file. Raises SinkError when it cannot be opened."""
+def is_record(line: bytes) -> bool:
+    """Whether a line is the whole record of a frame or an alarm, and so of a file that edgeseg wrote."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(record, dict) and ({"frame", "name", "area"} <= set(record) or {"alarm", "on"} <= set(record))
 
-    def __init__(self, path: Path, spec: ModelSpec) -> None:
+
+class JsonlSink(FrameSink):
+    """Appends the ``frame_record`` of each frame to a file.
+
+    Raises:
+        ForeignFileError: the file is another program's, and ``overwrite`` is not set. SinkError: it cannot be opened.
+    """
+
+    def __init__(self, path: Path, spec: ModelSpec, *, overwrite: bool = False) -> None:
         self._classes = spec.classes
-        self._lines = LineFile(path, begins=b"{")
+        self._lines = LineFile(path, b"", b"{", is_record, overwrite=overwrite)
         self.description = f"JSON lines in {path}"
 
     def write(self, result: Segmentation) -> None:

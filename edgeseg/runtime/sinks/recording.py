@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sqlite3
 import time
 from collections import Counter
@@ -14,10 +16,11 @@ from urllib.parse import parse_qsl
 import numpy as np
 
 from edgeseg import __version__
-from edgeseg.errors import SinkError, UsageError, first_line, require
+from edgeseg.errors import ForeignFileError, SinkError, UsageError, first_line, require
 from edgeseg.runtime.frame import Segmentation
 from edgeseg.runtime.recording import APPLICATION_ID, MAX_PIXELS, SCHEMA, TABLES, UNRECORDED
 from edgeseg.runtime.sinks.base import FrameSink
+from edgeseg.runtime.sinks.own import refuse_unless_plain
 from edgeseg.runtime.state import DROP_CAUSES, RunState
 from edgeseg.spec import ModelSpec
 
@@ -44,19 +47,20 @@ class RecordSink(FrameSink):
         spec: of the model.
         engine: description of the engine.
         state: of the run, for the causes of drops and the descriptions of sources.
+        overwrite: a file that is there is removed first.
 
     Raises:
         UsageError: the URI makes no sense.
-        SinkError: the file exists or cannot be made.
+        ForeignFileError: the file exists. SinkError: it cannot be made.
     """
 
-    def __init__(self, uri: str, spec: ModelSpec, engine: str, state: RunState) -> None:
+    def __init__(self, uri: str, spec: ModelSpec, engine: str, state: RunState, *, overwrite: bool = False) -> None:
         self._path, self._format = _parsed(uri)
         self._state = state
         self._gaps: dict[str, _Gaps] = {}
         self.description = f"recording {self._path} ({self._format})"
-        if self._path.exists() or self._path.is_symlink():
-            raise SinkError(f"{self._path} exists; a recording never replaces another, so name a new file")
+        refuse_unless_plain(self._path)
+        self._take_name(overwrite)
         self._database: sqlite3.Connection | None = None
         self._closed = False
         meta = {
@@ -69,6 +73,7 @@ class RecordSink(FrameSink):
             self._create(meta)
         except sqlite3.Error as error:
             self._forget()
+            self._path.unlink()
             raise SinkError(f"{self._path} cannot be made ({first_line(error)}); name another file") from error
 
     def write(self, result: Segmentation) -> None:
@@ -111,6 +116,24 @@ class RecordSink(FrameSink):
         finally:
             self._forget()
 
+    def _take_name(self, overwrite: bool) -> None:
+        """Make the file, empty, where nobody has one; and none of SQLite's beside it, which it would take for ours."""
+        beside = [self._path.with_name(self._path.name + ending) for ending in ("", "-wal", "-shm", "-journal")]
+        try:
+            for path in beside:
+                if overwrite and path.is_file():
+                    path.unlink()
+                if path.exists() or path.is_symlink():
+                    raise FileExistsError(errno.EEXIST, "", str(path))
+            os.close(os.open(str(self._path), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
+        except FileExistsError as error:
+            raise ForeignFileError(
+                f"{error.filename} exists; a recording never replaces another file, so name a new one, "
+                "or pass --overwrite"
+            ) from error
+        except OSError as error:
+            raise SinkError(f"{self._path} cannot be made: {error.strerror}; name another file") from error
+
     def _create(self, meta: dict[str, str]) -> None:
         self._database = self._connected()
         self._database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
@@ -122,7 +145,9 @@ class RecordSink(FrameSink):
             self._database.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
 
     def _connected(self) -> sqlite3.Connection:
-        database = sqlite3.connect(str(self._path), check_same_thread=False, isolation_level=None)
+        # mode=rw: a file that was moved away is an error, and not begun anew without its tables.
+        address = f"{self._path.absolute().as_uri()}?mode=rw"
+        database = sqlite3.connect(address, uri=True, check_same_thread=False, isolation_level=None)
         try:
             database.execute("PRAGMA journal_mode = WAL")
             database.execute("PRAGMA synchronous = NORMAL")

@@ -45,6 +45,7 @@ class SinkContext:
         state: of the run.
         engine: its description.
         by_source: several sources: files and folders get the source's name; else only those that come later do.
+        overwrite: files that were there are replaced.
     """
 
     spec: ModelSpec
@@ -52,6 +53,7 @@ class SinkContext:
     state: RunState
     engine: str = ""
     by_source: bool = False
+    overwrite: bool = False
 
     def rate(self, source: str) -> float:
         """Frames per second of a stored source (30 where it does not say); 0 for a live one."""
@@ -69,7 +71,8 @@ def sink_from_uri(uri: str, context: SinkContext) -> FrameSink:
         context: what it needs to know.
 
     Raises:
-        SinkError: unknown or not writable. UsageError: the URI makes no sense.
+        ForeignFileError: it would replace what edgeseg did not write. SinkError: unknown or not writable.
+        UsageError: the URI makes no sense.
         MissingDependencyError: it needs a package that is not installed.
     """
     scheme, separator, rest = uri.partition("://")
@@ -79,9 +82,9 @@ def sink_from_uri(uri: str, context: SinkContext) -> FrameSink:
     makers: dict[str, Callable[[], FrameSink]] = {
         "null": NullSink,
         "display": lambda: WindowSink(context.painter),
-        "jsonl": lambda: JsonlSink(Path(rest), spec),
-        "csv": lambda: CsvSink(Path(rest), spec),
-        "coco": lambda: _coco(rest, spec),
+        "jsonl": lambda: JsonlSink(Path(rest), spec, overwrite=context.overwrite),
+        "csv": lambda: CsvSink(Path(rest), spec, overwrite=context.overwrite),
+        "coco": lambda: _coco(rest, context),
         "rtsp": lambda: _rtsp(uri, context),
         "mqtt": lambda: MqttSink(uri, spec),
         "mqtts": lambda: MqttSink(uri, spec),
@@ -102,7 +105,7 @@ def _rtsp(uri: str, context: SinkContext) -> FrameSink:
 
 def _file_sink(path: Path, context: SinkContext) -> FrameSink:
     if not path.suffix or path.is_dir():
-        return FolderSink(path, context.painter, by_source=context.by_source)
+        return FolderSink(path, context.painter, context.by_source, overwrite=context.overwrite)
     if path.suffix.lower() not in VIDEO_SINK_SUFFIXES:
         raise SinkError(
             f"no sink for {path.suffix} files; there are {', '.join(VIDEO_SINK_SUFFIXES)}, jsonl://FILE, csv://FILE, "
@@ -116,28 +119,46 @@ class _VideoPerSource(FrameSink):
 
     def __init__(self, path: Path, context: SinkContext) -> None:
         self._path, self._context = path, context
-        self._first = VideoSink(path, context.painter, context.rate)
-        self._spare: VideoSink | None = None if context.by_source else self._first
         self._sinks: dict[str, VideoSink] = {}
+        self._spare: VideoSink | None = None
+        names = list(context.state.sources)
+        try:
+            if context.by_source:
+                for name in names:  # now, so that a name that is taken is said before anything is done
+                    self._sinks[name] = self._made(self._path_of(name), goes_on=not context.rate(name))
+            else:
+                self._spare = self._made(path, goes_on=not any(map(context.rate, names)))
+        except SinkError:
+            self.discard()
+            raise
 
     def write(self, result: Segmentation) -> None:
         name = result.frame.source
         if name not in self._sinks:
-            path = self._path.with_name(f"{self._path.stem}-{name.replace('/', '_')}{self._path.suffix}")
-            self._sinks[name] = self._spare or VideoSink(path, self._context.painter, self._context.rate)
+            self._sinks[name] = self._spare or self._made(self._path_of(name), goes_on=True)
             self._spare = None
         self._sinks[name].write(result)
+
+    def _path_of(self, source: str) -> Path:
+        return self._path.with_name(f"{self._path.stem}-{source.replace('/', '_')}{self._path.suffix}")
+
+    def _made(self, path: Path, *, goes_on: bool) -> VideoSink:
+        context = self._context
+        return VideoSink(path, context.painter, context.rate, overwrite=context.overwrite, goes_on=goes_on)
+
+    def _all(self) -> list[VideoSink]:
+        return [*self._sinks.values(), *([self._spare] if self._spare else [])]
 
     @property
     def description(self) -> str:  # type: ignore[override]
         if not self._context.by_source:
-            return self._first.description
-        how = sorted({sink.how for sink in self._sinks.values()}) or [self._first.how]
+            return self._all()[0].description
+        how = sorted({sink.how for sink in self._all()})
         return f"video {self._path}, {' and '.join(how)}, one per source"
 
     @property
     def remark(self) -> str:  # type: ignore[override]
-        return "; ".join(sorted({sink.remark for sink in self._sinks.values() if sink.remark}))
+        return "; ".join(sorted({sink.remark for sink in self._all() if sink.remark}))
 
     @property
     def kept(self) -> int:  # type: ignore[override]
@@ -145,7 +166,7 @@ class _VideoPerSource(FrameSink):
 
     def close(self) -> None:
         failure: SinkError | None = None
-        for sink in self._sinks.values():
+        for sink in self._all():
             try:
                 sink.close()
             except SinkError as error:  # the others are closed all the same
@@ -154,20 +175,20 @@ class _VideoPerSource(FrameSink):
             raise failure
 
     def discard(self) -> None:
-        for sink in self._sinks.values():
+        for sink in self._all():
             sink.discard()
 
 
 def _recording(uri: str, context: SinkContext) -> FrameSink:
     from edgeseg.runtime.sinks.recording import RecordSink  # it needs sinks.base, which is of this package
 
-    return RecordSink(uri, context.spec, context.engine, context.state)
+    return RecordSink(uri, context.spec, context.engine, context.state, overwrite=context.overwrite)
 
 
-def _coco(rest: str, spec: ModelSpec) -> CocoSink:
+def _coco(rest: str, context: SinkContext) -> CocoSink:
     name, _, query = rest.partition("?")
     values = dict(parse_qsl(query, keep_blank_values=True))
     form = values.pop("format", "rle")
     if values:
         raise UsageError(f"coco:// has no parameter {', '.join(values)}; it has format=rle|polygons")
-    return CocoSink(Path(name), spec, form)
+    return CocoSink(Path(name), context.spec, form, overwrite=context.overwrite)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import shutil
 from pathlib import Path
@@ -9,12 +10,14 @@ from typing import Any, Callable, Protocol
 
 import numpy as np
 
-from edgeseg.errors import SinkError, require
+from edgeseg.errors import ForeignFileError, SinkError, require
 from edgeseg.runtime.frame import Segmentation
 from edgeseg.runtime.gst.output import GstOutput, encoder_remark
 from edgeseg.runtime.gst.process import gstreamer_python
 from edgeseg.runtime.overlay import Painter
 from edgeseg.runtime.sinks.base import FrameSink
+from edgeseg.runtime.sinks.own import refuse_unless_plain
+from edgeseg.runtime.sinks.place import Place, PlaceTaken
 
 __all__ = ["VIDEO_SINK_SUFFIXES", "VideoSink"]
 
@@ -30,18 +33,34 @@ class VideoSink(FrameSink):
     pictures stand at the time of their capture. Without it, and for .avi: MPEG-4 or Motion JPEG by OpenCV at a
     constant rate, which only a clean end makes playable.
 
-    A frame of another size, and the first one after a failure, begin the next part: ``NAME-2.SUFFIX`` and so on.
+    A frame of another size, and the first one after a failure, begin the next part: ``NAME-2.SUFFIX`` and so on, the
+    next name that nobody has. A part without a picture is removed.
 
     Args:
-        path: .mp4, .mkv or .avi. An existing file is replaced when the new one is whole.
+        path: .mp4, .mkv or .avi.
         painter: draws the picture.
         rate: name of a source -> frames per second of a stored one; 0 for live sources, whose capture times count.
+        overwrite: a file that is there is replaced when the new one is whole.
+        goes_on: where the name is taken, begin with the next part instead of an error: for live sources, whose run is
+            started again after a power cut.
 
     Attributes:
         how: the codec and, once it is known, what encodes.
+
+    Raises:
+        ForeignFileError: the file exists.
+        SinkError: another run writes it, or the folder cannot be written.
     """
 
-    def __init__(self, path: Path, painter: Painter, rate: Callable[[str], float] = lambda source: 0.0) -> None:
+    def __init__(
+        self,
+        path: Path,
+        painter: Painter,
+        rate: Callable[[str], float] = lambda source: 0.0,
+        *,
+        overwrite: bool = False,
+        goes_on: bool = False,
+    ) -> None:
         suffix = path.suffix.lower()
         if suffix not in VIDEO_SINK_SUFFIXES:
             raise SinkError(f"no video format {path.suffix!r}; there are {', '.join(VIDEO_SINK_SUFFIXES)}")
@@ -49,7 +68,9 @@ class VideoSink(FrameSink):
             raise SinkError(f"{path.parent} is not a folder; create it first")
         if not os.access(path.parent, os.W_OK):
             raise SinkError(f"{path.parent} is not writable; choose another folder")
+        refuse_unless_plain(path)
         self._path, self._painter, self._rate = path, painter, rate
+        self._overwrite, self._goes_on = overwrite, goes_on
         self._fps = 0.0
         self._by_gstreamer = suffix != ".avi" and gstreamer_python() is not None
         self._refused: dict[str, str] = {}
@@ -57,6 +78,9 @@ class VideoSink(FrameSink):
         self._part = self._kept = 0
         self._size_hw = (0, 0)
         self._first_ns = self._first_index = self._count = self._pts = 0
+        self._place: Place | None = self._next_place()
+        if self._part > 1:
+            self.remark = f"{path} was there and is kept; this run begins with {self._place.target.name}"
         self.how = (
             "H.264" if self._by_gstreamer else "Motion JPEG" if suffix == ".avi" else "MPEG-4 (GStreamer is not there)"
         )
@@ -75,7 +99,9 @@ class VideoSink(FrameSink):
         size_hw = (picture.shape[0], picture.shape[1])
         if self._writer is not None and size_hw != self._size_hw:
             self.close()
-        if self._count % 30 == 0 and shutil.disk_usage(self._path.parent).free < _LEAST_FREE_BYTES:
+        if (self._writer is None or self._count % 30 == 0) and shutil.disk_usage(
+            self._path.parent
+        ).free < _LEAST_FREE_BYTES:
             raise SinkError(f"the disk of {self._path} is full (under 16 MiB free); free space or pass another --sink")
         if self._writer is None:
             self._begin(result, size_hw)
@@ -84,37 +110,83 @@ class VideoSink(FrameSink):
             self._writer.write(picture, self._pts_ns(result))
         except SinkError as error:
             lost = self._count - self._writer.kept
-            self.discard()
-            raise SinkError(f"{error}; what was written is in {self._partial().name}", lost) from error
+            left = self._discarded()
+            raise SinkError(
+                f"{error}; {f'what was written is in {left}' if left else 'nothing is kept'}", lost
+            ) from error
         self._count += 1
 
     def close(self) -> None:
         writer, self._writer = self._writer, None
-        if writer is not None:
-            writer.finish()
-            self._kept += self._count
-            os.replace(self._partial(), self._target())
+        if writer is None:
+            self._drop_place()
+            return
+        writer.finish()
+        self._kept += self._count
+        place, self._place = self._place, None
+        assert place is not None
+        name = place.publish(replace=self._may_replace())
+        if name != place.target:
+            self.remark = f"{place.target.name} was made by somebody else meanwhile; this is in {name.name}"
 
     def discard(self) -> None:
+        self._discarded()
+
+    def _discarded(self) -> str:
+        """End the part; the name of what is left of it, empty when that is nothing."""
         writer, self._writer = self._writer, None
-        if writer is not None:
-            self._kept += writer.kept
-            writer.kill()
+        place = self._place
+        if writer is None or place is None:
+            self._drop_place()
+            return ""
+        self._kept += writer.kept
+        writer.kill()
+        if self._count and _holds_pictures(place.partial):
+            place.release()
+            self._place = None
+            return place.partial.name
+        self._drop_place()
+        return ""
+
+    def _drop_place(self) -> None:
+        """Give a name back that nothing was written to; the next part may have it."""
+        place, self._place = self._place, None
+        if place is not None:
+            place.remove()
+            self._part -= 1
+
+    def _next_place(self) -> Place:
+        while True:
+            self._part += 1
+            target = self._target()
+            if os.path.lexists(target) and not self._may_replace():
+                if self._part == 1 and not self._goes_on:
+                    raise ForeignFileError(
+                        f"{target} exists; a video never replaces another file, so name a new one, or pass --overwrite"
+                    )
+                continue
+            try:
+                return Place(target)
+            except PlaceTaken:
+                if self._part == 1 and not self._goes_on:
+                    raise
+
+    def _may_replace(self) -> bool:
+        """Only the name that was asked for: later parts may be anybody's."""
+        return self._overwrite and self._part == 1
 
     def _begin(self, result: Segmentation, size_hw: tuple[int, int]) -> None:
-        self._part += 1
+        self._place = self._place or self._next_place()
         self._fps = self._rate(result.frame.source)
         self._size_hw, self._count, self._pts = size_hw, 0, -1_000_000
         self._first_ns, self._first_index = result.frame.captured_ns, result.frame.index
-        partial = self._partial()
-        if partial.exists():  # of a run that was killed: it may be all that is left of it
-            os.replace(partial, _free_name(partial))
+        partial = self._place.partial
         if self._by_gstreamer:
             kbps = max(500, size_hw[0] * size_hw[1] * 3 // 1000)
             config = {"kind": "file", "path": str(partial), "gop": 15, "kbps": kbps}
             output = GstOutput(str(self._path), size_hw, config, self._refused)
             self._writer, self.how = output, f"H.264 by {output.encoder}"
-            self.remark = encoder_remark(output.encoder, self._refused)
+            self.remark = encoder_remark(output.encoder, self._refused) or self.remark
         else:
             self._writer = _OpenCvWriter(partial, self._fps or 30.0, size_hw)
 
@@ -130,9 +202,6 @@ class VideoSink(FrameSink):
     def _target(self) -> Path:
         stem = self._path.stem if self._part == 1 else f"{self._path.stem}-{self._part}"
         return self._path.with_name(stem + self._path.suffix)
-
-    def _partial(self) -> Path:
-        return self._target().with_suffix(f".partial{self._path.suffix}")
 
 
 class _Writer(Protocol):
@@ -167,9 +236,11 @@ class _OpenCvWriter:
         self._writer.release()
 
 
-def _free_name(partial: Path) -> Path:
-    """``out.partial.mp4`` -> the first of ``out.partial-1.mp4``, ``out.partial-2.mp4`` ... that is free."""
-    number = 1
-    while partial.with_name(f"{partial.stem}-{number}{partial.suffix}").exists():
-        number += 1
-    return partial.with_name(f"{partial.stem}-{number}{partial.suffix}")
+def _holds_pictures(path: Path) -> bool:
+    """Whether anything can be played of what a writer that failed left: a fragment of MP4, a cluster of Matroska, or
+    whatever OpenCV wrote."""
+    try:
+        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return any(content.find(mark) >= 0 for mark in (b"moof", b"mdat", b"movi", b"\x1f\x43\xb6\x75"))
+    except (OSError, ValueError):  # nothing in it
+        return False

@@ -1,0 +1,117 @@
+"""A result must not replace what it is made from, by whatever name either is called."""
+
+from __future__ import annotations
+
+import glob
+import itertools
+import os
+import re
+from pathlib import Path
+from typing import Iterator, Sequence, Tuple
+from urllib.parse import unquote
+
+from edgeseg.errors import UsageError
+from edgeseg.images import IMAGE_SUFFIXES
+from edgeseg.runtime.sources.uri import Stream
+
+__all__ = ["refuse_overwriting"]
+
+Identity = Tuple[int, int]
+_LINES = ("jsonl", "csv", "coco", "record")
+
+
+def refuse_overwriting(streams: Sequence[Stream], sinks: Sequence[str], inputs: Sequence[Path] = ()) -> None:
+    """Compare what sinks would write with what a run reads, as the file system does: by device and inode.
+
+    Args:
+        streams: the sources.
+        sinks: URIs.
+        inputs: other files that are read.
+
+    Raises:
+        UsageError: they are the same file, or a folder sink would write into a folder of source images.
+    """
+    read = {path for stream in streams for path in _files_of(stream.uri)} | set(inputs)
+    files = {identity for path in read for identity in _identities(path)}
+    images = [path for path in read if path.suffix.lower() in IMAGE_SUFFIXES]
+    folders = {
+        identity
+        for folder in {place for path in images for place in (path.parent, Path(os.path.realpath(path)).parent)}
+        for identity in _identities(folder)
+    }
+    names = _names(streams) if len(streams) > 1 else [""]
+    for uri in sinks:
+        if any(identity in files for path in _written_by(uri, names) for identity in _identities(path)):
+            raise UsageError(f"--sink {uri} is the source itself and would be overwritten; name another file or folder")
+        if any(identity in folders for path in _filled_by(uri) for identity in _identities(path)):
+            raise UsageError(f"--sink {uri} would write among the images of the source; name another folder")
+
+
+def _files_of(uri: str) -> Iterator[Path]:
+    """The files that a source reads, as far as its URI says."""
+    scheme, separator, rest = uri.partition("://")
+    if separator and scheme == "gst":
+        for quoted, plain in re.findall(r"""(?:location|uri)\s*=\s*(?:"([^"]*)"|(\S+))""", rest):
+            name = quoted or plain
+            yield Path(unquote(name[len("file://") :]) if name.startswith("file://") else name)
+        return
+    if separator and scheme not in ("file", "replay"):
+        return
+    path = Path(unquote(rest) if scheme == "file" else rest.split("?")[0]) if separator else Path(uri)
+    try:
+        if path.is_dir():
+            yield from path.iterdir()
+        elif path.is_file():
+            yield path
+            yield from _listed(path) if path.suffix.lower() == ".txt" else ()
+        else:
+            yield from map(Path, glob.glob(str(path), recursive=True))
+    except OSError:
+        return  # it cannot be read as a source either, and that says so
+
+
+def _listed(path: Path) -> Iterator[Path]:
+    try:
+        lines = path.read_text().splitlines()
+    except UnicodeDecodeError:
+        return
+    yield from (path.parent / line.strip() for line in lines if line.strip() and not line.startswith("#"))
+
+
+def _names(streams: Sequence[Stream]) -> list[str]:
+    """What a run calls its sources."""
+    taken = {stream.name for stream in streams}
+    free = (str(number) for number in itertools.count() if str(number) not in taken)
+    return [stream.name or next(free) for stream in streams]
+
+
+def _written_by(uri: str, names: Sequence[str]) -> Iterator[Path]:
+    """The files that a sink writes under names of its own."""
+    scheme, separator, rest = uri.partition("://")
+    if not separator:
+        path = Path(uri)
+        for target in [path.with_name(f"{path.stem}-{name}{path.suffix}") if name else path for name in names]:
+            yield from (target, target.with_suffix(f".partial{target.suffix}"))
+    elif scheme in _LINES:
+        yield Path(rest)
+        if scheme in ("coco", "record"):
+            path = Path(rest.split("?")[0])
+            yield from (path, path.with_suffix(".jsonl"))
+
+
+def _filled_by(uri: str) -> Iterator[Path]:
+    """The folders that a folder sink puts pictures into."""
+    path = Path(uri)
+    if "://" in uri or path.suffix and not path.is_dir():
+        return
+    for part in ("masks", "overlays", "colours"):
+        for where, _, _ in os.walk(path / part):
+            yield Path(where)
+
+
+def _identities(path: Path) -> Iterator[Identity]:
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return
+    yield status.st_dev, status.st_ino
