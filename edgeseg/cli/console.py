@@ -13,6 +13,8 @@ from typing import Any, Iterator, List, Optional, Sequence
 import typer
 from typing_extensions import Annotated
 
+from edgeseg.cli.signals import stopping_signals
+
 __all__ = ["JsonFlag", "on_terminal", "percent", "print_json", "say", "say_aside", "stop_on_signals", "table"]
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
@@ -71,12 +73,12 @@ def _finite(value: Any) -> Any:
 
 @contextmanager
 def stop_on_signals() -> Iterator[None]:
-    """SIGTERM and SIGINT end a command in good order, also where a shell's ``&`` had SIGINT ignored."""
+    """SIGTERM, SIGINT and SIGHUP end a command in good order, also where a shell's ``&`` had SIGINT ignored."""
 
     def interrupt(number: int, frame: Optional[FrameType]) -> None:
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, interrupt) for number in stopping_signals()}
     try:
         yield
     finally:

@@ -17,6 +17,7 @@ from edgeseg.cli.eval import eval_
 from edgeseg.cli.inspect import inspect
 from edgeseg.cli.run import run
 from edgeseg.cli.service import app as service
+from edgeseg.cli.signals import leave_if_interrupted
 from edgeseg.cli.train import train
 from edgeseg.cli.tune import tune
 from edgeseg.cli.verify import verify
@@ -68,6 +69,14 @@ _INTERRUPTED = 130
 
 def main() -> None:
     """Run the command line. Exit codes: 0 done, 1 the user can fix it, 2 bad usage, 3 a gate refused, 130 Ctrl-C."""
+    try:
+        _main()
+    except SystemExit as done:
+        leave_if_interrupted(done.code)
+        raise
+
+
+def _main() -> None:
     # One line per failure: FFmpeg and OpenCV would print their own to stderr.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")

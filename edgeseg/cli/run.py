@@ -1,11 +1,9 @@
 """``edgeseg run``: frames in, masks and ms/frame out."""
 
 import os
-import signal
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Iterator, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, List, Optional, Tuple
 
 import typer
 from typing_extensions import Annotated
@@ -23,6 +21,7 @@ from edgeseg.cli.console import JsonFlag, print_json, say, say_aside
 from edgeseg.cli.models import bundle_or_default
 from edgeseg.cli.opening import on_jetson, opened_engine
 from edgeseg.cli.run_view import live_view, say_event, say_summary, status_line
+from edgeseg.cli.signals import interrupts
 from edgeseg.errors import EdgesegError, SinkError, UsageError
 
 if TYPE_CHECKING:
@@ -236,7 +235,7 @@ def run(
     device = detected_device()
     notifier = Notifier(os.environ.get("NOTIFY_SOCKET"), int(os.environ.get("WATCHDOG_USEC", "0")) / 1e6 or None)
     tell = say_aside if as_json else say
-    with _interrupts() as stop, opened_engine(
+    with interrupts() as signals, opened_engine(
         bundle,
         name,
         engine,
@@ -269,7 +268,6 @@ def run(
             on_frame=on_frame,
             on_tick=on_tick,
         )
-        stop.append(running.stop)
         running.state.on_event = lambda event: _say(event, running.state)
         for stream, origin in origins:
             running.add(origin, stream.name, stream.policy)
@@ -277,20 +275,26 @@ def run(
             say(f"model:  {name}, classes: {', '.join(bundle.spec.classes)}")
             say(f"engine: {opened.description}")
             say(f"device: {device.describe()}")
-        alarms = _alarms(running, painter, rules, regions, on_alarm)
-        field = _field(bundle, running, shadow, drift, drift_frames)
-        comparison = _comparison(running, streams)
-        _add_sinks(running, wanted, painter, opened.description, overwrite)
-        if preview:
-            _add_preview(running, painter, preview, token, regions, alarms, field, snapshots, tell)
+        try:
+            alarms = _alarms(running, painter, rules, regions, on_alarm)
+            field = _field(bundle, running, shadow, drift, drift_frames)
+            comparison = _comparison(running, streams)
+            _add_sinks(running, wanted, painter, opened.description, overwrite)
+            if preview:
+                _add_preview(running, painter, preview, token, regions, alarms, field, snapshots, tell)
+        except BaseException:
+            running.abandon()
+            raise
         telemetry = Telemetry()
         before = telemetry.sample()
         failure: Optional[BaseException] = None
+        signals.hand_over(running)
         try:
             running.run()
         except EdgesegError as error:
             failure = error
         finally:
+            signals.over()
             notifier.stopping()
             throttled = throttled_between(before, telemetry.sample())
             summary = {
@@ -471,26 +475,3 @@ def _add_preview(
     )
     running.add_sink(page)
     tell(f"page:   {page.url}")
-
-
-@contextmanager
-def _interrupts() -> "Iterator[List[Any]]":
-    """Ctrl-C and SIGTERM end the run in good order, also where a shell's ``&`` ignores Ctrl-C; a second one at once.
-
-    Yields a list that receives ``Run.stop`` when there is a run; before that the command itself is interrupted.
-    """
-    stop: List[Any] = []
-    asked = [False]
-
-    def interrupt(number: int, frame: Any) -> None:
-        if not stop or asked[0]:
-            raise KeyboardInterrupt
-        asked[0] = True
-        stop[0]("interrupted")
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -90,6 +90,8 @@ def _written_by(uri: str, names: Sequence[str]) -> Iterator[Path]:
     scheme, separator, rest = uri.partition("://")
     if not separator:
         path = Path(uri)
+        if not path.suffix:
+            return  # a folder; see _filled_by
         for target in [path.with_name(f"{path.stem}-{name}{path.suffix}") if name else path for name in names]:
             yield from (target, target.with_suffix(f".partial{target.suffix}"))
     elif scheme in _LINES:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import Iterator
+from typing import Callable, Iterator
 
 from edgeseg.errors import SourceError
 from edgeseg.runtime.feed import Feed
 from edgeseg.runtime.frame import Frame
 
 __all__ = ["Collector"]
+
+_TICK_S = 0.05
 
 
 class Collector:
@@ -77,13 +79,24 @@ class Collector:
         with self.changed:
             return all(feed.finished and not feed.has_mail() for feed in self._feeds)
 
-    def close(self) -> None:
-        """End every feed and count what was in flight."""
+    def close(self, is_over: Callable[[], bool]) -> list[str]:
+        """End every feed and count what was in flight.
+
+        Args:
+            is_over: whether nobody waits any longer, for whichever of them.
+
+        Returns:
+            The names of those that did not end.
+        """
         feeds = list(self)
         for feed in feeds:
             feed.ask_to_stop()
+        while any(feed.lives() for feed in feeds) and not is_over():
+            next(feed for feed in feeds if feed.lives()).wait(_TICK_S)
+        left = [feed.state.name for feed in feeds if feed.lives()]
         for feed in feeds:
-            feed.join()
+            feed.settle()
+        return left
 
     def _anything(self) -> bool:
         return any(feed.has_mail() for feed in self._feeds) or all(feed.finished for feed in self._feeds)

@@ -116,12 +116,17 @@ class Feed:
         with self._changed:
             self._changed.notify_all()
 
-    def join(self, timeout_s: float = 3.0) -> None:
-        """Wait for the thread's end and count what was in flight."""
+    def lives(self) -> bool:
+        """Whether its thread still runs."""
+        return self._thread.is_alive()
+
+    def wait(self, timeout_s: float) -> None:
+        """Wait for the thread's end, no longer than so."""
         if self._thread.ident is not None:
             self._thread.join(timeout_s)
-            if self._thread.is_alive():
-                self._run.tell("warning", self.state.name, "the source does not end; its thread is left behind")
+
+    def settle(self) -> None:
+        """Count what was in flight; a thread that still runs is left behind."""
         with self._changed:
             if self._mail is not None:
                 self._mail = None

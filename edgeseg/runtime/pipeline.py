@@ -5,16 +5,17 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Callable, Iterator, Sequence
 
 import numpy as np
 
 from edgeseg.engines import Engine
-from edgeseg.errors import UsageError
+from edgeseg.errors import EdgesegError, UsageError
 from edgeseg.metrics import ConfusionMatrix
 from edgeseg.preprocess import resized_frame
 from edgeseg.runtime.collector import Collector
+from edgeseg.runtime.deadline import Deadline
 from edgeseg.runtime.feed import Feed, Supervision
 from edgeseg.runtime.frame import Frame, Segmentation
 from edgeseg.runtime.policy import Policy
@@ -28,7 +29,13 @@ from edgeseg.spec import ModelSpec
 __all__ = ["Run", "confidence_per_class"]
 
 _TICK_S = 0.2
-_CLOSE_S, _STOP_S = 60.0, 10.0
+_CLOSE_S, _STOP_S = 60.0, 1.6
+"""For the end of all: in its own time, and when somebody asks to stop. What that leaves of two seconds is for the
+summary and the interpreter."""
+_CLOSE_SOURCES_S, _STOP_SOURCES_S = 5.0, 0.8
+"""Of that at most for the sources, which end first: sinks report what came of them."""
+_REMOVE_S = 3.0
+_ASKED = ("interrupted", "stopped")
 
 
 class Run:
@@ -74,6 +81,7 @@ class Run:
         self._not_started: list[Feed] = []
         self._running = False
         self._lock = threading.RLock()
+        self._deadline = Deadline()
 
     def add(self, source: FrameSource, name: str = "", policy: Policy | None = None) -> str:
         """Take a source in, before or while the loop runs, and return its name. Raises UsageError when it is taken."""
@@ -105,12 +113,16 @@ class Run:
                 raise UsageError(f"{name!r} is the only source; stop the run instead")
             self._collector.remove(mine[0])
         mine[0].ask_to_stop()
-        mine[0].join()
+        mine[0].wait(_REMOVE_S)
+        if mine[0].lives():
+            self.state.tell("warning", name, "the source does not end; its thread is left behind")
+        mine[0].settle()
 
     def add_sink(self, sink: FrameSink) -> None:
         """Every result goes to every sink. Before the loop runs."""
         depth = 2 * len(self.engine.input)
-        self._workers.append(SinkWorker(sink, self.state, depth, self._supervision.sink_patience_s, self.stop))
+        patience_s = self._supervision.sink_patience_s
+        self._workers.append(SinkWorker(sink, self.state, depth, patience_s, self.stop, self._deadline))
 
     def pause(self, on: bool) -> None:
         """See ``RunControl``."""
@@ -118,8 +130,23 @@ class Run:
         self.state.tell("info", "run", "paused" if on else "goes on")
 
     def stop(self, reason: str) -> None:
-        """See ``RunControl``. Safe in a signal handler."""
+        """See ``RunControl``. Safe in a signal handler. Also hurries a run that is ending already."""
         self.state.ended = self.state.ended or reason
+        if reason in _ASKED:
+            self._deadline.bring_to(_STOP_S)
+
+    def close_sinks(self, *, whole: bool = True) -> None:
+        """Let the sinks finish though ``run`` does not: the loop hangs, or never began. Returns at once."""
+        for worker in self._workers:
+            worker.begin_close(whole=whole)
+
+    def abandon(self) -> None:
+        """End a run that never began: sinks leave nothing that looks like a result."""
+        self._deadline.bring_to(_STOP_S)
+        self.close_sinks(whole=False)
+        for worker in self._workers:
+            with suppress(EdgesegError, OSError):  # what went wrong before is what is told
+                worker.join(self._on_tick)
 
     def run(self) -> RunState:
         """Segment frames until the sources end or somebody stops the run.
@@ -228,23 +255,33 @@ class Run:
         except BaseException as error:
             failure = error
             self.stop("failed")
-        self._collector.close()
+        self._deadline.bring_to(_CLOSE_S)
+        self._close_sources()
         broken = self._close_sinks(failure)
         failure = failure or broken
         if failure is not None:
             raise failure
 
+    def _close_sources(self) -> None:
+        began = time.monotonic()
+
+        def is_over() -> bool:
+            asked = self._deadline.at - (_STOP_S - _STOP_SOURCES_S)
+            return time.monotonic() >= min(began + _CLOSE_SOURCES_S, asked)
+
+        left = self._collector.close(is_over)
+        if left:
+            shown = ", ".join(left[:5]) + (" ..." if len(left) > 5 else "")
+            self.state.tell("warning", "run", f"{len(left)} sources do not end and are left behind: {shown}")
+
     def _close_sinks(self, failure: BaseException | None) -> BaseException | None:
         """Close every sink; what came of stored sources must not look whole after a failure."""
         stored = any(feed.policy.lossless for feed in self._collector)
-        for worker in self._workers:
-            worker.begin_close(whole=failure is None or not stored)
+        self.close_sinks(whole=failure is None or not stored)
         broken = None
-        asked = self.state.ended in ("interrupted", "stopped")
-        until = time.monotonic() + (_STOP_S if asked else _CLOSE_S)
         for worker in self._workers:
             try:
-                worker.join(until, self._on_tick)
+                worker.join(self._on_tick)
             except BaseException as error:
                 broken = broken or error
         return broken

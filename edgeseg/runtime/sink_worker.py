@@ -7,7 +7,8 @@ import time
 from collections import deque
 from typing import Callable
 
-from edgeseg.errors import SinkError
+from edgeseg.errors import ForeignFileError, SinkError
+from edgeseg.runtime.deadline import Deadline
 from edgeseg.runtime.frame import Segmentation
 from edgeseg.runtime.policy import Policy
 from edgeseg.runtime.sinks.base import FrameSink, StopRun
@@ -32,12 +33,20 @@ class SinkWorker:
         depth: results that may wait for it.
         patience_s: see ``Supervision.sink_patience_s``.
         stop: called with a reason when the sink wants the run to end.
+        deadline: of the run; the sink gets it too.
     """
 
     def __init__(
-        self, sink: FrameSink, state: RunState, depth: int, patience_s: float, stop: Callable[[str], None]
+        self,
+        sink: FrameSink,
+        state: RunState,
+        depth: int,
+        patience_s: float,
+        stop: Callable[[str], None],
+        deadline: Deadline,
     ) -> None:
         self.sink = sink
+        sink.deadline = self._deadline = deadline
         self.state = SinkState(sink.description)
         self.failure: BaseException | None = None
         state.sinks.append(self.state)
@@ -75,6 +84,9 @@ class SinkWorker:
                 self._lose("slow")
             if self.failure is not None:
                 raise self.failure
+            if self._closing:  # the loop hung and nobody waited for it
+                self.state.lost["stopped"] += 1
+                return
             self._queue.append((result, policy))
             self._changed.notify_all()
 
@@ -87,14 +99,14 @@ class SinkWorker:
             self._closing, self._whole = True, whole
             self._changed.notify_all()
 
-    def join(self, until: float, on_tick: Callable[[], None]) -> None:
-        """Wait for the end until ``time.monotonic()`` says so. A sink that hangs is left behind, and that is told.
+    def join(self, on_tick: Callable[[], None]) -> None:
+        """Wait for the end until the deadline. A sink that hangs is left behind, and that is told.
 
         Raises:
             BaseException: the sink's failure.
         """
-        while self._thread.is_alive() and time.monotonic() < until:
-            self._thread.join(_TICK_S)
+        while self._thread.is_alive() and not self._deadline.is_over():
+            self._thread.join(min(_TICK_S, max(0.0, self._deadline.at - time.monotonic())))
             on_tick()
         if self._thread.is_alive():
             with self._changed:
@@ -142,7 +154,8 @@ class SinkWorker:
                 self._write(result)
                 return
             except (SinkError, OSError) as error:
-                if time.monotonic() >= give_up_at or self._closing or self._run.ended or _lost_by(error):
+                hopeless = self._closing or self._run.ended or isinstance(error, ForeignFileError) or _lost_by(error)
+                if hopeless or time.monotonic() >= give_up_at:
                     raise
                 self._fails(error)
                 time.sleep(max(0.0, self._retry_at - time.monotonic()))

@@ -5,7 +5,12 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from edgeseg.metrics import ConfusionMatrix
 from edgeseg.runtime.frame import Frame, Segmentation
+from edgeseg.runtime.overlay import Painter
+from edgeseg.runtime.sinks.uri import SinkContext
+from edgeseg.runtime.state import RunState, SourceState
+from edgeseg.spec import ModelSpec
 
 
 def blocks(seed: int, size_hw: tuple[int, int] = (64, 96), classes: int = 3) -> np.ndarray:
@@ -28,3 +33,10 @@ def segmentation(
     image = np.full((*(size_hw or ids.shape), 3), 100, np.uint8)
     frame = Frame(image, index, captured_ns, f"{index:06d}", source=source)
     return Segmentation(frame, ids, {"infer": 12.3456, "frame": 15.0}, class_count, confidence)
+
+
+def context(spec: ModelSpec, fps: float = 0.0, by_source: bool = False, overwrite: bool = False) -> SinkContext:
+    """Of a run with one source: a video where it has ``fps``, else a live one."""
+    state = RunState(ConfusionMatrix(len(spec.classes), spec.ignore_id))
+    state.sources[""] = SourceState("", "a video", is_live=not fps, announced_fps=fps)
+    return SinkContext(spec, Painter(spec), state, by_source=by_source, overwrite=overwrite)

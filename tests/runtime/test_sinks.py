@@ -10,19 +10,11 @@ import pytest
 
 from edgeseg.errors import SinkError, UsageError
 from edgeseg.images import read_image, read_mask
-from edgeseg.metrics import ConfusionMatrix
 from edgeseg.runtime.frame import Frame, Segmentation
 from edgeseg.runtime.overlay import Painter
 from edgeseg.runtime.sinks import sink_from_uri
-from edgeseg.runtime.sinks.uri import SinkContext
-from edgeseg.runtime.state import RunState, SourceState
 from edgeseg.spec import ModelSpec
-
-
-def context(spec: ModelSpec, fps: float = 0.0, by_source: bool = False) -> SinkContext:
-    state = RunState(ConfusionMatrix(len(spec.classes), spec.ignore_id))
-    state.sources[""] = SourceState("", "a video", is_live=not fps, announced_fps=fps)
-    return SinkContext(spec, Painter(spec), state, by_source=by_source)
+from tests.runtime.results import context
 
 
 @pytest.fixture
@@ -128,7 +120,7 @@ def test_a_failed_run_keeps_the_old_video_and_what_there_is(
     spec: ModelSpec, result: Segmentation, tmp_path: Path
 ) -> None:
     (tmp_path / "o.avi").write_bytes(b"old")
-    with pytest.raises(RuntimeError), sink_from_uri(str(tmp_path / "o.avi"), context(spec)) as sink:
+    with pytest.raises(RuntimeError), sink_from_uri(str(tmp_path / "o.avi"), context(spec, overwrite=True)) as sink:
         sink.write(result)
         raise RuntimeError
     assert (tmp_path / "o.avi").read_bytes() == b"old"

@@ -15,8 +15,9 @@ import pytest
 from edgeseg.errors import SinkError
 from edgeseg.runtime.sinks.jsonl import JsonlSink
 from edgeseg.runtime.sinks.lines import LineFile
+from edgeseg.runtime.sinks.uri import sink_from_uri
 from edgeseg.spec import ModelSpec
-from tests.runtime.results import blocks, segmentation
+from tests.runtime.results import blocks, context, segmentation
 
 
 def test_a_line_says_where_it_is_from_and_how_sure(spec: ModelSpec, tmp_path: Path) -> None:
@@ -45,10 +46,23 @@ def test_half_a_line_is_cut_off_at_the_start(tmp_path: Path, left: bytes) -> Non
     assert path.read_bytes() == b'{"a": 1}\n2\n'
 
 
-def test_nothing_but_half_a_line_is_nothing(tmp_path: Path) -> None:
-    (tmp_path / "log").write_bytes(b"x" * 100_000)
+@pytest.mark.parametrize("left", [b"", b"h", b"header", b"header\n", b"header\nhalf", b"header\n\0\0\0"])
+def test_half_a_header_is_written_again(tmp_path: Path, left: bytes) -> None:
+    (tmp_path / "log").write_bytes(left)
     LineFile(tmp_path / "log", b"header\n").close()
     assert (tmp_path / "log").read_bytes() == b"header\n"
+
+
+def test_a_last_line_that_only_lacks_its_end_is_kept(spec: ModelSpec, tmp_path: Path) -> None:
+    for kind in ("jsonl", "csv"):
+        path = tmp_path / f"o.{kind}"
+        for index in range(2):
+            with sink_from_uri(f"{kind}://{path}", context(spec)) as sink:
+                sink.write(segmentation(blocks(0), index))
+            whole = path.read_bytes()
+            if index == 0:
+                path.write_bytes(whole[:-1])  # as an editor saves it
+        assert len(whole.splitlines()) == (2 if kind == "jsonl" else 3)
 
 
 def test_a_line_that_did_not_fit_leaves_nothing_and_the_next_one_goes_on(tmp_path: Path) -> None:

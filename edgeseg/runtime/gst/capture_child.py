@@ -285,7 +285,8 @@ def send(link: socket.socket, message: Any, handle: Optional[int] = None) -> boo
 
 
 def die_with_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal reaches the parent, who then says stop
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # they reach the parent too, who then says stop
+        signal.signal(number, signal.SIG_IGN)
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 

@@ -43,6 +43,7 @@ class GstOutput:
         self, what: str, size_hw: tuple[int, int], config: Mapping[str, Any], refused: dict[str, str] | None = None
     ) -> None:
         self.kept = 0
+        self._asked = False
         self.encoder = self._trying = self._reason = ""
         self._what, self._refused = what, {} if refused is None else refused
         height, width = size_hw
@@ -87,11 +88,17 @@ class GstOutput:
             self._hear(0)  # it may have said why
             raise self._died()
 
-    def finish(self) -> None:
-        """End in good order. Raises SinkError when what was written is not whole."""
-        self._process.send({"stop": True})
+    def ask_to_finish(self) -> None:
+        """Begin to end in good order; returns at once. ``finish`` follows."""
+        if not self._asked:  # what the process did not read when it ends would take its last message with it
+            self._asked = True
+            self._process.send({"stop": True})
+
+    def finish(self, patience_s: float = 2 * _PATIENCE_S) -> None:
+        """End in good order. Raises SinkError when what was written is not whole, or that takes longer."""
+        self.ask_to_finish()
         try:
-            self._await("finished", 2 * _PATIENCE_S)
+            self._await("finished", patience_s)
         finally:
             self._process.end(0.5)
 

@@ -38,7 +38,8 @@ ENCODERS = (
 
 def main(socket_fd: int, memory_fd: int) -> int:
     link = socket.socket(fileno=socket_fd)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # they reach the parent too, who then says stop
+        signal.signal(number, signal.SIG_IGN)
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     config = json.loads(link.recv(1 << 16))
     try:

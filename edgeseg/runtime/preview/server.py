@@ -144,11 +144,11 @@ class ServerThread:
         self._server.should_exit = True
         asyncio.get_event_loop().call_later(0.5, self._connections.drop_all)
 
-    def close(self) -> None:
-        """End within 2 seconds, open streams included. May be called twice."""
+    def close(self, patience_s: float = 2.0) -> None:
+        """End within so many seconds, open streams included. May be called twice."""
         loop = self._loop
         if loop is not None and self._thread.is_alive():
             with suppress(RuntimeError):  # it ended by itself meanwhile
                 loop.call_soon_threadsafe(self._end)
-        self._thread.join()
+        self._thread.join(patience_s)
         self._bound.socket.close()

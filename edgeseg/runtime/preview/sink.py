@@ -83,9 +83,9 @@ class PreviewSink(FrameSink):
         self._pictures.put(result)
 
     def close(self) -> None:
-        self._server.close()
-        self._painting.shutdown()
+        self._server.close(self.deadline.left(2.0))
         # A source that is being opened just now may take longer than anybody wants to wait.
-        closing = threading.Thread(target=self._answering.shutdown, name="edgeseg-preview-close", daemon=True)
-        closing.start()
-        closing.join(0.5)
+        for executor in (self._painting, self._answering):
+            closing = threading.Thread(target=executor.shutdown, name="edgeseg-preview-close", daemon=True)
+            closing.start()
+            closing.join(self.deadline.left(0.5))

@@ -17,6 +17,7 @@ from typing import Any, Callable
 from urllib.parse import unquote, urlsplit
 
 from edgeseg.errors import SinkError, UsageError
+from edgeseg.runtime.deadline import Deadline
 from edgeseg.runtime.frame import Segmentation
 from edgeseg.runtime.overlay import Painter
 from edgeseg.runtime.sinks.jsonl import is_record
@@ -31,7 +32,7 @@ Tell = Callable[[str, str, str], None]
 _MOST_WAITING = 256
 _TIMEOUT_S = 5.0
 _RETRY_S = (0.5, 60.0)
-_GOODBYE_S = 3.0
+_GOODBYE_S, _LEAVE_S = 3.0, 0.2
 
 
 class AlarmAction(ABC):
@@ -55,8 +56,11 @@ class AlarmAction(ABC):
     def retry(self) -> None:  # noqa: B027 - most have nothing to catch up with
         """Called with every frame: do what failed before. Raises SinkError."""
 
-    def close(self) -> None:  # noqa: B027
-        """Finish. May be called twice. Raises SinkError when records are lost by it."""
+    def finish(self) -> None:  # noqa: B027
+        """Begin to end; returns at once. ``close`` follows."""
+
+    def close(self, deadline: Deadline) -> None:  # noqa: B027
+        """Finish before the deadline. May be called twice. Raises SinkError when records are lost by it."""
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dict."""
@@ -87,7 +91,7 @@ def action_from_text(text: str, painter: Painter, tell: Tell) -> AlarmAction:
         return _Remote(publisher.description, publisher.publish, publisher.close, tell)
     if kind in ("http", "https"):
         webhook = _Webhook(text)
-        return _Remote(webhook.description, webhook.post, lambda: None, tell)
+        return _Remote(webhook.description, webhook.post, lambda deadline: None, tell)
     shown = f"{kind}:..." if rest else repr(text[:40])
     raise UsageError(
         f"no alarm action {shown}; there are log, jsonl:FILE, snapshot:FOLDER, mqtt://HOST/TOPIC, https://..."
@@ -135,7 +139,7 @@ class _Lines(AlarmAction):
         except SinkError:
             return  # told when the record came
 
-    def close(self) -> None:
+    def close(self, deadline: Deadline) -> None:
         try:
             if self._waiting:
                 self._flush()
@@ -189,16 +193,19 @@ class _Snapshot(AlarmAction):
 class _Remote(AlarmAction):
     """Sends records in the background, in their order; tried again, ever more slowly, until the other end takes them.
 
-    Up to 256 wait; then the oldest is lost. ``close`` gives what waits 3 seconds.
+    Up to 256 wait; then the oldest is lost. ``close`` gives what waits 3 seconds, and leaves behind an other end that
+    takes a record but does not answer.
     """
 
-    def __init__(self, description: str, send: Callable[[bytes], None], close: Callable[[], None], tell: Tell) -> None:
+    def __init__(
+        self, description: str, send: Callable[[bytes], None], close: Callable[[Deadline], None], tell: Tell
+    ) -> None:
         super().__init__()
         self.description = description
         self._send, self._close, self._tell = send, close, tell
         self._waiting: deque[bytes] = deque()
         self._changed = threading.Condition()
-        self._closing = False
+        self._closing = self._closed = False
         self._thread = threading.Thread(target=self._work, name="edgeseg-alarm", daemon=True)
         self._thread.start()
 
@@ -213,18 +220,24 @@ class _Remote(AlarmAction):
         if full:
             raise SinkError(f"{_MOST_WAITING} records wait; the oldest is lost")
 
-    def close(self) -> None:
+    def finish(self) -> None:
         with self._changed:
-            first, self._closing = not self._closing, True
+            self._closing = True
+            self._changed.notify_all()
+
+    def close(self, deadline: Deadline) -> None:
+        self.finish()
+        with self._changed:
+            first, self._closed = not self._closed, True
             if first:
-                self._changed.wait_for(lambda: not self._waiting, _GOODBYE_S)
+                self._changed.wait_for(lambda: not self._waiting, deadline.left(_GOODBYE_S))
             left = len(self._waiting)
             self.lost += left
             self._waiting.clear()
             self._changed.notify_all()
-        self._thread.join()
+        self._thread.join(deadline.left(_LEAVE_S))
         if first:
-            self._close()
+            self._close(deadline)
         if left:
             raise SinkError(f"{left} records could not be sent")
 
@@ -252,9 +265,9 @@ class _Remote(AlarmAction):
                 continue
             pause_s, told = _RETRY_S[0], ""
             with self._changed:
-                self.done += 1
-                if self._waiting and self._waiting[0] is record:
+                if self._waiting and self._waiting[0] is record:  # else it was given up and counted meanwhile
                     self._waiting.popleft()
+                    self.done += 1
                 self._changed.notify_all()
 
 

@@ -98,8 +98,10 @@ class AlarmSink(FrameSink):
         }
 
     def close(self) -> None:
+        for action in self._actions:  # all at once, so that one that hangs takes no time from the others
+            action.finish()
         for action in self._actions:
-            self._attempt(action, action.close)
+            self._attempt(action, partial(action.close, self.deadline))
 
     def _follow(self, rule: Rule, result: Segmentation, measured: Measured) -> None:
         key = (rule.name, result.frame.source)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from types import TracebackType
 
+from edgeseg.runtime.deadline import Deadline
 from edgeseg.runtime.frame import Segmentation
 
 __all__ = ["FrameSink", "StopRun"]
@@ -26,12 +27,14 @@ class FrameSink(ABC):
         remark: what people should know though results are taken, e.g. a hardware encoder that is passed over.
         kept: results that the death of this or any other process of the run no longer takes away; None where that is
             every one it took.
+        deadline: of the run that it belongs to; ``write`` and ``close`` do not wait for others beyond it.
     """
 
     description: str
     samples: bool = False
     remark: str = ""
     kept: int | None = None
+    deadline: Deadline = Deadline()  # one that never comes
 
     @abstractmethod
     def write(self, result: Segmentation) -> None:

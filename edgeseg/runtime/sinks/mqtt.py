@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from edgeseg.errors import SinkError, require
+from edgeseg.runtime.deadline import Deadline
 from edgeseg.runtime.frame import Segmentation
 from edgeseg.runtime.sinks.base import FrameSink
 from edgeseg.runtime.sinks.jsonl import frame_record
@@ -24,6 +25,7 @@ _PORTS = {"mqtt": 1883, "mqtts": 8883}
 _PATIENCE_S = 5.0
 _MOST_UNDER_WAY = 64
 _RETRY_S = (0.2, 5.0)
+_GOODBYE_S = 0.5
 
 
 class MqttPublisher:
@@ -64,7 +66,7 @@ class MqttPublisher:
             self._stop()
             raise SinkError(self._problem)
 
-    def publish(self, payload: bytes) -> None:
+    def publish(self, payload: bytes, deadline: Deadline = Deadline()) -> None:
         """Hand one message over; at most 64 wait for the broker.
 
         Raises:
@@ -73,7 +75,7 @@ class MqttPublisher:
         if not self._online:
             raise SinkError(self._problem)
         if self._left() >= _MOST_UNDER_WAY:
-            _wait_for(self._sent[0], _PATIENCE_S)
+            self._await_one(deadline)
             if self._left() >= _MOST_UNDER_WAY:
                 raise SinkError(f"{self.description}: {_MOST_UNDER_WAY} messages wait, the broker takes none")
         message = self._client.publish(self.topic, payload, self._qos)
@@ -81,7 +83,13 @@ class MqttPublisher:
             raise SinkError(f"{self.description} lost the connection; it is tried again")
         self._sent.append(message)
 
-    def close(self) -> None:
+    def _await_one(self, deadline: Deadline) -> None:
+        """Wait up to 5 seconds until the broker has acknowledged a message."""
+        until = time.monotonic() + _PATIENCE_S
+        while self._left() >= _MOST_UNDER_WAY and time.monotonic() < until and deadline.left(1):
+            _wait_for(self._sent[0], 0.1)
+
+    def close(self, deadline: Deadline = Deadline()) -> None:
         """Wait up to 5 seconds for what is under way, say offline and disconnect. May be called twice.
 
         Raises:
@@ -89,13 +97,14 @@ class MqttPublisher:
         """
         if not self._thread.is_alive():
             return
-        until = time.monotonic() + _PATIENCE_S
-        while self._online and self._left() and time.monotonic() < until:
+        until = time.monotonic() + deadline.left(_PATIENCE_S)
+        while self._online and self._left() and time.monotonic() < until - _GOODBYE_S:
             _wait_for(self._sent[0], 0.1)
         left = self._left()
         if self._online:
-            _wait_for(self._client.publish(f"{self.topic}/status", b"offline", 1, True), 1.0)
-        self._stop()
+            goodbye = self._client.publish(f"{self.topic}/status", b"offline", 1, True)
+            _wait_for(goodbye, deadline.left(1.0) / 2)
+        self._stop(deadline)
         if left:
             raise SinkError(f"{self.description}: {left} messages were not acknowledged by the broker")
 
@@ -135,9 +144,11 @@ class MqttPublisher:
             self._stopping.wait(pause_s)
             pause_s = min(2 * pause_s, _RETRY_S[1])
 
-    def _stop(self) -> None:
+    def _stop(self, deadline: Deadline = Deadline()) -> None:
         self._stopping.set()
-        self._thread.join()
+        self._thread.join(deadline.left(_PATIENCE_S))
+        if self._thread.is_alive():
+            return  # it waits for a broker that does not answer, and ends with the process
         self._client.disconnect()
         for _ in range(5):
             if self._client.loop(0.1) != 0:  # until the goodbye is out
@@ -177,10 +188,10 @@ class MqttSink(FrameSink):
         self.description = f"MQTT messages to {self._publisher.description}"
 
     def write(self, result: Segmentation) -> None:
-        self._publisher.publish(json.dumps(frame_record(result, self._classes)).encode())
+        self._publisher.publish(json.dumps(frame_record(result, self._classes)).encode(), self.deadline)
 
     def close(self) -> None:
-        self._publisher.close()
+        self._publisher.close(self.deadline)
 
 
 def _is_settled(message: Any) -> bool:

@@ -13,6 +13,8 @@ from edgeseg.runtime.sinks.base import FrameSink
 
 __all__ = ["RtspSink"]
 
+_PATIENCE_S = 10.0
+
 
 class RtspSink(FrameSink):
     """Serves ``rtsp://[USER:PASSWORD@]HOST:PORT/PATH`` as H.264; the server starts with the first frame, and
@@ -81,4 +83,4 @@ class RtspSink(FrameSink):
     def close(self) -> None:
         output, self._output = self._output, None
         if output is not None:
-            output.finish()
+            output.finish(self.deadline.left(_PATIENCE_S))

@@ -137,6 +137,7 @@ class _VideoPerSource(FrameSink):
         if name not in self._sinks:
             self._sinks[name] = self._spare or self._made(self._path_of(name), goes_on=True)
             self._spare = None
+        self._sinks[name].deadline = self.deadline
         self._sinks[name].write(result)
 
     def _path_of(self, source: str) -> Path:
@@ -167,6 +168,9 @@ class _VideoPerSource(FrameSink):
     def close(self) -> None:
         failure: SinkError | None = None
         for sink in self._all():
+            sink.ask_to_finish()
+        for sink in self._all():
+            sink.deadline = self.deadline
             try:
                 sink.close()
             except SinkError as error:  # the others are closed all the same

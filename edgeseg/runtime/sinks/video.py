@@ -23,6 +23,7 @@ __all__ = ["VIDEO_SINK_SUFFIXES", "VideoSink"]
 
 VIDEO_SINK_SUFFIXES = (".mp4", ".mkv", ".avi")
 _CODECS = {".mp4": "mp4v", ".avi": "MJPG", ".mkv": "mp4v"}
+_PATIENCE_S = 10.0
 _LEAST_FREE_BYTES = 16 * 2**20
 
 
@@ -121,7 +122,12 @@ class VideoSink(FrameSink):
         if writer is None:
             self._drop_place()
             return
-        writer.finish()
+        try:
+            writer.finish(self.deadline.left(_PATIENCE_S))
+        except SinkError:
+            self._kept += writer.kept
+            self._leave_part()
+            raise
         self._kept += self._count
         place, self._place = self._place, None
         assert place is not None
@@ -129,24 +135,33 @@ class VideoSink(FrameSink):
         if name != place.target:
             self.remark = f"{place.target.name} was made by somebody else meanwhile; this is in {name.name}"
 
+    def ask_to_finish(self) -> None:
+        """Begin to end; ``close`` follows."""
+        if self._writer is not None:
+            self._writer.ask_to_finish()
+
     def discard(self) -> None:
         self._discarded()
 
     def _discarded(self) -> str:
         """End the part; the name of what is left of it, empty when that is nothing."""
         writer, self._writer = self._writer, None
-        place = self._place
-        if writer is None or place is None:
+        if writer is None:
             self._drop_place()
             return ""
         self._kept += writer.kept
         writer.kill()
-        if self._count and _holds_pictures(place.partial):
-            place.release()
-            self._place = None
-            return place.partial.name
-        self._drop_place()
-        return ""
+        return self._leave_part()
+
+    def _leave_part(self) -> str:
+        """Keep what a writer that failed left, if that is anything; its name."""
+        place = self._place
+        if place is None or not (self._count and _holds_pictures(place.partial)):
+            self._drop_place()
+            return ""
+        self._place = None
+        place.release()
+        return place.partial.name
 
     def _drop_place(self) -> None:
         """Give a name back that nothing was written to; the next part may have it."""
@@ -209,7 +224,9 @@ class _Writer(Protocol):
 
     def write(self, picture: np.ndarray, pts_ns: int) -> None: ...
 
-    def finish(self) -> None: ...
+    def ask_to_finish(self) -> None: ...
+
+    def finish(self, patience_s: float) -> None: ...
 
     def kill(self) -> None: ...
 
@@ -229,7 +246,10 @@ class _OpenCvWriter:
     def write(self, picture: np.ndarray, pts_ns: int) -> None:
         self._writer.write(picture)
 
-    def finish(self) -> None:
+    def ask_to_finish(self) -> None:
+        pass  # it encodes as it is written to
+
+    def finish(self, patience_s: float) -> None:
         self._writer.release()
 
     def kill(self) -> None:

@@ -1,0 +1,124 @@
+"""SIGTERM, SIGINT and SIGHUP: the end of a run in good order, in two seconds, whatever hangs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import TYPE_CHECKING, Dict, Iterator, Optional, Union
+
+if TYPE_CHECKING:
+    from edgeseg.runtime.pipeline import Run
+
+__all__ = ["Interrupts", "interrupts", "leave_if_interrupted", "stopping_signals"]
+
+_HUNG_LOOP_S, _END_S, _REST_S = 1.0, 2.0, 3.0
+
+
+def stopping_signals() -> Iterator[signal.Signals]:
+    """The signals that end a command. SIGINT also where a shell's ``&`` had it ignored; SIGHUP not under nohup."""
+    yield from (signal.SIGTERM, signal.SIGINT)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        yield signal.SIGHUP
+
+
+class Interrupts:
+    """What a signal does: before there is a run it interrupts the command; then it stops the run, once; a second one
+    interrupts the command all the same.
+
+    A thread of its own hears of signals too, since Python's handlers wait while the main thread is in a library. When
+    the loop does not react it lets the sinks finish, and after two seconds it ends the process.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._run: Optional[Run] = None
+        self._over = threading.Event()
+
+    def hand_over(self, run: Run) -> None:
+        """From now on signals stop this run."""
+        self._run = run
+
+    def over(self) -> None:
+        """The run has ended: what follows is the summary."""
+        self._over.set()
+
+    def on_signal(self, number: int, frame: Optional[FrameType]) -> None:
+        """In the main thread."""
+        if number == signal.SIGHUP:
+            _leave_dead_terminal()
+        if self._run is None or self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        self._run.stop("interrupted")
+
+    def watch(self, pipe: int) -> None:
+        """In a thread: until the pipe, to which Python writes a byte per signal, is closed."""
+        while True:
+            heard = os.read(pipe, 1)
+            if not heard:
+                os.close(pipe)
+                return
+            if self._run is not None and heard[0] in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                self._end(self._run)
+
+    def _end(self, run: Run) -> None:
+        asked_at = time.monotonic()
+        run.stop("interrupted")
+        if not self._over.wait(_HUNG_LOOP_S):
+            run.close_sinks()
+        if self._over.wait(max(0.0, asked_at + _END_S - time.monotonic())):
+            time.sleep(_REST_S)  # the summary waits for whoever reads it, but not for ever
+        else:
+            with suppress(OSError, ValueError):
+                os.write(2, b"edgeseg: interrupted, and something hangs: it is left behind, with what it wrote last\n")
+        os._exit(1)
+
+
+@contextmanager
+def interrupts() -> Iterator[Interrupts]:
+    """Let SIGTERM, SIGINT and SIGHUP act as ``Interrupts`` says."""
+    mine = Interrupts()
+    readable, writable = os.pipe()
+    os.set_blocking(writable, False)
+    woken_before = signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
+    threading.Thread(target=mine.watch, args=(readable,), name="edgeseg-signals", daemon=True).start()
+    before: Dict[signal.Signals, object] = {
+        number: signal.signal(number, mine.on_signal) for number in stopping_signals()
+    }
+    try:
+        yield mine
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+        signal.set_wakeup_fd(woken_before)
+        os.close(writable)
+        _ended.append(mine)
+
+
+_ended: list[Interrupts] = []
+
+
+def leave_if_interrupted(code: Union[int, str, None]) -> None:
+    """End the process with an exit code now, when a signal asked for it: the interpreter's own end would wait for
+    threads that hang."""
+    if not any(mine.asked for mine in _ended):
+        return
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code if isinstance(code, int) else 1 if code else 0)
+
+
+def _leave_dead_terminal() -> None:
+    """What is printed to a terminal that is gone would be an error, and end the run as one."""
+    for descriptor in (1, 2):
+        try:
+            os.write(descriptor, b"")
+        except OSError:
+            with suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
