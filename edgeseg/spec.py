@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from typing import Any, Mapping
 
 from edgeseg.errors import SpecError, first_line
 
-__all__ = ["IGNORE_ID", "ModelSpec", "Preprocess"]
+__all__ = ["IGNORE_ID", "ModelSpec", "Preprocess", "of_byte_scale"]
 
 SCHEMA = 1
 IGNORE_ID = 255
@@ -21,6 +22,9 @@ class Preprocess:
 
     ``x = (frame / 255 - mean) / std`` per channel, channels given in ``channel_order``, after a resize by the
     rule ``resize``. The only rule so far is ``"stretch"``: both axes are scaled to ``ModelSpec.size_hw``.
+
+    ``mean`` and ``std`` are of 0-1. Those of 0-255 (mmsegmentation, Detectron, Caffe) are refused here, because the
+    network would see one grey for every frame; ``from_byte_scale`` takes them.
     """
 
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
@@ -31,12 +35,36 @@ class Preprocess:
     def __post_init__(self) -> None:
         if len(self.mean) != 3 or len(self.std) != 3:
             raise SpecError(f"mean and std need three values each, got {self.mean} and {self.std}")
+        if not all(math.isfinite(value) for value in (*self.mean, *self.std)):
+            raise SpecError(f"mean and std must be finite, got {self.mean} and {self.std}")
         if min(self.std) <= 0:
             raise SpecError(f"std must be positive, got {self.std}")
+        if max(map(abs, self.mean)) > 1 or max(self.std) > 1:
+            raise SpecError(_not_of_one(self.mean, self.std))
         if self.channel_order not in ("RGB", "BGR"):
             raise SpecError(f"channel_order must be RGB or BGR, got {self.channel_order!r}")
         if self.resize != "stretch":
             raise SpecError(f"resize must be 'stretch', got {self.resize!r}; a newer edgeseg may know it")
+
+    @classmethod
+    def from_byte_scale(
+        cls, mean: tuple[float, float, float], std: tuple[float, float, float], channel_order: str = "RGB"
+    ) -> Preprocess:
+        """Preprocessing whose mean and std are stated for pixels of 0-255. Raises SpecError for values that are not."""
+        if not of_byte_scale(mean, std):
+            raise SpecError(f"mean {_listed(mean)} and std {_listed(std)} are not of pixels of 0-255")
+        return cls(_of_one(mean), _of_one(std), channel_order)
+
+
+def of_byte_scale(mean: tuple[float, ...], std: tuple[float, ...]) -> bool:
+    """Whether a mean and std are stated for pixels of 0-255, not of 0-1: by their values, where these leave no doubt.
+
+    A mean above 1 is of 0-255 if no std is below 1 (a smaller one would be a factor, or of the other scale). With a
+    mean of 0, a std above 1 is.
+    """
+    if not all(math.isfinite(value) for value in (*mean, *std)) or max(*mean, *std) > 255 or min(mean) < 0:
+        return False
+    return min(std) >= 1 and (max(mean) > 1 or (max(mean) == 0 and min(std) > 1))
 
 
 @dataclass(frozen=True)
@@ -58,6 +86,11 @@ class ModelSpec:
     ignore_id: int = IGNORE_ID
 
     def __post_init__(self) -> None:
+        if len(self.classes) == 1:
+            raise SpecError(
+                f"a model has 2 to 254 classes, got 1 ({self.classes[0]!r}); list the class of all other pixels in "
+                "front of it, e.g. background"
+            )
         if not 2 <= len(self.classes) <= 254:
             raise SpecError(f"a model has 2 to 254 classes, got {len(self.classes)}")
         if len(set(self.classes)) != len(self.classes):
@@ -96,6 +129,24 @@ class ModelSpec:
             )
         except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise SpecError(f"spec is incomplete or malformed: {type(error).__name__}: {first_line(error)}") from error
+
+
+def _of_one(values: tuple[float, float, float]) -> tuple[float, float, float]:
+    first, second, third = (round(value / 255, 9) for value in values)
+    return first, second, third
+
+
+def _not_of_one(mean: tuple[float, float, float], std: tuple[float, float, float]) -> str:
+    seen = f"mean {_listed(mean)} and std {_listed(std)} are not of 0-1"
+    if of_byte_scale(mean, std):
+        return f"{seen} but of 0-255; write mean {_listed(_of_one(mean))} and std {_listed(_of_one(std))}"
+    if max(mean) > 1 and max(std) < 1:
+        return f"{seen}: the mean is of 0-255 and the std is of 0-1 or a factor; write both divided by 255"
+    return f"{seen}; write both for pixels of 0-1, as in (pixel / 255 - mean) / std"
+
+
+def _listed(values: tuple[float, ...]) -> str:
+    return ",".join(f"{value:.6g}" for value in values)
 
 
 def _triple(values: Any) -> tuple[float, float, float]:

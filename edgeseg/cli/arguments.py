@@ -74,16 +74,19 @@ def size_hw_from(text: str) -> Tuple[int, int]:
 
 
 def triple_from(text: str, flag: str) -> Tuple[float, float, float]:
-    """``0.485,0.456,0.406`` -> three floats. Raises UsageError."""
+    """``0.485,0.456,0.406`` or, for all channels, ``0.5`` -> three floats. Raises UsageError."""
+    parts = text.strip(" []()").replace(",", " ").split()
     try:
-        first, second, third = (float(part) for part in text.split(","))
+        first, second, third = (float(part) for part in (3 * parts if len(parts) == 1 else parts))
     except ValueError:
         raise UsageError(f"{flag} takes three numbers such as 0.485,0.456,0.406, got {text!r}") from None
     return first, second, third
 
 
-def spec_from(classes: str, size: str, ignore: Optional[int]) -> ModelSpec:
+def spec_from(classes: str, size: str, ignore: Optional[int], *, background: Optional[str] = None) -> ModelSpec:
     """A spec from ``--classes`` (``camvid`` or a file of names), ``--size`` and ``--ignore``.
+
+    A ``background`` that is no class of the list, and not ``none``, becomes class 0 in black.
 
     Raises:
         UsageError: the class list cannot be read.
@@ -93,6 +96,8 @@ def spec_from(classes: str, size: str, ignore: Optional[int]) -> ModelSpec:
         void = CAMVID_VOID if ignore is None else ignore
         return ModelSpec(CAMVID_CLASSES, CAMVID_PALETTE, size_hw_from(size), Preprocess(), void)
     names, palette = _read_classes(Path(classes))
+    if background not in (None, "none", *names):
+        names, palette = [str(background), *names], [(0, 0, 0), *palette]
     return ModelSpec(
         tuple(names), tuple(palette), size_hw_from(size), Preprocess(), IGNORE_ID if ignore is None else ignore
     )

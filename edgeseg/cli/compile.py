@@ -93,11 +93,18 @@ def compile_(
     spec: Annotated[Optional[Path], typer.Option(help="ONNX file: its spec as JSON, instead of these flags:")] = None,
     classes: Annotated[Optional[str], typer.Option(help="ONNX file: 'camvid' or a file of class names.")] = None,
     ignore: Annotated[Optional[int], typer.Option(help="ONNX file: mask value that is no class.")] = None,
-    mean: Annotated[Optional[str], typer.Option(help="ONNX file: mean per channel, of 0-1.")] = None,
+    mean: Annotated[Optional[str], typer.Option(help="ONNX file: mean per channel, of 0-1 (or of 0-255).")] = None,
     std: Annotated[Optional[str], typer.Option(help="ONNX file: standard deviation per channel.")] = None,
     channel_order: Annotated[Optional[str], typer.Option(help="ONNX file: RGB or BGR.")] = None,
     layout: Annotated[Optional[str], typer.Option(help="ONNX file: NCHW or NHWC, where it cannot be told.")] = None,
     output: Annotated[Optional[str], typer.Option(help="ONNX file: which of several outputs.")] = None,
+    background: Annotated[
+        Optional[str],
+        typer.Option(help="ONNX file of sigmoids: the class where all are low, or 'none' where the largest wins."),
+    ] = None,
+    threshold: Annotated[
+        Optional[float], typer.Option(help="ONNX file of sigmoids: probability above which one says yes (0.5).")
+    ] = None,
     check_tensorrt: Annotated[
         Optional[List[str]],
         typer.Option(help="Build TensorRT's graphs with TensorRT-RTX for SM75, SM86, SM89, SM120; may be repeated."),
@@ -189,7 +196,7 @@ def compile_(
     from edgeseg.compiler.gate import Limits
     from edgeseg.compiler.stepcache import StepCache
 
-    foreign = Foreign(spec, classes, ignore, mean, std, channel_order, layout, output)
+    foreign = Foreign(spec, classes, ignore, mean, std, channel_order, layout, output, background, threshold)
     options = CompileOptions(
         graphs=graphs,
         calibrator=calibrator,
@@ -231,6 +238,7 @@ def compile_(
             golden=stored,
             ranges=None if calib else origin.ranges,
             provenance={**origin.provenance, **({"note": note} if note else {})},
+            notes=origin.notes,
             cache=StepCache(cache_folder() if cache else None),
             progress=progress,
         )

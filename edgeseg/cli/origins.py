@@ -3,14 +3,14 @@
 import json
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, List, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
 from edgeseg.bundle import Bundle, read_bundle
 from edgeseg.cli.arguments import size_hw_from, spec_from, triple_from
 from edgeseg.errors import CompileError, SpecError, UsageError, require
 from edgeseg.files import file_sha256
 from edgeseg.images import Dataset, InMemory, Sample
-from edgeseg.spec import ModelSpec, Preprocess
+from edgeseg.spec import ModelSpec, Preprocess, of_byte_scale
 
 if TYPE_CHECKING:
     from edgeseg.compiler.compile import Progress
@@ -30,6 +30,7 @@ class Origin:
     ranges: "Optional[Ranges]" = None
     golden: Optional[Dataset] = None
     float16_weights: bool = False
+    notes: Tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ class Foreign:
     channel_order: Optional[str] = None
     layout: Optional[str] = None
     output: Optional[str] = None
+    background: Optional[str] = None
+    threshold: Optional[float] = None
 
     def given(self) -> List[str]:
         """The flags that were passed."""
@@ -114,17 +117,36 @@ def _from_checkpoint(path: Path, how: How, progress: "Progress") -> Origin:
 def _from_onnx(path: Path, how: How, progress: "Progress") -> Origin:
     from edgeseg import __version__
     from edgeseg.compiler.compile import float_graph_from_network
-    from edgeseg.compiler.foreign import graph_facts, loaded_onnx, network_graph_from_onnx
+    from edgeseg.compiler.foreign import (
+        background_id,
+        graph_facts,
+        likely_background_id,
+        loaded_onnx,
+        network_graph_from_onnx,
+    )
+    from edgeseg.compiler.normalisation import check_scaled_once
 
     model = loaded_onnx(path)
     facts = graph_facts(model)
     if len(facts.inputs) != 1:
         raise CompileError(f"{path.name} has {len(facts.inputs)} inputs; a segmentation network has one, the image")
-    spec = _foreign_spec(how, facts)
+    spec, remarks = _foreign_spec(how, facts)
+    check_scaled_once(facts.scaling, spec.preprocess)
+    background, exclusive = background_id(spec.classes, how.foreign.background)
     network, lines = network_graph_from_onnx(
-        model, classes=len(spec.classes), size_hw=spec.size_hw, layout=how.foreign.layout, output=how.foreign.output
+        model,
+        classes=len(spec.classes),
+        size_hw=spec.size_hw,
+        layout=how.foreign.layout,
+        output=how.foreign.output,
+        channel_order=spec.preprocess.channel_order,
+        background=background,
+        exclusive=exclusive,
+        likely_background=likely_background_id(spec.classes),
+        threshold=0.5 if how.foreign.threshold is None else how.foreign.threshold,
+        scores=how.scores,
     )
-    for line in lines:
+    for line in (*remarks, *lines):
         progress.step(line)
     return Origin(
         graph=float_graph_from_network(network, spec, simplifier=how.simplifier, scores=how.scores, progress=progress),
@@ -135,21 +157,27 @@ def _from_onnx(path: Path, how: How, progress: "Progress") -> Origin:
             "onnx_sha256": file_sha256(path),
             "producer": facts.producer,
             "simplifier": how.simplifier,
+            "changes": [*remarks, *lines],
         },
+        notes=tuple(remarks),
     )
 
 
-def _foreign_spec(how: How, facts: "GraphFacts") -> ModelSpec:
-    """The spec of an ONNX file: from ``--spec``, or from flags. One error names everything that is missing."""
+def _foreign_spec(how: How, facts: "GraphFacts") -> Tuple[ModelSpec, List[str]]:
+    """The spec of an ONNX file, and what was taken from other numbers than were passed.
+
+    It comes from ``--spec``, or from flags; one error names everything that is missing.
+    """
     from edgeseg.compiler.foreign import missing_facts, stated_size_hw
 
     foreign = how.foreign
     if foreign.spec is not None:
-        repeated = [flag for flag in foreign.given() if flag not in ("--spec", "--layout", "--output")]
+        kept = ("--spec", "--layout", "--output", "--background", "--threshold")
+        repeated = [flag for flag in foreign.given() if flag not in kept]
         repeated += ["--size"] if how.size else []
         if repeated:
             raise UsageError(f"--spec says it already; leave out {', '.join(repeated)}")
-        return _read_spec(foreign.spec)
+        return _read_spec(foreign.spec), []
     size_hw = size_hw_from(how.size) if how.size else stated_size_hw(facts, foreign.layout)
     missing = missing_facts(
         facts,
@@ -165,13 +193,21 @@ def _foreign_spec(how: How, facts: "GraphFacts") -> ModelSpec:
             f"the ONNX file does not say everything; pass {'; '.join(missing)} (or --spec FILE.json, a spec as "
             "'edgeseg inspect --json' prints it)"
         )
-    spec = spec_from(str(foreign.classes), f"{size_hw[1]}x{size_hw[0]}", foreign.ignore)
-    preprocess = Preprocess(
-        triple_from(foreign.mean or "0,0,0", "--mean"),
-        triple_from(foreign.std or ",".join(3 * [repr(1 / 255)]), "--std"),
-        str(foreign.channel_order),
-    )
-    return replace(spec, preprocess=preprocess)
+    spec = spec_from(str(foreign.classes), f"{size_hw[1]}x{size_hw[0]}", foreign.ignore, background=foreign.background)
+    preprocess, remarks = _preprocess(foreign)
+    return replace(spec, preprocess=preprocess), remarks
+
+
+def _preprocess(foreign: Foreign) -> Tuple[Preprocess, List[str]]:
+    """From ``--mean``, ``--std`` and ``--channel-order``; those of 0-255 are divided by 255, and a line says so."""
+    mean = triple_from(foreign.mean or "0,0,0", "--mean")
+    std = triple_from(foreign.std or ",".join(3 * [repr(1 / 255)]), "--std")
+    order = foreign.channel_order or "RGB"
+    if not of_byte_scale(mean, std):
+        return Preprocess(mean, std, order), []
+    taken = Preprocess.from_byte_scale(mean, std, order)
+    shown = (",".join(f"{value:.4g}" for value in values) for values in (taken.mean, taken.std))
+    return taken, ["--mean and --std are of pixels of 0-255; of 0-1 they are mean {} and std {}".format(*shown)]
 
 
 def _read_spec(path: Path) -> ModelSpec:

@@ -6,7 +6,6 @@ graphs from elsewhere it runs in a child process (``isolation``).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,39 +21,22 @@ from edgeseg.compiler.cleaning import (
     rename,
     switch_to_inference,
 )
-from edgeseg.compiler.ending import LOGITS as KIND_LOGITS
-from edgeseg.compiler.ending import PROBABILITIES, Ending, ending_of
+from edgeseg.compiler.ending import ending_of
 from edgeseg.compiler.export import INPUT, LOGITS, run_onnx
 from edgeseg.compiler.foreign_file import nested_graphs
 from edgeseg.compiler.opsets import at_readable_opset
-from edgeseg.errors import CompileError, UsageError, first_line, require
+from edgeseg.compiler.outputs import adapt_output
+from edgeseg.compiler.wanted import Wanted, hw_text, unused
+from edgeseg.errors import CompileError, first_line, require
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["Wanted", "network_graph"]
+__all__ = ["network_graph"]
 
+_BRIGHTNESS = (0.299, 0.587, 0.114)
 _TOLERANCE, _HALF_TOLERANCE = 1e-3, 5e-2
 """Largest difference from the original's logits, relative to the largest; the second when it computes in float16."""
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What the owner of a graph said, or the graph itself.
-
-    Attributes:
-        input: its name; dtype and layout as the file has it.
-        size_hw: to fix, in pixels.
-        output: name of the output or of any tensor inside.
-        classes: how many.
-    """
-
-    input: str
-    dtype: str
-    layout: str
-    size_hw: tuple[int, int]
-    output: str
-    classes: int
 
 
 def network_graph(model: onnx.ModelProto, wanted: Wanted) -> tuple[onnx.ModelProto, list[str]]:
@@ -70,7 +52,7 @@ def network_graph(model: onnx.ModelProto, wanted: Wanted) -> tuple[onnx.ModelPro
     body = require("onnx", "compile").ModelProto()
     body.CopyFrom(original)
     lines += bypass_identities(body.graph)
-    lines += fix_input(body.graph, _in_layout((1, 3, *wanted.size_hw), wanted.layout))
+    lines += fix_input(body.graph, _in_layout((1, wanted.channels, *wanted.size_hw), wanted.layout))
     lines += in_float32(body.graph)
     _declare_output(body.graph, None if expected is None else expected.shape)
     body, converted = at_readable_opset(body)
@@ -79,7 +61,7 @@ def network_graph(model: onnx.ModelProto, wanted: Wanted) -> tuple[onnx.ModelPro
     if expected is not None:
         _prove_equal(logits, expected, tolerance)
     lines += _adapt_input(body.graph, wanted)
-    lines += _adapt_output(body.graph, logits.shape, end, wanted)
+    lines += adapt_output(body, logits, end, wanted)
     return _finished(body, wanted), lines
 
 
@@ -90,7 +72,7 @@ def _in_layout(nchw: tuple[Any, ...], layout: str) -> tuple[Any, ...]:
 def _image(wanted: Wanted) -> np.ndarray:
     """The random float32 image that proves, in the graph's own layout and range."""
     rng = np.random.default_rng(0)
-    shape = _in_layout((1, 3, *wanted.size_hw), wanted.layout)
+    shape = _in_layout((1, wanted.channels, *wanted.size_hw), wanted.layout)
     if wanted.dtype == "uint8":
         return rng.integers(0, 256, shape).astype(np.float32)
     return rng.standard_normal(shape, dtype=np.float32)
@@ -138,7 +120,7 @@ def _computed(body: onnx.ModelProto, wanted: Wanted) -> np.ndarray:
         logits = np.asarray(run_onnx(body, {wanted.input: _image(wanted)})[0])
     except Exception as error:  # as above; shape inference comes first because a wrong Concat reads foreign memory
         raise CompileError(
-            f"the graph does not run at {_hw(wanted.size_hw)}: {first_line(error)[:300]}; pass the "
+            f"the graph does not run at {hw_text(wanted.size_hw)}: {first_line(error)[:300]}; pass the "
             "--size that it was made for, or export it again"
         ) from error
     if logits.dtype != np.float32:
@@ -173,13 +155,26 @@ def _adapt_input(graph: onnx.GraphProto, wanted: Wanted) -> list[str]:
     rename(graph, _free_names(graph, image, logits))
     lines = []
     if wanted.layout == "NHWC":
-        inner = _unused(graph, "input_nhwc")
+        inner = unused(graph, "input_nhwc")
         rename(graph, {graph.input[0].name: inner})
         graph.node.insert(0, helper.make_node("Transpose", [INPUT], [inner], inner, perm=[0, 2, 3, 1]))
         lines = ["Transpose in front: the graph takes NHWC"]
+    if wanted.channels == 1:
+        lines.insert(0, _grey_in_front(graph, wanted.channel_order))
     del graph.input[:]
     graph.input.append(helper.make_tensor_value_info(INPUT, kinds.FLOAT, [1, 3, *wanted.size_hw]))
     return lines
+
+
+def _grey_in_front(graph: onnx.GraphProto, channel_order: str) -> str:
+    """Let a one-channel network read the brightness of a colour image (ITU-R BT.601, as OpenCV takes it)."""
+    helper, numpy_helper = require("onnx.helper", "compile"), require("onnx.numpy_helper", "compile")
+    weights = np.array(_BRIGHTNESS if channel_order == "RGB" else _BRIGHTNESS[::-1], np.float32)
+    inner, name = unused(graph, "input_grey"), unused(graph, "input_grey_weights")
+    rename(graph, {INPUT: inner})
+    graph.initializer.append(numpy_helper.from_array(weights.reshape(1, 3, 1, 1), name))
+    graph.node.insert(0, helper.make_node("Conv", [INPUT, name], [inner], inner, kernel_shape=[1, 1]))
+    return "grey in front: the graph takes one channel, and gets 0.299 R + 0.587 G + 0.114 B"
 
 
 def _free_names(graph: onnx.GraphProto, image: str, logits: str) -> dict[str, str]:
@@ -188,99 +183,7 @@ def _free_names(graph: onnx.GraphProto, image: str, logits: str) -> dict[str, st
     names |= {tensor.name for tensor in graph.initializer}
     taken = {name for name in names if name in (INPUT, LOGITS, "classes", "argmax") or name.startswith("frame")}
     taken |= {name for name in names if name.endswith("/float16")}
-    return {**{name: _unused(graph, f"network/{name}/") for name in taken - {image}}, image: INPUT}
-
-
-def _unused(graph: onnx.GraphProto, name: str) -> str:
-    used = {output for body in nested_graphs(graph) for node in body.node for output in (*node.input, *node.output)}
-    used |= {tensor.name for tensor in graph.initializer}
-    while name in used:
-        name += "_"
-    return name
-
-
-def _adapt_output(graph: onnx.GraphProto, shape: tuple[int, ...], end: Ending, wanted: Wanted) -> list[str]:
-    """1xCxHxW under the name ``logits``: axes, a second channel, resolution."""
-    lines = []
-    if len(shape) == 3:
-        shape = (1, 1, *shape[1:]) if shape[0] == 1 else (1, *shape)
-        _append(graph, "Reshape", [np.array(shape, np.int64)], {})
-    axis = _channel_axis(shape, end, wanted)
-    if axis == 3:
-        _append(graph, "Transpose", [], {"perm": [0, 3, 1, 2]})
-        shape = (shape[0], shape[3], shape[1], shape[2])
-        lines.append("Transpose behind: the graph gives NHWC")
-    if shape[1] == 1:
-        middle = _decision_boundary(end)
-        _append(graph, "Pad", [np.array([0, 1, 0, 0, 0, 0, 0, 0], np.int64), np.array(middle, np.float32)], {})
-        lines.append(f"one channel became two: class 1 where it is above {middle:g}, class 0 elsewhere")
-    if shape[2:] != wanted.size_hw:
-        scales = np.array([1, 1, *(full / low for full, low in zip(wanted.size_hw, shape[2:]))], np.float32)
-        how = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
-        _append(graph, "Resize", [None, scales], how)
-        lines.append(f"bilinear Resize of the logits by {scales[2]:g}x{scales[3]:g}: the graph gives {_hw(shape[2:])}")
-    _name_output(graph, wanted)
-    return lines
-
-
-def _channel_axis(shape: tuple[int, ...], end: Ending, wanted: Wanted) -> int:
-    """Where the classes are. Raises when the shape is not that of logits of these classes and this size."""
-    seen = "x".join(map(str, shape))
-    if len(shape) != 4 or shape[0] != 1:
-        raise CompileError(f"{wanted.output!r} gives {seen}; logits are 1xCxHxW; pass --output NAME of the logits")
-    axes = [end.channel_axis] if end.channel_axis in (1, 3) else [1, 3]
-    counts = (1, 2) if wanted.classes == 2 else (wanted.classes,)
-    fitting = [axis for axis in axes if shape[axis] in counts and _covers(np.delete(shape, [0, axis]), wanted.size_hw)]
-    if len(fitting) == 1:
-        return fitting[0]
-    if fitting:
-        raise CompileError(
-            f"{wanted.output!r} gives {seen}: which axis is the classes cannot be told; use another --size"
-        )
-    raise UsageError(
-        f"--classes lists {wanted.classes}, but {wanted.output!r} gives {seen} for an input of {_hw(wanted.size_hw)}; "
-        "pass the class names of this network, or --output NAME of its logits"
-    )
-
-
-def _covers(low: np.ndarray, size_hw: tuple[int, int]) -> bool:
-    """Whether logits of some height and width show the whole image, up to one pixel of theirs."""
-    height, width = (int(size) for size in low)
-    if not (0 < height <= size_hw[0] and 0 < width <= size_hw[1]):
-        return False
-    return abs(height - size_hw[0] * width / size_hw[1]) <= 1 or abs(width - size_hw[1] * height / size_hw[0]) <= 1
-
-
-def _decision_boundary(end: Ending) -> float:
-    if end.kind_at_cut == KIND_LOGITS:
-        return 0.0
-    if end.kind_at_cut == PROBABILITIES:
-        return 0.5
-    raise CompileError(
-        "the graph gives one channel, and whether that is a logit (class 1 above 0) or a probability (above 0.5) "
-        "cannot be told from its last operators; pass --output NAME of the logits, or export with two channels"
-    )
-
-
-def _append(graph: onnx.GraphProto, operator: str, inputs: list[np.ndarray | None], how: dict[str, Any]) -> None:
-    """Put a node with constant further inputs behind the output."""
-    helper, numpy_helper = require("onnx.helper", "compile"), require("onnx.numpy_helper", "compile")
-    names = [graph.output[0].name]
-    name = _unused(graph, f"logits_{operator.lower()}")
-    for index, value in enumerate(inputs):
-        names.append("" if value is None else f"{name}_{index}")
-        if value is not None:
-            graph.initializer.append(numpy_helper.from_array(value, names[-1]))
-    graph.node.append(helper.make_node(operator, names, [name], name, **how))
-    graph.output[0].name = name
-
-
-def _name_output(graph: onnx.GraphProto, wanted: Wanted) -> None:
-    helper, kinds = require("onnx.helper", "compile"), require("onnx", "compile").TensorProto
-    rename(graph, {graph.output[0].name: LOGITS})
-    del graph.output[:]
-    shape = [1, wanted.classes, *wanted.size_hw]
-    graph.output.append(helper.make_tensor_value_info(LOGITS, kinds.FLOAT, shape))
+    return {**{name: unused(graph, f"network/{name}/") for name in taken - {image}}, image: INPUT}
 
 
 def _finished(model: onnx.ModelProto, wanted: Wanted) -> onnx.ModelProto:
@@ -294,9 +197,5 @@ def _finished(model: onnx.ModelProto, wanted: Wanted) -> onnx.ModelProto:
     except Exception as error:  # the native checkers raise their own types, without a common base
         raise CompileError(f"the cleaned graph is not valid: {first_line(error)[:300]}; export it again") from error
     if logits.shape != (1, wanted.classes, *wanted.size_hw):
-        raise CompileError(f"the cleaned graph gives {logits.shape} for {_hw(wanted.size_hw)}; please report this")
+        raise CompileError(f"the cleaned graph gives {logits.shape} for {hw_text(wanted.size_hw)}; please report this")
     return finished
-
-
-def _hw(size_hw: tuple[int, ...]) -> str:
-    return f"{size_hw[1]}x{size_hw[0]}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from typing import TYPE_CHECKING, Any, Callable, Mapping
 
@@ -11,7 +12,7 @@ import numpy as np
 from edgeseg.compiler.calibrators import BINS, needs_histogram, range_from_histogram
 from edgeseg.compiler.ranges import SCHEMA, Ranges, float_activations, graph_sha256
 from edgeseg.compiler.stepcache import StepCache
-from edgeseg.errors import CompileError, require
+from edgeseg.errors import CompileError, first_line, require
 from edgeseg.images import Dataset
 from edgeseg.preprocess import resized_frame
 
@@ -23,6 +24,8 @@ __all__ = ["MINIMUM_FRAMES", "input_size_hw", "inputs_sha256", "ranges_from_fram
 MINIMUM_FRAMES = 16
 """Fewer calibration images than this are refused."""
 _STORE_EVERY_S = 10.0
+_NO_NUMBER = 1e30
+"""From here on a value stands for infinity: masks are filled with it, or with the largest number of a type."""
 
 
 def ranges_from_frames(
@@ -36,6 +39,9 @@ def ranges_from_frames(
 ) -> Ranges:
     """Ranges of every float activation, and channel means of convolution inputs, over a calibration set.
 
+    A tensor that holds infinity (an attention mask, a neutral element of a maximum, the logarithm of 0) gets no range,
+    and so stays in float: a mask clipped to the smallest finite value would let through what it hides.
+
     Extrema and means are reduced inside the graph and histograms are streamed, so memory does not grow with images.
     The same data give the same ranges bit for bit.
 
@@ -48,7 +54,7 @@ def ranges_from_frames(
         report: called with (images done, images in all), over all passes.
 
     Raises:
-        CompileError: too few images, or a tensor that is not finite.
+        CompileError: too few images, a tensor that is not a number, or ONNX Runtime does not run the graph.
         UsageError: unknown calibrator.
     """
     passes = 2 if needs_histogram(calibrator) else 1
@@ -63,9 +69,13 @@ def ranges_from_frames(
     extrema = _Extrema(model)
     _feed(extrema, model, frames, cache, key, lambda done: report(done, total))
     tensors = extrema.tensors(smooth=calibrator == "moving-average")
-    broken = [name for name, (low, high) in tensors.items() if not np.isfinite(low + high)]
+    broken = [name for name, (low, high) in tensors.items() if math.isnan(low + high)]
     if broken:
-        raise CompileError(f"{len(broken)} tensors are not finite on the calibration images, first {broken[0]!r}")
+        raise CompileError(
+            f"{len(broken)} tensors are not numbers on the calibration images, first {broken[0]!r}: its operator "
+            "divides by 0 or compares infinities; look at the network on one of these images"
+        )
+    tensors = {name: ends for name, ends in tensors.items() if max(map(abs, ends)) < _NO_NUMBER}
     if passes == 2:
         histograms = _Histograms(model, tensors)
         _feed(histograms, model, frames, cache, key, lambda done: report(len(frames) + done, total))
@@ -108,16 +118,19 @@ class _Extrema:
         self._sums = [np.zeros(1)] * len(self._inputs)
 
     def add(self, feeds: Mapping[str, np.ndarray]) -> None:
-        values = [np.asarray(value) for value in self._session.run(self._outputs, feeds)]
+        values = _run(self._session, self._outputs, feeds)
         count = len(self._names)
         seen = np.array([float(value) for value in values[: 2 * count]]).reshape(2, count)
         self._low, self._high = np.minimum(self._low, seen[0]), np.maximum(self._high, seen[1])
-        self._smooth = self._smooth + self._MOMENTUM * (seen - self._smooth) if self.done else seen
+        with np.errstate(invalid="ignore", over="ignore"):  # of tensors that hold infinity
+            self._smooth = self._smooth + self._MOMENTUM * (seen - self._smooth) if self.done else seen
         self._sums = [total + mean.astype(np.float64) for total, mean in zip(self._sums, values[2 * count :])]
         self.done += 1
 
     def tensors(self, smooth: bool) -> dict[str, tuple[float, float]]:
-        low, high = self._smooth if smooth else (self._low, self._high)
+        # The moving average of an infinity is no number, its extrema still tell.
+        endless = np.maximum(np.abs(self._low), np.abs(self._high)) >= _NO_NUMBER
+        low, high = np.where(endless, (self._low, self._high), self._smooth) if smooth else (self._low, self._high)
         return {name: (float(lo), float(hi)) for name, lo, hi in zip(self._names, low, high)}
 
     def channel_means(self) -> dict[str, tuple[float, ...]]:
@@ -149,7 +162,7 @@ class _Histograms:
 
     def add(self, feeds: Mapping[str, np.ndarray]) -> None:
         for group, session in zip(self._groups, self._sessions):
-            for name, value in zip(group, session.run(group, feeds)):
+            for name, value in zip(group, _run(session, group, feeds)):
                 self.counts[self._row[name]] += _histogram(value, self._amax[name])
         self.done += 1
 
@@ -185,7 +198,19 @@ def _feed(
 
 def _session(model: onnx.ModelProto) -> Any:
     ort = require("onnxruntime", "")
-    return ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    try:
+        return ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime raises many types, without a common base
+        raise CompileError(
+            f"ONNX Runtime does not load the graph for calibration: {first_line(error)[:300]}"
+        ) from error
+
+
+def _run(session: Any, outputs: list[str], feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    try:
+        return [np.asarray(value) for value in session.run(outputs, feeds)]
+    except Exception as error:  # as above
+        raise CompileError(f"ONNX Runtime fails on a calibration image: {first_line(error)[:300]}") from error
 
 
 def _histogram(value: np.ndarray, amax: float) -> np.ndarray:
@@ -201,9 +226,10 @@ def _histogram(value: np.ndarray, amax: float) -> np.ndarray:
 
 
 def _convolution_inputs(model: onnx.ModelProto) -> list[str]:
-    """Names of the float tensors that convolutions read."""
-    activations = set(float_activations(model))
-    return sorted({node.input[0] for node in model.graph.node if node.op_type == "Conv"} & activations)
+    """Names of the float maps that convolutions over two axes read."""
+    ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in model.graph.value_info}
+    maps = {name for name in float_activations(model) if ranks[name] == 4}
+    return sorted({node.input[0] for node in model.graph.node if node.op_type == "Conv"} & maps)
 
 
 def _with_reductions(model: onnx.ModelProto, names: list[str], inputs: list[str]) -> onnx.ModelProto:

@@ -11,15 +11,23 @@ import numpy as np
 from edgeseg.bundle import Bundle, Golden, GraphEntry
 from edgeseg.compiler.batch import batched_onnx
 from edgeseg.compiler.calibration import CalibrationReport, calibration_report
+from edgeseg.compiler.canonical import network_graph
 from edgeseg.compiler.collect import MINIMUM_FRAMES, ranges_from_frames
 from edgeseg.compiler.equalize import equalized_onnx
 from edgeseg.compiler.export import onnx_from_module
 from edgeseg.compiler.fold import argmax_first_onnx, folded_onnx
-from edgeseg.compiler.foreign import network_graph_from_onnx
+from edgeseg.compiler.foreign import (
+    background_id,
+    graph_facts,
+    likely_background_id,
+    network_graph_from_onnx,
+    wanted_from_flags,
+)
 from edgeseg.compiler.gate import Accuracy, Limits, labelled_sha256, measured_accuracy, refusals, worst_drop
 from edgeseg.compiler.layers import layer_costs, roofline_ms
 from edgeseg.compiler.lint import TARGETS, linted
 from edgeseg.compiler.mixed import MixedPoint, best_point, passing_mix, quality
+from edgeseg.compiler.normalisation import check_scaled_once, own_scaling
 from edgeseg.compiler.proof import executed_int8_convolutions, median_ms
 from edgeseg.compiler.qdq import int8_convolutions
 from edgeseg.compiler.ranges import Ranges, graph_sha256
@@ -64,6 +72,7 @@ __all__ = [
 ]
 
 GOLDEN_FRAMES = 4
+_MOST_ERRORS = 5
 _FLOAT16_MAY_MOVE = 5e-4
 """mIoU by which rounding the FP32 weights to float16 may change it."""
 
@@ -164,12 +173,28 @@ def float_graph_from_module(
     *,
     simplifier: str = "onnxsim",
     scores: bool = False,
+    background: str | None = None,
+    threshold: float = 0.5,
     progress: Progress = Progress(),
 ) -> onnx.ModelProto:
-    """torch module (float NCHW -> logits) -> the folded FP32 graph. Raises CompileError."""
-    return float_graph_from_network(
-        onnx_from_module(module, spec.size_hw), spec, simplifier=simplifier, scores=scores, progress=progress
+    """torch module (float NCHW -> logits) -> the folded FP32 graph.
+
+    ``background`` and ``threshold`` are those of ``compiled``. Raises CompileError, UsageError.
+    """
+    exported = onnx_from_module(module, spec.size_hw, report=progress.step)
+    place, exclusive = background_id(spec.classes, background)
+    wanted = replace(
+        wanted_from_flags(exported, classes=len(spec.classes), size_hw=spec.size_hw, layout="NCHW", output=None),
+        background=place,
+        exclusive=exclusive,
+        likely_background=likely_background_id(spec.classes),
+        threshold=threshold,
+        scores=scores,
     )
+    network, lines = network_graph(exported, wanted)
+    for line in lines:
+        progress.step(line)
+    return float_graph_from_network(network, spec, simplifier=simplifier, scores=scores, progress=progress)
 
 
 def float_graph_from_network(
@@ -180,8 +205,13 @@ def float_graph_from_network(
     scores: bool = False,
     progress: Progress = Progress(),
 ) -> onnx.ModelProto:
-    """Network graph (float NCHW -> logits) -> the folded FP32 graph. Raises CompileError."""
+    """Network graph (float NCHW -> logits) -> the folded FP32 graph.
+
+    Raises CompileError, and UsageError where the spec would normalise what the graph normalises by itself.
+    """
     simplified = simplified_onnx(network, simplifier)
+    graph = simplified.model.graph
+    check_scaled_once(own_scaling(graph, graph.input[0].name), spec.preprocess)
     progress.step(
         f"simplified with {simplifier}: {simplified.nodes_before} -> {simplified.nodes_after} nodes, "
         f"largest output difference {simplified.max_difference:.1e}"
@@ -212,14 +242,16 @@ def compiled(
     options: CompileOptions = CompileOptions(graphs=INT8_GRAPHS),
     simplifier: str = "onnxsim",
     scores: bool = False,
+    background: str | None = None,
+    threshold: float = 0.5,
     cache: StepCache = StepCache(),
     progress: Progress = Progress(),
 ) -> Compilation:
     """A network to a bundle: ``edgeseg.compile``.
 
     Args:
-        network: maps 1x3xHxW float32 to logits 1xCxHxW: a torch module (segmentation-models-pytorch, torchvision
-            wrapped to return a tensor, your own), or an ONNX graph of that form.
+        network: maps 1x3xHxW float32 to logits 1xCxHxW: a torch module (segmentation-models-pytorch, torchvision,
+            transformers, your own; of a dict or tuple the logits are taken), or an ONNX graph. It is not changed.
         spec: classes, input size and preprocessing of the network.
         evaluation: images on which every graph is judged, with labels for mIoU.
         calibration: images from which INT8 takes its ranges.
@@ -227,6 +259,9 @@ def compiled(
         options: what to emit and what to allow.
         simplifier: ``"onnxsim"``, ``"onnxslim"`` or ``"none"``.
         scores: output class probabilities too.
+        background: of a network with several sigmoids, the class that stands where none is above ``threshold``;
+            ``"none"`` if they are exclusive classes, and the largest wins.
+        threshold: probability above which a sigmoid says yes.
         cache: see ``bundle_from_graph``.
         progress: see ``Progress``.
 
@@ -236,14 +271,35 @@ def compiled(
     Raises:
         GateRefused: a static INT8 graph loses too much.
         CompileError: the network cannot be exported, calibrated or emitted.
+        UsageError: the network normalises by itself, or needs a background.
     """
     if hasattr(network, "SerializeToString"):
-        cleaned, lines = network_graph_from_onnx(network, classes=len(spec.classes), size_hw=spec.size_hw)
+        check_scaled_once(graph_facts(network).scaling, spec.preprocess)
+        place, exclusive = background_id(spec.classes, background)
+        cleaned, lines = network_graph_from_onnx(
+            network,
+            classes=len(spec.classes),
+            size_hw=spec.size_hw,
+            channel_order=spec.preprocess.channel_order,
+            background=place,
+            exclusive=exclusive,
+            likely_background=likely_background_id(spec.classes),
+            threshold=threshold,
+            scores=scores,
+        )
         for line in lines:
             progress.step(line)
         graph = float_graph_from_network(cleaned, spec, simplifier=simplifier, scores=scores, progress=progress)
     else:
-        graph = float_graph_from_module(network, spec, simplifier=simplifier, scores=scores, progress=progress)
+        graph = float_graph_from_module(
+            network,
+            spec,
+            simplifier=simplifier,
+            scores=scores,
+            background=background,
+            threshold=threshold,
+            progress=progress,
+        )
     return bundle_from_graph(
         graph,
         spec,
@@ -266,6 +322,7 @@ def bundle_from_graph(
     golden: Dataset,
     ranges: Ranges | None = None,
     provenance: Mapping[str, Any] | None = None,
+    notes: Sequence[str] = (),
     cache: StepCache = StepCache(),
     progress: Progress = Progress(),
 ) -> Compilation:
@@ -280,6 +337,7 @@ def bundle_from_graph(
         golden: frames of which a few are stored for the device's self-test.
         ranges: frozen ranges of this very graph.
         provenance: stored in the manifest.
+        notes: lines of earlier steps that belong into the report.
         cache: what long steps found before; an interrupted compilation goes on where it stopped.
         progress: see Progress.
 
@@ -295,6 +353,7 @@ def bundle_from_graph(
     for name in options.graphs:
         job.emit(name, ranges, calibration)
     job.refuse()
+    job.notes += notes
     job.check_for_tensorrt()
     onnx_fp32 = batched_onnx(stored, options.batch).SerializeToString()
     fp32 = Fp32("float16" if options.float16_weights else "float32")
@@ -480,6 +539,8 @@ class _Job:
             errors = [t for t, findings in self._lint[name].items() if any(f["severity"] == "error" for f in findings)]
             fits = f"not for {', '.join(errors)}" if errors else f"no error for any of {len(TARGETS)} targets"
             self._progress.step(f"lint of {name}: {fits}")
+            for line in _lint_errors(self._lint[name]):
+                self._progress.step(line)
             for capability in self.options.compute_capabilities:
                 plan = kernel_plan_from_onnx(entry.onnx, capability).to_json()
                 self._plans.setdefault(name, {})[capability] = {k: v for k, v in plan.items() if k != "plan"}
@@ -606,6 +667,18 @@ def range_warnings(ranges: Ranges) -> list[str]:
     if high - low < 64:
         return [f"the calibration images span only {low:.0f}-{high:.0f} of 0-255: they are near-black or empty"]
     return []
+
+
+def _lint_errors(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+    """The first errors that lint found, each once, with what to do about it."""
+    lines = []
+    for findings in found.values():
+        for finding in findings:
+            line = f"  {finding['where']}: {finding['what']}; {finding['fix']}"
+            if finding["severity"] == "error" and line not in lines:
+                lines.append(line)
+    more = [f"  and {len(lines) - _MOST_ERRORS} more; the report in the bundle has all"]
+    return lines if len(lines) <= _MOST_ERRORS else lines[:_MOST_ERRORS] + more
 
 
 def _recipe(name: str) -> Recipe:

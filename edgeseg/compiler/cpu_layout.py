@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgeseg.compiler.graph import drop_unused_initializers, lift_constants, sort_nodes
+from edgeseg.compiler.graph import drop_unused_initializers, lift_constants, sort_nodes, whole_factor
 from edgeseg.compiler.qdq_editor import ENLARGEMENT
 from edgeseg.compiler.ranges import Ranges
 from edgeseg.errors import require
@@ -153,8 +153,8 @@ def _enlargement(graph: _Graph, node: onnx.NodeProto) -> int:
     if len(graph.readers(node.output[0])) > 1 or min(graph.shapes[node.input[0]][2:]) < 2:
         return 0
     small, large = graph.shapes[node.input[0]], graph.shapes[node.output[0]]
-    factor = large[2] // small[2]
-    return factor if large == [*small[:2], small[2] * factor, small[3] * factor] else 0
+    scales = {name: graph.value(name) for name in node.input[2:3] if name in graph.constants}
+    return whole_factor(node, scales, small[2:], large[2:]) if small[:2] == large[:2] else 0
 
 
 def _mixed_classes(graph: _Graph, low: str, factor: int) -> str:

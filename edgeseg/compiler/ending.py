@@ -18,13 +18,15 @@ __all__ = ["CLASS_MAP", "LOGITS", "PROBABILITIES", "Ending", "ending_of"]
 
 LOGITS, PROBABILITIES, CLASS_MAP = "logits", "probabilities", "class-map"
 _ACTIVATIONS = ("Softmax", "LogSoftmax", "Sigmoid")
+_INDEPENDENT = ("Sigmoid", "HardSigmoid")
 _COPIES = ("Identity", "Dropout", "Cast")
 _SHUFFLES = ("Transpose", "Squeeze", "Unsqueeze")
 _RESAMPLING = ("Resize", "Upsample", "Slice", "Pad", "Clip", "Reshape", *_SHUFFLES)
 _COMPARISONS = ("Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal")
 _CLASS_MAPS = ("ArgMax", "Round", "Floor", "Ceil", "Sign", "OneHot", "TopK", *_COMPARISONS)
 _LINEAR = ("Conv", "ConvTranspose", "BatchNormalization", "Gemm", "MatMul", "Einsum", "Add", "Sub", "Mul", "Concat")
-_KINDS = {LOGITS: _LINEAR, PROBABILITIES: _ACTIVATIONS, CLASS_MAP: _CLASS_MAPS}
+_KINDS = {LOGITS: _LINEAR, PROBABILITIES: (*_ACTIVATIONS, "HardSigmoid"), CLASS_MAP: _CLASS_MAPS}
+_WEIGHTED = ("Conv", "ConvTranspose", "BatchNormalization", "Gemm", "MatMul", "Einsum")
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,9 @@ class Ending:
         channel_axis: of the four axes of ``tensor``, where an operator tells.
         classes: channels of ``tensor``, where a convolution tells.
         before_class_map: what the operator reads that makes a class map which cannot be removed.
+        independent: whether the last activation function judges every channel by itself (a sigmoid), and the graph
+            does not look for the largest.
+        weighted: whether ``tensor`` comes straight from a layer with weights: then its values are logits.
     """
 
     tensor: str
@@ -48,6 +53,13 @@ class Ending:
     channel_axis: int | None = None
     classes: int | None = None
     before_class_map: str | None = None
+    independent: bool = False
+    weighted: bool = False
+
+    @property
+    def activations(self) -> tuple[str, ...]:
+        """The activation functions behind ``tensor``, the first one first."""
+        return tuple(name for name in reversed(self.removed) if name in _ACTIVATIONS)
 
 
 def ending_of(graph: onnx.GraphProto, output: str) -> Ending:
@@ -59,6 +71,8 @@ def ending_of(graph: onnx.GraphProto, output: str) -> Ending:
         end = _one_back(end, node)
         node = makers.get(end.tensor)
     kind = _kind(end.tensor, makers)
+    last = _first(end.tensor, makers, lambda node: node.op_type not in (*_RESAMPLING, *_COPIES))
+    operator = last.op_type if last is not None else ""
     axis, classes = _channels(end.tensor, makers, {tensor.name: tensor for tensor in graph.initializer})
     return replace(
         end,
@@ -67,6 +81,9 @@ def ending_of(graph: onnx.GraphProto, output: str) -> Ending:
         channel_axis=end.channel_axis if axis is None else axis,
         classes=classes,
         before_class_map=_before_class_map(end.tensor, makers) if kind == CLASS_MAP else None,
+        independent="ArgMax" not in end.removed
+        and (end.activations[-1] if end.activations else operator) in _INDEPENDENT,
+        weighted=operator in _WEIGHTED,
     )
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Callable
 
 import numpy as np
 
-from edgeseg.errors import CompileError, first_line, require
+from edgeseg.compiler.traced import exportable, one_tensor
+from edgeseg.errors import CompileError, EdgesegError, first_line, require
 
 if TYPE_CHECKING:
     import onnx
@@ -21,30 +22,35 @@ OPSET = 17
 INPUT, LOGITS = "input", "logits"
 
 
-def onnx_from_module(module: nn.Module, size_hw: tuple[int, int]) -> onnx.ModelProto:
-    """Export a segmentation network.
+def onnx_from_module(
+    module: nn.Module, size_hw: tuple[int, int], *, report: Callable[[str], None] = lambda line: None
+) -> onnx.ModelProto:
+    """Export a segmentation network; the module itself keeps its mode, types and device.
 
     Args:
-        module: maps Nx3xHxW float32 to logits NxCxHxW float32.
+        module: maps Nx3xHxW float32 to logits NxCxHxW float32, or to a dict or tuple that holds them.
         size_hw: the fixed input size in pixels.
+        report: called with a line for people where the module gives more than a tensor.
 
     Returns:
-        ONNX with input ``input`` 1x3xHxW and output ``logits`` 1xCxHxW, proven equal to the module on random input.
+        ONNX with input ``input`` 1x3xHxW and output ``logits``, proven equal to the module on random input.
 
     Raises:
         CompileError: the module cannot be exported, or the graph computes something else.
     """
     torch = require("torch", "train")
     onnx = require("onnx", "compile")
-    module = module.cpu().float().eval()
     example = torch.randn(1, 3, *size_hw, generator=torch.Generator().manual_seed(0))
     buffer = io.BytesIO()
-    with warnings.catch_warnings(), torch.inference_mode():
+    with exportable(module) as ready, warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")
+        single, lines = one_tensor(torch, ready)
+        single.eval()
         try:
+            expected = single(example)
             # The TorchScript exporter: the only one that writes opset 17 or lower, which TensorRT 8.5 needs.
             torch.onnx.export(
-                module,
+                single,
                 (example,),
                 buffer,
                 dynamo=False,
@@ -52,16 +58,24 @@ def onnx_from_module(module: nn.Module, size_hw: tuple[int, int]) -> onnx.ModelP
                 input_names=[INPUT],
                 output_names=[LOGITS],
             )
+        except EdgesegError:
+            raise
         except Exception as error:  # torch raises many types here, without a common base
             raise CompileError(f"the network cannot be exported to ONNX: {first_line(error)}") from error
-        expected = module(example).numpy()
+    for line in lines:
+        report(line)
     model = onnx.load_model_from_string(buffer.getvalue())
-    _prove_equal(model, example.numpy(), expected)
+    _prove_equal(model, example.numpy(), expected.float().numpy())
     return model
 
 
 def _prove_equal(model: onnx.ModelProto, example: np.ndarray, expected: np.ndarray) -> None:
-    actual = run_onnx(model, {INPUT: example})[0]
+    try:
+        actual = run_onnx(model, {INPUT: example})[0]
+    except Exception as error:  # ONNX Runtime raises many types, without a common base
+        raise CompileError(f"ONNX Runtime does not run the exported graph: {first_line(error)[:300]}") from error
+    if actual.shape != expected.shape:
+        raise CompileError(f"the exported graph gives {actual.shape}, the network {expected.shape}")
     worst = float(np.abs(actual - expected).max())
     if not worst <= 1e-3 * max(1.0, float(np.abs(expected).max())):
         raise CompileError(f"the exported graph differs from the network by {worst:.3g}; please report this network")

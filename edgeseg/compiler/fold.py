@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgeseg.compiler.graph import drop_unused_initializers, lift_constants, sort_nodes
+from edgeseg.compiler.graph import drop_unused_initializers, lift_constants, sort_nodes, whole_factor
 from edgeseg.errors import CompileError, require
 from edgeseg.spec import ModelSpec
 
@@ -27,9 +27,10 @@ def folded_onnx(model: onnx.ModelProto, spec: ModelSpec, *, scores: bool = False
     """Wrap a network graph (float NCHW -> logits) into the graph that runs.
 
     Args:
-        model: one float32 input 1x3xHxW, one float32 output 1xCxHxW.
+        model: one float32 input 1x3xHxW, one float32 output 1xCxHxW; a second one of that shape is its scores.
         spec: size and preprocessing.
-        scores: add the output ``scores``, 1xCxHxW float32: the probability of every class (softmax).
+        scores: add the output ``scores``, 1xCxHxW float32: the probability of every class, softmax where the graph
+            has no second output.
 
     Returns:
         Input ``frame`` 1xHxWx3 uint8 BGR, output ``classes`` 1xHxW uint8.
@@ -42,7 +43,7 @@ def folded_onnx(model: onnx.ModelProto, spec: ModelSpec, *, scores: bool = False
     folded.CopyFrom(model)
     graph = folded.graph
     _check_shapes(graph, spec)
-    network_input, logits = graph.input[0].name, graph.output[0].name
+    network_input, logits, *own_scores = graph.input[0].name, *(value.name for value in graph.output)
     height, width = spec.size_hw
     before = _preprocessing(graph, network_input, spec)
     after = [
@@ -57,7 +58,8 @@ def folded_onnx(model: onnx.ModelProto, spec: ModelSpec, *, scores: bool = False
     graph.input.append(tools.helper.make_tensor_value_info(FRAME, tools.TensorProto.UINT8, [1, height, width, 3]))
     graph.output.append(tools.helper.make_tensor_value_info(CLASSES, tools.TensorProto.UINT8, [1, height, width]))
     if scores:
-        graph.node.append(tools.helper.make_node("Softmax", [logits], [SCORES], SCORES, axis=1))
+        if not own_scores:
+            graph.node.append(tools.helper.make_node("Softmax", [logits], [SCORES], SCORES, axis=1))
         shape = [1, len(spec.classes), height, width]
         graph.output.append(tools.helper.make_tensor_value_info(SCORES, tools.TensorProto.FLOAT, shape))
     inferred: onnx.ModelProto = tools.shape_inference.infer_shapes(folded, strict_mode=True, data_prop=True)
@@ -99,8 +101,8 @@ def argmax_first_onnx(model: onnx.ModelProto) -> onnx.ModelProto:
     shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in graph.value_info}
     small, large = shapes[resize.input[0]][2:], shapes[resize.output[0]][2:]
     wanted = [dim.dim_value for dim in graph.output[0].type.tensor_type.shape.dim][1:]
-    factor = large[0] // small[0]
-    if [side * factor for side in small] != large or any(side % factor for side in wanted):
+    factor = whole_factor(resize, constants, small, large)
+    if not factor or any(side % factor for side in wanted):
         raise CompileError(f"the last enlargement is from {small} to {large}, cropped to {wanted}: no whole factor")
     height, width = (side // factor for side in wanted)
     argmax.input[0] = resize.input[0]
@@ -126,10 +128,12 @@ def argmax_first_onnx(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def _check_shapes(graph: onnx.GraphProto, spec: ModelSpec) -> None:
     height, width = spec.size_hw
-    shapes = [[d.dim_value for d in value.type.tensor_type.shape.dim] for value in (graph.input[0], graph.output[0])]
-    expected = [[1, 3, height, width], [1, len(spec.classes), height, width]]
+    shapes = [[d.dim_value for d in value.type.tensor_type.shape.dim] for value in (graph.input[0], *graph.output)]
+    expected = [[1, 3, height, width], *[[1, len(spec.classes), height, width]] * len(graph.output)]
     if len(graph.input) != 1 or shapes != expected:
         raise CompileError(f"the graph maps {shapes[0]} to {shapes[1]}, the spec needs {expected[0]} to {expected[1]}")
+    if [value.name for value in graph.output[1:]] not in ([], [SCORES]):
+        raise CompileError(f"the second output is {graph.output[1].name!r}; only {SCORES!r} may follow the logits")
 
 
 def _preprocessing(graph: onnx.GraphProto, network_input: str, spec: ModelSpec) -> list[onnx.NodeProto]:

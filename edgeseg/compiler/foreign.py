@@ -7,13 +7,14 @@ and ``network_graph_from_onnx`` makes the graph that the other steps take: float
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Sequence
 
-from edgeseg.compiler.canonical import Wanted
 from edgeseg.compiler.ending import CLASS_MAP, ending_of
 from edgeseg.compiler.foreign_file import check_structure, loaded_onnx, opset_of
 from edgeseg.compiler.isolation import cleaned_in_child
+from edgeseg.compiler.normalisation import OwnScaling, own_scaling
+from edgeseg.compiler.wanted import Wanted
 from edgeseg.errors import CompileError, UsageError, require
 
 if TYPE_CHECKING:
@@ -23,8 +24,10 @@ __all__ = [
     "GraphFacts",
     "InputFacts",
     "OutputFacts",
+    "background_id",
     "graph_facts",
     "leftovers",
+    "likely_background_id",
     "loaded_onnx",
     "missing_facts",
     "network_graph_from_onnx",
@@ -46,6 +49,12 @@ class InputFacts:
     dtype: str
     shape: tuple[int | None, ...]
     layout: str | None
+
+    @property
+    def channels(self) -> int | None:
+        """How many the image has; None where the layout or the axis is not stated."""
+        known = self.layout in LAYOUTS and len(self.shape) == 4
+        return self.shape[str(self.layout).index("C")] if known else None
 
     def __str__(self) -> str:
         return f"{self.name!r} {self.dtype} {_sizes(self.shape)}"
@@ -73,12 +82,13 @@ class OutputFacts:
 
 @dataclass(frozen=True)
 class GraphFacts:
-    """What an ONNX graph says about itself."""
+    """What an ONNX graph says about itself; ``scaling`` is how it normalises its image by itself, None where not."""
 
     inputs: tuple[InputFacts, ...]
     outputs: tuple[OutputFacts, ...]
     opset: int
     producer: str
+    scaling: OwnScaling | None = None
 
 
 def graph_facts(model: onnx.ModelProto) -> GraphFacts:
@@ -92,6 +102,7 @@ def graph_facts(model: onnx.ModelProto) -> GraphFacts:
         tuple(_output_facts(graph, value) for value in graph.output),
         opset_of(model),
         " ".join(f"{model.producer_name} {model.producer_version}".split()),
+        own_scaling(graph, inputs[0].name, _dtype(inputs[0])),
     )
 
 
@@ -126,9 +137,9 @@ def missing_facts(
         chosen = [o for o in facts.outputs if len(facts.outputs) == 1 or o.name == output]
         counted = f"the graph gives {chosen[0].classes} channels" if chosen and chosen[0].classes else "their names"
         lines.append(f"--classes FILE ({counted})")
-    if not normalisation and source.dtype != "uint8":
+    if not normalisation and not (facts.scaling is not None and facts.scaling.takes == 255):
         lines.append("--mean R,G,B and --std R,G,B (how its training scaled images; a graph does not tell)")
-    if not channel_order:
+    if not channel_order and source.channels != 1:
         lines.append("--channel-order RGB or BGR (a graph does not tell)")
     return lines
 
@@ -140,15 +151,27 @@ def network_graph_from_onnx(
     size_hw: tuple[int, int] | None,
     layout: str | None = None,
     output: str | None = None,
+    channel_order: str = "RGB",
+    background: int | None = None,
+    exclusive: bool = False,
+    likely_background: int | None = None,
+    threshold: float = 0.5,
+    scores: bool = False,
 ) -> tuple[onnx.ModelProto, list[str]]:
     """Any exporter's segmentation graph -> the network graph that ``simplified_onnx`` and ``folded_onnx`` take.
 
     Args:
         model: as ``loaded_onnx`` gives it. One that takes uint8 normalises by itself: its spec needs mean 0, std 1/255.
-        classes: how many; a single-channel graph has two.
+        classes: how many; a single-channel graph has two, one of several sigmoids its background besides.
         size_hw: the input size in pixels to fix, None for the graph's own.
         layout: ``"NCHW"`` or ``"NHWC"`` of the input, None to read it from the graph.
         output: the output, or any tensor inside, that holds the logits; None when there is one output.
+        channel_order: in which a grey network's three colours come.
+        background: id of the class that stands where no sigmoid is above the threshold.
+        exclusive: several sigmoids are exclusive classes: the largest wins.
+        likely_background: id of the class that is the background if there is one sigmoid less than classes.
+        threshold: probability above which a sigmoid says yes.
+        scores: give ``scores`` too where the graph's probabilities are no softmax of its logits.
 
     Returns:
         The graph and a line for people per thing that was changed. Its logits equal the original's on random input
@@ -158,7 +181,15 @@ def network_graph_from_onnx(
         UsageError: something has to be said that the graph does not, or contradicts the graph.
         CompileError: the graph is malformed, quantized, gives no logits, or does not run.
     """
-    wanted = wanted_from_flags(model, classes=classes, size_hw=size_hw, layout=layout, output=output)
+    wanted = replace(
+        wanted_from_flags(model, classes=classes, size_hw=size_hw, layout=layout, output=output),
+        channel_order=channel_order,
+        background=background,
+        exclusive=exclusive,
+        likely_background=likely_background,
+        threshold=threshold,
+        scores=scores,
+    )
     return cleaned_in_child(model, wanted)
 
 
@@ -176,7 +207,31 @@ def wanted_from_flags(
     _refuse_quantized(model)
     agreed = _agreed_layout(source, layout)
     size_hw = _agreed_size(source, agreed, size_hw)
-    return Wanted(source.name, source.dtype, agreed, size_hw, _agreed_output(model, facts, output), classes)
+    named = _agreed_output(model, facts, output)
+    channels = source.shape[agreed.index("C")] or 3
+    return Wanted(source.name, source.dtype, agreed, size_hw, named, classes, channels)
+
+
+def background_id(classes: Sequence[str], background: str | None) -> tuple[int | None, bool]:
+    """(id of the background class, whether there is none and sigmoids are exclusive classes).
+
+    Args:
+        classes: names.
+        background: one of them, ``"none"``, or None when it was not said.
+
+    Raises:
+        UsageError: no such class.
+    """
+    if background is None or background in classes:
+        return (None if background is None else list(classes).index(background)), False
+    if background == "none":
+        return None, True
+    raise UsageError(f"the background {background!r} is no class; there are {', '.join(classes)}, or none")
+
+
+def likely_background_id(classes: Sequence[str]) -> int | None:
+    """The id of the class that is called background; None when none is."""
+    return next((number for number, name in enumerate(classes) if name.lower() == "background"), None)
 
 
 def stated_size_hw(facts: GraphFacts, layout: str | None = None) -> tuple[int, int] | None:
@@ -215,8 +270,11 @@ def _agreed_layout(source: InputFacts, layout: str | None) -> str:
     if source.layout is not None and agreed != source.layout:
         raise UsageError(f"--layout says {agreed}, but the input {source} is {source.layout}")
     channels = source.shape[agreed.index("C")]
-    if channels not in (None, 3):
-        raise CompileError(f"the input {source} has {channels} channels; a camera frame has 3")
+    if channels not in (None, 1, 3):
+        raise CompileError(
+            f"the input {source} has {channels} channels; a camera gives 3, or 1 of grey. Export it for 3: a fourth "
+            "channel of ones (RGBA) can be made inside the network, but depth or infrared does not come with a frame"
+        )
     return agreed
 
 
@@ -268,11 +326,12 @@ def _output_facts(graph: onnx.GraphProto, value: onnx.ValueInfoProto) -> OutputF
 
 
 def _input_layout(graph: onnx.GraphProto, name: str, shape: tuple[int | None, ...]) -> str | None:
-    """From the axis that has three channels, else from the first operators that read the input."""
+    """From the axis that has three channels, or one, else from the first operators that read the input."""
     if len(shape) != 4:
         return None
-    if (shape[1] == 3) != (shape[3] == 3):
-        return "NCHW" if shape[1] == 3 else "NHWC"
+    for channels in (3, 1):
+        if (shape[1] == channels) != (shape[3] == channels):
+            return "NCHW" if shape[1] == channels else "NHWC"
     names = {name}
     for node in graph.node:
         if not node.input or node.input[0] not in names:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Mapping, Sequence
+
+import numpy as np
 
 from edgeseg.errors import CompileError
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["attribute", "drop_unused_initializers", "lift_constants", "sort_nodes"]
+__all__ = ["attribute", "drop_unused_initializers", "lift_constants", "sort_nodes", "whole_factor"]
 
 
 def attribute(node: onnx.NodeProto, name: str, default: int) -> int:
@@ -54,3 +56,25 @@ def sort_nodes(graph: onnx.GraphProto) -> None:
         waiting = [node for node in waiting if id(node) not in done]
     del graph.node[:]
     graph.node.extend(ordered)
+
+
+def whole_factor(
+    resize: onnx.NodeProto, constants: Mapping[str, np.ndarray], small: Sequence[int], large: Sequence[int]
+) -> int:
+    """The whole factor by which a Resize enlarges both axes of a map; 0 when there is none.
+
+    A factor of 2.01 can make twice as many pixels, at other places: what counts are its ``scales``, where it has them.
+
+    Args:
+        resize: the node.
+        constants: values of constants by name.
+        small, large: height and width before and behind it.
+    """
+    factor = large[0] // small[0] if small[0] else 0
+    if not factor or [side * factor for side in small] != list(large):
+        return 0
+    name = resize.input[2] if len(resize.input) > 2 else ""
+    if not name:
+        return factor if len(resize.input) > 3 and resize.input[3] else 0
+    scales = constants.get(name)
+    return factor if scales is not None and np.array_equal(scales, [1, 1, factor, factor]) else 0

@@ -15,7 +15,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Callable
 
 from edgeseg import errors
-from edgeseg.compiler.canonical import Wanted, network_graph
+from edgeseg.compiler.canonical import network_graph
+from edgeseg.compiler.wanted import Wanted
 from edgeseg.errors import CompileError, EdgesegError, first_line, require
 
 if TYPE_CHECKING:

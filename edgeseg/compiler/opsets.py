@@ -23,6 +23,9 @@ __all__ = ["at_readable_opset"]
 
 OLDEST = 13
 _IR_VERSION = 8
+_ENLARGING = ("Upsample", "Resize")
+_HELD = "edgeseg.held"
+"""Domain of what ONNX's converter shall not touch."""
 _REMEDY = f"export with opset {OPSET} (torch.onnx.export(..., opset_version={OPSET}, dynamo=False))"
 _REDUCTIONS = tuple(
     f"Reduce{kind}" for kind in ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "SumSquare")
@@ -32,11 +35,11 @@ _REDUCTIONS = tuple(
 def at_readable_opset(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str]]:
     """A model at opset 13 to 17 and IR 8, and a line if that changed it. Raises CompileError."""
     opset = opset_of(model)
+    model.ir_version = _IR_VERSION  # up to IR 3, ONNX's converter wants every weight among the inputs
     if opset < OLDEST:
         model = _raised(model, opset)
     elif opset > OPSET:
         model = _lowered(model, opset)
-    model.ir_version = _IR_VERSION
     now = opset_of(model)
     _name_cast_types(model)
     del model.opset_import[:]
@@ -47,13 +50,60 @@ def at_readable_opset(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str
 def _raised(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
     converter = require("onnx.version_converter", "compile")
     try:
-        raised: onnx.ModelProto = converter.convert_version(model, OLDEST)
+        sized = _with_sizes_in_inputs(model, opset)
+        raised: onnx.ModelProto = converter.convert_version(sized, OLDEST)
     except Exception as error:  # the native converter raises RuntimeError and its own types
         raise CompileError(
             f"opset {opset} cannot be raised to {OLDEST} ({first_line(error)[:200]}); {_REMEDY}"
         ) from error
     lift_constants(raised.graph)
     return raised
+
+
+def _with_sizes_in_inputs(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
+    """At opset 11, every Upsample and Resize of an older one as a Resize that says how it samples.
+
+    Before opset 11 both sample at ``x / scale``, and nearest neighbours are rounded down, as ONNX Runtime takes it.
+    ONNX's converter drops that, and the newer default is half a pixel beside it.
+    """
+    if opset >= 11:
+        return model
+    found = [node for graph in nested_graphs(model.graph) for node in graph.node if node.op_type in _ENLARGING]
+    for number, node in enumerate(found):
+        node.op_type = f"{_HELD}{number}"
+        node.domain = _HELD
+    if not found:
+        return model
+    held = model.opset_import.add()
+    held.domain, held.version = _HELD, 1
+    raised: onnx.ModelProto = require("onnx.version_converter", "compile").convert_version(model, 11)
+    lift_constants(raised.graph)
+    originals = {node.op_type: node for node in found}
+    for graph in nested_graphs(raised.graph):
+        for node in graph.node:
+            if node.domain == _HELD:
+                _restate_enlargement(graph, node, originals[node.op_type])
+    kept = [entry for entry in raised.opset_import if entry.domain != _HELD]
+    del raised.opset_import[:]
+    raised.opset_import.extend(kept)
+    return raised
+
+
+def _restate_enlargement(graph: onnx.GraphProto, node: onnx.NodeProto, original: onnx.NodeProto) -> None:
+    tools = require("onnx", "compile")
+    stated = {entry.name: tools.helper.get_attribute_value(entry) for entry in original.attribute}
+    scales = node.input[1] if len(node.input) > 1 else f"{node.output[0]}/scales"
+    if len(node.input) < 2:
+        value = stated.get("scales") or [1, 1, stated.get("height_scale", 1), stated.get("width_scale", 1)]
+        graph.initializer.append(tools.numpy_helper.from_array(np.array(value, np.float32), scales))
+    mode = stated.get("mode", b"nearest").decode()
+    del node.attribute[:]
+    node.op_type, node.domain = "Resize", ""
+    node.input[:] = [node.input[0], f"{node.output[0]}/roi", scales]
+    graph.initializer.append(tools.numpy_helper.from_array(np.zeros(0, np.float32), node.input[1]))
+    how = {"coordinate_transformation_mode": "asymmetric", "mode": "nearest" if mode == "nearest" else "linear"}
+    how.update({"nearest_mode": "floor"} if mode == "nearest" else {})
+    node.attribute.extend(tools.helper.make_attribute(name, value) for name, value in how.items())
 
 
 def _lowered(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:

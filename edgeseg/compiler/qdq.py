@@ -2,6 +2,7 @@
 
 TensorRT wants symmetric INT8 with zero point 0, weights per channel, bias in float, one scale around a Concat, nothing
 in front of Resize (and of MaxPool only what another reader needs anyway), and one Q/DQ on the residual input of an Add.
+Where a Concat's scale is far too coarse for one of its inputs, the other readers of that input get their own.
 ONNX Runtime on x86 wants u8 activations everywhere (then it runs whole stretches in integers) and int32 bias; where
 ``vpmaddubsw`` saturates (x86 without VNNI), dense convolutions need 7-bit weights. Depthwise kernels multiply in 16
 bits and keep 8-bit weights, which is where the accuracy is: 7-bit depthwise weights cost 2 points of mIoU, 7-bit dense
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["cpu_qdq_onnx", "int8_convolutions", "layer_names", "tensorrt_qdq_onnx"]
 
+_MOST_WIDENED = 4
 _CPU_OPERATORS = (*WEIGHTED, "Add", "Mul", "Concat", "MaxPool", "GlobalAveragePool", "AveragePool", "Sigmoid", "Slice")
 
 
@@ -56,7 +58,7 @@ def tensorrt_qdq_onnx(
     shared = _concat_ranges(editor, ranges)
     for node in editor.nodes:
         if editor.is_quantizable(node):
-            editor.quantize_input(node, 0, symmetric(*shared.get(node.input[0], ranges.of(node.input[0]))))
+            editor.quantize_input(node, 0, symmetric(*_read_range(node.input[0], shared, ranges)))
             editor.quantize_weight(node, bits=8)
         elif editor.follows_float(node):
             continue
@@ -64,11 +66,13 @@ def tensorrt_qdq_onnx(
             residual = _residual_input(editor, node)
             if residual is not None:
                 tensor = node.input[residual]
-                editor.quantize_input(node, residual, symmetric(*shared.get(tensor, ranges.of(tensor))))
+                editor.quantize_input(node, residual, symmetric(*_read_range(tensor, shared, ranges)))
         elif node.op_type == "Concat":
             for index, tensor in enumerate(node.input):
                 if tensor in ranges.tensors:
-                    editor.quantize_input(node, index, symmetric(*shared.get(tensor, ranges.of(tensor))))
+                    joined = shared.get(tensor, ranges.of(tensor))
+                    apart = joined != _read_range(tensor, shared, ranges)
+                    editor.quantize_input(node, index, symmetric(*joined), apart=apart)
     for node in editor.nodes:
         if node.op_type == "MaxPool":
             editor.read_existing_pair(node)
@@ -141,6 +145,16 @@ def _concat_ranges(editor: QdqEditor, ranges: Ranges) -> dict[str, tuple[float, 
             joined = [group for group in groups if group & members]
             groups = [group for group in groups if not group & members] + [members.union(*joined)]
     return {name: _union(ranges, group) for group in groups for name in group}
+
+
+def _read_range(tensor: str, shared: dict[str, tuple[float, float]], ranges: Ranges) -> tuple[float, float]:
+    """The range through which others than a Concat read a tensor: the Concat's, unless that costs two bits or more.
+
+    A skip connection of values around 1 beside a decoder's of 10,000 would else be zero in the encoder too.
+    """
+    own = ranges.of(tensor)
+    joined = shared.get(tensor, own)
+    return joined if max(map(abs, joined)) <= _MOST_WIDENED * max(map(abs, own)) else own
 
 
 def _union(ranges: Ranges, names: Iterable[str]) -> tuple[float, float]:

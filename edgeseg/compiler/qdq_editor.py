@@ -36,13 +36,13 @@ def layer_names(model: onnx.ModelProto) -> list[str]:
     """Layers that are quantized unless told otherwise, by their output tensor: those with constant weights.
 
     Convolutions of one pixel (squeeze-excite) are not: they cost nothing, gate whole channels, and Q/DQ around them
-    adds kernels (benchmarks/tensorrt-placement.md).
+    adds kernels (benchmarks/tensorrt-placement.md). Nor are those along one axis (channel attention) or three.
     """
     constants = {tensor.name for tensor in model.graph.initializer}
     constants |= {node.output[0] for node in model.graph.node if node.op_type == "Constant"}
-    pixels = {value.name: _pixels(value) for value in model.graph.value_info}
+    shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in model.graph.value_info}
     layers = [node for node in model.graph.node if node.op_type in WEIGHTED and node.input[1] in constants]
-    return [node.output[0] for node in layers if pixels.get(node.output[0]) != 1]
+    return [node.output[0] for node in layers if _is_layer(node.op_type, shapes.get(node.output[0]))]
 
 
 def int8_convolutions(model: onnx.ModelProto) -> tuple[int, int]:
@@ -181,9 +181,10 @@ class QdqEditor:
             return str(readers[0].output[0])
         return tensor
 
-    def quantize_input(self, node: onnx.NodeProto, index: int, scale: Scale) -> None:
-        """Let one input of a node read through Q/DQ."""
-        node.input[index] = self._pair(node.input[index], scale)
+    def quantize_input(self, node: onnx.NodeProto, index: int, scale: Scale, *, apart: bool = False) -> None:
+        """Let one input of a node read through Q/DQ: through one that others read too, or through its own."""
+        tensor = node.input[index]
+        node.input[index] = self._pair_named(f"{tensor}/apart", tensor, scale) if apart else self._pair(tensor, scale)
 
     def quantize_output(self, tensor: str, scale: Scale) -> None:
         """Let every reader of a tensor read through Q/DQ, but for layers that stay in float."""
@@ -277,16 +278,21 @@ class QdqEditor:
         if tensor in self._scales:
             return tensor
         if tensor not in self._pairs:
-            output = f"{tensor}/dequantized"
-            self._initializer(f"{tensor}/scale", scale.scale)
-            self._initializer(f"{tensor}/zero_point", scale.zero_point)
-            parameters = [f"{tensor}/scale", f"{tensor}/zero_point"]
-            self._add("QuantizeLinear", [tensor, *parameters], f"{tensor}/quantized")
-            self._add("DequantizeLinear", [f"{tensor}/quantized", *parameters], output)
-            self._pairs[tensor] = output
-            self._sources[output] = tensor
-            self._scales[output] = np.asarray(scale.scale)
+            self._pairs[tensor] = self._pair_named(tensor, tensor, scale)
         return self._pairs[tensor]
+
+    def _pair_named(self, name: str, tensor: str, scale: Scale) -> str:
+        output = f"{name}/dequantized"
+        if output in self._scales:
+            return output
+        self._initializer(f"{name}/scale", scale.scale)
+        self._initializer(f"{name}/zero_point", scale.zero_point)
+        parameters = [f"{name}/scale", f"{name}/zero_point"]
+        self._add("QuantizeLinear", [tensor, *parameters], f"{name}/quantized")
+        self._add("DequantizeLinear", [f"{name}/quantized", *parameters], output)
+        self._sources[output] = tensor
+        self._scales[output] = np.asarray(scale.scale)
+        return output
 
     def _dequantized(self, name: str, levels: np.ndarray, scale: np.ndarray, axis: int) -> str:
         output = f"{name}/dequantized"
@@ -304,10 +310,11 @@ class QdqEditor:
         self.graph.initializer.append(self._onnx.numpy_helper.from_array(np.asarray(value), name))
 
 
-def _pixels(value: onnx.ValueInfoProto) -> int | None:
-    """Height times width of an NxCxHxW tensor."""
-    shape = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
-    return shape[2] * shape[3] if len(shape) == 4 else None
+def _is_layer(operator: str, shape: list[int] | None) -> bool:
+    """Whether an operator with weights gives a map of more than a pixel, or is a matrix product."""
+    if shape is None or operator == "Gemm":
+        return True
+    return len(shape) == 4 and shape[2] * shape[3] != 1
 
 
 def _channel_axis(node: onnx.NodeProto) -> int:

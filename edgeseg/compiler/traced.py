@@ -1,0 +1,166 @@
+"""A torch module made ready for the exporter, and left as it was found: one tensor out, no fused fast paths."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any, Iterator, Mapping
+
+from edgeseg.errors import CompileError, require
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["exportable", "one_tensor"]
+
+_NAMED = ("out", "logits", "masks", "pred", "seg")
+"""Under these names torchvision, transformers and others give the logits among other tensors."""
+
+
+@contextmanager
+def exportable(module: nn.Module) -> Iterator[nn.Module]:
+    """The module on the CPU, in float32 and evaluation mode; afterwards it is as it was, tensor for tensor."""
+    torch = require("torch", "train")
+    module = getattr(module, "_orig_mod", module)  # torch.compile's wrapper
+    modes = [(part, part.training) for part in module.modules()]
+    tensors = [(part, name, value, value.data) for part, name, value in _own_parameters(module)]
+    gradients = [(value, value.grad) for _, _, value, _ in tensors]
+    buffers = [(part, name, value) for part in module.modules() for name, value in part._buffers.items()]
+    with ExitStack() as restored:
+        restored.callback(_restore, modes, tensors, gradients, buffers)
+        restored.enter_context(_without_fast_paths(torch))
+        restored.enter_context(_without_dumps(torch))
+        yield module.cpu().float().eval()
+
+
+def _own_parameters(module: nn.Module) -> Iterator[tuple[Any, str, Any]]:
+    for part in module.modules():
+        for name, value in part._parameters.items():
+            if value is not None:
+                yield part, name, value
+
+
+def _restore(modes: list[Any], tensors: list[Any], gradients: list[Any], buffers: list[Any]) -> None:
+    for part, name, value, data in tensors:
+        value.data = data
+        part._parameters[name] = value
+    for value, gradient in gradients:
+        value.grad = gradient
+    for part, name, value in buffers:
+        part._buffers[name] = value
+    for part, training in modes:
+        part.training = training
+
+
+@contextmanager
+def _without_fast_paths(torch: Any) -> Iterator[None]:
+    """TransformerEncoderLayer and MultiheadAttention as single operators of torch, without a form in ONNX, switched
+    off; pooling to a size that is no factor of the input's in operators that have one."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with _pooling_in_slices(torch):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+@contextmanager
+def _without_dumps(torch: Any) -> Iterator[None]:
+    """The exporter writes the whole graph to stdout when it fails."""
+    log = getattr(torch._C, "_jit_onnx_log", None)
+    if log is None:
+        yield
+        return
+    torch._C._jit_onnx_log = lambda *_: None
+    try:
+        yield
+    finally:
+        torch._C._jit_onnx_log = log
+
+
+def _pooling_in_slices(torch: Any) -> Any:
+    """A mode in which adaptive pooling to any size is slices, reduced and joined, first rows and then columns."""
+
+    class Mode(torch.overrides.TorchFunctionMode):  # type: ignore[misc]
+        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            kwargs = kwargs or {}
+            name = getattr(function, "__name__", "")
+            if name in ("adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_max_pool1d", "adaptive_max_pool2d"):
+                pooled = _pooled(torch, name, *args, **kwargs)
+                if pooled is not None:
+                    return pooled
+            return function(*args, **kwargs)
+
+    return Mode()
+
+
+def _pooled(torch: Any, name: str, image: Any, output_size: Any, return_indices: bool = False) -> Any:
+    """Adaptive pooling in slices; None where the exporter can write it by itself, or nobody can."""
+    axes = (-1,) if name.endswith("1d") else (-2, -1)
+    wanted = [output_size] * len(axes) if isinstance(output_size, int) else list(output_size)
+    sizes = [int(image.shape[axis]) for axis in axes]
+    wanted = [size if count is None else int(count) for size, count in zip(sizes, wanted)]
+    if return_indices or all(size % count == 0 for size, count in zip(sizes, wanted)):
+        return None
+    for axis, size, count in zip(axes, sizes, wanted):
+        pieces = [
+            image.narrow(axis, start, end - start)
+            for start, end in ((i * size // count, -(-(i + 1) * size // count)) for i in range(count))
+        ]
+        reduced = [p.mean(axis, keepdim=True) if "avg" in name else p.amax(axis, keepdim=True) for p in pieces]
+        image = torch.cat(reduced, axis)
+    return image
+
+
+def one_tensor(torch: Any, module: nn.Module) -> tuple[nn.Module, list[str]]:
+    """The module, wrapped where it gives more than a tensor, and a line that says what is taken.
+
+    Args:
+        torch: the package.
+        module: gives a tensor, or a dict, tuple, list or object of tensors.
+    """
+    lines: list[str] = []
+
+    class OneTensor(torch.nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.module = module
+
+        def forward(self, image: Any) -> Any:
+            given = self.module(image)
+            if torch.is_tensor(given):
+                return given
+            name, found, others = _chosen(torch, given)
+            lines[:] = [f"the network gives a {type(given).__name__}: {name} is taken{_left_out(others)}"]
+            return found
+
+    return OneTensor(), lines
+
+
+def _left_out(others: list[str]) -> str:
+    return f", {', '.join(others)} left out" if others else ""
+
+
+def _chosen(torch: Any, given: Any) -> tuple[str, Any, list[str]]:
+    """Name, tensor and the names of the others, of what a network gave that is no tensor. Raises CompileError."""
+    if isinstance(given, Mapping):
+        members = {repr(key): value for key, value in given.items()}
+        first = next((repr(key) for key in _NAMED if key in given), None)
+    elif isinstance(given, (tuple, list)):
+        members = {f"item {index}": value for index, value in enumerate(given)}
+        first = "item 0"
+    else:
+        members = dict(vars(given)) if hasattr(given, "__dict__") else {}
+        first = next((key for key in _NAMED if key in members), None)
+    tensors = {name: value for name, value in members.items() if torch.is_tensor(value) and value.ndim == 4}
+    if first not in tensors and len(tensors) == 1:
+        first = next(iter(tensors))
+    if first is None or first not in members:
+        raise CompileError(
+            f"the network gives a {type(given).__name__} ({', '.join(members) or 'empty'}), not logits; wrap it in a "
+            "module whose forward returns the tensor 1xCxHxW"
+        )
+    if not torch.is_tensor(members[first]):
+        inner, found, _ = _chosen(torch, members[first])
+        return f"{first}, {inner}", found, [name for name in members if name != first]
+    return first, members[first], [name for name in members if name != first]
