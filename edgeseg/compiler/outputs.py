@@ -48,7 +48,7 @@ def adapt_output(model: onnx.ModelProto, values: np.ndarray, end: Ending, wanted
     found = tail.values.shape[1]
     if independent and found < wanted.classes and wanted.background is None:
         wanted = replace(wanted, background=wanted.likely_background)
-    probabilities = _are_probabilities(tail.values, end)
+    probabilities = _are_probabilities(tail.values, end, independent)
     lines += _with_background(tail, end, wanted, independent, probabilities)
     lines += tail.at_full_size(wanted)
     if wanted.scores:
@@ -290,13 +290,13 @@ def _independent(tail: _Tail, end: Ending, wanted: Wanted) -> bool:
     return _of_zero_to_one(tail.values) and not _adds_up(tail.values)
 
 
-def _are_probabilities(values: np.ndarray, end: Ending) -> bool:
+def _are_probabilities(values: np.ndarray, end: Ending, independent: bool) -> bool:
     """Whether the tensor itself, without activations behind it, holds probabilities."""
     if end.weighted or end.activations:
         return False
     if end.kind_at_cut == PROBABILITIES:
         return _of_zero_to_one(values)
-    return _of_zero_to_one(values) and (_adds_up(values) or end.independent)
+    return _of_zero_to_one(values) and (independent or _adds_up(values))
 
 
 def _of_zero_to_one(values: np.ndarray) -> bool:

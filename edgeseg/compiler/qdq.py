@@ -71,7 +71,7 @@ def tensorrt_qdq_onnx(
             for index, tensor in enumerate(node.input):
                 if tensor in ranges.tensors:
                     joined = shared.get(tensor, ranges.of(tensor))
-                    apart = joined != _read_range(tensor, shared, ranges)
+                    apart = joined != _read_range(tensor, shared, ranges) and len(editor.readers(tensor)) > 1
                     editor.quantize_input(node, index, symmetric(*joined), apart=apart)
     for node in editor.nodes:
         if node.op_type == "MaxPool":

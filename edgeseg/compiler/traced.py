@@ -27,6 +27,8 @@ def exportable(module: nn.Module) -> Iterator[nn.Module]:
     buffers = [(part, name, value) for part in module.modules() for name, value in part._buffers.items()]
     with ExitStack() as restored:
         restored.callback(_restore, modes, tensors, gradients, buffers)
+        for value, _ in gradients:
+            value.grad = None
         restored.enter_context(_without_fast_paths(torch))
         restored.enter_context(_without_dumps(torch))
         yield module.cpu().float().eval()
@@ -89,9 +91,20 @@ def _pooling_in_slices(torch: Any) -> Any:
                 pooled = _pooled(torch, name, *args, **kwargs)
                 if pooled is not None:
                     return pooled
+            if name == "interpolate" and kwargs.get("mode") == "area" and args[0].ndim == 4:
+                with self:  # it pools adaptively, and inside a torch function this mode is off
+                    return torch.nn.functional.adaptive_avg_pool2d(args[0], _area(*args, **kwargs))
             return function(*args, **kwargs)
 
     return Mode()
+
+
+def _area(image: Any, size: Any = None, scale_factor: Any = None, **_: Any) -> tuple[int, int]:
+    """The size that ``interpolate`` was asked for."""
+    if size is not None:
+        return (int(size), int(size)) if isinstance(size, int) else (int(size[0]), int(size[1]))
+    scales = scale_factor if isinstance(scale_factor, (tuple, list)) else (scale_factor, scale_factor)
+    return int(image.shape[2] * scales[0]), int(image.shape[3] * scales[1])
 
 
 def _pooled(torch: Any, name: str, image: Any, output_size: Any, return_indices: bool = False) -> Any:
@@ -153,7 +166,7 @@ def _chosen(torch: Any, given: Any) -> tuple[str, Any, list[str]]:
         members = dict(vars(given)) if hasattr(given, "__dict__") else {}
         first = next((key for key in _NAMED if key in members), None)
     tensors = {name: value for name, value in members.items() if torch.is_tensor(value) and value.ndim == 4}
-    if first not in tensors and len(tensors) == 1:
+    if (first is None or torch.is_tensor(members.get(first))) and first not in tensors and len(tensors) == 1:
         first = next(iter(tensors))
     if first is None or first not in members:
         raise CompileError(

@@ -1,0 +1,784 @@
+"""Networks as people have them: what each kind of graph says about images, classes and probabilities is kept."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections import OrderedDict
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+from torch import nn
+from torch.nn import functional
+
+from edgeseg.cli.origins import Foreign, _preprocess
+from edgeseg.compiler.canonical import network_graph
+from edgeseg.compiler.collect import ranges_from_frames
+from edgeseg.compiler.compile import compiled, float_graph_from_module
+from edgeseg.compiler.cpu_layout import cpu_layout_onnx
+from edgeseg.compiler.export import onnx_from_module, run_onnx
+from edgeseg.compiler.fold import argmax_first_onnx, folded_onnx
+from edgeseg.compiler.foreign import wanted_from_flags
+from edgeseg.compiler.normalisation import check_scaled_once, own_scaling
+from edgeseg.compiler.opsets import at_readable_opset
+from edgeseg.compiler.qdq import cpu_qdq_onnx, tensorrt_qdq_onnx
+from edgeseg.compiler.simplify import simplified_onnx
+from edgeseg.errors import CompileError, SpecError, UsageError
+from edgeseg.images import InMemory, Sample
+from edgeseg.preprocess import normalized
+from edgeseg.spec import ModelSpec, Preprocess
+
+SIZE = (48, 64)
+PLAIN = Preprocess((0, 0, 0), (1, 1, 1))
+quick = settings(max_examples=12, deadline=None, derandomize=True)
+
+
+def spec_of(classes: int, size_hw: tuple[int, int] = SIZE, preprocess: Preprocess = PLAIN) -> ModelSpec:
+    return ModelSpec(tuple(f"c{i}" for i in range(classes)), ((0, 0, 0),) * classes, size_hw, preprocess)
+
+
+def exported(module: nn.Module, size_hw: tuple[int, int] = SIZE, shape: Any = None, **how: Any) -> onnx.ModelProto:
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            module.eval(),
+            (torch.zeros(shape or (1, 3, *size_hw)),),
+            buffer,
+            dynamo=False,
+            **{"opset_version": 17, "input_names": ["image"], "output_names": ["out"], **how},
+        )
+    return onnx.load_model_from_string(buffer.getvalue())
+
+
+def compiled_graph(
+    model: onnx.ModelProto, spec: ModelSpec, *, scores: bool = False, simplify: bool = True, **said: Any
+) -> onnx.ModelProto:
+    """The folded graph, without the child process: these graphs are ours."""
+    wanted = wanted_from_flags(model, classes=len(spec.classes), size_hw=spec.size_hw, layout=None, output=None)
+    network, _ = network_graph(model, replace(wanted, scores=scores, **said))
+    return folded_onnx(simplified_onnx(network).model if simplify else network, spec, scores=scores)
+
+
+def frames_of(size_hw: tuple[int, int], count: int = 2) -> np.ndarray:
+    return np.random.default_rng(3).integers(0, 256, (count, *size_hw, 3), dtype=np.uint8)
+
+
+def smooth_frames(size_hw: tuple[int, int], count: int = 16) -> InMemory:
+    """Frames with structure, which INT8 is calibrated on."""
+    low = torch.from_numpy(np.random.default_rng(5).uniform(0, 255, (count, 3, 6, 8)).astype(np.float32))
+    large = functional.interpolate(low, size=size_hw, mode="bilinear").clamp(0, 255).byte()
+    images = np.ascontiguousarray(large.permute(0, 2, 3, 1).numpy())
+    return InMemory([Sample(str(index), image, None) for index, image in enumerate(images)], "smooth frames")
+
+
+def run(model: onnx.ModelProto, frame: np.ndarray) -> list[np.ndarray]:
+    return [np.asarray(value) for value in run_onnx(model, {"frame": frame[None]})]
+
+
+def torch_input(frame: np.ndarray, preprocess: Preprocess = PLAIN) -> torch.Tensor:
+    return torch.from_numpy(normalized(frame[None], preprocess))
+
+
+def body(classes: int, stride: int = 4, width: int = 8, channels: int = 3) -> nn.Sequential:
+    torch.manual_seed(0)
+    layers: list[nn.Module] = []
+    for index in range(int(np.log2(stride))):
+        layers += [nn.Conv2d(channels if index == 0 else width, width, 3, 2, 1), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Conv2d(width if layers else channels, classes, 1))
+
+
+# Mean and std
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(
+    mean=st.lists(st.floats(2, 200), min_size=3, max_size=3), std=st.lists(st.floats(1, 255), min_size=3, max_size=3)
+)
+def test_mean_and_std_of_0_to_255_are_never_taken_as_0_to_1(mean: list[float], std: list[float]) -> None:
+    with pytest.raises(SpecError, match="are not of 0-1 but of 0-255; write mean "):
+        Preprocess(tuple(mean), tuple(std))  # type: ignore[arg-type]
+    shown = {"mean": ",".join(map(repr, mean)), "std": ",".join(map(repr, std)), "channel_order": "BGR"}
+    taken, remarks = _preprocess(Foreign(**shown))
+    frame = frames_of((4, 4), 1)
+    expected = (frame.astype(np.float64) - mean) / std
+    np.testing.assert_allclose(normalized(frame, taken)[0].transpose(1, 2, 0), expected[0], rtol=1e-4, atol=1e-4)
+    assert len(remarks) == 1 and "of pixels of 0-255" in remarks[0]
+
+
+@pytest.mark.parametrize(
+    ("mean", "std"),
+    [
+        ((0.485, 0.456, 0.406), (58.4, 57.1, 57.4)),
+        ((123.7, 116.3, 103.5), (0.0171, 0.0175, 0.0174)),
+        ((300.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+        ((float("nan"), 0.0, 0.0), (1.0, 1.0, 1.0)),
+        ((0.0, 0.0, 0.0), (1.0, float("inf"), 1.0)),
+    ],
+)
+def test_mean_and_std_of_no_scale_are_refused(mean: Any, std: Any) -> None:
+    with pytest.raises(SpecError, match="not of 0-1|must be finite"):
+        Preprocess(mean, std)
+    with pytest.raises(SpecError):
+        Preprocess.from_byte_scale(mean, std)
+
+
+def test_usual_mean_and_std_stay_as_they_are() -> None:
+    for mean, std in (("0,0,0", "1,1,1"), ("0.5", "0.5"), ("[0.485, 0.456, 0.406]", "0.229 0.224 0.225")):
+        taken, remarks = _preprocess(Foreign(mean=mean, std=std, channel_order="RGB"))
+        assert not remarks and max(taken.std) <= 1
+
+
+class Normalising(nn.Module):
+    """Scales its image by itself, in one of the ways in which that is written."""
+
+    def __init__(self, how: str, top: float, layout: str) -> None:
+        super().__init__()
+        self.how, self.layout, self.network = how, layout, body(3, 1)
+        self.register_buffer("mean", top * torch.tensor([0.485, 0.456, 0.406]))
+        self.register_buffer("std", top * torch.tensor([0.229, 0.224, 0.225]))
+        self.top = top
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        if self.layout == "NHWC":
+            image = image.permute(0, 3, 1, 2)
+        mean, std = self.mean.view(1, 3, 1, 1), self.std.view(1, 3, 1, 1)
+        ways = {
+            "sub-div": lambda: (image - mean) / std,
+            "mul-add": lambda: image * (1 / std) + (-mean / std),
+            "to-one": lambda: (image / self.top - mean / self.top) / (std / self.top),
+            "batchnorm": lambda: functional.batch_norm(image, mean.flatten(), std.flatten() ** 2, eps=0.0),
+            "scalar": lambda: image / (self.top / 2) - 1,
+        }
+        return self.network(ways[self.how]())
+
+
+@pytest.mark.parametrize("how", ["sub-div", "mul-add", "to-one", "batchnorm", "scalar"])
+@pytest.mark.parametrize(("top", "layout"), [(255.0, "NHWC"), (255.0, "NCHW"), (1.0, "NCHW")])
+def test_a_graph_that_normalises_by_itself_is_not_normalised_again(how: str, top: float, layout: str) -> None:
+    shape = (1, 3, *SIZE) if layout == "NCHW" else (1, *SIZE, 3)
+    model = exported(Normalising(how, top, layout), shape=shape)
+    folded = simplified_onnx(model).model
+    own = own_scaling(folded.graph, "image")
+    assert own is not None and own.takes == top
+    usual = Preprocess() if how != "scalar" else Preprocess((0.5,) * 3, (0.5,) * 3)
+    for wrong in (usual, Preprocess((0, 0, 0), (1 / 255,) * 3 if top == 1 else (1, 1, 1))):
+        with pytest.raises(UsageError, match=f"takes pixels of 0-{top:.0f} and normalises by itself"):
+            check_scaled_once(own, wrong)
+    check_scaled_once(own, Preprocess((0, 0, 0), (1 / top,) * 3))
+
+
+def test_plain_networks_and_second_scalings_that_make_sense_are_not_refused() -> None:
+    assert own_scaling(exported(body(3)).graph, "image") is None
+
+    class Centred(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = body(3)
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:  # LPIPS's layer in front of a network of [-1, 1]
+            return self.network((image + 0.088) / 0.448)
+
+    check_scaled_once(own_scaling(exported(Centred()).graph, "image"), Preprocess((0.5,) * 3, (0.5,) * 3))
+
+
+def test_the_api_refuses_to_normalise_twice() -> None:
+    """A module and a graph, of 0-255 and of uint8, with the default preprocessing of a spec."""
+    spec = spec_of(3, preprocess=Preprocess())
+    module = Normalising("sub-div", 255, "NCHW")
+    uint8 = exported(module)
+    uint8.graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
+    for node in uint8.graph.node:
+        node.input[:] = ["floats" if name == "image" else name for name in node.input]
+    uint8.graph.node.insert(0, helper.make_node("Cast", ["image"], ["floats"], to=TensorProto.FLOAT))
+    for network in (module, exported(module), uint8):
+        with pytest.raises(UsageError, match="normalises by itself"):
+            compiled(network, spec, evaluation=smooth_frames(SIZE))
+    right = replace(spec, preprocess=Preprocess((0, 0, 0), (1 / 255,) * 3))
+    frame = frames_of(SIZE, 1)[0]
+    graph = float_graph_from_module(module, right)
+    with torch.inference_mode():
+        expected = module(255 * torch_input(frame)).argmax(1).numpy()
+    assert np.mean(run(graph, frame)[0] == expected) > 0.999
+
+
+# Sigmoids, backgrounds, scores
+
+
+class Sigmoids(nn.Module):
+    def __init__(self, classes: int, how: str) -> None:
+        super().__init__()
+        self.network, self.how = body(classes, 2), how
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        logits = 4 * self.network(image)
+        if self.how == "resized":
+            return functional.interpolate(logits.sigmoid(), scale_factor=2.0, mode="bilinear")
+        large = functional.interpolate(logits, scale_factor=2.0, mode="bilinear")
+        ways = {
+            "sigmoid": lambda: large.sigmoid(),
+            "written": lambda: 1 / (1 + torch.exp(-large)),
+            "hard": lambda: functional.hardsigmoid(large),
+        }
+        return ways[self.how]()
+
+
+@pytest.mark.parametrize("how", ["sigmoid", "resized", "written", "hard"])
+def test_several_sigmoids_are_asked_about(how: str) -> None:
+    model = exported(Sigmoids(3, how))
+    with pytest.raises(UsageError, match="gives 3 sigmoids, each a class by itself.*--background none"):
+        compiled_graph(model, spec_of(3))
+    with pytest.raises(UsageError, match="gives 3 sigmoids for 4 classes; pass --background NAME"):
+        compiled_graph(model, spec_of(4))
+    graph = compiled_graph(model, spec_of(3), exclusive=True)
+    frame = frames_of(SIZE, 1)[0]
+    with torch.inference_mode():
+        expected = Sigmoids(3, how).eval()(torch_input(frame)).argmax(1).numpy()
+    assert np.mean(run(graph, frame)[0] == expected) > 0.99
+
+
+@quick
+@given(
+    classes=st.integers(1, 4),
+    place=st.integers(0, 4),
+    threshold=st.sampled_from([0.2, 0.5, 0.7]),
+    how=st.sampled_from(["sigmoid", "resized", "written"]),
+)
+def test_the_background_stands_where_no_sigmoid_says_yes(classes: int, place: int, threshold: float, how: str) -> None:
+    place = min(place, classes)
+    module = Sigmoids(classes, how).eval()
+    graph = compiled_graph(exported(module), spec_of(classes + 1), scores=True, background=place, threshold=threshold)
+    frame = frames_of(SIZE, 1)[0]
+    with torch.inference_mode():
+        each = module(torch_input(frame))[0].numpy()
+    ids = np.array([number for number in range(classes + 1) if number != place])
+    expected = np.where(each.max(0) > threshold, ids[each.argmax(0)], place)
+    given_ids, scores = run(graph, frame)
+    assert np.mean(given_ids[0] == expected) > 0.999
+    np.testing.assert_allclose(scores[0][ids], each, atol=2e-3)
+    np.testing.assert_allclose(scores[0][place], 1 - each.max(0), atol=2e-3)
+
+
+def test_a_background_beside_exclusive_classes_is_refused() -> None:
+    with pytest.raises(UsageError, match="a background is for sigmoids"):
+        compiled_graph(exported(nn.Sequential(body(3, 1), nn.Softmax(1))), spec_of(3), background=0)
+
+
+class Softmaxes(nn.Module):
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.network, self.how = body(4, 2), how
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        logits = 6 * self.network(image)
+        if self.how == "resized":
+            return functional.interpolate(logits.softmax(1), scale_factor=2.0, mode="bilinear")
+        large = functional.interpolate(logits, scale_factor=2.0, mode="bilinear")
+        ways = {
+            "plain": lambda: large,
+            "softmax": lambda: large.softmax(1),
+            "log": lambda: large.log_softmax(1),
+            "written": lambda: large.exp() / large.exp().sum(1, keepdim=True),
+            "twice": lambda: large.softmax(1).softmax(1),
+            "low": lambda: logits.softmax(1),
+            "flat": lambda: large.permute(0, 2, 3, 1).reshape(1, -1, 4).softmax(-1),
+            "flat, classes first": lambda: large.flatten(2).softmax(1),
+        }
+        return ways[self.how]()
+
+    def probabilities(self, image: torch.Tensor) -> torch.Tensor:
+        given = self(image)
+        if self.how in ("plain", "log"):
+            return given.softmax(1)
+        if self.how == "flat":
+            return given.reshape(1, *SIZE, 4).permute(0, 3, 1, 2)
+        if self.how == "low":  # the graph's logits are enlarged, not its probabilities
+            logits = 6 * self.network(image)
+            return functional.interpolate(logits, size=SIZE, mode="bilinear").softmax(1)
+        return given.reshape(1, 4, *SIZE)
+
+
+@pytest.mark.parametrize(
+    "how", ["plain", "softmax", "log", "written", "resized", "twice", "low", "flat", "flat, classes first"]
+)
+def test_scores_are_the_probabilities_that_the_graph_gives(how: str) -> None:
+    module = Softmaxes(how).eval()
+    graph = compiled_graph(exported(module), spec_of(4), scores=True)
+    frame = frames_of(SIZE, 1)[0]
+    with torch.inference_mode():
+        expected = module.probabilities(torch_input(frame)).numpy()
+    ids, scores = run(graph, frame)
+    np.testing.assert_allclose(scores, expected, atol=2e-3)
+    assert np.mean(ids == expected.argmax(1)) > 0.999
+
+
+# Where the output lies in the image
+
+
+@quick
+@given(height=st.integers(33, 90), width=st.integers(33, 90), levels=st.integers(0, 4), padding=st.integers(0, 1))
+def test_every_size_and_stride_is_enlarged_to_the_image(height: int, width: int, levels: int, padding: int) -> None:
+    """Sizes that are no multiple of the stride, rounded up (padding 1) or down (kernel 2 without padding)."""
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3 if i == 0 else 4, 4, 3 if padding else 2, 2, padding) for i in range(levels)]
+    module = nn.Sequential(*layers, nn.Conv2d(4 if layers else 3, 3, 1)).eval()
+    graph = compiled_graph(exported(module, (height, width)), spec_of(3, (height, width)))
+    frame = frames_of((height, width), 1)[0]
+    with torch.inference_mode():
+        low = module(torch_input(frame))
+        expected = functional.interpolate(low, size=(height, width), mode="bilinear").argmax(1).numpy()
+    assert np.mean(run(graph, frame)[0] == expected) > 0.995
+
+
+class Unpadded(nn.Module):
+    """An encoder and decoder of unpadded convolutions whose class 1 is brightness."""
+
+    def __init__(self, depth: int, around: int, kernel: int) -> None:
+        super().__init__()
+        self.depth = depth
+        self.down = nn.ModuleList([self.passing(3 if i == 0 else 1, kernel) for i in range(depth + 1)])
+        self.up = nn.ModuleList([self.passing(1, kernel) for _ in range(depth)])
+        self.ends = nn.ModuleList([self.passing(1, kernel) for _ in range(around)])
+        self.head = nn.Conv2d(1, 2, 1)
+        with torch.no_grad():
+            self.head.weight.copy_(torch.tensor([0.0, 1.0]).view(2, 1, 1, 1))
+            self.head.bias.copy_(torch.tensor([0.5, 0.0]))
+
+    @staticmethod
+    def passing(channels: int, kernel: int) -> nn.Conv2d:
+        layer = nn.Conv2d(channels, 1, kernel, bias=False)
+        with torch.no_grad():
+            layer.weight.zero_()
+            layer.weight[:, :, kernel // 2, kernel // 2] = 1 / channels
+        return layer
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        skips, value = [], image
+        for index, layer in enumerate(self.down):
+            value = layer(value)
+            if index < self.depth:
+                skips.append(value)
+                value = functional.max_pool2d(value, 2)
+        for layer, skip in zip(self.up, reversed(skips)):
+            value = functional.interpolate(value, scale_factor=2.0, mode="nearest")
+            top, left = (skip.shape[2] - value.shape[2]) // 2, (skip.shape[3] - value.shape[3]) // 2
+            value = layer(skip[:, :, top : top + value.shape[2], left : left + value.shape[3]] + 0 * value)
+        for layer in self.ends:
+            value = layer(value)
+        return self.head(value)
+
+
+@quick
+@given(
+    depth=st.integers(0, 2),
+    around=st.integers(1, 3),
+    kernel=st.sampled_from([3, 5]),
+    row=st.integers(0, 8),
+    column=st.integers(0, 8),
+)
+def test_unpadded_convolutions_leave_the_mask_where_it_belongs(
+    depth: int, around: int, kernel: int, row: int, column: int
+) -> None:
+    size = (84, 100)
+    module = Unpadded(depth, around, kernel)
+    graph = compiled_graph(exported(module, size), spec_of(2, size))
+    frame, right = np.zeros((*size, 3), np.uint8), np.zeros(size, bool)
+    right[36 + row : 48 + row, 40 + column : 56 + column] = True
+    frame[right] = 255
+    found = run(graph, frame)[0][0] == 1
+    overlap = (found & right).sum() / (found | right).sum()
+    assert overlap == 1, f"IoU {overlap:.2f}"
+
+
+def test_a_part_of_the_image_that_cannot_be_placed_is_refused() -> None:
+    """Attention hides where pixels are, and 40 rows of 48 are no stride."""
+
+    class Hidden(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 4, 9), nn.Conv2d(4, 2, 1)
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            value = self.a(image)
+            mixed = value.flatten(2).transpose(1, 2)
+            return self.b((mixed * mixed.softmax(-1)).transpose(1, 2).reshape(value.shape))
+
+    with pytest.raises(CompileError, match="gives 56x40 for an input of 64x48, no fraction of it"):
+        compiled_graph(exported(Hidden()), spec_of(2))
+
+
+@pytest.mark.parametrize("scale", [2.0, 2.01, 2.02, 1.99])
+def test_the_cpu_layout_and_argmax_first_keep_the_enlargements_own_factor(scale: float) -> None:
+    torch.manual_seed(0)
+
+    class Enlarging(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = body(5, 2)
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            low = self.network(image)
+            return functional.interpolate(low, scale_factor=scale, mode="bilinear", recompute_scale_factor=False)
+
+    size = (48, 64) if scale >= 2 else (46, 62)
+    module = Enlarging().eval()
+    with torch.inference_mode():
+        if tuple(module(torch.zeros(1, 3, *size)).shape[2:]) != size:
+            size = tuple(module(torch.zeros(1, 3, *size)).shape[2:])  # type: ignore[assignment]
+    graph = compiled_graph(exported(module, size), spec_of(5, size))
+    ranges = ranges_from_frames(graph, smooth_frames(size))
+    laid = cpu_layout_onnx(graph, ranges)
+    for frame in frames_of(size):
+        assert np.mean(run(laid, frame)[0] == run(graph, frame)[0]) > 0.9995
+    if scale == 2.0:
+        assert [d.dim_value for d in argmax_first_onnx(graph).graph.output[0].type.tensor_type.shape.dim] == [1, 24, 32]
+    else:
+        with pytest.raises(CompileError, match="no whole factor|does not end in an enlargement"):
+            argmax_first_onnx(graph)
+
+
+@pytest.mark.parametrize("order", ["RGB", "BGR"])
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_a_grey_network_sees_the_brightness_of_colours(order: str, layout: str) -> None:
+    class Grey(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = body(3, 1, channels=1)
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            return self.network(image if layout == "NCHW" else image.permute(0, 3, 1, 2))
+
+    preprocess = Preprocess((0.4,) * 3, (0.2,) * 3, order)
+    module = Grey().eval()
+    model = exported(module, shape=(1, 1, *SIZE) if layout == "NCHW" else (1, *SIZE, 1))
+    graph = compiled_graph(model, spec_of(3, preprocess=preprocess), channel_order=order)
+    frame = frames_of(SIZE, 1)[0]
+    grey = (frame.astype(np.float32) @ np.float32([0.114, 0.587, 0.299]) / 255 - 0.4) / 0.2
+    with torch.inference_mode():
+        expected = module.network(torch.from_numpy(grey[None, None])).argmax(1).numpy()
+    assert np.mean(run(graph, frame)[0] == expected) > 0.999
+
+
+def test_other_channel_counts_and_one_class_say_what_to_do() -> None:
+    with pytest.raises(CompileError, match="has 4 channels; a camera gives 3, or 1 of grey"):
+        compiled_graph(exported(body(3, 1, channels=4), shape=(1, 4, *SIZE)), spec_of(3))
+    with pytest.raises(SpecError, match="list the class of all other pixels in front of it, e.g. background"):
+        spec_of(1)
+    with pytest.raises(UsageError, match="one channel decides between two classes: list both"):
+        compiled_graph(exported(body(1, 1)), spec_of(3))
+
+
+# Old files
+
+
+def _enlarging(opset: int, mode: str, scale: float, as_input: bool) -> onnx.ModelProto:
+    rng = np.random.default_rng(0)
+    weights = [numpy_helper.from_array(rng.standard_normal((5, 3, 3, 3)).astype(np.float32), "w")]
+    scales = [1.0, 1.0, scale, scale]
+    operator = "Resize" if opset == 10 and as_input else "Upsample"
+    if opset < 9:
+        last = helper.make_node("Upsample", ["c"], ["y"], mode=mode, scales=scales)
+    else:
+        last = helper.make_node(operator, ["c", "s"], ["y"], mode=mode)
+        weights.append(numpy_helper.from_array(np.float32(scales), "s"))
+    nodes = [helper.make_node("Conv", ["x", "w"], ["c"], strides=[2, 2], pads=[1, 1, 1, 1]), last]
+    if operator == "Upsample" and opset == 10:
+        opset = 9
+    graph = helper.make_graph(
+        nodes,
+        "old",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, *SIZE])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 5, "h", "w"])],
+        weights,
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
+
+
+@quick
+@given(
+    opset=st.integers(7, 10),
+    mode=st.sampled_from(["nearest", "linear"]),
+    scale=st.sampled_from([1.5, 2.0, 3.0]),
+    as_input=st.booleans(),
+    ir=st.integers(3, 8),
+)
+def test_enlargements_and_weights_of_old_files(opset: int, mode: str, scale: float, as_input: bool, ir: int) -> None:
+    """Upsample and Resize before opset 11, in every IR version; up to 3 the weights are inputs too."""
+    model = _enlarging(opset, mode, scale, as_input)
+    model.ir_version = ir
+    if ir == 3:
+        for tensor in model.graph.initializer:
+            model.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    image = np.random.default_rng(1).standard_normal((1, 3, *SIZE), dtype=np.float32)
+    expected = run_onnx(model, {"x": image})[0]
+    raised, _ = at_readable_opset(without_weights_as_inputs(model))
+    assert raised.opset_import[0].version == 13 and raised.ir_version == 8
+    np.testing.assert_allclose(run_onnx(raised, {"x": image})[0], expected, atol=1e-5)
+    if scale == 2.0:
+        size = tuple(expected.shape[2:])
+        assert size == SIZE
+        network_graph(model, wanted_from_flags(model, classes=5, size_hw=None, layout=None, output=None))
+
+
+def without_weights_as_inputs(model: onnx.ModelProto) -> onnx.ModelProto:
+    kept = [value for value in model.graph.input if value.name == "x"]
+    copied = onnx.ModelProto()
+    copied.CopyFrom(model)
+    del copied.graph.input[:]
+    copied.graph.input.extend(kept)
+    return copied
+
+
+# Calibration
+
+
+class Masked(nn.Module):
+    """Windows that attend to themselves, and a pool that is padded with the neutral element."""
+
+    def __init__(self, hidden: float) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.qkv, self.head = body(16, 8, 16), nn.Linear(16, 48), nn.Conv2d(16, 4, 1)
+        window = torch.arange(48) // 8
+        mask = torch.zeros(48, 48).masked_fill(window[:, None] != window[None], hidden)
+        self.register_buffer("mask", mask)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        maps = functional.pad(self.a(image), (0, 1, 0, 1), value=float("-inf"))
+        maps = functional.max_pool2d(maps, 2, 1)
+        tokens = maps.flatten(2).transpose(1, 2)
+        q, k, v = self.qkv(tokens).chunk(3, -1)
+        tokens = tokens + torch.softmax(q @ k.transpose(1, 2) + self.mask, -1) @ v
+        return functional.interpolate(self.head(tokens.transpose(1, 2).reshape(maps.shape)), scale_factor=8.0)
+
+
+@pytest.mark.parametrize("hidden", [float("-inf"), torch.finfo(torch.float32).min])
+@pytest.mark.parametrize("calibrator", ["minmax", "moving-average", "percentile"])
+def test_infinity_on_purpose_gets_no_range_and_hides_what_it_hid(hidden: float, calibrator: str) -> None:
+    graph = float_graph_from_module(Masked(hidden), spec_of(4))
+    data = smooth_frames(SIZE)
+    ranges = ranges_from_frames(graph, data, calibrator=calibrator)
+    assert all(np.isfinite(ends).all() and max(map(abs, ends)) < 1e30 for ends in ranges.tensors.values())
+    for emitted in (tensorrt_qdq_onnx(graph, ranges), cpu_qdq_onnx(graph, ranges)):
+        agrees = [np.mean(run(emitted, s.frame)[0] == run(graph, s.frame)[0]) for s in data]
+        assert np.mean(agrees) > 0.97
+
+
+def test_no_number_is_refused_in_one_line() -> None:
+    class Broken(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = body(3, 1)
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            bright = (image.mean((1, 2, 3), keepdim=True) > 0.1).float()
+            return self.network(image) + 0 / (1 - bright)
+
+    graph = folded_onnx(simplified_onnx(onnx_from_module(body(3, 1), SIZE)).model, spec_of(3))
+    nan = helper.make_node("Sqrt", [graph.graph.node[-4].output[0]], ["root"])
+    graph.graph.node.insert(len(graph.graph.node) - 3, nan)
+    graph.graph.value_info.append(helper.make_tensor_value_info("root", TensorProto.FLOAT, [1, 3, *SIZE]))
+    with pytest.raises(CompileError, match="1 tensors are not numbers on the calibration images, first 'root'"):
+        ranges_from_frames(graph, smooth_frames(SIZE))
+
+
+class ChannelAttention(nn.Module):
+    """Attention over channels by a convolution along one axis."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.mix, self.last = body(16, 2, 16), nn.Conv1d(1, 1, 3, padding=1), nn.Conv2d(16, 4, 1)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        maps = self.first(image)
+        weight = self.mix(maps.mean((2, 3)).unsqueeze(1)).transpose(1, 2).unsqueeze(-1)
+        return functional.interpolate(self.last(maps * weight.sigmoid()), scale_factor=2.0)
+
+
+def test_convolutions_along_one_axis_stay_float() -> None:
+    graph = float_graph_from_module(ChannelAttention(), spec_of(4))
+    data = smooth_frames(SIZE)
+    ranges = ranges_from_frames(graph, data)
+    for emitted in (tensorrt_qdq_onnx(graph, ranges), cpu_qdq_onnx(graph, ranges)):
+        agrees = [np.mean(run(emitted, s.frame)[0] == run(graph, s.frame)[0]) for s in data]
+        assert np.mean(agrees) > 0.97
+
+
+class FarApart(nn.Module):
+    """A skip connection beside maps that are ``factor`` times as large."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.b = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, 2, 1)
+        self.c, self.head, self.factor = nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(16, 4, 1), factor
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        fine = torch.relu(self.a(image))
+        deep = torch.relu(self.c(torch.relu(self.b(fine)))) * self.factor
+        return self.head(torch.cat([functional.interpolate(deep, scale_factor=2.0), fine], 1)) / self.factor
+
+
+@pytest.mark.parametrize("factor", [1.0, 1e3, 1e7])
+def test_a_skip_connection_keeps_its_scale_in_the_encoder(factor: float) -> None:
+    """The scale that a Concat shares once made the encoder zero, and every picture one class."""
+    graph = float_graph_from_module(FarApart(factor), spec_of(4))
+    data = smooth_frames(SIZE)
+    emitted = tensorrt_qdq_onnx(graph, ranges_from_frames(graph, data))
+    agrees = [np.mean(run(emitted, s.frame)[0] == run(graph, s.frame)[0]) for s in data]
+    assert np.mean(agrees) > 0.95
+    apart = [node for node in emitted.graph.node if node.op_type == "QuantizeLinear" and "/apart" in node.output[0]]
+    assert len(apart) == (factor > 1)
+
+
+# Modules
+
+
+class Several(nn.Module):
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.network, self.how = body(4, 2), how
+
+    def forward(self, image: torch.Tensor) -> Any:
+        low = self.network(image)
+        out, aux = functional.interpolate(low, scale_factor=2.0), low + 1
+        ways = {
+            "dict": lambda: OrderedDict(out=out, aux=aux),
+            "logits": lambda: {"loss": torch.zeros(()), "logits": out, "hidden": aux},
+            "tuple": lambda: (out, aux),
+            "nested": lambda: [(out, aux), aux],
+            "single": lambda: {"prediction": out},
+        }
+        return ways[self.how]()
+
+
+@pytest.mark.parametrize("how", ["dict", "logits", "tuple", "nested", "single"])
+def test_a_module_that_gives_more_than_a_tensor(how: str) -> None:
+    lines: list[str] = []
+    module = Several(how)
+    model = onnx_from_module(module, SIZE, report=lines.append)
+    assert len(lines) == 1 and "is taken" in lines[0]
+    image = torch.randn(1, 3, *SIZE)
+    with torch.inference_mode():
+        expected = functional.interpolate(module.network(image), scale_factor=2.0).numpy()
+    np.testing.assert_allclose(run_onnx(model, {"input": image.numpy()})[0], expected, atol=1e-4)
+
+
+def test_a_module_without_a_tensor_to_take_is_refused() -> None:
+    class Two(nn.Module):
+        def forward(self, image: torch.Tensor) -> Any:
+            return {"left": image, "right": image}
+
+    with pytest.raises(CompileError, match="gives a dict .'left', 'right'., not logits; wrap it"):
+        onnx_from_module(Two(), SIZE)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64, torch.float32])
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_callers_module_is_left_as_it_was(dtype: torch.dtype, fails: bool) -> None:
+    class Part(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4)
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            return torch.linalg.svdvals(image) if fails else self.norm(self.conv(image))
+
+    module = Part().train().to(dtype)
+    module.norm.eval()
+    module.conv.weight.grad = torch.ones_like(module.conv.weight)
+    before = {
+        name: (id(value), value.data_ptr(), value.clone()) for name, value in module.state_dict(keep_vars=True).items()
+    }
+    if fails:
+        with pytest.raises(CompileError):
+            onnx_from_module(module, SIZE)
+    else:
+        onnx_from_module(module, SIZE)
+    assert module.training and module.conv.training and not module.norm.training
+    for name, value in module.state_dict(keep_vars=True).items():
+        assert (id(value), value.data_ptr()) == before[name][:2] and torch.equal(value, before[name][2])
+    assert module.conv.weight.grad is not None and module.conv.weight.grad.dtype == dtype
+
+
+class Hybrid(nn.Module):
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.a, self.kind = body(16, 4, 16), kind
+        self.layer: nn.Module = nn.TransformerEncoderLayer(16, 4, 32, batch_first=True)
+        if kind == "encoder":
+            self.layer = nn.TransformerEncoder(nn.TransformerEncoderLayer(16, 4, 32, batch_first=True), 2)
+        if kind == "attention":
+            self.layer = nn.MultiheadAttention(16, 4, batch_first=True)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        maps = self.a(image)
+        tokens = maps.flatten(2).transpose(1, 2)
+        mixed = self.layer(tokens, tokens, tokens)[0] if self.kind == "attention" else self.layer(tokens)
+        return functional.interpolate(mixed.transpose(1, 2).reshape(maps.shape), scale_factor=4.0)
+
+
+@pytest.mark.parametrize("kind", ["layer", "encoder", "attention"])
+def test_fast_paths_of_torch_are_not_exported(kind: str, capfd: pytest.CaptureFixture[str]) -> None:
+    before = torch.backends.mha.get_fastpath_enabled()
+    onnx_from_module(Hybrid(kind), SIZE)
+    assert torch.backends.mha.get_fastpath_enabled() == before and capfd.readouterr().out == ""
+
+
+def test_a_failed_export_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    class Impossible(nn.Module):
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            return torch.linalg.svdvals(image)
+
+    with pytest.raises(CompileError, match="cannot be exported to ONNX") as refused:
+        onnx_from_module(Impossible(), SIZE)
+    assert "\n" not in str(refused.value) and capfd.readouterr().out == ""
+
+
+@quick
+@given(
+    height=st.integers(4, 33),
+    width=st.integers(4, 33),
+    wanted=st.one_of(st.integers(1, 7), st.tuples(st.integers(1, 7), st.one_of(st.none(), st.integers(1, 7)))),
+    maximum=st.booleans(),
+    form=st.sampled_from(["module", "function", "area"]),
+)
+def test_adaptive_pooling_to_any_size(height: int, width: int, wanted: Any, maximum: bool, form: str) -> None:
+    """PSPNet and UPerNet pool to 1, 2, 3 and 6, whatever the size of the map."""
+    pool = functional.adaptive_max_pool2d if maximum else functional.adaptive_avg_pool2d
+    layer = nn.AdaptiveMaxPool2d(wanted) if maximum else nn.AdaptiveAvgPool2d(wanted)
+
+    class Pooled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = layer
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            if form == "area" and isinstance(wanted, int) and not maximum:  # as smp's PSPNet does in an export
+                low = functional.interpolate(image, size=(wanted, wanted), mode="area")
+            else:
+                low = pool(image, wanted) if form == "function" else self.layer(image)
+            return functional.interpolate(low, size=image.shape[2:], mode="bilinear") + image
+
+    model = onnx_from_module(Pooled(), (height, width))
+    image = torch.randn(1, 3, height, width)
+    np.testing.assert_allclose(run_onnx(model, {"input": image.numpy()})[0], Pooled()(image).numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["PSPNet", "UPerNet"])
+def test_smp_networks_that_pool_to_odd_sizes(name: str) -> None:
+    import segmentation_models_pytorch as smp
+
+    module = getattr(smp, name)("mobilenet_v2", encoder_weights=None, classes=4).eval()
+    graph = float_graph_from_module(module, spec_of(4, (64, 96)))
+    frame = frames_of((64, 96), 1)[0]
+    with torch.inference_mode():
+        expected = module(torch_input(frame)).argmax(1).numpy()
+    assert np.mean(run(graph, frame)[0] == expected) > 0.999
