@@ -9,6 +9,7 @@ import numpy as np
 
 from edgeseg.errors import DatasetError, ImageError
 from edgeseg.files import atomic_write
+from edgeseg.image_bytes import exif_orientation, is_cut, kind_of, single_channel_png, tiff_tags
 from edgeseg.spec import IGNORE_ID, ModelSpec
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Sample",
     "checked_mask",
     "encoded_png",
+    "ignored_ids",
     "image_files",
     "read_image",
     "read_mask",
@@ -27,7 +29,7 @@ __all__ = [
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 _LABEL_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
-_END_MARKS = {".png": b"IEND\xaeB`\x82", ".jpg": b"\xff\xd9", ".jpeg": b"\xff\xd9"}
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _BLACK_IS_ZERO = 258, 262, 1
 
 
 class Sample(NamedTuple):
@@ -49,37 +51,35 @@ class Dataset(Protocol):
 
 
 def read_image(path: Path) -> np.ndarray:
-    """Read an image file as HxWx3 uint8 BGR.
+    """Read an image file as HxWx3 uint8 BGR, turned upright as its EXIF orientation says.
+
+    Of 16-bit samples the upper eight bits are taken.
 
     Raises:
-        ImageError: missing, truncated or not an image. OpenCV returns the readable part of a truncated PNG or
-            JPEG as if it were whole, so the end mark is looked for first.
+        ImageError: missing, truncated or not an image (OpenCV returns the readable part of a truncated file as if it
+            were whole, so the end is looked for first); or samples whose range is not known: floating-point ones,
+            and 10, 12 or 14 bits in 16, which would be nearly black.
     """
-    import cv2
-
-    image = _decoded(path, cv2.IMREAD_COLOR)
-    if image is None:
-        raise ImageError(f"{path} cannot be decoded as an image; open it in a viewer or remove it")
-    return np.asarray(image)
+    return _image_from(_image_bytes(path), path)
 
 
 def read_mask(path: Path) -> np.ndarray:
-    """Read a single-channel 8-bit mask of class ids as HxW uint8.
+    """Read a mask of class ids as HxW uint8: the stored samples of one channel, or the indices of a palette PNG.
 
     Raises:
-        ImageError: missing, truncated, or not single-channel 8-bit.
+        ImageError: missing, truncated, of several channels, with ids above 255, stored as a JPEG, or in a form whose
+            ids are not sure (a palette of other greys, a TIFF or BMP of fewer than 8 bits or with a palette).
     """
-    import cv2
-
-    mask = _decoded(path, cv2.IMREAD_UNCHANGED)
-    if mask is None:
-        raise ImageError(f"{path} cannot be decoded as a mask; open it in a viewer or remove it")
-    if mask.ndim != 2 or mask.dtype != np.uint8:
+    data = _image_bytes(path)
+    if kind_of(data) == "JPEG":
+        raise ImageError(f"{path} is a JPEG, whose compression changes class ids; save masks as PNG")
+    if kind_of(data) in ("TIFF", "BMP") and not _has_plain_samples(data):
         raise ImageError(
-            f"{path} is {mask.shape} {mask.dtype}; a mask has one 8-bit channel holding class ids "
-            "(a coloured or palette picture must be converted to ids first)"
+            f"{path} is a {kind_of(data)} with a palette, inverted, or of fewer than 8 bits, which is not read as "
+            "class ids; save it as PNG"
         )
-    return np.asarray(mask)
+    plain = single_channel_png(data) if kind_of(data) == "PNG" else None
+    return _ids_of_png(*plain, path) if plain is not None else _ids_of_decoder(data, path)
 
 
 def checked_mask(mask: np.ndarray, frame: np.ndarray, spec: ModelSpec, path: object) -> np.ndarray:
@@ -92,10 +92,16 @@ def checked_mask(mask: np.ndarray, frame: np.ndarray, spec: ModelSpec, path: obj
     counted = mask[(mask != spec.ignore_id) & (mask != IGNORE_ID)]
     if counted.size and int(counted.max()) >= len(spec.classes):
         raise ImageError(
-            f"{path} has class id {int(counted.max())}, but the spec has {len(spec.classes)} classes "
-            f"(0-{len(spec.classes) - 1}) and ignores {spec.ignore_id} and {IGNORE_ID}"
+            f"{path} has class id {int(counted.max())}, but there are {len(spec.classes)} classes "
+            f"(0-{len(spec.classes) - 1}) and {ignored_ids(spec)} is ignored; list the class, correct the mask, or, "
+            "if the id is no class, train with --ignore ID"
         )
     return mask
+
+
+def ignored_ids(spec: ModelSpec) -> str:
+    """The label values that are no class, for a message: ``255`` or ``11 or 255``."""
+    return " or ".join(str(value) for value in sorted({spec.ignore_id, IGNORE_ID}))
 
 
 def write_png(path: Path, image: np.ndarray) -> None:
@@ -114,10 +120,13 @@ def encoded_png(image: np.ndarray, path: Path) -> bytes:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The image files directly inside a folder, sorted by name. Raises DatasetError when there are none."""
+    """The image files directly inside a folder, sorted by name, but for hidden ones (``._NAME`` of a Mac).
+
+    Raises DatasetError when there are none.
+    """
     if not folder.is_dir():
         raise DatasetError(f"{folder} is not a folder; pass a folder of images ({', '.join(IMAGE_SUFFIXES)})")
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and not _is_hidden(path))
     if not found:
         raise DatasetError(f"{folder} holds no images ({', '.join(IMAGE_SUFFIXES)})")
     return found
@@ -127,7 +136,8 @@ class FolderDataset:
     """Images in a folder, with the masks that belong to them.
 
     Masks are found at ``labels`` if given, else beside the images as ``NAMEannot`` (the CamVid layout) or, where
-    the folder itself holds ``images`` and ``masks``, in ``masks``. A mask has the image's name.
+    the folder itself holds ``images`` and ``masks``, in ``masks``. A mask has the image's name. It is of the picture
+    as it is shown, upright; where a picture is turned by EXIF and the sizes do not prove that, it is refused.
 
     Args:
         folder: where the images are.
@@ -145,8 +155,10 @@ class FolderDataset:
         if labels is None and (folder / "images").is_dir():
             folder, labels = folder / "images", folder / "masks"
         self.files = image_files(folder)
+        hidden = sum(_is_hidden(path) for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+        left_out = f" ({hidden} hidden files left out)" if hidden else ""
         # Only the end of the path: descriptions are stored in bundles, which travel to other machines.
-        self.description = f"{len(self.files)} images in {Path(*folder.resolve().parts[-2:])}"
+        self.description = f"{len(self.files)} images in {Path(*folder.resolve().parts[-2:])}{left_out}"
         self._spec = spec
         self._labels = _label_files(self.files, labels or _sibling_labels(folder))
         if need_labels:
@@ -155,7 +167,7 @@ class FolderDataset:
                 where = labels or folder.with_name(folder.name + "annot")
                 raise DatasetError(
                     f"{len(missing)} of {len(self.files)} images have no mask in {where} (first: {missing[0].name}); "
-                    "a mask has the name of its image"
+                    f"{_what_masks_there_are(where, missing[0])}"
                 )
 
     def __len__(self) -> int:
@@ -163,10 +175,13 @@ class FolderDataset:
 
     def __getitem__(self, index: int) -> Sample:
         path, label = self.files[index], self._labels[index]
-        frame = read_image(path)
+        data = _image_bytes(path)
+        frame = _image_from(data, path)
         if label is None or self._spec is None:
             return Sample(path.stem, frame, None)
-        return Sample(path.stem, frame, checked_mask(read_mask(label), frame, self._spec, label))
+        mask = read_mask(label)
+        _refuse_unsure_turn(exif_orientation(data), mask, frame, path)
+        return Sample(path.stem, frame, checked_mask(mask, frame, self._spec, label))
 
 
 class InMemory:
@@ -208,27 +223,145 @@ def _label_files(images: Sequence[Path], labels: Path | None) -> list[Path | Non
         return [None] * len(images)
     if not labels.is_dir():
         raise DatasetError(f"{labels} is not a folder of masks")
-    by_stem = {path.stem: path for path in labels.iterdir() if path.suffix.lower() in _LABEL_SUFFIXES}
+    by_stem: dict[str, Path] = {}
+    for path in sorted(labels.iterdir()):
+        if path.suffix.lower() not in _LABEL_SUFFIXES or _is_hidden(path):
+            continue
+        if path.stem in by_stem:
+            raise DatasetError(f"{by_stem[path.stem]} and {path} are masks of one image; keep the right one")
+        by_stem[path.stem] = path
     return [by_stem.get(image.stem) for image in images]
 
 
-def _decoded(path: Path, how: int) -> np.ndarray | None:
+def _is_hidden(path: Path) -> bool:
+    return path.name.startswith(".")
+
+
+def _what_masks_there_are(folder: Path, image: Path) -> str:
+    """What to do about a missing mask, by what the folder holds."""
+    rule = f"a mask has the name of its image and one of {', '.join(_LABEL_SUFFIXES)}"
+    if not folder.is_dir():
+        beside = sorted(path.name for path in folder.parent.iterdir() if path.is_dir())
+        return f"there is no folder {folder.name} beside {', '.join(beside)}; masks are in NAMEannot beside NAME"
+    named = sorted(path.name for path in folder.iterdir() if path.stem == image.stem and not _is_hidden(path))
+    if named:
+        lossy = "compression changes class ids: " if Path(named[0]).suffix.lower() in (".jpg", ".jpeg") else ""
+        return f"there is {named[0]}, {lossy}masks are read from {', '.join(_LABEL_SUFFIXES)}"
+    held = sorted(path.name for path in folder.iterdir() if not _is_hidden(path))
+    return f"the folder holds {held[0]}; {rule}" if held else f"the folder is empty; {rule}"
+
+
+def _refuse_unsure_turn(orientation: int, mask: np.ndarray, frame: np.ndarray, path: Path) -> None:
+    """Raise ImageError where EXIF turns an image and nothing proves that its mask was drawn on the turned picture.
+
+    Some tools draw masks on the stored pixels, others on the upright picture. Only a mask of the turned size tells.
+    """
+    changes_sides = orientation >= 5 and frame.shape[0] != frame.shape[1]
+    if orientation == 1 or (changes_sides and mask.shape != frame.shape[1::-1]):
+        return  # of the turned size, or of a wrong one that is refused as such
+    seen = "has the size it had before" if changes_sides else "does not tell on which of the two it was drawn"
+    raise ImageError(
+        f"{path} is turned or mirrored by its EXIF orientation {orientation} and its mask {seen}; if it was drawn on "
+        "the stored pixels, remove the tag (exiftool -Orientation= FILE), else turn the pixels (mogrify -auto-orient "
+        "FILE)"
+    )
+
+
+def _image_from(data: bytes, path: Path) -> np.ndarray:
+    import cv2
+
+    image = _decoded(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+    if image is None and _decoded(data, cv2.IMREAD_UNCHANGED) is None:
+        content = f" (its content is {kind_of(data) or 'unknown'})"
+        raise ImageError(f"{path} cannot be decoded as an image{content}; open it in a viewer or remove it")
+    if image is None or image.dtype not in (np.uint8, np.uint16):
+        raise ImageError(f"{path} holds samples whose range is not known (not 8- or 16-bit); save it with 8 bits")
+    return image if image.dtype == np.uint8 else _eight_bits(image, path)
+
+
+def _eight_bits(image: np.ndarray, path: Path) -> np.ndarray:
+    """The upper byte of 16-bit samples that use the range. Raises ImageError when the upper bits are unused."""
+    most = int(image.max())
+    if 0 < most < 1 << 14:
+        bits = max(10, most.bit_length() + most.bit_length() % 2)
+        raise ImageError(
+            f"{path} has 16-bit samples of at most {most}, as of a {bits}-bit camera; as 16 bits they would be at most "
+            f"{most >> 8} of 255; save it with 8 bits (values / {1 << (bits - 8)}) or spread over 0-65535"
+        )
+    return (image >> 8).astype(np.uint8)
+
+
+def _has_plain_samples(data: bytes) -> bool:
+    """Whether a TIFF or BMP stores 8 or more bits that mean themselves, without a palette that means others."""
+    if kind_of(data) == "TIFF":
+        tags = tiff_tags(data)
+        return tags.get(_BITS_PER_SAMPLE, 1) >= 8 and tags.get(_PHOTOMETRIC) in (_BLACK_IS_ZERO, 2)
+    header, bits = int.from_bytes(data[14:18], "little"), int.from_bytes(data[28:30], "little")
+    if bits != 8:
+        return bits > 8
+    colours = int.from_bytes(data[46:50], "little") or 256
+    palette = np.frombuffer(data[14 + header : 14 + header + 4 * colours], np.uint8).reshape(-1, 4)[:, :3]
+    return bool((palette == np.arange(len(palette))[:, None]).all())
+
+
+def _ids_of_png(png: bytes, factor: int, palette: bytes, path: Path) -> np.ndarray:
+    """Stored samples, after a check that a grey palette does not mean others. Raises ImageError."""
+    import cv2
+
+    stretched = _decoded(png, cv2.IMREAD_UNCHANGED)
+    if stretched is None:
+        raise ImageError(f"{path} cannot be decoded as a mask; open it in a viewer or remove it")
+    ids = np.asarray(stretched // factor, np.uint8)
+    colours = np.frombuffer(palette[: len(palette) // 3 * 3], np.uint8).reshape(-1, 3)
+    if len(colours) and (colours == colours[:, :1]).all():
+        used = np.unique(ids)
+        used = used[used < len(colours)]
+        greys = colours[used, 0]
+        is_same = bool((greys == used).all()) or (greys.tolist(), used.tolist()) in (([0, 255], [0, 1]), ([255], [1]))
+        if not is_same and len(set(colours[:, 0].tolist())) > 1:
+            raise ImageError(
+                f"{path} is a palette PNG whose entries {used.tolist()[:8]} show the greys {greys.tolist()[:8]}, and "
+                "either may be the class ids; save it as 8-bit grey PNG holding the ids"
+            )
+    return ids
+
+
+def _ids_of_decoder(data: bytes, path: Path) -> np.ndarray:
+    import cv2
+
+    mask = _decoded(data, cv2.IMREAD_UNCHANGED)
+    if mask is None:
+        raise ImageError(f"{path} cannot be decoded as a mask; open it in a viewer or remove it")
+    if mask.ndim != 2 or not np.issubdtype(mask.dtype, np.integer):
+        raise ImageError(
+            f"{path} is {mask.shape} {mask.dtype}; a mask has one channel of whole numbers holding class ids "
+            "(a coloured picture must be converted to ids first)"
+        )
+    if mask.size and not 0 <= int(mask.min()) <= int(mask.max()) <= 255:
+        raise ImageError(
+            f"{path} holds values of {mask.min()} to {mask.max()}; class ids are 0-254 and 255 is no class"
+        )
+    return mask.astype(np.uint8, copy=False)
+
+
+def _decoded(data: bytes, how: int) -> np.ndarray | None:
     """OpenCV's array, or None when it is not an image to it."""
     import cv2
 
     try:
-        decoded: np.ndarray | None = cv2.imdecode(_image_bytes(path), how)
+        decoded: np.ndarray | None = cv2.imdecode(np.frombuffer(data, np.uint8), how)
     except cv2.error:
         return None
     return decoded
 
 
-def _image_bytes(path: Path) -> np.ndarray:
+def _image_bytes(path: Path) -> bytes:
     try:
         data = path.read_bytes()
     except OSError as error:
         raise ImageError(f"{path} cannot be read: {error.strerror or error}") from error
-    mark = _END_MARKS.get(path.suffix.lower())
-    if mark is not None and mark not in data[len(data) // 2 :]:
-        raise ImageError(f"{path} is truncated ({len(data)} bytes, no end-of-image mark); copy it again or remove it")
-    return np.frombuffer(data, np.uint8)
+    if not data:
+        raise ImageError(f"{path} cannot be decoded: it is empty (truncated to 0 bytes); copy it again or remove it")
+    if is_cut(data):
+        raise ImageError(f"{path} is truncated ({len(data)} bytes, the end is missing); copy it again or remove it")
+    return data

@@ -1,0 +1,235 @@
+"""Every kind of image and mask file that people have: read exactly, or refused in one true line."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgeseg.errors import DatasetError, ImageError
+from edgeseg.image_bytes import exif_orientation, kind_of, tiff_tags
+from edgeseg.images import IMAGE_SUFFIXES, FolderDataset, image_files, read_image, read_mask, write_png
+from edgeseg.spec import ModelSpec
+
+PICTURE = cv2.resize(np.random.default_rng(0).integers(0, 256, (8, 10, 3), dtype=np.uint8), (80, 64))
+
+
+def png(samples: np.ndarray, bits: int, palette: bytes = b"", interlaced: bool = False) -> bytes:
+    """A one-channel PNG written by hand: ``samples`` are what is stored, in ``bits`` each."""
+    rows = b"".join(b"\0" + np.packbits(_as_bits(row, bits)).tobytes() for row in samples)
+    header = struct.pack(">IIBBBBB", samples.shape[1], samples.shape[0], bits, 3 if palette else 0, 0, 0, 0)
+    parts = [
+        (b"IHDR", header),
+        *([(b"PLTE", palette)] if palette else []),
+        (b"IDAT", zlib.compress(rows)),
+        (b"IEND", b""),
+    ]
+    chunks = (struct.pack(">I", len(c)) + n + c + struct.pack(">I", zlib.crc32(n + c)) for n, c in parts)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def _as_bits(row: np.ndarray, bits: int) -> np.ndarray:
+    return (row[:, None] >> np.arange(bits - 1, -1, -1) & 1).astype(np.uint8).ravel()
+
+
+def with_orientation(suffix: str, orientation: int, order: str = ">") -> bytes:
+    """PICTURE as a file whose EXIF says how it is to be turned."""
+    from PIL import Image
+
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    exif.endian = order
+    kept = io.BytesIO()
+    how = {".webp": {"lossless": True}, ".jpg": {"quality": 95}}.get(suffix, {})
+    form = {".jpg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".tif": "TIFF"}[suffix]
+    Image.fromarray(PICTURE[..., ::-1]).save(kept, form, exif=exif, **how)
+    return kept.getvalue()
+
+
+@given(
+    bits=st.sampled_from([1, 2, 4, 8]),
+    coloured=st.booleans(),
+    size=st.tuples(st.integers(1, 20), st.integers(1, 20)),
+    seed=st.integers(0, 1000),
+)
+@settings(max_examples=40, deadline=None)
+def test_the_stored_samples_of_a_png_are_the_class_ids(
+    tmp_path_factory: pytest.TempPathFactory, bits: int, coloured: bool, size: tuple[int, int], seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    ids = rng.integers(0, 2**bits, size, dtype=np.uint8)
+    palette = rng.integers(0, 256, 3 * 2**bits, dtype=np.uint8).tobytes()
+    palette = bytes([200, 10, 10]) + palette[3:]  # not grey all over
+    path = tmp_path_factory.mktemp("m") / "m.png"
+    path.write_bytes(png(ids, bits, palette if coloured else b""))
+    np.testing.assert_array_equal(read_mask(path), ids)
+
+
+@pytest.mark.parametrize("mode", ["P", "1", "L"])
+def test_masks_as_pillow_writes_them(tmp_path: Path, mode: str) -> None:
+    """Pillow is what most tools write with; it is not asked to read here, so that the ids are known by themselves."""
+    from PIL import Image
+
+    ids = np.random.default_rng(1).integers(0, 2, (20, 30), dtype=np.uint8)
+    picture = Image.fromarray(ids * 255).convert("1") if mode == "1" else Image.fromarray(ids, mode)
+    if mode == "P":
+        picture.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0] + [0] * 759)
+    for name in ("m.png", "m.tif", "m.bmp"):
+        picture.save(tmp_path / name)
+        if name == "m.png" or mode == "L":
+            np.testing.assert_array_equal(read_mask(tmp_path / name), ids)
+        else:
+            with pytest.raises(ImageError, match=r"is a (TIFF|BMP) with a palette.*save it as PNG"):
+                read_mask(tmp_path / name)
+
+
+def test_a_grey_palette_that_means_other_ids_is_refused(tmp_path: Path) -> None:
+    """An optimiser turns the grey values 0, 2, 1 into indices in the order of their frequency."""
+    ids = np.array([[0, 1, 2, 0]], np.uint8)
+    path = tmp_path / "m.png"
+    path.write_bytes(png(ids, 8, bytes([1, 1, 1, 0, 0, 0, 2, 2, 2])))
+    with pytest.raises(ImageError, match=r"palette PNG whose entries \[0, 1, 2\] show the greys \[1, 0, 2\]"):
+        read_mask(path)
+    path.write_bytes(png(ids, 8, bytes(i for i in range(256) for _ in range(3))))
+    np.testing.assert_array_equal(read_mask(path), ids)
+    path.write_bytes(png(np.array([[0, 1]], np.uint8), 1, bytes([0, 0, 0, 255, 255, 255])))
+    np.testing.assert_array_equal(read_mask(path), [[0, 1]])
+    path.write_bytes(png(np.array([[0, 1]], np.uint8), 1, bytes([255, 255, 255, 0, 0, 0])))
+    with pytest.raises(ImageError, match="either may be the class ids"):
+        read_mask(path)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_sixteen_bit_masks_hold_ids_or_are_refused(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"m{suffix}"
+    cv2.imwrite(str(path), np.array([[0, 3, 255]], np.uint16))
+    assert read_mask(path).tolist() == [[0, 3, 255]] and read_mask(path).dtype == np.uint8
+    cv2.imwrite(str(path), np.array([[0, 26001]], np.uint16))
+    with pytest.raises(ImageError, match="values of 0 to 26001; class ids are 0-254"):
+        read_mask(path)
+
+
+@pytest.mark.parametrize("name", ["m.jpg", "m.png", "m.bmp"])
+def test_a_jpeg_mask_is_refused_whatever_it_is_called(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(cv2.imencode(".jpg", np.zeros((8, 8), np.uint8))[1].tobytes())
+    with pytest.raises(ImageError, match="is a JPEG, whose compression changes class ids"):
+        read_mask(path)
+
+
+@pytest.mark.parametrize("content", [".png", ".jpg", ".bmp", ".tif", ".webp"])
+@pytest.mark.parametrize("suffix", IMAGE_SUFFIXES)
+def test_the_content_counts_and_not_the_suffix(tmp_path: Path, suffix: str, content: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    data = cv2.imencode(content, PICTURE)[1].tobytes()
+    path.write_bytes(data)
+    np.testing.assert_array_equal(read_image(path), cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR))
+    for length in (0, 10, len(data) // 2, len(data) - 5):
+        path.write_bytes(data[:length])
+        with pytest.raises(ImageError, match=r"is truncated|cannot be decoded"):
+            read_image(path)
+
+
+@given(bits=st.integers(9, 16), seed=st.integers(0, 100), suffix=st.sampled_from([".png", ".tif"]))
+@settings(max_examples=30, deadline=None)
+def test_sixteen_bit_images_are_bright_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, bits: int, seed: int, suffix: str
+) -> None:
+    """Cameras of 10, 12 and 14 bits store their values in 16 bits: read as 16 they are nearly black."""
+    values = np.random.default_rng(seed).integers(0, 2**bits, (20, 30, 3)).astype(np.uint16)
+    values[0, 0] = 2**bits - 1
+    path = tmp_path_factory.mktemp("i") / f"a{suffix}"
+    cv2.imwrite(str(path), values)
+    if bits > 14:
+        np.testing.assert_array_equal(read_image(path), values // 256)
+    else:
+        with pytest.raises(ImageError, match=f"16-bit samples of at most {2**bits - 1}, as of a .*save it with 8 bits"):
+            read_image(path)
+
+
+def test_a_black_sixteen_bit_image_is_black(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((4, 4, 3), np.uint16))
+    assert read_image(tmp_path / "a.png").max() == 0
+
+
+def test_floating_point_samples_are_refused(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.tif"), np.full((4, 4, 3), 0.5, np.float32))
+    with pytest.raises(ImageError, match="whose range is not known.*save it with 8 bits"):
+        read_image(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
+def test_orientation_is_found_in_every_kind_of_file(suffix: str, order: str, orientation: int) -> None:
+    assert exif_orientation(with_orientation(suffix, orientation, order)) == orientation
+
+
+@given(
+    st.binary(max_size=400),
+    st.sampled_from([b"", b"II*\0", b"MM\0*", b"\xff\xd8\xff\xe1", b"\x89PNG\r\n\x1a\n", b"BM"]),
+)
+def test_damaged_bytes_have_no_orientation_and_no_traceback(data: bytes, start: bytes) -> None:
+    assert 1 <= exif_orientation(start + data) <= 8
+    tiff_tags(start + data)
+    kind_of(start + data)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("drawn_on", ["stored", "shown"])
+def test_a_turned_picture_is_paired_only_where_sizes_prove_it(
+    tmp_path: Path, spec: ModelSpec, orientation: int, drawn_on: str
+) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "aannot").mkdir()
+    (tmp_path / "a" / "x.jpg").write_bytes(with_orientation(".jpg", orientation))
+    height, width = PICTURE.shape[:2]
+    turned = orientation >= 5 and drawn_on == "shown"
+    write_png(tmp_path / "aannot" / "x.png", np.zeros((width, height) if turned else (height, width), np.uint8))
+    data = FolderDataset(tmp_path / "a", spec=spec, need_labels=True)
+    if orientation == 1 or turned:
+        assert data[0].label is not None and data[0].label.shape == data[0].frame.shape[:2]
+    else:
+        with pytest.raises(ImageError, match=f"EXIF orientation {orientation} and its mask.*exiftool.*mogrify"):
+            data[0]
+    assert FolderDataset(tmp_path / "a")[0].label is None, "without masks a turned picture is read"
+
+
+def test_hidden_files_of_a_mac_are_left_out_and_said(pairs: Path, spec: ModelSpec) -> None:
+    for folder in (pairs, pairs.with_name("trainannot")):
+        for path in list(folder.iterdir()):
+            (folder / f"._{path.name}").write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X        " + bytes(200))
+    data = FolderDataset(pairs, spec=spec, need_labels=True)
+    assert [data[i].name for i in range(len(data))] == ["0", "1", "2", "3"]
+    assert data.description.endswith("(4 hidden files left out)") and len(image_files(pairs)) == 4
+
+
+def test_a_missing_mask_says_what_is_there_instead(pairs: Path, spec: ModelSpec) -> None:
+    masks = pairs.with_name("trainannot")
+    for name, seen in (
+        ("{}.jpg", "there is 0.jpg, compression changes class ids: masks are read from .png"),
+        ("{}.gif", "there is 0.gif, masks are read from .png"),
+        ("{}_mask.png", "the folder holds 0_mask.png; a mask has the name of its image"),
+    ):
+        for path in list(masks.iterdir()):
+            path.rename(masks / name.format(path.stem[0]))
+        with pytest.raises(DatasetError, match=f"4 of 4 images have no mask in .*{seen}"):
+            FolderDataset(pairs, spec=spec, need_labels=True)
+    masks.rename(pairs.with_name("labels"))
+    with pytest.raises(
+        DatasetError, match="there is no folder trainannot beside labels, train; masks are in NAMEannot"
+    ):
+        FolderDataset(pairs, spec=spec, need_labels=True)
+
+
+def test_two_masks_of_one_image_are_refused(pairs: Path, spec: ModelSpec) -> None:
+    cv2.imwrite(str(pairs.with_name("trainannot") / "1.tif"), np.zeros((64, 96), np.uint8))
+    with pytest.raises(DatasetError, match=r"1\.png and .*1\.tif are masks of one image"):
+        FolderDataset(pairs, spec=spec, need_labels=True)
