@@ -170,6 +170,11 @@ class FolderDataset:
                     f"{_what_masks_there_are(where, missing[0])}"
                 )
 
+    @property
+    def has_labels(self) -> bool:
+        """Whether samples come with masks: some were found and a spec says what they may hold."""
+        return self._spec is not None and any(self._labels)
+
     def __len__(self) -> int:
         return len(self.files)
 

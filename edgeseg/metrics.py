@@ -22,6 +22,8 @@ class ConfusionMatrix:
         self.ignore_id = ignore_id
         self.counts = np.zeros((num_classes, num_classes), np.int64)
         """CxC int64; row = label, column = prediction."""
+        self.ignored = 0
+        """Pixels whose label is no class."""
 
     def update(self, prediction: np.ndarray, label: np.ndarray) -> None:
         """Add one pair of class maps of the same shape (any integer dtype).
@@ -37,6 +39,7 @@ class ConfusionMatrix:
         for what, ids in (("label", label[counted]), ("prediction", prediction[counted])):
             if ids.size and int(ids.max()) >= num:
                 raise ImageError(f"{what} has class id {int(ids.max())}, but there are {num} classes (0-{num - 1})")
+        self.ignored += label.size - len(pairs)
         self.counts += np.bincount(pairs, minlength=num * num).reshape(num, num)
 
     def iou(self) -> np.ndarray:

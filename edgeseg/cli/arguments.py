@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import colorsys
 from enum import Enum
 from pathlib import Path
-from typing import List, Optional, Tuple
+from typing import Optional, Tuple
 
 import typer
 from typing_extensions import Annotated
 
+from edgeseg.cli.class_list import classes_from
 from edgeseg.demo import StreetDataset
 from edgeseg.errors import UsageError
 from edgeseg.images import Dataset, FolderDataset
@@ -30,7 +30,6 @@ __all__ = [
 ]
 
 CAMVID_VOID = 11
-Colour = Tuple[int, int, int]
 
 
 class EngineName(str, Enum):
@@ -84,7 +83,7 @@ def triple_from(text: str, flag: str) -> Tuple[float, float, float]:
 
 
 def spec_from(classes: str, size: str, ignore: Optional[int], *, background: Optional[str] = None) -> ModelSpec:
-    """A spec from ``--classes`` (``camvid`` or a file of names), ``--size`` and ``--ignore``.
+    """A spec from ``--classes`` (``camvid``, names with commas, or a file of names), ``--size`` and ``--ignore``.
 
     A ``background`` that is no class of the list, and not ``none``, becomes class 0 in black.
 
@@ -95,7 +94,7 @@ def spec_from(classes: str, size: str, ignore: Optional[int], *, background: Opt
     if classes == "camvid":
         void = CAMVID_VOID if ignore is None else ignore
         return ModelSpec(CAMVID_CLASSES, CAMVID_PALETTE, size_hw_from(size), Preprocess(), void)
-    names, palette = _read_classes(Path(classes))
+    names, palette = classes_from(classes)
     if background not in (None, "none", *names):
         names, palette = [str(background), *names], [(0, 0, 0), *palette]
     return ModelSpec(
@@ -114,26 +113,3 @@ def dataset_from(
             )
         return StreetDataset(where)
     return FolderDataset(Path(where), labels=labels, spec=spec, need_labels=need_labels)
-
-
-def _read_classes(path: Path) -> Tuple[List[str], List[Colour]]:
-    try:
-        lines = [line.split("#")[0].strip() for line in path.read_text().splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"--classes {path} cannot be read ({error}); pass 'camvid' or a text file with one class per line: "
-            "NAME or NAME R G B"
-        ) from error
-    lines = [line for line in lines if line]
-    names, colours = [], []
-    for index, line in enumerate(lines):
-        words = line.split()
-        coloured = len(words) > 3 and all(word.isdigit() for word in words[-3:])
-        names.append(" ".join(words[:-3]) if coloured else line)
-        colours.append((int(words[-3]), int(words[-2]), int(words[-1])) if coloured else _hue(index, len(lines)))
-    return names, colours
-
-
-def _hue(index: int, count: int) -> Colour:
-    red, green, blue = colorsys.hsv_to_rgb(index / count, 0.75, 0.9)
-    return int(255 * red), int(255 * green), int(255 * blue)

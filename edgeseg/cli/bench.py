@@ -15,6 +15,7 @@ from edgeseg.cli.console import JsonFlag, percent, print_json, say, say_aside, t
 from edgeseg.cli.models import bundle_or_default
 from edgeseg.cli.opening import engine_name, model_stem, tensorrt_provider
 from edgeseg.errors import EdgesegError, UsageError
+from edgeseg.labels import refuse_unusable_labels
 
 if TYPE_CHECKING:
     from edgeseg.bench.measure import Contender, Measurement
@@ -69,6 +70,8 @@ def bench(
     with ExitStack() as stack:
         contenders: List[Contender] = []
         labelled = dataset_from(data, spec=spec, need_labels=True) if data is not None else None
+        if labelled is not None:
+            refuse_unusable_labels(labelled, spec)
         for contender, opened in _contenders(bundle, name, engines, threads, stack, tell):
             contenders.append(contender)
             if labelled is not None:

@@ -18,6 +18,7 @@ from edgeseg.cli.origins import Foreign, How, origin_from
 from edgeseg.device.specifications import BOARDS
 from edgeseg.errors import UsageError, require
 from edgeseg.images import Dataset, Joined
+from edgeseg.labels import refuse_unusable_labels
 
 if TYPE_CHECKING:
     from edgeseg.compiler.compile import Compilation, CompileOptions, GraphResult, Progress
@@ -225,6 +226,8 @@ def compile_(
             raise UsageError(
                 "nothing to judge the graphs on; pass --eval FOLDER (images and masks), and --calib for INT8"
             )
+        if evaluation:
+            refuse_unusable_labels(judged_on, origin.spec)
         stored = dataset_from(golden, spec=origin.spec) if golden else origin.golden or judged_on
         progress.step(f"golden frames, stored in the bundle: from {stored.description}")
         if not evaluation:

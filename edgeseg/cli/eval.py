@@ -12,7 +12,8 @@ from edgeseg.cli.console import JsonFlag, percent, print_json, say, say_aside, t
 from edgeseg.cli.models import bundle_or_default
 from edgeseg.cli.opening import opened_engine
 from edgeseg.errors import DatasetError, UsageError
-from edgeseg.images import checked_mask, image_files, read_mask
+from edgeseg.images import checked_mask, ignored_ids, image_files, read_mask
+from edgeseg.labels import refuse_single_class
 from edgeseg.metrics import ConfusionMatrix
 from edgeseg.spec import ModelSpec
 
@@ -60,6 +61,8 @@ def eval_(
         ) as opened:
             confusion, images = evaluated(opened, spec, dataset), len(dataset)
             what = f"{name} on {dataset.description} ({opened.description})"
+    refuse_single_class(confusion.counts.sum(1), confusion.ignored, spec, f"the labels of {labels or data}")
+    ignored = confusion.ignored / (confusion.ignored + int(confusion.counts.sum()))
     iou = dict(zip(spec.classes, (float(value) for value in confusion.iou())))
     if as_json:
         print_json(
@@ -68,6 +71,7 @@ def eval_(
                 "images": images,
                 "miou": confusion.miou(),
                 "pixel_accuracy": confusion.pixel_accuracy(),
+                "ignored": ignored,
                 "iou": iou,
             }
         )
@@ -77,6 +81,8 @@ def eval_(
     missing = [label for label, value in iou.items() if not math.isfinite(value)]
     if missing:
         say(f"neither labelled nor predicted, not in the mean: {', '.join(missing)}")
+    if ignored:
+        say(f"ignored (label {ignored_ids(spec)}): {percent(ignored)} % of the pixels")
     say(f"mIoU {percent(confusion.miou())}, pixel accuracy {percent(confusion.pixel_accuracy())}, {images} images")
 
 

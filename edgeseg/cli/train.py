@@ -23,7 +23,7 @@ def train(
         typer.Argument(help="Folders of images with masks beside them (NAMEannot), or demo://street?frames=400."),
     ],
     val: Annotated[str, typer.Option(help="Folder on which mIoU is measured after every epoch.")],
-    classes: Annotated[str, typer.Option(help="'camvid', or a text file with one class per line: NAME [R G B].")],
+    classes: Annotated[str, typer.Option(help="'camvid', names as in road,car,sky, or a file of lines NAME [R G B].")],
     out: Annotated[Path, typer.Option(help="Folder for best/last/resume.safetensors and metrics.csv.")] = Path(
         "runs/train"
     ),

@@ -52,6 +52,7 @@ from edgeseg.device.specifications import Board
 from edgeseg.engines.golden import FLOAT_AGREEMENT
 from edgeseg.errors import CompileError, GateRefused, UsageError, require
 from edgeseg.images import Dataset, InMemory, Sample
+from edgeseg.labels import refuse_unusable_labels
 from edgeseg.preprocess import class_map_at, resized_frame
 from edgeseg.spec import ModelSpec
 
@@ -273,6 +274,7 @@ def compiled(
         CompileError: the network cannot be exported, calibrated or emitted.
         UsageError: the network normalises by itself, or needs a background.
     """
+    refuse_unusable_labels(evaluation, spec)
     if hasattr(network, "SerializeToString"):
         check_scaled_once(graph_facts(network).scaling, spec.preprocess)
         place, exclusive = background_id(spec.classes, background)

@@ -1,0 +1,99 @@
+"""What the labels of a data set hold, looked at before anything is trained or measured on them."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgeseg.errors import DatasetError
+from edgeseg.images import Dataset, FolderDataset, ignored_ids
+from edgeseg.spec import IGNORE_ID, ModelSpec
+
+__all__ = ["LabelCounts", "label_counts", "refuse_single_class", "refuse_unusable_labels"]
+
+
+@dataclass(frozen=True)
+class LabelCounts:
+    """The values of all masks of a data set.
+
+    Attributes:
+        masks: how many masks there are.
+        classes: pixels per class id, int64 of length C.
+        ignored: pixels that are no class.
+        one_class_masks: masks that hold one class and ``IGNORE_ID`` and nothing else, as masks of 0 and 255 do.
+    """
+
+    masks: int
+    classes: np.ndarray
+    ignored: int
+    one_class_masks: int
+
+    def absent(self, spec: ModelSpec) -> tuple[str, ...]:
+        """Names of the classes that no mask holds."""
+        return tuple(name for name, pixels in zip(spec.classes, self.classes) if not pixels)
+
+    def __add__(self, other: LabelCounts) -> LabelCounts:
+        return LabelCounts(
+            self.masks + other.masks,
+            self.classes + other.classes,
+            self.ignored + other.ignored,
+            self.one_class_masks + other.one_class_masks,
+        )
+
+
+def label_counts(data: Dataset, spec: ModelSpec) -> LabelCounts:
+    """Read every sample once and count its label.
+
+    Raises:
+        ImageError: the first image or mask that cannot be read or does not fit.
+    """
+
+    def of_sample(index: int) -> LabelCounts:
+        label = data[index].label
+        histogram = np.bincount(np.zeros(0, np.uint8) if label is None else label.ravel(), minlength=256)
+        classes = histogram[: len(spec.classes)]
+        is_one = np.count_nonzero(classes) == 1 and histogram[IGNORE_ID] > 0
+        return LabelCounts(1, classes, int(histogram.sum() - classes.sum()), int(is_one))
+
+    total = LabelCounts(0, np.zeros(len(spec.classes), np.int64), 0, 0)
+    # Files are decoded in parallel; other data sets need not stand several threads.
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1) if isinstance(data, FolderDataset) else 1) as threads:
+        for one in threads.map(of_sample, range(len(data))):
+            total += one
+    return total
+
+
+def refuse_unusable_labels(data: Dataset, spec: ModelSpec) -> None:
+    """Look at all masks of a folder before a long work on it; other data sets and folders without masks pass.
+
+    Raises:
+        DatasetError: the masks hold fewer than two classes.
+        ImageError: the first image or mask that cannot be read or does not fit.
+    """
+    if isinstance(data, FolderDataset) and data.has_labels:
+        held = label_counts(data, spec)
+        refuse_single_class(held.classes, held.ignored, spec, f"the masks of {data.description}")
+
+
+def refuse_single_class(classes: np.ndarray, ignored: int, spec: ModelSpec, where: str) -> None:
+    """Raise DatasetError unless labels hold two classes: on one, a network that finds nothing scores 100 %.
+
+    Args:
+        classes: labelled pixels per class.
+        ignored: pixels of no class; where masks are of 0 and 255, they are the object.
+        spec: names of the classes, and which value is ignored.
+        where: what the labels are, for the message.
+    """
+    held = [name for name, pixels in zip(spec.classes, classes) if pixels]
+    if len(held) > 1:
+        return
+    count, several = len(spec.classes), ", ".join(held) or "none"
+    remedy = (
+        f"{ignored_ids(spec)} is ignored, so masks of 0 and 255 must be converted to 0 and 1"
+        if ignored
+        else "the masks are empty or belong to other images"
+    )
+    raise DatasetError(f"{where} hold only {len(held)} of the {count} classes (ids 0-{count - 1}; {several}); {remedy}")
