@@ -8,6 +8,7 @@ EdgesegError                exit 1: the user can fix it
 │   ├── CheckpointError     a training checkpoint that cannot be loaded
 │   └── BundleError         a bundle that is truncated, altered or too new
 ├── MissingDependencyError  an optional package is not installed
+├── TrainingError           a training run cannot go on: no finite loss, no memory
 ├── CompileError            a graph cannot be exported, quantized or emitted
 ├── EngineError             a back end cannot load or run a graph
 ├── SourceError             no frames: camera, video or folder
@@ -38,6 +39,7 @@ __all__ = [
     "SinkError",
     "SourceError",
     "SpecError",
+    "TrainingError",
     "UsageError",
     "first_line",
     "missing",
@@ -77,6 +79,10 @@ class BundleError(InputError):
 
 class MissingDependencyError(EdgesegError):
     """An optional package is not installed."""
+
+
+class TrainingError(EdgesegError):
+    """A training run cannot go on: its numbers are not finite, or memory is short."""
 
 
 class CompileError(EdgesegError):

@@ -1,13 +1,16 @@
-"""Training data: augmented crops of labelled images, normalised by the one definition in ``edgeseg.preprocess``."""
+"""Training data: augmented crops of labelled images, normalised by the one definition in ``edgeseg.preprocess``.
+
+Order and augmentation follow from (seed, epoch, image) alone, so that a resumed run is the run that was interrupted.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Sequence
+from typing import Any, Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import ConcatDataset
+from torch.utils.data import ConcatDataset, Sampler
 from torch.utils.data import Dataset as TorchDataset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
@@ -16,7 +19,7 @@ from edgeseg.images import Dataset
 from edgeseg.preprocess import normalized, resized_frame
 from edgeseg.spec import IGNORE_ID, ModelSpec
 
-__all__ = ["TrainingCrops", "ValidationImages", "class_pixels", "class_weights", "training_set"]
+__all__ = ["EpochOrder", "SeededCrops", "TrainingCrops", "ValidationImages", "class_weights", "epoch_seed"]
 
 _SCALES = (0.75, 1.75)
 
@@ -72,20 +75,53 @@ class ValidationImages(TorchDataset[Any]):
         return torch.from_numpy(normalized(network_input, self._spec.preprocess)[0]), torch.from_numpy(label)
 
 
-def training_set(sources: Sequence[Dataset], spec: ModelSpec, crop: int) -> ConcatDataset[Any]:
-    """All sources one after the other; the loader shuffles."""
-    return ConcatDataset([TrainingCrops(source, spec, crop) for source in sources])
+class SeededCrops(TorchDataset[Any]):
+    """Crops of all sources one after the other, each augmented as (seed, epoch, index) says.
+
+    Args:
+        sources: labelled data sets.
+        spec: as of TrainingCrops.
+        crop: as of TrainingCrops.
+        seed: of the run.
+    """
+
+    def __init__(self, sources: Sequence[Dataset], spec: ModelSpec, crop: int, seed: int) -> None:
+        self._crops: ConcatDataset[Any] = ConcatDataset([TrainingCrops(source, spec, crop) for source in sources])
+        self._seed = seed
+
+    def __len__(self) -> int:
+        return len(self._crops)
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """The sample of a key that ``EpochOrder`` gives."""
+        epoch, index = key
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(epoch_seed(self._seed, epoch, index))
+            image, mask = self._crops[index]
+        return image, mask
 
 
-def class_pixels(sources: Sequence[Dataset], spec: ModelSpec, most_images: int = 200) -> np.ndarray:
-    """Pixels per class: int64 of length C, over at most ``most_images`` of each source, evenly spread."""
-    counts = np.zeros(len(spec.classes), np.int64)
-    for source in sources:
-        for index in np.unique(np.linspace(0, len(source) - 1, min(len(source), most_images)).astype(int)):
-            label = source[int(index)].label
-            assert label is not None
-            counts += np.bincount(label.ravel(), minlength=256)[: len(counts)]
-    return counts
+class EpochOrder(Sampler[Any]):
+    """Keys (epoch, index) in a new random order every epoch."""
+
+    def __init__(self, count: int, seed: int) -> None:
+        self._count, self._seed, self._epoch = count, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Lightning says which epoch comes, also after a resume."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        order = torch.Generator().manual_seed(epoch_seed(self._seed, self._epoch))
+        return iter([(self._epoch, int(index)) for index in torch.randperm(self._count, generator=order)])
+
+
+def epoch_seed(*numbers: int) -> int:
+    """A 32-bit seed that depends on all of the numbers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 def class_weights(pixels: np.ndarray) -> Tensor:

@@ -7,9 +7,9 @@ import io
 import json
 import logging
 import math
+import sys
 import time
 import warnings
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Callable, Iterator, Mapping, Sequence, cast
@@ -19,20 +19,25 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import ConcatDataset, DataLoader
+from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import DataLoader
 
 from edgeseg.builder.checkpoint import Checkpoint, SafetensorsIO, load_checkpoint, save_checkpoint
-from edgeseg.builder.data import ValidationImages, class_pixels, class_weights, training_set
+from edgeseg.builder.data import EpochOrder, SeededCrops, ValidationImages, class_weights, epoch_seed
+from edgeseg.builder.failures import in_one_line
 from edgeseg.builder.networks import NetworkConfig, PaddedNetwork
-from edgeseg.errors import CheckpointError, DatasetError, EdgesegError
+from edgeseg.errors import CheckpointError, DatasetError, TrainingError
 from edgeseg.files import atomic_write
-from edgeseg.images import Dataset
+from edgeseg.images import Dataset, ignored_ids
+from edgeseg.labels import LabelCounts, label_counts, refuse_single_class
 from edgeseg.metrics import ConfusionMatrix
 from edgeseg.preprocess import class_map_at
 from edgeseg.spec import IGNORE_ID, ModelSpec
 
-__all__ = ["EpochResult", "TrainRecipe", "train"]
+__all__ = ["EpochResult", "TrainRecipe", "TrainingPlan", "train"]
+
+_STATE = 2
+"""Version of what ``resume.safetensors`` holds."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,8 @@ class TrainRecipe:
         weight_decay: AdamW's.
         last_weight_exponent: the exponent of the class weights falls linearly from 1 to this. Full weights let rare
             classes be learned early; kept to the end they are painted too wide (CamVid: 1.6 points of mIoU).
-        average_decay: of the exponential moving average of the weights that is validated and saved.
+        average_decay: the most of the moving average of the weights that is kept in a step; this average is validated
+            and saved. It begins lower, see ``averaging``.
         workers: data-loader processes.
         seed: of weights, shuffling and augmentation.
     """
@@ -66,8 +72,32 @@ class TrainRecipe:
 
 
 @dataclass(frozen=True)
+class TrainingPlan:
+    """What is about to be trained, known before the first step.
+
+    Attributes:
+        device: what computes.
+        images: training images.
+        steps: per epoch.
+        first_epoch: from 1; above ``epochs`` when nothing is left to do.
+        epochs: in all.
+        remarks: what is odd about the labels, a line each.
+    """
+
+    device: str
+    images: int
+    steps: int
+    first_epoch: int
+    epochs: int
+    remarks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class EpochResult:
-    """What an epoch gave: mean training loss, validation mIoU, pixel accuracy and IoU per class (0-1, NaN: absent)."""
+    """What an epoch gave: mean training loss, validation mIoU, pixel accuracy and IoU per class (0-1, NaN: absent).
+
+    Epochs count from 1.
+    """
 
     epoch: int
     loss: float
@@ -90,16 +120,19 @@ class SegmentationTask(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.network = network.to(memory_format=torch.channels_last)
-        average = get_ema_multi_avg_fn(recipe.average_decay)  # type: ignore[no-untyped-call]
         # BatchNorm statistics are averages already: the averaged network takes the trained one's after every step.
-        self.averaged = AveragedModel(self.network, multi_avg_fn=average, use_buffers=False)
+        self.averaged = AveragedModel(self.network, multi_avg_fn=averaging(recipe.average_decay), use_buffers=False)
         self.spec, self.recipe = spec, recipe
         self.class_weights = weights
         self.loss = nn.CrossEntropyLoss(weight=weights.clone(), ignore_index=IGNORE_ID)
         self.confusion = ConfusionMatrix(len(spec.classes), spec.ignore_id)
         self.losses: list[float] = []
 
-    def on_train_epoch_start(self) -> None:
+    def on_train_batch_start(self, batch: Any, index: int) -> None:
+        if index > 0:
+            return
+        # Not on_train_epoch_start: Lightning leaves that out in the first epoch after a resume.
+        torch.manual_seed(epoch_seed(self.recipe.seed, self.current_epoch))
         self.losses.clear()
         progress = self.current_epoch / max(1, self.recipe.epochs - 1)
         exponent = 1 + (self.recipe.last_weight_exponent - 1) * progress
@@ -111,13 +144,23 @@ class SegmentationTask(pl.LightningModule):
             return None  # nothing but void: the weighted mean over no pixel is not a number
         loss: Tensor = self.loss(self.network(images.contiguous(memory_format=torch.channels_last)), labels)
         self.losses.append(loss.item())
+        if not math.isfinite(self.losses[-1]):
+            raise TrainingError(
+                f"the loss is {self.losses[-1]} in step {index + 1} of epoch {self.current_epoch + 1}, so nothing more "
+                f"can be learned; start again with a smaller --lr (it was {self.recipe.learning_rate:g})"
+            )
         return loss
 
     def on_train_batch_end(self, *_: Any) -> None:
         self.averaged.update_parameters(self.network)
 
     def on_validation_epoch_start(self) -> None:
-        self.confusion.counts[:] = 0
+        if not all(torch.isfinite(value).all() for value in self.averaged.parameters()):
+            raise TrainingError(
+                f"the weights are no longer finite after epoch {self.current_epoch + 1}; start again with a smaller "
+                f"--lr (it was {self.recipe.learning_rate:g})"
+            )
+        self.confusion = ConfusionMatrix(len(self.spec.classes), self.spec.ignore_id)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
         image, label = batch
@@ -139,8 +182,58 @@ class SegmentationTask(pl.LightningModule):
             weight_decay=self.recipe.weight_decay,
         )
         steps = int(self.trainer.estimated_stepping_batches)
-        schedule = torch.optim.lr_scheduler.PolynomialLR(optimizer, total_iters=steps, power=0.9)
+        # By the step and not from the rate before, so that a run can be resumed for more epochs.
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(0.0, 1 - step / steps) ** 0.9)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def averaging(most: float) -> Callable[[Any, Any, Any], None]:
+    """How weights are averaged after step n: ``decay = min(most, (1 + n) / (10 + n))``.
+
+    A fixed decay of 0.99 remembers a hundred steps, which on few images are most of the run. The rising decay is that
+    of TensorFlow's ``tf.train.ExponentialMovingAverage`` with ``num_updates``.
+    """
+
+    @torch.no_grad()
+    def average(averaged: Sequence[Tensor], current: Sequence[Tensor], steps: Tensor | int) -> None:
+        decay = min(most, (1 + float(steps)) / (10 + float(steps)))
+        for kept, new in zip(averaged, current):
+            kept.lerp_(new, 1 - decay)
+
+    return average
+
+
+class StepLine(pl.Callback):
+    """One line on standard error, written over: epoch, step and the loss so far. It goes when the epoch is done."""
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        assert isinstance(pl_module, SegmentationTask)
+        loss = f"  loss {np.mean(pl_module.losses):.4f}" if pl_module.losses else ""
+        epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+        self._show(f"{epoch}  step {batch_idx + 1}/{trainer.num_training_batches}{loss}")
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        count = f"{batch_idx + 1}/{trainer.num_val_batches[0]}"
+        self._show(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  validation {count}")
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._show("")
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self._show("")
+
+    def _show(self, text: str) -> None:
+        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
 
 
 class _SaveBest(pl.Callback):
@@ -160,14 +253,17 @@ class _SaveBest(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._best = state_dict["best"]
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._started = time.monotonic()
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if batch_idx == 0:
+            self._started = time.monotonic()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not isinstance(pl_module, SegmentationTask):
             return
-        result = self._result(trainer.current_epoch, pl_module)
-        training = {**self._facts, "epoch": result.epoch, "val_miou": result.miou, "val_iou": result.iou}
+        result = self._result(trainer.current_epoch + 1, pl_module)
+        training = {**self._facts, "epochs_trained": result.epoch, "val_miou": result.miou, "val_iou": result.iou}
         averaged = cast(PaddedNetwork, pl_module.averaged.module)
         checkpoint = Checkpoint(averaged, self._config, pl_module.spec, training)
         save_checkpoint(checkpoint, self._folder / "last.safetensors")
@@ -191,25 +287,39 @@ class _SaveBest(pl.Callback):
 
 
 def run_description(config: NetworkConfig, facts: Mapping[str, Any]) -> str:
-    """What must be the same for a run to be resumed: network, data and recipe (but for the number of workers)."""
-    recipe = {key: value for key, value in facts["recipe"].items() if key != "workers"}
+    """What must be the same for a run to be resumed: all but the number of workers and of epochs."""
+    recipe = {key: value for key, value in facts["recipe"].items() if key not in ("workers", "epochs")}
     data = {key: facts[key] for key in ("training_data", "validation_data", "classes", "size_hw")}
-    return json.dumps({"network": asdict(config), **data, "recipe": recipe}, sort_keys=True)
+    return json.dumps({"state": _STATE, "network": asdict(config), **data, "recipe": recipe}, sort_keys=True)
 
 
-def _refuse_other_run(path: Path, run: str) -> None:
-    """Raise CheckpointError unless the state at ``path`` is of this very run."""
+def _epochs_done(path: Path, run: str, epochs: int) -> int:
+    """Epochs behind the state at ``path``. Raises CheckpointError unless it is of this very run and goes no further."""
     if not path.exists():
         raise CheckpointError(f"nothing to resume: {path} does not exist; leave --resume out to start")
-    states = SafetensorsIO().load_checkpoint(path)["callbacks"].values()
-    earlier = next((state["run"] for state in states if "run" in state), "{}")
-    one, other = json.loads(earlier), json.loads(run)
-    differing = [key for key in other if one.get(key) != other[key]]
+    state = SafetensorsIO().load_checkpoint(path)
+    earlier = next((item["run"] for item in state["callbacks"].values() if "run" in item), "{}")
+    one, other = _flat(json.loads(earlier)), _flat(json.loads(run))
+    if one.get("state") != _STATE:
+        raise CheckpointError(f"{path} was written by another version of edgeseg; start a new --out")
+    differing = [f"{key} was {one.get(key)} and is {value}" for key, value in other.items() if one.get(key) != value]
     if differing:
         raise CheckpointError(
-            f"{path} is of another run (differs in {', '.join(differing)}: {one.get(differing[0])} there, "
-            f"{other[differing[0]]} here); resume with what it was started with, or start a new --out"
+            f"{path} is of another run: {'; '.join(differing)}; resume with what it was started with, or start a new "
+            "--out"
         )
+    done = int(state["epoch"]) + 1
+    if done > epochs:
+        raise CheckpointError(f"{path} has {done} epochs behind it; pass --epochs of at least that, not {epochs}")
+    return done
+
+
+def _flat(run: Mapping[str, Any]) -> dict[str, Any]:
+    """``{"recipe": {"seed": 0}}`` -> ``{"seed": 0}``: no name stands in two parts of a run's description."""
+    flat: dict[str, Any] = {}
+    for key, value in run.items():
+        flat.update(value if isinstance(value, dict) else {key: value})
+    return flat
 
 
 def _log(path: Path, result: EpochResult) -> None:
@@ -242,6 +352,7 @@ def train(
     origin: str = "random weights",
     resume: bool = False,
     progress_bar: bool = False,
+    on_start: Callable[[TrainingPlan], None] = lambda plan: None,
     report: Callable[[EpochResult], None] = lambda result: None,
 ) -> Checkpoint:
     """Train a network and return its best checkpoint.
@@ -255,18 +366,26 @@ def train(
         recipe: see TrainRecipe.
         origin: where the initial weights come from; stored in the checkpoints.
         folder: receives ``best.safetensors``, ``last.safetensors``, ``resume.safetensors`` and ``metrics.csv``.
-        resume: continue from ``resume.safetensors``, which must be of a run with the same arguments.
-        progress_bar: show Lightning's progress bar.
+        resume: continue from ``resume.safetensors``, which must be of a run with the same arguments; only ``epochs``
+            may be larger, and then the learning rate goes on as in a run of that length.
+        progress_bar: show steps and loss on standard error.
+        on_start: called when all images and masks were looked at, before the first step.
         report: called after every epoch.
 
     Raises:
-        DatasetError: fewer training images than one batch, or fewer than two classes in the masks.
+        DatasetError: fewer training images than one batch, or fewer than two classes in the masks of either set.
+        ImageError: an image or mask of either set that cannot be used.
         CheckpointError: the state to resume from cannot be read.
+        TrainingError: the loss is no number, or memory is short.
     """
     _quiet_lightning()
     pl.seed_everything(recipe.seed, workers=True, verbose=False)
-    crops, weights = _checked_training_set(training, spec, recipe)
-    task = SegmentationTask(network, spec, recipe, weights)
+    crops = SeededCrops(training, spec, recipe.crop, recipe.seed)
+    if len(crops) < recipe.batch:
+        raise DatasetError(f"{len(crops)} training images are fewer than one batch of {recipe.batch}; pass --batch")
+    trained_on = _usable_labels(training, spec, "the training masks")
+    validated_on = _usable_labels([validation], spec, "the validation masks")
+    task = SegmentationTask(network, spec, recipe, class_weights(trained_on.classes))
     facts = {
         "initial_weights": origin,
         "recipe": asdict(recipe),
@@ -275,33 +394,46 @@ def train(
         "training_data": [source.description for source in training],
         "validation_data": validation.description,
     }
+    state = folder / "resume.safetensors"
+    done = _epochs_done(state, run_description(config, facts), recipe.epochs) if resume else 0
     trainer = _trainer(recipe, folder, _SaveBest(folder, facts, config, report), progress_bar)
+    remarks = (*_remarks(trained_on, spec, "training"), *_remarks(validated_on, spec, "validation"))
+    device = _device(trainer.strategy.root_device)
+    on_start(TrainingPlan(device, len(crops), len(crops) // recipe.batch, done + 1, recipe.epochs, remarks))
     validation_loader = DataLoader(ValidationImages(validation, spec), 1, num_workers=min(1, recipe.workers))
-    resume_from = folder / "resume.safetensors"
-    if resume:
-        _refuse_other_run(resume_from, run_description(config, facts))
-    with _worker_errors_in_one_line():
-        trainer.fit(task, _loader(crops, recipe), validation_loader, ckpt_path=resume_from if resume else None)
+    with in_one_line(recipe.batch, recipe.crop, recipe.workers):
+        trainer.fit(task, _loader(crops, recipe), validation_loader, ckpt_path=state if resume else None)
     if trainer.interrupted:
         raise KeyboardInterrupt
     return load_checkpoint(folder / "best.safetensors")
 
 
-def _checked_training_set(
-    training: Sequence[Dataset], spec: ModelSpec, recipe: TrainRecipe
-) -> tuple[ConcatDataset[Any], Tensor]:
-    """Augmented crops and class weights, or DatasetError."""
-    crops = training_set(training, spec, recipe.crop)
-    if len(crops) < recipe.batch:
-        raise DatasetError(f"{len(crops)} training images are fewer than one batch of {recipe.batch}; pass --batch")
-    pixels = class_pixels(training, spec)
-    found, ids = np.count_nonzero(pixels), f"0-{len(spec.classes) - 1}"
-    if found < 2:
-        raise DatasetError(
-            f"the training masks hold only {found} of the {len(spec.classes)} classes (ids {ids}; {spec.ignore_id} and "
-            f"{IGNORE_ID} are ignored); masks of 0 and 255 must be converted to 0 and 1"
+def _usable_labels(sources: Sequence[Dataset], spec: ModelSpec, where: str) -> LabelCounts:
+    """What the labels of all sources hold; every image and mask is read once. Raises DatasetError, ImageError."""
+    counts = [label_counts(source, spec) for source in sources]
+    total = sum(counts[1:], counts[0])
+    refuse_single_class(total.classes, total.ignored, spec, where)
+    return total
+
+
+def _remarks(counts: LabelCounts, spec: ModelSpec, what: str) -> Iterator[str]:
+    absent = counts.absent(spec)
+    if absent:
+        yield f"no {what} mask holds {', '.join(absent)}"
+    if counts.one_class_masks:
+        yield (
+            f"{counts.one_class_masks} of {counts.masks} {what} masks hold one class and {IGNORE_ID}, which is "
+            f"ignored: right if {IGNORE_ID} means no class, else convert it to the class's id"
         )
-    return crops, class_weights(pixels)
+    elif counts.ignored:
+        share = counts.ignored / (counts.ignored + int(counts.classes.sum()))
+        yield f"{100 * share:.1f} % of the {what} masks' pixels are no class (label {ignored_ids(spec)})"
+
+
+def _device(device: torch.device) -> str:
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)} (cuda:{device.index or 0})"
+    return f"the CPU ({torch.get_num_threads()} threads)" if device.type == "cpu" else device.type
 
 
 def _trainer(recipe: TrainRecipe, folder: Path, save_best: _SaveBest, progress_bar: bool) -> pl.Trainer:
@@ -309,11 +441,11 @@ def _trainer(recipe: TrainRecipe, folder: Path, save_best: _SaveBest, progress_b
     state.FILE_EXTENSION = ".safetensors"
     return pl.Trainer(
         max_epochs=recipe.epochs,
-        callbacks=[save_best, state],
+        callbacks=[*([StepLine()] if progress_bar else []), save_best, state],
         logger=False,
         plugins=[SafetensorsIO()],
         devices=1,
-        enable_progress_bar=progress_bar,
+        enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
         log_every_n_steps=1_000_000,
@@ -321,30 +453,15 @@ def _trainer(recipe: TrainRecipe, folder: Path, save_best: _SaveBest, progress_b
     )
 
 
-def _loader(crops: ConcatDataset[Any], recipe: TrainRecipe) -> DataLoader[Any]:
+def _loader(crops: SeededCrops, recipe: TrainRecipe) -> DataLoader[Any]:
     return DataLoader(
         crops,
         recipe.batch,
-        shuffle=True,
+        sampler=EpochOrder(len(crops), recipe.seed),
         drop_last=True,
         num_workers=recipe.workers,
         persistent_workers=recipe.workers > 0,
-        generator=torch.Generator().manual_seed(recipe.seed),
     )
-
-
-@contextmanager
-def _worker_errors_in_one_line() -> Iterator[None]:
-    """A data loader's worker wraps our errors into its traceback, and Lightning turns Ctrl-C into an exit."""
-    try:
-        yield
-    except EdgesegError as error:
-        lines = [line for line in str(error).splitlines() if line.strip()]
-        if len(lines) > 1:
-            raise type(error)(lines[-1].partition(": ")[2]) from error
-        raise
-    except SystemExit as error:
-        raise KeyboardInterrupt from error
 
 
 def _quiet_lightning() -> None:

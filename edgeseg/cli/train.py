@@ -1,6 +1,7 @@
 """``edgeseg train``: images and masks -> checkpoint."""
 
 import math
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, List, Optional
@@ -9,12 +10,14 @@ import typer
 from typing_extensions import Annotated
 
 from edgeseg.cli.arguments import dataset_from, spec_from
-from edgeseg.cli.console import JsonFlag, on_terminal, percent, print_json, say
+from edgeseg.cli.console import JsonFlag, percent, print_json, say
 from edgeseg.errors import UsageError, require
 from edgeseg.files import file_sha256
 
 if TYPE_CHECKING:
-    from edgeseg.builder.training import EpochResult
+    from edgeseg.builder.training import EpochResult, TrainingPlan
+
+_CROP = 288
 
 
 def train(
@@ -38,7 +41,12 @@ def train(
     ignore: Annotated[Optional[int], typer.Option(help="Mask value that is no class (camvid: 11, else 255).")] = None,
     epochs: Annotated[int, typer.Option(min=1)] = 40,
     batch: Annotated[int, typer.Option(min=2)] = 8,
-    crop: Annotated[int, typer.Option(min=32, help="Side of the training crops, a multiple of 32.")] = 288,
+    crop: Annotated[
+        Optional[int],
+        typer.Option(
+            min=32, help="Side of the training crops, a multiple of 32; else 288, or what a smaller SIZE fills."
+        ),
+    ] = None,
     learning_rate: Annotated[
         float, typer.Option("--lr", min=0.0, help="Of the decoder; the encoder gets a quarter.")
     ] = 2e-3,
@@ -51,9 +59,10 @@ def train(
 
     Example: edgeseg train camvid/train --val camvid/val --classes camvid --out runs/street
     """
-    if crop % 32:
-        raise UsageError(f"--crop must be a multiple of 32, got {crop}")
     spec = spec_from(classes, size, ignore)
+    side = crop or min(_CROP, 32 * math.ceil(min(spec.size_hw) / 32))
+    if side % 32:
+        raise UsageError(f"--crop must be a multiple of 32, got {crop}")
     training = [dataset_from(item, spec=spec, need_labels=True) for item in data]
     validation = dataset_from(val, spec=spec, need_labels=True)
     if (out / "resume.safetensors").exists() and not resume:
@@ -86,20 +95,33 @@ def train(
         )
         best = "  (best)" if result.is_best else ""
         speak(
-            f"epoch {result.epoch + 1}/{epochs}  loss {result.loss:.4f}  mIoU {percent(result.miou)}  "
-            f"worst {worst[1]} {percent(worst[0])}  {result.seconds:.0f} s{best}"
+            f"epoch {result.epoch}/{epochs}  loss {result.loss:.4f}  mIoU {percent(result.miou)}  "
+            f"worst {worst[1]} {percent(worst[0])}  {result.seconds:.0f} s{_left(result, epochs)}{best}"
+        )
+
+    def plan_lines(plan: "TrainingPlan") -> None:
+        for remark in plan.remarks:
+            speak(f"labels: {remark}")
+        if plan.first_epoch > plan.epochs:
+            speak(f"all {plan.epochs} epochs are done already; pass a larger --epochs to go on")
+            return
+        speak(
+            f"on {plan.device}: epochs {plan.first_epoch}-{plan.epochs} of {plan.steps} steps ({batch} of "
+            f"{plan.images} images each)"
         )
 
     speak(f"network: {network} + {encoder}, {origin}")
     for source in training:
         speak(f"train on: {source.description}")
     speak(f"validate on: {validation.description}")
+    speak("looking at all images and masks")
     started = time.monotonic()
-    recipe = TrainRecipe(epochs, batch, crop, learning_rate, workers=workers, seed=seed)
+    recipe = TrainRecipe(epochs, batch, side, learning_rate, workers=workers, seed=seed)
     try:
         best = fit(
             net, config, spec, training, validation, recipe, out,
-            origin=origin, resume=resume, progress_bar=on_terminal() and not as_json, report=epoch_line,
+            origin=origin, resume=resume, progress_bar=sys.stderr.isatty() and not as_json,
+            on_start=plan_lines, report=epoch_line,
         )  # fmt: skip
     except KeyboardInterrupt:
         speak(f"stopped; go on with the same command and --resume ({out})")
@@ -108,9 +130,16 @@ def train(
     miou = best.training["val_miou"]
     if as_json:
         print_json({"checkpoint": str(out / "best.safetensors"), "minutes": minutes, **best.training})
-    speak(
-        f"best mIoU {percent(miou)} (epoch {best.training['epoch'] + 1}), {minutes:.1f} min: {out / 'best.safetensors'}"
-    )
+    epoch = best.training["epochs_trained"]
+    speak(f"best mIoU {percent(miou)} (epoch {epoch}), {minutes:.1f} min: {out / 'best.safetensors'}")
     speak(
         f"next: edgeseg compile {out / 'best.safetensors'} --int8 --calib {data[0]} --eval {val} -o {out.name}.edgeseg"
     )
+
+
+def _left(result: "EpochResult", epochs: int) -> str:
+    """How long the rest will take if every epoch takes as long as this one."""
+    seconds = result.seconds * (epochs - result.epoch)
+    if not seconds:
+        return ""
+    return f", {seconds / 60:.0f} min left" if seconds >= 90 else f", {seconds:.0f} s left"

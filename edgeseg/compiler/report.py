@@ -156,13 +156,14 @@ def _training(training: Mapping[str, Any]) -> list[tuple[str, str]]:
     recipe = dict(training.get("recipe", {}))
     epochs = recipe.pop("epochs", None)
     facts = []
-    if "epoch" in training:
-        done = f"{training['epoch'] + 1} of {epochs} epochs" if epochs else f"{training['epoch'] + 1} epochs"
+    trained = training.get("epochs_trained", training["epoch"] + 1 if "epoch" in training else None)
+    if trained is not None:  # "epoch", from 0, stands in older bundles
+        done = f"{trained} of {epochs} epochs" if epochs else f"{trained} epochs"
         facts.append(("training", "; ".join(filter(None, [f"weights after {done}", _readable(recipe)]))))
     if "val_miou" in training:
         where = f" on {training['validation_data']}" if "validation_data" in training else ""
         facts.append(("validation", f"mIoU {_percent(training['val_miou'])}{where}, by the trainer"))
-    told = ("recipe", "epoch", "val_miou", "val_iou", "validation_data", "classes", "size_hw")
+    told = ("recipe", "epoch", "epochs_trained", "val_miou", "val_iou", "validation_data", "classes", "size_hw")
     rest = {key: value for key, value in training.items() if key not in told}
     return facts + [(key.replace("_", " "), _readable(value)) for key, value in sorted(rest.items())]
 

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from edgeseg.builder.data import TrainingCrops, class_pixels, class_weights
+from edgeseg.builder.data import TrainingCrops, class_weights
 from edgeseg.builder.networks import NetworkConfig, network_from_config
 from edgeseg.builder.training import EpochResult, TrainRecipe, train
 from edgeseg.demo import StreetDataset
 from edgeseg.errors import CheckpointError, DatasetError, ImageError
 from edgeseg.images import InMemory, Sample
+from edgeseg.labels import label_counts
 from edgeseg.preprocess import normalized
 from edgeseg.spec import IGNORE_ID, ModelSpec
 from edgeseg.street import CLASSES, PALETTE
@@ -47,14 +48,14 @@ def test_learns_saves_logs_and_resumes_where_the_power_went(tmp_path: Path) -> N
     with pytest.raises(PullThePlug):
         _train(tmp_path, RECIPE, stop_after=2)
     resumed = _train(tmp_path, RECIPE, resume=True)
-    assert [result.epoch for result in resumed] == [1, 2], "the epoch whose state was not stored yet comes again"
+    assert [result.epoch for result in resumed] == [2, 3], "the epoch whose state was not stored yet comes again"
     names = {"best.safetensors", "last.safetensors", "resume.safetensors", "metrics.csv"}
     assert names == {path.name for path in tmp_path.iterdir()}
     rows = list(csv.DictReader((tmp_path / "metrics.csv").read_text().splitlines()))
-    assert [row["epoch"] for row in rows] == ["0", "1", "2"], "each epoch once"
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"], "each epoch once"
     assert float(rows[-1]["train_loss"]) < float(rows[0]["train_loss"])
     assert float(rows[-1]["iou road"]) == pytest.approx(resumed[-1].iou["road"], abs=1e-5)
-    with pytest.raises(CheckpointError, match="is of another run .differs in recipe"):
+    with pytest.raises(CheckpointError, match="is of another run: learning_rate was 0.002 and is 0.0001; resume"):
         _train(tmp_path, dataclasses.replace(RECIPE, learning_rate=1e-4), resume=True)
 
 
@@ -124,6 +125,6 @@ def test_crops_keep_image_and_mask_together() -> None:
 
 
 def test_rare_classes_weigh_more() -> None:
-    weights = class_weights(class_pixels([DATA], SPEC))
+    weights = class_weights(label_counts(DATA, SPEC).classes)
     assert weights.shape == (11,) and weights.mean() == pytest.approx(1.0, abs=1e-5)
     assert weights[CLASSES.index("pedestrian")] > 1.5 * weights[CLASSES.index("road")]

@@ -1,0 +1,85 @@
+"""What goes wrong inside PyTorch and its data-loader workers, as one line that says what to do."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Iterator
+
+import torch
+
+from edgeseg.errors import EdgesegError, TrainingError
+
+__all__ = ["in_one_line"]
+
+_SHM = Path("/dev/shm")
+_SHARED_MEMORY = re.compile(r"shared memory|bus error|/torch_\d+_\d+", re.IGNORECASE)
+_OPEN_FILES = re.compile(r"too many open files|ancdata", re.IGNORECASE)
+_WORKER = re.compile(r"DataLoader worker.*(killed by signal: \w+|exited unexpectedly)", re.DOTALL)
+_MEMORY = re.compile(
+    r"out of memory|n[o']t allocate memory|not enough memory|bad_alloc|STATUS_ALLOC_FAILED|killed by signal: Killed",
+    re.IGNORECASE,
+)
+
+
+@contextmanager
+def in_one_line(batch: int, crop: int, workers: int) -> Iterator[None]:
+    """Turn what a training run can meet into our errors; what is not known stays as it is.
+
+    Args:
+        batch: images per step, for the message.
+        crop: side of the crops in pixels, for the message.
+        workers: data-loader processes, for the message.
+
+    Raises:
+        TrainingError: out of the GPU's, the machine's or shared memory, or a worker that died.
+        EdgesegError: raised inside a worker, without the worker's traceback.
+        KeyboardInterrupt: Ctrl-C, of which Lightning makes an exit.
+    """
+    try:
+        yield
+    except EdgesegError as error:
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        if len(lines) > 1:
+            raise type(error)(lines[-1].partition(": ")[2]) from error
+        raise
+    except SystemExit as error:
+        raise KeyboardInterrupt from error
+    except (RuntimeError, MemoryError, OSError) as error:
+        line = _line_of(error, batch, crop, workers)
+        if line is None:
+            raise
+        raise TrainingError(line) from error
+
+
+def _line_of(error: Exception, batch: int, crop: int, workers: int) -> str | None:
+    text = _with_causes(error)
+    if _SHARED_MEMORY.search(text):
+        size = f" ({_SHM} has {shutil.disk_usage(_SHM).total / 2**20:.0f} MB)" if _SHM.is_dir() else ""
+        return (
+            f"the {workers} data-loader workers ran out of shared memory{size}; start the container with more "
+            "(docker run --shm-size 2g), or pass --workers 0"
+        )
+    if _OPEN_FILES.search(text):
+        return (
+            "too many files are open for the data-loader workers; raise the limit (ulimit -n 65536) or pass --workers 0"
+        )
+    if isinstance(error, MemoryError) or _MEMORY.search(text):
+        is_gpu = isinstance(error, torch.OutOfMemoryError) or "CUD" in text
+        where = "the GPU has too little memory" if is_gpu else "the machine has too little memory"
+        return f"{where} for a batch of {batch} crops of {crop} pixels; pass a smaller --batch or --crop"
+    died = _WORKER.search(text)
+    if died:
+        return f"a data-loader worker ended ({died[1]}); pass --workers 0 to see why"
+    return None
+
+
+def _with_causes(error: BaseException | None) -> str:
+    """The messages of an error and of those that it came of: a dead worker shows only as an empty queue."""
+    parts = []
+    while error is not None:
+        parts.append(str(error))
+        error = error.__cause__ or error.__context__
+    return "\n".join(parts)
