@@ -7,7 +7,6 @@ import io
 import json
 import logging
 import math
-import sys
 import time
 import warnings
 from dataclasses import asdict, dataclass
@@ -204,7 +203,10 @@ def averaging(most: float) -> Callable[[Any, Any, Any], None]:
 
 
 class StepLine(pl.Callback):
-    """One line on standard error, written over: epoch, step and the loss so far. It goes when the epoch is done."""
+    """Says epoch, step and the loss so far after every step, and nothing when the epoch is done."""
+
+    def __init__(self, show: Callable[[str], None]) -> None:
+        self._show = show
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -231,9 +233,6 @@ class StepLine(pl.Callback):
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         self._show("")
-
-    def _show(self, text: str) -> None:
-        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
 
 
 class _SaveBest(pl.Callback):
@@ -351,7 +350,7 @@ def train(
     *,
     origin: str = "random weights",
     resume: bool = False,
-    progress_bar: bool = False,
+    on_step: Callable[[str], None] | None = None,
     on_start: Callable[[TrainingPlan], None] = lambda plan: None,
     report: Callable[[EpochResult], None] = lambda result: None,
 ) -> Checkpoint:
@@ -368,7 +367,7 @@ def train(
         folder: receives ``best.safetensors``, ``last.safetensors``, ``resume.safetensors`` and ``metrics.csv``.
         resume: continue from ``resume.safetensors``, which must be of a run with the same arguments; only ``epochs``
             may be larger, and then the learning rate goes on as in a run of that length.
-        progress_bar: show steps and loss on standard error.
+        on_step: called with a line (epoch, step, loss) after every step, and with an empty one after an epoch.
         on_start: called when all images and masks were looked at, before the first step.
         report: called after every epoch.
 
@@ -396,7 +395,7 @@ def train(
     }
     state = folder / "resume.safetensors"
     done = _epochs_done(state, run_description(config, facts), recipe.epochs) if resume else 0
-    trainer = _trainer(recipe, folder, _SaveBest(folder, facts, config, report), progress_bar)
+    trainer = _trainer(recipe, folder, _SaveBest(folder, facts, config, report), on_step)
     remarks = (*_remarks(trained_on, spec, "training"), *_remarks(validated_on, spec, "validation"))
     device = _device(trainer.strategy.root_device)
     on_start(TrainingPlan(device, len(crops), len(crops) // recipe.batch, done + 1, recipe.epochs, remarks))
@@ -436,12 +435,14 @@ def _device(device: torch.device) -> str:
     return f"the CPU ({torch.get_num_threads()} threads)" if device.type == "cpu" else device.type
 
 
-def _trainer(recipe: TrainRecipe, folder: Path, save_best: _SaveBest, progress_bar: bool) -> pl.Trainer:
+def _trainer(
+    recipe: TrainRecipe, folder: Path, save_best: _SaveBest, on_step: Callable[[str], None] | None
+) -> pl.Trainer:
     state = ModelCheckpoint(folder, filename="resume", enable_version_counter=False, save_on_train_epoch_end=True)
     state.FILE_EXTENSION = ".safetensors"
     return pl.Trainer(
         max_epochs=recipe.epochs,
-        callbacks=[*([StepLine()] if progress_bar else []), save_best, state],
+        callbacks=[*([StepLine(on_step)] if on_step else []), save_best, state],
         logger=False,
         plugins=[SafetensorsIO()],
         devices=1,

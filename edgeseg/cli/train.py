@@ -120,7 +120,7 @@ def train(
     try:
         best = fit(
             net, config, spec, training, validation, recipe, out,
-            origin=origin, resume=resume, progress_bar=sys.stderr.isatty() and not as_json,
+            origin=origin, resume=resume, on_step=_step_line if sys.stderr.isatty() and not as_json else None,
             on_start=plan_lines, report=epoch_line,
         )  # fmt: skip
     except KeyboardInterrupt:
@@ -135,6 +135,11 @@ def train(
     speak(
         f"next: edgeseg compile {out / 'best.safetensors'} --int8 --calib {data[0]} --eval {val} -o {out.name}.edgeseg"
     )
+
+
+def _step_line(text: str) -> None:
+    """A line on standard error that the next one is written over."""
+    print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
 
 
 def _left(result: "EpochResult", epochs: int) -> str:
