@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from edgeseg.bundle import write_bundle
+from edgeseg.engines.tensorrt.layers import precisions_from_inspector
 from tests.engines.tensorrt.tiny import tiny_bundle
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -79,6 +80,22 @@ def test_from_the_bundle_to_masks(board: Board) -> None:
     assert result["passed"] and result["limit"] == 0.9
     (engine,) = json.loads(board.run("engines", "list", "--json"))["engines"]
     assert engine["precisions"]["convolutions"] == {"INT8": 2} and engine["self_test"]["passed"]
+
+
+def test_what_tensorrt_said_is_kept_whatever_comes_of_the_build(orin: Board) -> None:
+    log = orin.folder / "log"
+    words = ("compile", "tiny.edgeseg", "--int8", "--flavour", "tensorrt", "--build-log")
+    assert "is a folder that exists" in orin.run(*words, "log", code=2)
+    log.mkdir()
+    orin.run(*words, "log")
+    assert "[INFO] " in (log / "tensorrt.log").read_text()
+    listing = (log / "inspector.json").read_text()
+    assert precisions_from_inspector(listing).convolutions == {"INT8": 2}
+    for kept in log.iterdir():
+        kept.unlink()
+    orin.run(*words, "log", "--dla", "7", "--rebuild", code=1)
+    assert "[INFO] " in (log / "tensorrt.log").read_text()
+    assert "concern a TensorRT engine" in orin.run("compile", "tiny.edgeseg", "--int8", "--build-log", "log", code=2)
 
 
 def test_tune_keeps_the_fastest_that_is_right(orin: Board) -> None:

@@ -434,6 +434,7 @@ def _inspected(api: TensorRt, plan: bytes, request: BuildRequest, notes: list[st
     engine = _some(runtime.deserialize_cuda_engine(plan), "the engine it has just built", log)
     inspector = _some(engine.create_engine_inspector(), "an engine inspector", log)
     listing = inspector.get_engine_information(api.trt.LayerInformationFormat.JSON)
+    api.heard("inspector.json", listing)
     if not listing:
         raise EngineError(f"TensorRT's engine inspector listed no layers: {log.reason()}")
     try:

@@ -37,10 +37,12 @@ from edgeseg.engines.tensorrt.build import (
 from edgeseg.engines.tensorrt.graph import VARIANTS, GraphVariant
 from edgeseg.engines.tensorrt.layers import LayerPrecisions
 from edgeseg.errors import EdgesegError, EngineError
+from edgeseg.files import atomic_write
 
 __all__ = ["built_apart"]
 
 _GRAPH, _REQUEST, _CACHE, _PLAN, _RESULT = "graph.onnx", "request.json", "timing.cache", "plan", "result.json"
+_LOG, _INSPECTOR = "tensorrt.log", "inspector.json"
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG: a command that is killed takes its builder, and the memory, with it
 _STOPPED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -69,10 +71,12 @@ def built_apart(
     variants: Sequence[GraphVariant] = VARIANTS,
     timeout_s: float | None = None,
     on_progress: OnProgress = lambda phase, done, total: None,
+    keep: Path | None = None,
 ) -> BuiltPlan:
     """``built_plan`` in a fresh process, for a flavour of TensorRT by name. Ctrl-C ends the process too.
 
-    The process is stopped after ``timeout_s`` seconds; None waits as long as it takes.
+    The process is stopped after ``timeout_s`` seconds; None waits as long as it takes. What TensorRT said and what its
+    inspector showed (``tensorrt.log``, ``inspector.json``) goes into the folder ``keep``, whatever comes of the build.
 
     Raises:
         OutOfMemory: TensorRT said so, or the kernel killed the process.
@@ -83,10 +87,21 @@ def built_apart(
         files = Path(folder)
         (files / _GRAPH).write_bytes(onnx)
         (files / _CACHE).write_bytes(timing_cache)
-        answer = _answered(files, job, variants, on_progress, timeout_s)
+        try:
+            answer = _answered(files, job, variants, on_progress, timeout_s)
+        finally:
+            if keep is not None:
+                _keep(files, keep)
         if "refused" in answer:
             raise (OutOfMemory if answer["out_of_memory"] else EngineError)(answer["refused"])
         return _plan_from(answer, (files / _PLAN).read_bytes(), (files / _CACHE).read_bytes())
+
+
+def _keep(files: Path, folder: Path) -> None:
+    """Copy what TensorRT said, as far as it came."""
+    for name in (_LOG, _INSPECTOR):
+        if (files / name).is_file():
+            atomic_write(folder / name, (files / name).read_bytes())
 
 
 def _answered(
@@ -237,9 +252,16 @@ def _main(folder: str) -> None:
     job = json.loads((files / _REQUEST).read_text(encoding="utf-8"))
     wanted = job["request"]
     request = BuildRequest(**{**wanted, "float_layers": tuple(wanted["float_layers"])})
+
+    def heard(what: str, text: str) -> None:
+        with open(files / what, "a" if what == _LOG else "w", encoding="utf-8") as file:
+            file.write(text + "\n")
+
     try:
+        api = tensorrt_module(job["flavour"])
+        api.heard = heard
         built = built_plan(
-            tensorrt_module(job["flavour"]),
+            api,
             (files / _GRAPH).read_bytes(),
             request,
             timing_cache=(files / _CACHE).read_bytes(),
