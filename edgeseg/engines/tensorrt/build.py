@@ -42,7 +42,7 @@ MEMORY_ADVICE = "close other programs, add swap, or allow less with edgeseg comp
 
 _EXHAUSTED = re.compile(
     r"out ?of ?memory|bad_alloc|could not be allocated|allocator error allocating|(?:failed|unable) to allocate"
-    r"|(?:insuff?icient|not enough)(?: \w+)? memory|memory is insufficient|NvMap\w*Alloc\w*: .*error 12",
+    r"|(?:insuff?icient|not enough)(?: \w+)? memory|memory is insufficient|NvMap\w*Alloc\w*: .*error",
     re.IGNORECASE,
 )
 """As TensorRT 8 to 11, CUDA and Jetson's memory driver say it; "insuficient" is theirs."""
