@@ -168,17 +168,7 @@ def test_an_rtsp_server_falls_through_too(board: Board, spec: ModelSpec, free_po
 
 def test_a_run_says_which_encoder_it_used(board: Board, tmp_path: Path) -> None:
     board(NV_ENC="null-ready")
-    command = [
-        sys.executable,
-        "-m",
-        "edgeseg",
-        "run",
-        "--threads",
-        "1",
-        "--source",
-        "demo://street?frames=12",
-        "--json",
-    ]
+    command = [sys.executable, "-m", "edgeseg", "run", "--threads", "1", "--json", "--source", STORED]
     command += ["--sink", str(tmp_path / "o.mp4")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
@@ -190,8 +180,9 @@ def test_a_run_says_which_encoder_it_used(board: Board, tmp_path: Path) -> None:
 @pytest.fixture
 def video(tmp_path: Path) -> Path:
     path = tmp_path / "clip.mp4"
-    chain = "videotestsrc num-buffers=20 ! video/x-raw,format=I420,width=320,height=240,framerate=30/1 ! x264enc ! mp4mux ! filesink"
-    subprocess.run(["gst-launch-1.0", "-q", *chain.split(), f"location={path}"], check=True, timeout=60)
+    picture = "video/x-raw,format=I420,width=320,height=240,framerate=30/1"
+    chain = f"videotestsrc num-buffers=20 ! {picture} ! x264enc ! mp4mux ! filesink location={path}"
+    subprocess.run(["gst-launch-1.0", "-q", *chain.split()], check=True, timeout=60)
     return path
 
 
