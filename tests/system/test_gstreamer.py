@@ -9,7 +9,7 @@ import subprocess
 import threading
 import time
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, Callable, Iterator
 
 import numpy as np
 import pytest
@@ -207,6 +207,12 @@ def test_an_mjpeg_camera(web: str) -> None:
         for frame in frames_of(source):
             levels.append(int(frame.image.mean()))
     assert len(levels) >= 25 and levels == sorted(levels) and ended.value.kind == "ended"
+
+
+def test_an_mjpeg_camera_on_a_board(web: str, board: Callable[..., None]) -> None:
+    source = source_from_uri(f"{web}/camera", CaptureOptions(jetson=True, network_hw=(48, 64)))
+    frames = list(frames_of(source, 20))
+    assert {frame.image.shape for frame in frames} == {(48, 64, 3)} and source.description.endswith("by jpegdec")
 
 
 def test_a_video_over_http(web: str, video: Path) -> None:
