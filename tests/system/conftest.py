@@ -148,10 +148,12 @@ def imitations(tmp_path_factory: pytest.TempPathFactory) -> Path:
     flags = subprocess.run(["pkg-config", "--cflags", "--libs", *packages], capture_output=True, text=True)
     if flags.returncode:
         pytest.skip("GStreamer's headers are not installed; sudo make setup-system")
-    (folder / "plugins").mkdir()
-    # A plugin of the name of another one, found first, takes its place.
-    for source, library in (("nvidia_elements.c", "libgstnvidiaelements.so"), ("webcam.c", "libgstvideo4linux2.so")):
-        command = [compiler, "-O1", "-Wall", "-Werror", "-shared", "-fPIC", "-o", str(folder / "plugins" / library)]
+    for source, library in (
+        ("nvidia_elements.c", "plugins/libgstnvidiaelements.so"),
+        ("webcam.c", "webcam/libgstvideo4linux2.so"),
+    ):
+        (folder / library).parent.mkdir()
+        command = [compiler, "-O1", "-Wall", "-Werror", "-shared", "-fPIC", "-o", str(folder / library)]
         subprocess.run([*command, str(Path(__file__).with_name(source)), *flags.stdout.split()], check=True)
     environment = {**os.environ, "GST_PLUGIN_PATH": str(folder / "plugins"), "GST_REGISTRY": str(folder / "registry")}
     for element in ("nvarguscamerasrc", "nvvidconv", "nvv4l2h264enc", "nvv4l2decoder", "nvjpegdec"):
@@ -172,3 +174,14 @@ def board(imitations: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
             monkeypatch.setenv(name, str(value))
 
     return behave
+
+
+@pytest.fixture
+def webcam(
+    board: Callable[..., None], imitations: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., None]:
+    """A board with a webcam; called, it says how that behaves."""
+    # Its library has the name of GStreamer's own; what is found first takes the place of the other.
+    monkeypatch.setenv("GST_PLUGIN_PATH", f"{imitations / 'webcam'}:{imitations / 'plugins'}")
+    monkeypatch.setenv("GST_REGISTRY", str(tmp_path / "webcam-registry"))
+    return board

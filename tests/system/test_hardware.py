@@ -231,8 +231,8 @@ def test_a_container_without_nvidia_s_plugins(video: Path) -> None:
 
 @pytest.mark.parametrize("options", [JETSON, CaptureOptions()], ids=["board", "pc"])
 @pytest.mark.parametrize(("camera", "wish"), [("mjpeg", "mjpeg"), ("mjpeg", ""), ("yuyv", "yuyv"), ("yuyv", "")])
-def test_a_webcam(board: Board, options: CaptureOptions, camera: str, wish: str) -> None:
-    board(NV_WEBCAM=camera)
+def test_a_webcam(webcam: Board, options: CaptureOptions, camera: str, wish: str) -> None:
+    webcam(NV_WEBCAM=camera)
     pipeline = pipeline_from_uri("v4l2:///dev/video0", replace(options, format=wish))
     source = GstSource(pipeline, "webcam")
     seen = [frame.image.copy() for frame in frames_of(source, 5)]
@@ -242,8 +242,8 @@ def test_a_webcam(board: Board, options: CaptureOptions, camera: str, wish: str)
     assert ("jpegparse ! jpegdec" in pipeline.text) == (wish == "mjpeg")
 
 
-def test_a_webcam_without_the_format_asked_is_an_error(board: Board) -> None:
-    board(NV_WEBCAM="yuyv")
+def test_a_webcam_without_the_format_asked_is_an_error(webcam: Board) -> None:
+    webcam(NV_WEBCAM="yuyv")
     pipeline = pipeline_from_uri("v4l2:///dev/video0", replace(JETSON, format="mjpeg"))
     with pytest.raises(SourceError):
         list(frames_of(GstSource(pipeline, "webcam"), 1))

@@ -11,7 +11,7 @@ typedef GstBinClass WebcamClass;
 G_DEFINE_TYPE(Webcam, webcam, GST_TYPE_BIN)
 
 static GstStaticPadTemplate source =
-    GST_STATIC_PAD_TEMPLATE("src", GST_PAD_SRC, GST_PAD_ALWAYS, GST_STATIC_CAPS("image/jpeg; video/x-raw; video/x-h264"));
+    GST_STATIC_PAD_TEMPLATE("src", GST_PAD_SRC, GST_PAD_ALWAYS, GST_STATIC_CAPS("image/jpeg; video/x-raw"));
 
 static GstPadProbeReturn add_rubbish(GstPad *pad, GstPadProbeInfo *info, gpointer data)
 {
