@@ -19,7 +19,10 @@ def values(element):
     for spec in element.list_properties():
         if spec.name in ("name", "parent") or not spec.flags & GObject.ParamFlags.READABLE:
             continue
-        value = element.get_property(spec.name)
+        try:
+            value = element.get_property(spec.name)
+        except TypeError:  # an array, which the bindings do not know
+            continue
         if isinstance(value, Gst.Caps):
             found[spec.name] = value.to_string()
         elif isinstance(value, (bool, int, float, str)):

@@ -128,7 +128,18 @@ def test_credentials_are_hidden_and_the_line_is_whole(tmp_path: Path, uri: str) 
 def test_real_gst_launch_runs_what_is_printed(board: Callable[..., None], tmp_path: Path) -> None:
     board(NV_ARGUS="mute", NV_ARGUS_FRAMES=5)
     video = tmp_path / 'it\'s "a" $(clip) & more.mp4'
-    chain = "videotestsrc num-buffers=10 ! video/x-raw,format=I420 ! x264enc ! mp4mux ! filesink".split()
+    chain = [
+        "videotestsrc",
+        "num-buffers=10",
+        "!",
+        "video/x-raw,format=I420",
+        "!",
+        "x264enc",
+        "!",
+        "mp4mux",
+        "!",
+        "filesink",
+    ]
     subprocess.run(["gst-launch-1.0", "-q", *chain, f"location={tmp_path}/plain.mp4"], check=True, timeout=60)
     (tmp_path / "plain.mp4").rename(video)
     jetson = CaptureOptions(jetson=True, network_hw=(48, 64))
