@@ -229,15 +229,16 @@ def _reason(api: TensorRt, error: Exception, log: Log) -> str:
     Errors decide. Warnings about tactics that need too much memory come with builds that succeed, too: they count
     only where no error says anything else.
     """
-    own = str(error) if isinstance(error, _Refused) else f"{type(error).__name__}: {first_line(error)}"
+    own = str(error) if isinstance(error, _Refused) else f"{type(error).__name__}: {first_line(error)[:300]}"
     errors = [line for line in (own, *log.errors) if line and not _SKIPPED.search(line)]
     short = any(_EXHAUSTED.search(line) for line in (*log.errors, *log.warnings))
     if speaks_of_memory(errors) or (short and not errors):
         raise OutOfMemory(f"{api.name} ran out of memory while building ({log.reason()}); {MEMORY_ADVICE}") from error
-    said = [own] if own else []
-    if log.errors or not own:
-        said.append(log.reason())
-    return "; ".join(said) + (", and it skipped tactics for lack of memory" if short else "")
+    if not own:
+        own = log.reason()
+    elif log.errors and not isinstance(error, _Refused):
+        own = f"{own}; it said: {log.reason()}"
+    return f"{own}, and it skipped tactics for lack of memory" if short else own
 
 
 def _built(
