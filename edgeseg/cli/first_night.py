@@ -195,15 +195,27 @@ class _Night:
         with open(out, "wb") as stdout, open(err, "wb") as stderr:
             command = [sys.executable, "-m", "edgeseg", *words]
             with _started(command, cwd=self.folder, env=environment, stdout=stdout, stderr=stderr) as process:
-                try:
-                    code = process.wait(timeout_s)
-                except subprocess.TimeoutExpired:
-                    raise _Failed(f"edgeseg {words[0]} was stopped after {timeout_s:.0f} s") from None
+                code = self.passed_on(process, err, timeout_s)
+        if code is None:
+            raise _Failed(f"edgeseg {words[0]} was stopped after {timeout_s:.0f} s")
         said = err.read_text(encoding="utf-8", errors="replace").splitlines()
         if code:
             last = ([line for line in said if line.strip()] or [f"it ended with code {code}"])[-1]
             raise _Failed(last[len("edgeseg: ") :] if last.startswith("edgeseg: ") else last)
         return {"json": json.loads(out.read_text(encoding="utf-8")), "said": said}
+
+    def passed_on(self, process: "subprocess.Popen[Any]", file: Path, timeout_s: float) -> Optional[int]:
+        """Say what a process writes to a file until it ends. Returns how it ended; None when it takes too long."""
+        give_up_at = time.monotonic() + timeout_s
+        with open(file, encoding="utf-8", errors="replace") as lines:
+            while True:
+                code = process.poll()
+                for line in lines:
+                    self.say(f"      {line.rstrip()}")
+                if code is not None or time.monotonic() > give_up_at:
+                    return code
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(0.5)
 
     def lines(self, command: Sequence[str], most: int = 100) -> List[str]:
         """The first lines that a tool prints, for at most a minute."""

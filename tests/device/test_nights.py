@@ -14,7 +14,7 @@ HERE = Path(__file__).resolve().parent
 NIGHTS = sorted((HERE / "nights").glob("*.json"))
 
 
-@pytest.mark.parametrize("path", NIGHTS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", NIGHTS, ids=[path.stem for path in NIGHTS])
 def test_a_night_is_read_as_on_its_board(path: Path) -> None:
     night = json.loads(path.read_text(encoding="utf-8"))
     assert (HERE / "roots" / path.stem).is_dir() and (HERE / "golden" / f"{path.stem}.txt").is_file()
