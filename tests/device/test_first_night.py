@@ -11,12 +11,16 @@ import stat
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from edgeseg.bundle import write_bundle
+from edgeseg.cli import first_night
 from edgeseg.cli.first_night import _bounded, write_night
+from edgeseg.device.probe import Probe
 from edgeseg.engines.tensorrt.layers import precisions_from_inspector
 from edgeseg.errors import InputError
 from tests.device.take import fixture_name, night_from, take
@@ -220,6 +224,51 @@ def test_it_never_replaces_a_file_and_says_so_at_once(tmp_path: Path) -> None:
         write_night(tmp_path / "mine.json", {"a": 1})
     assert sorted(path.name for path in tmp_path.glob("*.json*")) == ["link.json", "mine.json"]
     assert (tmp_path / "mine.json").read_text() == "mine" and not list(tmp_path.glob(".*"))
+
+
+def test_a_stick_without_hard_links_gets_it_whole_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_links(*paths: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", no_links)
+    size = write_night(tmp_path / "night.json", {"a": "é"})
+    assert json.loads((tmp_path / "night.json").read_text()) == {"a": "é"}
+    assert (tmp_path / "night.json").stat().st_size == size and len(list(tmp_path.iterdir())) == 1
+    with pytest.raises(InputError, match="is there already"):
+        write_night(tmp_path / "night.json", {"a": 1})
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_an_engine_that_is_refused_is_sent_with_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The golden frames fail, so that there is no engine: what TensorRT said and built is what we need to see."""
+    onnx = pytest.importorskip("onnx", reason="the fake TensorRT reads graphs with onnx")
+    from tests.engines.tensorrt.tiny import tiny_bundle
+
+    assert onnx
+    bundle = tiny_bundle()
+    narrow = {name: [-1e-3, 1e-3] for name in bundle.ranges["tensors"]}  # type: ignore[index]
+    write_bundle(replace(bundle, ranges={"tensors": narrow}), tmp_path / "wrong.edgeseg")
+    monkeypatch.setattr(first_night, "SHIPPED", tmp_path / "wrong.edgeseg")
+    monkeypatch.setattr(first_night, "BENCH_TIMES", ("--seconds", "0.1", "--warmup", "0"))
+    for path in (CLONE, CLONE / "tests/shims"):
+        monkeypatch.syspath_prepend(str(path))
+    said: list[str] = []
+    night = first_night.gathered_night(
+        HERE / "roots/xavier-nx-jp5.1.2", Probe(), lambda root: {"text": str(len(list(root.iterdir())))}, said.append
+    )
+    assert "self-test" in night["failed"]["build"] and night["build"].keys() == {"tensorrt"}
+    assert precisions_from_inspector(json.dumps(night["inspector"])).convolutions
+    assert "bench" in night["failed"] and night["bench_cpu"]["contenders"]
+    assert any(line.strip().startswith("building int8") for line in said), "the build's own lines are passed on"
+
+
+def test_what_is_too_large_is_left_out_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(first_night, "_WHOLE", 2000)
+    night = first_night._Night(tmp_path, Probe(), tmp_path, print)
+    night.found = {"small": "x", "large": "y" * 5000, "other": ["z" * 900]}
+    document = night.document()
+    assert set(document) == {"edgeseg-first-night", "edgeseg", "small", "other", "failed", "seconds"}
+    assert document["failed"]["large"].startswith("left out: 5002 characters")
 
 
 def test_texts_and_lists_are_bounded() -> None:
