@@ -849,7 +849,7 @@ class _Bound:
 
 
 class Device(_Bound):
-    def __init__(self, ordinal: int | str) -> None:
+    def __init__(self, ordinal: int | str, /) -> None:
         cuda = self._cuda
         with cuda.api("pycuda.Device", "cuDeviceGet", 101):
             if not cuda.initialised:
@@ -880,7 +880,7 @@ class Device(_Bound):
         with self._cuda.api("pycuda.Device.total_memory", "cuDeviceTotalMem", 101):
             return self._cuda.total_mib * MIB
 
-    def get_attribute(self, attribute: device_attribute) -> int:
+    def get_attribute(self, attribute: device_attribute, /) -> int:
         cuda = self._cuda
         with cuda.api("pycuda.Device.get_attribute", "cuDeviceGetAttribute", 1):
             if not isinstance(attribute, device_attribute):
@@ -1111,7 +1111,7 @@ class _Allocation(_ContextDependent):
         self._clean_up(self._routine, lambda: self._cuda.release(self._block.address))
         self._ward = None
 
-    def free(self) -> None:
+    def _free_by_hand(self) -> None:
         failing = self._cuda.faults.hit(f"pycuda.{type(self).__name__}.free")
         if self._freed:
             raise pycuda_error(f"{self._kind}::free", 400)
@@ -1126,6 +1126,9 @@ class _Allocation(_ContextDependent):
 
 class DeviceAllocation(_Allocation):
     _kind, _routine = "device_allocation", "cuMemFree"
+
+    def free(self) -> None:
+        self._free_by_hand()
 
     def __int__(self) -> int:
         return self._block.address
@@ -1148,6 +1151,9 @@ class HostPointer(_Allocation):
 
 class PagelockedHostAllocation(HostPointer):
     _kind, _routine = "pagelocked_host_allocation", "cuMemFreeHost"
+
+    def free(self) -> None:
+        self._free_by_hand()
 
     def get_flags(self) -> int:
         with self._cuda.api("pycuda.PagelockedHostAllocation.get_flags", "cuMemHostGetFlags", 1):
@@ -1186,7 +1192,7 @@ class Stream(_ContextDependent):
         with self._cuda.api("pycuda.Stream.is_done", "cuStreamQuery", 719):
             return self._cuda.query_stream(self.handle)
 
-    def wait_for_event(self, evt: Event) -> None:
+    def wait_for_event(self, evt: Event, /) -> None:
         with self._cuda.api("pycuda.Stream.wait_for_event", "cuStreamWaitEvent", 400):
             self._cuda.wait_event(self.handle, evt._state)
 
@@ -1228,11 +1234,11 @@ class Event(_ContextDependent):
         with self._cuda.api("pycuda.Event.query", "cuEventQuery", 719):
             return self._cuda.query_event(self._state)
 
-    def time_since(self, start: Event) -> float:
+    def time_since(self, start: Event, /) -> float:
         with self._cuda.api("pycuda.Event.time_since", "cuEventElapsedTime", 400):
             return self._cuda.elapsed_ms(start._state, self._state)
 
-    def time_till(self, end: Event) -> float:
+    def time_till(self, end: Event, /) -> float:
         with self._cuda.api("pycuda.Event.time_till", "cuEventElapsedTime", 400):
             return self._cuda.elapsed_ms(self._state, end._state)
 
@@ -1317,7 +1323,7 @@ class Function(_Bound):
             offset += size
         return values
 
-    def get_attribute(self, attribute: Any) -> int:
+    def get_attribute(self, attribute: Any, /) -> int:
         return 1024
 
 
@@ -1400,7 +1406,7 @@ class _Calls:
             cuda.require_context()
             return max(cuda.free_mib * MIB - cuda.used_bytes, 0), cuda.total_mib * MIB
 
-    def mem_alloc(self, bytes: int) -> DeviceAllocation:
+    def mem_alloc(self, bytes: int, /) -> DeviceAllocation:
         cuda = self._cuda
         with cuda.api("pycuda.mem_alloc", "cuMemAlloc", 2):
             try:
