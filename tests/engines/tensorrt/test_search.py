@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
 from pathlib import Path
 from typing import Any, Callable
 
@@ -316,6 +317,19 @@ def test_a_crash_costs_only_the_variant_that_it_happened_over(
     built = apart(*steps, on_progress=lambda phase, done, total: seen.append(phase))
     assert built.variant == _order("8")[len(steps) - 1] and built.plan
     assert apart(*steps, version="10.3.0.30").variant == _order("10")[len(steps) - 1]
+
+
+def test_every_variant_gets_a_process_of_its_own(apart: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """CUDA that has failed once fails for the rest of its process."""
+    seen, popen = [], subprocess.Popen
+
+    def spied(*words: Any, **more: Any) -> Any:
+        seen.append(popen(*words, **more))
+        return seen[-1]
+
+    monkeypatch.setattr("edgeseg.engines.tensorrt.worker.subprocess.Popen", spied)
+    assert apart("error", "error", "SIGSEGV", "ok").variant == _order("8")[3]
+    assert [process.returncode for process in seen] == [0, 0, -11, 0]
 
 
 def test_when_every_process_dies_one_line_names_each_reason_once(apart: Callable[..., Any]) -> None:
