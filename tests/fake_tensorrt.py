@@ -821,11 +821,8 @@ class INetworkDefinition(_Managed):
         return made
 
     def _unnamed(self, kind: str, layer: str) -> str:
-        """The name of a tensor that nobody named: of its layer's number, lately of its layer's name.
-
-        The second is seen in logs of 10.13 and 11.1; from which 10.x on is not known.
-        """
-        if self._s.version < (10, 13):
+        """What a tensor that nobody named is called: after its layer's number in 8.x, after its name from 10.1 on."""
+        if self._s.version < (10,):
             return f"(Unnamed Layer* {len(self._layers)}) [{kind}]_output"
         return f"{layer}_output"
 
