@@ -972,8 +972,15 @@ class Context(_Bound):
 
     def push(self) -> None:
         cuda = self._cuda
-        with cuda.api("pycuda.Context.push", "cuCtxPushCurrent", 201):
-            self._push()
+        if cuda.faults.hit("pycuda.Context.push"):
+            if cuda._thread.pycuda.items and cuda._thread.cuda:
+                cuda._thread.cuda.pop()  # as in pycuda, which still believes it to be current
+            raise pycuda_error("cuCtxPushCurrent", 201)
+        with cuda.lock:
+            try:
+                self._push()
+            except CuError as error:
+                raise pycuda_error("cuCtxPushCurrent", error.code) from None
 
     def _push(self) -> None:
         thread = self._cuda._thread
@@ -1034,11 +1041,8 @@ class Context(_Bound):
                 cuda._thread.cuda.append(cuda._primary)
                 cuda.release_primary()
             self._valid = False
-            if was_active:
-                if cuda._thread.cuda:
-                    cuda._thread.cuda.pop()
-                if self._top(self) is not None:
-                    cuda._thread.cuda.append(cuda._primary)
+            if was_active and self._top(self) is not None:
+                cuda._thread.cuda.append(cuda._primary)
 
     def __del__(self) -> None:
         if getattr(self, "_valid", False) and not sys.is_finalizing():
@@ -1620,7 +1624,7 @@ def _native_methods(cls: type) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for base in reversed(cls.__mro__[:-1]):
         for name, value in vars(base).items():
-            if name.startswith("_") and name not in ("__init__", "__call__"):
+            if name.startswith("_") and name != "__init__":  # Function.__call__ is one of pycuda's in Python
                 continue
             if isinstance(value, classmethod):
                 found[name] = classmethod(_like_native(value.__func__))
@@ -1732,6 +1736,9 @@ class LibCuda:
 
     def __getitem__(self, name: str) -> _CFunction:
         return getattr(self, name)  # type: ignore[no-any-return]
+
+    def _cuCtxGetCurrent(self, n: Callable[[Any], int], context: Any) -> None:
+        _target(context).value = _Primary.handle if self._cuda._thread.cuda else None
 
     def _cuCtxPopCurrent_v2(self, n: Callable[[Any], int], context: Any) -> None:
         stack = self._cuda._thread.cuda

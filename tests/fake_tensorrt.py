@@ -2685,9 +2685,8 @@ class IExecutionContext(_Managed):
             raise CuError(900)
         self._warm = warm
         shapes, core, engine, scratch = dict(self._shapes), self._core, self._engine, self._core.scratch
-        if self._s.module.replay == "current" and cuda.is_capturing(handle):
-            # The worst case of what NVIDIA leaves undefined: a graph of a context that was changed after the capture.
-            cuda.enqueue(handle, "tensorrt", lambda: _compute(engine, core, core.scratch, shapes, core.addresses))
+        if cuda.is_capturing(handle):
+            cuda.enqueue(handle, "tensorrt", _replay(engine, core, scratch, shapes, addresses))
         else:
             cuda.enqueue(handle, "tensorrt", lambda: _compute(engine, core, scratch, shapes, addresses))
         if self._consumed:
@@ -2713,6 +2712,23 @@ def _dispose(cuda: FakeCuda, scratch: int | None, core: Any) -> None:
     if scratch is not None:
         cuda.device_free(scratch)
     core.alive = False
+
+
+def _replay(engine: ICudaEngine, core: Any, *captured: Any) -> Callable[[], None]:
+    """One inference as a node of a graph, which keeps neither the engine nor the context."""
+    kept = weakref.ref(engine)
+
+    def run() -> None:
+        there = kept()
+        if there is None:
+            raise CuError(700)
+        scratch, shapes, addresses = captured
+        if there._s.module.replay == "current":
+            # The worst case of what NVIDIA leaves undefined: a graph of a context that was changed after the capture.
+            scratch, addresses = core.scratch, core.addresses
+        _compute(there, core, scratch, shapes, addresses)
+
+    return run
 
 
 def _compute(

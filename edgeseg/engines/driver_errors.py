@@ -9,6 +9,7 @@ from __future__ import annotations
 import glob
 import os
 import re
+import traceback
 from contextlib import contextmanager
 from typing import Iterator
 
@@ -85,4 +86,7 @@ def translated(what: str) -> Iterator[None]:
     except EdgesegError:
         raise
     except Exception as error:  # pycuda's own, OSError and AttributeError of ctypes, TypeError of Boost.Python
+        # pycuda's Python functions would hold the stream and the module that they were called with until the error is
+        # forgotten, and then there may be no context any more to destroy them in.
+        traceback.clear_frames(error.__traceback__)
         raise EngineError(f"{what}: {explained(error)}") from error

@@ -164,7 +164,7 @@ def test_a_driver_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
         Cuda(driver=fake.driver)
 
 
-@pytest.mark.parametrize("name", ["cuCtxPopCurrent_v2", "cuGetErrorString"])
+@pytest.mark.parametrize("name", ["cuCtxGetCurrent", "cuCtxPopCurrent_v2", "cuGetErrorString"])
 def test_a_driver_without_a_symbol(name: str) -> None:
     fake = FakeCuda()
     with pytest.raises(EngineError, match=f"undefined symbol: {name}; the NVIDIA driver is too old"):
