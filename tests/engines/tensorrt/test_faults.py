@@ -120,6 +120,7 @@ _NOT_NEEDED = {
     "trt.IExecutionContext.execute_async_v3",
     "trt.IExecutionContext.set_tensor_address",
     # giving back: the driver complains, nobody can do more
+    "libcuda.cuCtxGetCurrent",
     "libcuda.cuCtxPopCurrent_v2",
     "libcuda.cuGraphDestroy",
     "libcuda.cuGraphExecDestroy",
