@@ -41,7 +41,8 @@ RECIPE = 2
 MEMORY_ADVICE = "close other programs, add swap, or allow less with edgeseg compile --workspace-mib"
 
 _EXHAUSTED = re.compile(
-    r"out ?of ?memory|bad_alloc|could not be allocated|allocator error allocating|(?:failed|unable) to allocate"
+    r"out[ _]?of[ _]?memory|bad_alloc|could not be allocated|(?:failed|unable) to allocate|cannot allocate memory"
+    r"|allocator error allocating|alloc_failed|memory ?allocation (?:error|fail)|cudaErrorMemoryAllocation"
     r"|(?:insuff?icient|not enough)(?: \w+)? memory|memory is insufficient|NvMap\w*Alloc\w*: .*error",
     re.IGNORECASE,
 )

@@ -44,6 +44,8 @@ REFUSALS = (
     "10: [optimizer.cpp::computeCosts::3869] Error Code 10: Internal Error (Could not find any implementation for node "
     "conv1.weight + QuantizeLinear_7_quantize_scale_node + Conv_9 + PWN(LeakyRelu_10).)",
     "10: Could not find any implementation for node 002_convolutional.",
+    "10: [optimizer.cpp::computeCosts::3728] Error Code 10: Internal Error (Could not find any implementation for node "
+    "Conv_0 due to insufficient workspace. See verbose log for requested sizes.)",
     "IBuilder::buildSerializedNetwork: Error Code 10: Internal Error (Could not find any implementation for node "
     "{ForeignNode[/1/Constant_36_output_0.../1/Slice_4]}.)",
     "Internal error: could not find any implementation for node /memory_attention/layers.0/MatMul",
@@ -97,6 +99,11 @@ EXHAUSTED = (
     "../rtSafe/safeRuntime.cpp (25) - Cuda Error in allocate: 2 (out of memory)",
     "2: [virtualMemoryBuffer.cpp::resizePhysical::145] Error Code 2: OutOfMemory (no further information)",
     "IBuilder::buildSerializedNetwork: Error Code 2: OutOfMemory (Requested size was 15485030400 bytes.)",
+    # how CUDA's own libraries and Linux say it
+    "1: [reformat.cpp::executeCutensor::332] Error Code 1: Cuda Driver (CUDA_ERROR_OUT_OF_MEMORY)",
+    "8: [cudnnConvolution.cpp::execute::205] Error Code 8: Cudnn (CUDNN_STATUS_ALLOC_FAILED)",
+    "1: [resizingAllocator.cpp::allocate::62] Error Code 1: Cuda Runtime (cudaErrorMemoryAllocation)",
+    "[Errno 12] Cannot allocate memory",
     "tacticOptimizer.cpp (1523) - OutOfMemory Error in nvinfer1::builder::LeafCNode::computeCosts: 0",
     "std::bad_alloc",
 )
