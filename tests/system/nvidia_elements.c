@@ -5,7 +5,7 @@
  * behaves; a value @FILE is read from that file each time, so that a test can mend what was broken:
  *
  *   NV_ARGUS         empty: a camera; no-provider, no-session: it does not open; mute: it ends and says nothing;
- *                    TIMEOUT, DISCONNECTED ...: it posts an error of that name
+ *                    crash: no session, and the process dies of it; TIMEOUT, DISCONNECTED ...: it posts that error
  *   NV_CAMERAS       cameras that there are, 1 unless given
  *   NV_ARGUS_FRAMES  frames before that happens
  *   NV_ARGUS_LATE_MS the reason is printed so long after the end of the stream
@@ -165,7 +165,7 @@ static gboolean argus_execute(Argus *self)
   else if (self->sensor >= cameras)
     originate_error(self, 754, g_strdup_printf("Invalid camera device specified %d specified, %d max index",
                                                     self->sensor, cameras - 1));
-  else if (strcmp(mode, "no-session") == 0)
+  else if (strcmp(mode, "no-session") == 0 || strcmp(mode, "crash") == 0)
     originate_error(self, 762, g_strdup("Failed to create CaptureSession"));
   else
     return TRUE;
@@ -178,7 +178,10 @@ static GstFlowReturn argus_create(GstPushSrc *base, GstBuffer **buffer)
   const char *mode = setting("NV_ARGUS");
   GstMapInfo map;
   if (self->frames == (guint64)number("NV_ARGUS_FRAMES", 0)) {
-    if (!argus_execute(self) || strcmp(mode, "mute") == 0)
+    gboolean works = argus_execute(self);
+    if (strcmp(mode, "crash") == 0)
+      abort();
+    if (!works || strcmp(mode, "mute") == 0)
       return GST_FLOW_EOS;
     if (g_ascii_isupper(mode[0])) {
       GError *error = g_error_new_literal(g_quark_from_static_string("NvArgusCameraSrc"), 6, mode);

@@ -25,6 +25,7 @@ CUSTOM = (
 FAULTS = [
     ({"NV_CAMERAS": 0}, "not found", "no camera sensor is connected.*ribbon cable"),
     ({"NV_ARGUS": "no-session"}, "busy", "gives no session.*restart nvargus-daemon"),
+    ({"NV_ARGUS": "crash"}, "busy", "gives no session"),
     ({"NV_ARGUS": "no-provider"}, "busy", "does not answer; .*restart nvargus-daemon.*/tmp/argus_socket"),
     ({"NV_ARGUS": "TIMEOUT"}, "busy", "does not answer in time"),
     ({"NV_ARGUS": "mute"}, "ended", "stopped and said no reason; journalctl -u nvargus-daemon"),
