@@ -148,6 +148,14 @@ def test_a_builder_that_dies_is_one_line(orin: Board, trouble: str, words: str) 
     assert words in said.splitlines()[-1] and not orin.engines()
 
 
+def test_a_builder_whose_tensorrt_does_not_start_is_one_line(board: Board) -> None:
+    """pycuda is content with a driver that is older than TensorRT's CUDA."""
+    words = ("compile", "tiny.edgeseg", "--int8", "--flavour", "tensorrt")
+    last = board.run(*words, code=1, EDGESEG_FAKE_RUNTIME_ERROR="35").splitlines()[-1]
+    assert "failed: CUDA does not start; it said: CUDA initialization failure with error: 35" in last
+    assert "the NVIDIA driver is missing or older than this CUDA" in last and not board.engines()
+
+
 def test_ctrl_c_ends_the_builder_too(orin: Board) -> None:
     process = orin.start("compile", "tiny.edgeseg", "--int8", "--flavour", "tensorrt", EDGESEG_FAKE_BUILDER="sleep")
     assert process.stdout is not None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Callable, Protocol
 
 import numpy as np
 
-from edgeseg.engines.driver_errors import explained
+from edgeseg.device.driver_errors import explained
 from edgeseg.errors import EngineError, MissingDependencyError, require
 
 if TYPE_CHECKING:

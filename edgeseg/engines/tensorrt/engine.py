@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Iterator
 
 import numpy as np
 
+from edgeseg.device.driver_errors import translated
 from edgeseg.engines.base import Engine
 from edgeseg.engines.cuda import Buffer, Cuda, CudaGraph, Event, Kernel, Stream
-from edgeseg.engines.driver_errors import translated
 from edgeseg.engines.tensorrt.api import Log, TensorRt
 from edgeseg.errors import EngineError, UsageError
 
