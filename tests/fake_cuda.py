@@ -849,7 +849,7 @@ class _Bound:
 
 
 class Device(_Bound):
-    def __init__(self, ordinal: int | str) -> None:
+    def __init__(self, ordinal: int | str, /) -> None:
         cuda = self._cuda
         with cuda.api("pycuda.Device", "cuDeviceGet", 101):
             if not cuda.initialised:
@@ -880,7 +880,7 @@ class Device(_Bound):
         with self._cuda.api("pycuda.Device.total_memory", "cuDeviceTotalMem", 101):
             return self._cuda.total_mib * MIB
 
-    def get_attribute(self, attribute: device_attribute) -> int:
+    def get_attribute(self, attribute: device_attribute, /) -> int:
         cuda = self._cuda
         with cuda.api("pycuda.Device.get_attribute", "cuDeviceGetAttribute", 1):
             if not isinstance(attribute, device_attribute):
@@ -972,8 +972,15 @@ class Context(_Bound):
 
     def push(self) -> None:
         cuda = self._cuda
-        with cuda.api("pycuda.Context.push", "cuCtxPushCurrent", 201):
-            self._push()
+        if cuda.faults.hit("pycuda.Context.push"):
+            if cuda._thread.pycuda.items and cuda._thread.cuda:
+                cuda._thread.cuda.pop()  # as in pycuda, which still believes it to be current
+            raise pycuda_error("cuCtxPushCurrent", 201)
+        with cuda.lock:
+            try:
+                self._push()
+            except CuError as error:
+                raise pycuda_error("cuCtxPushCurrent", error.code) from None
 
     def _push(self) -> None:
         thread = self._cuda._thread
@@ -1034,11 +1041,8 @@ class Context(_Bound):
                 cuda._thread.cuda.append(cuda._primary)
                 cuda.release_primary()
             self._valid = False
-            if was_active:
-                if cuda._thread.cuda:
-                    cuda._thread.cuda.pop()
-                if self._top(self) is not None:
-                    cuda._thread.cuda.append(cuda._primary)
+            if was_active and self._top(self) is not None:
+                cuda._thread.cuda.append(cuda._primary)
 
     def __del__(self) -> None:
         if getattr(self, "_valid", False) and not sys.is_finalizing():
@@ -1111,7 +1115,7 @@ class _Allocation(_ContextDependent):
         self._clean_up(self._routine, lambda: self._cuda.release(self._block.address))
         self._ward = None
 
-    def free(self) -> None:
+    def _free_by_hand(self) -> None:
         failing = self._cuda.faults.hit(f"pycuda.{type(self).__name__}.free")
         if self._freed:
             raise pycuda_error(f"{self._kind}::free", 400)
@@ -1126,6 +1130,9 @@ class _Allocation(_ContextDependent):
 
 class DeviceAllocation(_Allocation):
     _kind, _routine = "device_allocation", "cuMemFree"
+
+    def free(self) -> None:
+        self._free_by_hand()
 
     def __int__(self) -> int:
         return self._block.address
@@ -1148,6 +1155,9 @@ class HostPointer(_Allocation):
 
 class PagelockedHostAllocation(HostPointer):
     _kind, _routine = "pagelocked_host_allocation", "cuMemFreeHost"
+
+    def free(self) -> None:
+        self._free_by_hand()
 
     def get_flags(self) -> int:
         with self._cuda.api("pycuda.PagelockedHostAllocation.get_flags", "cuMemHostGetFlags", 1):
@@ -1186,7 +1196,7 @@ class Stream(_ContextDependent):
         with self._cuda.api("pycuda.Stream.is_done", "cuStreamQuery", 719):
             return self._cuda.query_stream(self.handle)
 
-    def wait_for_event(self, evt: Event) -> None:
+    def wait_for_event(self, evt: Event, /) -> None:
         with self._cuda.api("pycuda.Stream.wait_for_event", "cuStreamWaitEvent", 400):
             self._cuda.wait_event(self.handle, evt._state)
 
@@ -1228,11 +1238,11 @@ class Event(_ContextDependent):
         with self._cuda.api("pycuda.Event.query", "cuEventQuery", 719):
             return self._cuda.query_event(self._state)
 
-    def time_since(self, start: Event) -> float:
+    def time_since(self, start: Event, /) -> float:
         with self._cuda.api("pycuda.Event.time_since", "cuEventElapsedTime", 400):
             return self._cuda.elapsed_ms(start._state, self._state)
 
-    def time_till(self, end: Event) -> float:
+    def time_till(self, end: Event, /) -> float:
         with self._cuda.api("pycuda.Event.time_till", "cuEventElapsedTime", 400):
             return self._cuda.elapsed_ms(self._state, end._state)
 
@@ -1317,7 +1327,7 @@ class Function(_Bound):
             offset += size
         return values
 
-    def get_attribute(self, attribute: Any) -> int:
+    def get_attribute(self, attribute: Any, /) -> int:
         return 1024
 
 
@@ -1400,7 +1410,7 @@ class _Calls:
             cuda.require_context()
             return max(cuda.free_mib * MIB - cuda.used_bytes, 0), cuda.total_mib * MIB
 
-    def mem_alloc(self, bytes: int) -> DeviceAllocation:
+    def mem_alloc(self, bytes: int, /) -> DeviceAllocation:
         cuda = self._cuda
         with cuda.api("pycuda.mem_alloc", "cuMemAlloc", 2):
             try:
@@ -1614,7 +1624,7 @@ def _native_methods(cls: type) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for base in reversed(cls.__mro__[:-1]):
         for name, value in vars(base).items():
-            if name.startswith("_") and name not in ("__init__", "__call__"):
+            if name.startswith("_") and name != "__init__":  # Function.__call__ is one of pycuda's in Python
                 continue
             if isinstance(value, classmethod):
                 found[name] = classmethod(_like_native(value.__func__))
@@ -1726,6 +1736,9 @@ class LibCuda:
 
     def __getitem__(self, name: str) -> _CFunction:
         return getattr(self, name)  # type: ignore[no-any-return]
+
+    def _cuCtxGetCurrent(self, n: Callable[[Any], int], context: Any) -> None:
+        _target(context).value = _Primary.handle if self._cuda._thread.cuda else None
 
     def _cuCtxPopCurrent_v2(self, n: Callable[[Any], int], context: Any) -> None:
         stack = self._cuda._thread.cuda

@@ -1,16 +1,20 @@
 """The Python module ``tensorrt`` without a GPU, for any version from 8.5 to 11.
 
-Written from the 10.13 type stubs, the sources of the bindings (``pyCore.cpp``, ``pyInt8.cpp``) and of the ONNX parser,
-and messages in issue threads. What a version does not have does not exist: AttributeError. Whatever returns None or
-False in TensorRT does so here, after an ERROR through the logger. Engines run in ONNX Runtime, on the lazy streams of
-``tests.fake_cuda``.
+Written from the sources of the bindings (``pyCore.cpp``, ``pyInt8.cpp``) and of the ONNX parser, and messages in issue
+threads. Names, parameters and numbers are those of the compiled bindings (``tests.tensorrt_surface``). What a version
+does not have does not exist: AttributeError. Whatever returns None or False in TensorRT does so here, after an ERROR
+through the logger. Engines run in ONNX Runtime, on the lazy streams of ``tests.fake_cuda``.
 """
 
 from __future__ import annotations
 
+import ctypes
+import functools
+import inspect
 import json
 import operator
 import os
+import re
 import struct
 import sys
 import time
@@ -29,6 +33,7 @@ from onnx import TensorProto, helper, numpy_helper, shape_inference
 from tests.fake_cuda import CODES, MIB, CuError, FakeCuda, Faults
 from tests.fake_int8 import worst_int8
 from tests.inspector_forms import engine_information, form_of, written_layer
+from tests.tensorrt_surface import ENUMS, surface_of
 
 _IMPORTERS = json.loads((Path(__file__).parent / "importers.json").read_text())["operators"]
 IMPORTERS = {
@@ -106,6 +111,8 @@ for _op in ("Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Mod", "Sum", "And"
 for _op in ("Sqrt", "Exp", "Log", "Abs", "Neg", "Floor", "Ceil", "Round", "Erf", "Reciprocal", "Not", "Sin", "Cos"):
     LAYER_OF_OP[_op] = "UNARY"
 
+_BEFORE_8_6 = {"CAST": "IDENTITY", "NORMALIZATION": "PLUGIN_V2"}
+"""What 8.5's parser adds for layers that came with 8.6."""
 _WEIGHT_INPUTS = {
     "Conv": (1, 2),
     "ConvTranspose": (1, 2),
@@ -138,17 +145,25 @@ _BROADCASTING = {op for op, layer in LAYER_OF_OP.items() if layer == "ELEMENTWIS
 
 
 class _Enum:
-    """A pybind11 enum: int() works, arithmetic does not."""
+    """A pybind11 enum: int() works, arithmetic does not, and order only where the bindings ask for it."""
 
     __members__: dict[str, Any]
     name: str
     value: int
 
     def __new__(cls, value: int) -> Any:
+        if not isinstance(value, int):
+            raise TypeError(f"__init__(): incompatible constructor arguments: {cls.__name__}(value: int)")
         for member in cls.__members__.values():
-            if member.value == int(value):
+            if member.value == value:
                 return member
-        raise ValueError(f"{value} is not a valid {cls.__name__}")
+        return cls._made("???", value)
+
+    @classmethod
+    def _made(cls, name: str, value: int) -> Any:
+        made = object.__new__(cls)
+        made.__dict__.update(name=name, value=int(value))
+        return made
 
     def __int__(self) -> int:
         return self.value
@@ -164,18 +179,6 @@ class _Enum:
     def __hash__(self) -> int:
         return self.value
 
-    def __lt__(self, other: Any) -> bool:
-        return self.value < int(other)
-
-    def __le__(self, other: Any) -> bool:
-        return self.value <= int(other)
-
-    def __gt__(self, other: Any) -> bool:
-        return self.value > int(other)
-
-    def __ge__(self, other: Any) -> bool:
-        return self.value >= int(other)
-
     def __str__(self) -> str:
         return f"{type(self).__name__}.{self.name}"
 
@@ -183,35 +186,55 @@ class _Enum:
         return f"<{self}: {self.value}>"
 
 
-def _enum(enum_name: str, **members: int) -> Any:
-    cls = type(enum_name, (_Enum,), {"__members__": {}, "__module__": "tensorrt.tensorrt"})
+class _OrderedEnum(_Enum):
+    def _number(self, other: Any) -> int:
+        if type(other) is not type(self):
+            raise TypeError("Expected an enumeration of matching type!")
+        return int(other)
+
+    def __lt__(self, other: Any) -> bool:
+        return self.value < self._number(other)
+
+    def __le__(self, other: Any) -> bool:
+        return self.value <= self._number(other)
+
+    def __gt__(self, other: Any) -> bool:
+        return self.value > self._number(other)
+
+    def __ge__(self, other: Any) -> bool:
+        return self.value >= self._number(other)
+
+
+def _enum(enum_name: str, base: type[_Enum], members: dict[str, int]) -> Any:
+    cls: Any = type(enum_name, (base,), {"__members__": {}, "__module__": "tensorrt.tensorrt"})
     for key, number in members.items():
-        member = object.__new__(cls)
-        member.__dict__.update(name=key, value=number)
-        setattr(cls, key, member)
-        cls.__members__[key] = member  # type: ignore[attr-defined]
+        cls.__members__[key] = cls._made(key, number)
+        setattr(cls, key, cls.__members__[key])
     return cls
 
 
 class Dims:
-    """Like a tuple, but none."""
+    """Like a tuple, but none; it compares with lists and tuples only."""
 
-    MAX_DIMS = 8
+    MAX_DIMS = property(lambda self: 8)
 
     def __init__(self, shape: Sequence[int] = ()) -> None:
-        self._dims = tuple(int(size) for size in shape)
+        if isinstance(shape, str):
+            raise TypeError("__init__(): incompatible constructor arguments: Dims(shape: List[int])")
+        self._dims = tuple(operator.index(size) for size in shape)
+        if len(self._dims) > 8:
+            raise ValueError(f"Input length {len(self._dims)}. Max expected length is 8")
 
     def __len__(self) -> int:
         return len(self._dims)
 
-    def __getitem__(self, index: Any) -> Any:
+    def __getitem__(self, index: Any, /) -> Any:
         return self._dims[index]
 
-    def __iter__(self) -> Iterator[int]:
-        return iter(self._dims)
-
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, (Dims, tuple, list)) and self._dims == tuple(other)
+        if not isinstance(other, (tuple, list)):
+            raise TypeError("__eq__(): incompatible function arguments: expected a list or a tuple")
+        return self._dims == tuple(other)
 
     def __ne__(self, other: object) -> bool:
         return not self == other
@@ -241,6 +264,10 @@ class _Native:
                 raise AttributeError(f"can't set attribute '{name}'")
         object.__setattr__(self, name, value)
 
+
+class _Managed(_Native):
+    """One that can stand in a ``with``, to no effect."""
+
     def __enter__(self) -> Any:
         return self
 
@@ -260,18 +287,27 @@ def _stored(name: str, kind: Callable[[Any], Any] = lambda value: value) -> prop
     return property(get, put)
 
 
-class _HostMemory(bytearray):
-    """IHostMemory: a buffer and nothing else (before Python 3.12 only a bytearray can be one)."""
+class IHostMemory(ctypes.c_ubyte * 0):  # type: ignore[misc]
+    """A buffer and nothing else. (Before Python 3.12 only what is made in C can be one: an array of ctypes.)"""
 
     _s: _State
 
+    def __init__(self, *args: Any) -> None:
+        raise TypeError("tensorrt.tensorrt.IHostMemory: No constructor defined!")
+
     @property
     def nbytes(self) -> int:
-        return bytearray.__len__(self)
+        return ctypes.sizeof(self)
 
     @property
     def dtype(self) -> Any:
         return self._s.DataType.INT8
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        pass
 
     def __len__(self) -> int:
         raise TypeError("object of type 'tensorrt.tensorrt.IHostMemory' has no len()")
@@ -285,32 +321,50 @@ class _HostMemory(bytearray):
     def __bool__(self) -> bool:
         return True
 
-    __hash__ = object.__hash__  # type: ignore[assignment]
-
 
 # --- what the application implements -----------------------------------------------------------------------------
 
 
-class _Trampoline:
-    """A class to derive from. Without a call of its __init__ the real one crashes when TensorRT calls back."""
+class _Checked(type):
+    """pybind11's metaclass: an __init__ that forgets its base is a TypeError."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        made = super().__call__(*args, **kwargs)
+        if not made._initialised:
+            bound = next(base for base in cls.__mro__ if "_s" in vars(base))
+            name = f"{bound.__module__}.{bound.__name__}"
+            raise TypeError(f"{name}.__init__() must be called when overriding __init__")
+        return made
+
+
+class _Trampoline(metaclass=_Checked):
+    """A class to derive from. What is not overridden says so and answers with nothing."""
 
     _initialised = False
 
     def __init__(self) -> None:
         self._initialised = True
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if "_s" in vars(type(self)) and not hasattr(type(self), name):
+            raise AttributeError(f"'tensorrt.tensorrt.{type(self).__name__}' object has no attribute '{name}'")
+        object.__setattr__(self, name, value)
+
+
+def _pure_virtual(name: str) -> None:
+    text = f'Tried to call pure virtual function "{name}"'
+    print(f"[ERROR] Exception caught in {name.rpartition('::')[2]}(): {text}", file=sys.stderr)
+
 
 def _usable(value: Any, base: Any) -> Any:
     if not isinstance(value, base):
         raise TypeError(f"incompatible function arguments: expected tensorrt.tensorrt.{base.__name__}, got {value!r}")
-    if not value._initialised:
-        raise RuntimeError(f"would segfault: {base.__name__}.__init__ was not called")
     return value
 
 
 class ILogger(_Trampoline):
     def log(self, severity: Any, msg: str) -> None:
-        raise RuntimeError('Tried to call pure virtual function "nvinfer1::ILogger::log"')
+        _pure_virtual("ILogger::log")
 
     def __enter__(self) -> Any:
         return self
@@ -320,9 +374,15 @@ class ILogger(_Trampoline):
 
 
 class Logger(ILogger):
+    min_severity: Any = property(lambda self: self._min_severity, lambda self, value: self._set(value))
+    _min_severity: Any = None
+
     def __init__(self, min_severity: Any = None) -> None:
         ILogger.__init__(self)
-        self.min_severity = self.WARNING if min_severity is None else min_severity  # type: ignore[attr-defined]
+        self._set(self.WARNING if min_severity is None else min_severity)  # type: ignore[attr-defined]
+
+    def _set(self, value: Any) -> None:
+        self._min_severity = value
 
     def log(self, severity: Any, msg: str) -> None:
         if severity <= self.min_severity:
@@ -331,7 +391,7 @@ class Logger(ILogger):
 
 class IProfiler(_Trampoline):
     def report_layer_time(self, layer_name: str, ms: float) -> None:
-        raise RuntimeError('Tried to call pure virtual function "nvinfer1::IProfiler::reportLayerTime"')
+        _pure_virtual("IProfiler::report_layer_time")
 
 
 class Profiler(IProfiler):
@@ -341,44 +401,46 @@ class Profiler(IProfiler):
 
 class IProgressMonitor(_Trampoline):
     def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
-        raise RuntimeError('Tried to call pure virtual function "nvinfer1::IProgressMonitor::phase_start"')
+        _pure_virtual("IProgressMonitor::phase_start")
 
     def step_complete(self, phase_name: str, step: int) -> bool:
-        raise RuntimeError('Tried to call pure virtual function "nvinfer1::IProgressMonitor::step_complete"')
+        _pure_virtual("IProgressMonitor::step_complete")
+        return False
 
     def phase_finish(self, phase_name: str) -> None:
-        raise RuntimeError('Tried to call pure virtual function "nvinfer1::IProgressMonitor::phase_finish"')
+        _pure_virtual("IProgressMonitor::phase_finish")
 
 
 class IInt8Calibrator(_Trampoline):
-    algorithm = ""
+    _algorithm = ""
 
     def get_batch_size(self) -> int:
-        raise RuntimeError('Tried to call pure virtual function "get_batch_size"')
+        _pure_virtual("Derived::get_batch_size")
+        return -1
 
     def get_algorithm(self) -> Any:
-        return getattr(self._s.CalibrationAlgoType, self.algorithm)  # type: ignore[attr-defined]
+        return getattr(self._s.CalibrationAlgoType, self._algorithm)  # type: ignore[attr-defined]
 
     def get_batch(self, names: list[str]) -> Any:
         return []
 
     def read_calibration_cache(self) -> Any:
-        return None
+        raise TypeError("Unable to convert function return value to a Python type!")
 
     def write_calibration_cache(self, cache: Any) -> None:
         return None
 
 
 class IInt8EntropyCalibrator2(IInt8Calibrator):
-    algorithm = "ENTROPY_CALIBRATION_2"
+    _algorithm = "ENTROPY_CALIBRATION_2"
 
 
 class IInt8MinMaxCalibrator(IInt8Calibrator):
-    algorithm = "MINMAX_CALIBRATION"
+    _algorithm = "MINMAX_CALIBRATION"
 
 
 class IInt8EntropyCalibrator(IInt8Calibrator):
-    algorithm = "ENTROPY_CALIBRATION"
+    _algorithm = "ENTROPY_CALIBRATION"
 
 
 _CACHE_NAME = {
@@ -617,7 +679,8 @@ class ILayer(_Native):
         graph = network._graph
         assert graph is not None
         self._name = node.name or graph.name_of(node)
-        self._type = getattr(self._s.LayerType, LAYER_OF_OP.get(node.op_type, "ELEMENTWISE"))
+        kind = LAYER_OF_OP.get(node.op_type, "ELEMENTWISE")
+        self._type = self._s.LayerType.__members__.get(kind) or getattr(self._s.LayerType, _BEFORE_8_6[kind])
         self._inputs, self._outputs = inputs, outputs
         self._precision: Any = None
         self._output_types: dict[int, Any] = {}
@@ -670,7 +733,7 @@ class ILayer(_Native):
         self._output_types.pop(index, None)
 
 
-class INetworkDefinition(_Native):
+class INetworkDefinition(_Managed):
     def _setup(self, builder: Builder, flags: int) -> None:
         self._builder, self._logger, self._flags = builder, builder._logger, flags
         self._graph: _Graph | None = None
@@ -758,11 +821,8 @@ class INetworkDefinition(_Native):
         return made
 
     def _unnamed(self, kind: str, layer: str) -> str:
-        """The name of a tensor that nobody named: of its layer's number, lately of its layer's name.
-
-        The second is seen in logs of 10.13 and 11.1; from which 10.x on is not known.
-        """
-        if self._s.version < (10, 13):
+        """What a tensor that nobody named is called: after its layer's number in 8.x, after its name from 10.1 on."""
+        if self._s.version < (10,):
             return f"(Unnamed Layer* {len(self._layers)}) [{kind}]_output"
         return f"{layer}_output"
 
@@ -778,7 +838,7 @@ class INetworkDefinition(_Native):
     def __len__(self) -> int:
         return len(self._layers)
 
-    def __getitem__(self, index: int) -> ILayer:
+    def __getitem__(self, index: int, /) -> ILayer:
         return self._layers[index]
 
     def mark_output(self, tensor: ITensor) -> None:
@@ -843,7 +903,7 @@ class _Refused(Exception):
         self.code, self.desc = code, desc
 
 
-class OnnxParser(_Native):
+class OnnxParser(_Managed):
     def __init__(self, network: INetworkDefinition, logger: ILogger) -> None:
         self._logger = _usable(logger, self._s.module.ILogger)
         if not isinstance(network, self._s.module.INetworkDefinition):
@@ -1108,7 +1168,7 @@ class ITimingCache(_Native):
         return True
 
 
-class IBuilderConfig(_Native):
+class IBuilderConfig(_Managed):
     def _setup(self, builder: Builder) -> None:
         state = self._s
         self._builder, self._logger = builder, builder._logger
@@ -1310,11 +1370,11 @@ def _runs_on_dla(layer: ILayer) -> bool:
     return node.op_type in DLA_OPS
 
 
-class Builder(_Native):
+class Builder(_Managed):
     def __init__(self, logger: ILogger) -> None:
         self._logger = _usable(logger, self._s.module.ILogger)
         self._s.start("trt.Builder", logger)
-        self._values = {"max_threads": 1, "error_recorder": None, "max_batch_size": 1}
+        self._values = {"max_threads": 1, "error_recorder": None}
         self._s.track("builders", self)
         used = self._s.cuda.total_mib - self._s.cuda.free_mib
         text = f"[MemUsageChange] Init CUDA: CPU +183, GPU +0, now: CPU 221, GPU {used} (MiB)"
@@ -1322,7 +1382,6 @@ class Builder(_Native):
 
     max_threads = _stored("max_threads", int)
     error_recorder = _stored("error_recorder")
-    max_batch_size = _stored("max_batch_size", int)
     logger = property(lambda self: self._logger)
     num_DLA_cores = property(lambda self: self._s.num_dla_cores)
     max_DLA_batch_size = property(lambda self: 4096)
@@ -1373,16 +1432,6 @@ class Builder(_Native):
             )
             return None
         return state.host_memory(plan)
-
-    def build_engine(self, network: INetworkDefinition, config: IBuilderConfig) -> Any:
-        return self._built(network, config)
-
-    def build_engine_with_config(self, network: INetworkDefinition, config: IBuilderConfig) -> Any:
-        return self._built(network, config)
-
-    def _built(self, network: INetworkDefinition, config: IBuilderConfig) -> Any:
-        plan = self.build_serialized_network(network, config)
-        return None if plan is None else self._s.module.Runtime(self._logger).deserialize_cuda_engine(plan)
 
 
 class _Stop(Exception):
@@ -1637,7 +1686,7 @@ class _Build:
         return None if cache is None else bytes(memoryview(cache))
 
     def cache_header(self, calibrator: Any) -> str:
-        return f"TRT-{self.s.version_code}-{_CACHE_NAME[calibrator.algorithm]}"
+        return f"TRT-{self.s.version_code}-{_CACHE_NAME[calibrator._algorithm]}"
 
     def ranges_of_cache(self, cache: bytes, calibrator: Any) -> dict[str, float] | None:
         lines = cache.decode("utf-8", "replace").splitlines()
@@ -2081,7 +2130,7 @@ def _format_text(precision: str, vectorized: bool) -> str:
 # --- runtime ----------------------------------------------------------------------------------------------------------
 
 
-class Runtime(_Native):
+class Runtime(_Managed):
     def __init__(self, logger: ILogger) -> None:
         self._logger = _usable(logger, self._s.module.ILogger)
         self._s.start("trt.Runtime", logger)
@@ -2240,7 +2289,7 @@ class EngineInspector(_Native):
         return layer if isinstance(layer, str) else ", ".join(f"{k}: {v}" for k, v in layer.items())
 
 
-class ICudaEngine(_Native):
+class ICudaEngine(_Managed):
     def _setup(self, runtime: Runtime, header: dict[str, Any], model: bytes) -> None:
         self._runtime, self._logger, self._header, self._model = runtime, runtime._logger, header, model
         self._io = {entry["name"]: entry for entry in header["io"]}
@@ -2259,7 +2308,6 @@ class ICudaEngine(_Native):
     streamable_weights_size = property(lambda self: 0)
     num_aux_streams = property(lambda self: 0)
     has_implicit_batch_dimension = property(lambda self: False)
-    max_batch_size = property(lambda self: 1)
     num_bindings = property(lambda self: len(self._io))
     engine_capability = property(lambda self: self._s.EngineCapability.STANDARD)
     profiling_verbosity = property(lambda self: getattr(self._s.ProfilingVerbosity, self._header["verbosity"]))
@@ -2289,11 +2337,11 @@ class ICudaEngine(_Native):
         entry = self._entry(name)
         return self._s.DataType.FLOAT if entry is None else getattr(self._s.DataType, entry["dtype"])
 
-    def get_tensor_format(self, name: str, profile_index: int = 0) -> Any:
+    def get_tensor_format(self, name: str) -> Any:
         self._entry(name)
         return self._s.TensorFormat.LINEAR
 
-    def get_tensor_format_desc(self, name: str, profile_index: int = 0) -> str:
+    def get_tensor_format_desc(self, name: str) -> str:
         entry = self._entry(name)
         if entry is None:
             return ""
@@ -2305,13 +2353,13 @@ class ICudaEngine(_Native):
         self._entry(name)
         return self._s.TensorLocation.DEVICE
 
-    def get_tensor_bytes_per_component(self, name: str, profile_index: int = 0) -> int:
+    def get_tensor_bytes_per_component(self, name: str) -> int:
         return self._s.numpy_of(self.get_tensor_dtype(name)).itemsize  # type: ignore[no-any-return]
 
-    def get_tensor_components_per_element(self, name: str, profile_index: int = 0) -> int:
+    def get_tensor_components_per_element(self, name: str) -> int:
         return 1
 
-    def get_tensor_vectorized_dim(self, name: str, profile_index: int = 0) -> int:
+    def get_tensor_vectorized_dim(self, name: str) -> int:
         return -1
 
     def is_shape_inference_io(self, name: str) -> bool:
@@ -2326,32 +2374,6 @@ class ICudaEngine(_Native):
     def get_tensor_profile_values(self, name: str, profile_index: int) -> list[list[int]]:
         return []
 
-    # until 8.x
-
-    def get_binding_name(self, index: int) -> str:
-        return list(self._io)[index]
-
-    def get_binding_index(self, name: str) -> int:
-        return list(self._io).index(name) if name in self._io else -1
-
-    def _binding(self, binding: Any) -> dict[str, Any]:
-        return self._io[binding] if isinstance(binding, str) else list(self._io.values())[binding]
-
-    def binding_is_input(self, binding: Any) -> bool:
-        return self._binding(binding)["mode"] == "INPUT"
-
-    def get_binding_shape(self, binding: Any) -> Dims:
-        return Dims(self._binding(binding)["shape"])
-
-    def get_binding_dtype(self, binding: Any) -> Any:
-        return getattr(self._s.DataType, self._binding(binding)["dtype"])
-
-    def __len__(self) -> int:
-        return len(self._io)
-
-    def __getitem__(self, index: int) -> str:
-        return list(self._io)[index]
-
     def serialize(self) -> Any:
         return self._s.host_memory(_packed(self._header, self._model))
 
@@ -2362,8 +2384,6 @@ class ICudaEngine(_Native):
 
     def create_execution_context(self, strategy: Any = None) -> Any:
         state = self._s
-        if strategy is not None and state.version < (10,):
-            raise TypeError("create_execution_context(): incompatible function arguments")
         if strategy is not None and strategy == state.ExecutionContextAllocationStrategy.USER_MANAGED:
             return self._context_of_user()
         if state.fails("trt.ICudaEngine.create_execution_context", self._logger):
@@ -2428,7 +2448,7 @@ _NUMPY_OF_ORT = {
 }
 
 
-class IExecutionContext(_Native):
+class IExecutionContext(_Managed):
     def _setup(self, engine: ICudaEngine, scratch: int | None) -> None:
         self._engine, self._logger, self._scratch = engine, engine._logger, scratch
         self._core = types.SimpleNamespace(alive=True, addresses={}, scratch=scratch)
@@ -2488,6 +2508,10 @@ class IExecutionContext(_Native):
     @property
     def active_optimization_profile(self) -> int:
         return self._profile
+
+    @active_optimization_profile.setter
+    def active_optimization_profile(self, value: int) -> None:
+        self._profile = int(value)
 
     def set_optimization_profile_async(self, profile_index: int, stream_handle: int) -> bool:
         if not 0 <= profile_index < self._engine.num_optimization_profiles:
@@ -2661,9 +2685,8 @@ class IExecutionContext(_Native):
             raise CuError(900)
         self._warm = warm
         shapes, core, engine, scratch = dict(self._shapes), self._core, self._engine, self._core.scratch
-        if self._s.module.replay == "current" and cuda.is_capturing(handle):
-            # The worst case of what NVIDIA leaves undefined: a graph of a context that was changed after the capture.
-            cuda.enqueue(handle, "tensorrt", lambda: _compute(engine, core, core.scratch, shapes, core.addresses))
+        if cuda.is_capturing(handle):
+            cuda.enqueue(handle, "tensorrt", _replay(engine, core, scratch, shapes, addresses))
         else:
             cuda.enqueue(handle, "tensorrt", lambda: _compute(engine, core, scratch, shapes, addresses))
         if self._consumed:
@@ -2689,6 +2712,23 @@ def _dispose(cuda: FakeCuda, scratch: int | None, core: Any) -> None:
     if scratch is not None:
         cuda.device_free(scratch)
     core.alive = False
+
+
+def _replay(engine: ICudaEngine, core: Any, *captured: Any) -> Callable[[], None]:
+    """One inference as a node of a graph, which keeps neither the engine nor the context."""
+    kept = weakref.ref(engine)
+
+    def run() -> None:
+        there = kept()
+        if there is None:
+            raise CuError(700)
+        scratch, shapes, addresses = captured
+        if there._s.module.replay == "current":
+            # The worst case of what NVIDIA leaves undefined: a graph of a context that was changed after the capture.
+            scratch, addresses = core.scratch, core.addresses
+        _compute(there, core, scratch, shapes, addresses)
+
+    return run
 
 
 def _compute(
@@ -2717,6 +2757,7 @@ def _compute(
 # --- the module -------------------------------------------------------------------------------------------------------
 
 _CLASSES = (
+    IHostMemory,
     ILogger,
     Logger,
     IProfiler,
@@ -2741,244 +2782,6 @@ _CLASSES = (
     IExecutionContext,
 )
 
-FIRST, LAST = (0,), (99,)
-_PRESENT: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
-    # name: (from this version, until before this one)
-    "IProgressMonitor": ((10,), LAST),
-    "IInt8Calibrator": (FIRST, (11,)),
-    "IInt8EntropyCalibrator2": (FIRST, (11,)),
-    "IInt8MinMaxCalibrator": (FIRST, (11,)),
-    "IInt8EntropyCalibrator": (FIRST, (11,)),
-    "ITensor.set_dynamic_range": (FIRST, (11,)),
-    "ITensor.dynamic_range": (FIRST, (11,)),
-    "ITensor.reset_dynamic_range": (FIRST, (11,)),
-    "ITensor.broadcast_across_batch": (FIRST, (11,)),
-    "ILayer.metadata": ((8, 6), LAST),
-    "ILayer.precision": (FIRST, (11,)),
-    "ILayer.precision_is_set": (FIRST, (11,)),
-    "ILayer.reset_precision": (FIRST, (11,)),
-    "ILayer.set_output_type": (FIRST, (11,)),
-    "ILayer.output_type_is_set": (FIRST, (11,)),
-    "ILayer.reset_output_type": (FIRST, (11,)),
-    "INetworkDefinition.has_implicit_batch_dimension": (FIRST, (11,)),
-    "INetworkDefinition.flags": ((10,), LAST),
-    "INetworkDefinition.get_flag": ((10,), LAST),
-    "INetworkDefinition.builder": ((10,), LAST),
-    "ParserError.node_name": ((10,), LAST),
-    "ParserError.node_operator": ((10,), LAST),
-    "ParserError.local_function_stack": ((10,), LAST),
-    "ParserError.local_function_stack_size": ((10,), LAST),
-    "OnnxParser.flags": ((8, 6), LAST),
-    "OnnxParser.set_flag": ((8, 6), LAST),
-    "OnnxParser.clear_flag": ((8, 6), LAST),
-    "OnnxParser.get_flag": ((8, 6), LAST),
-    "OnnxParser.supports_model": (FIRST, (11,)),
-    "OnnxParser.supports_model_v2": ((10, 1), LAST),
-    "IBuilderConfig.int8_calibrator": (FIRST, (11,)),
-    "IBuilderConfig.set_calibration_profile": (FIRST, (11,)),
-    "IBuilderConfig.get_calibration_profile": (FIRST, (11,)),
-    "IBuilderConfig.quantization_flags": (FIRST, (11,)),
-    "IBuilderConfig.max_workspace_size": (FIRST, (10,)),
-    "IBuilderConfig.progress_monitor": ((10,), LAST),
-    "IBuilderConfig.builder_optimization_level": ((8, 6), LAST),
-    "IBuilderConfig.hardware_compatibility_level": ((8, 6), LAST),
-    "IBuilderConfig.max_aux_streams": ((8, 6), LAST),
-    "IBuilderConfig.plugins_to_serialize": ((8, 6), LAST),
-    "IBuilderConfig.tiling_optimization_level": ((10, 8), LAST),
-    "IBuilderConfig.max_num_tactics": ((10, 6), LAST),
-    "Builder.platform_has_tf32": (FIRST, (11,)),
-    "Builder.platform_has_fast_fp16": (FIRST, (11,)),
-    "Builder.platform_has_fast_int8": (FIRST, (11,)),
-    "Builder.max_batch_size": (FIRST, (10,)),
-    "Builder.build_engine": (FIRST, (10,)),
-    "Builder.build_engine_with_config": ((10, 7), LAST),
-    "Runtime.engine_host_code_allowed": ((8, 6), LAST),
-    "Runtime.temporary_directory": ((8, 6), LAST),
-    "ICudaEngine.device_memory_size": (FIRST, (11,)),
-    "ICudaEngine.device_memory_size_v2": ((10, 3), LAST),
-    "ICudaEngine.create_execution_context_without_device_memory": (FIRST, (11,)),
-    "IExecutionContext.set_device_memory": ((10, 1), LAST),
-    "ICudaEngine.weight_streaming_budget_v2": ((10, 1), LAST),
-    "ICudaEngine.streamable_weights_size": ((10,), LAST),
-    "ICudaEngine.num_aux_streams": ((8, 6), LAST),
-    "ICudaEngine.hardware_compatibility_level": ((8, 6), LAST),
-    "ICudaEngine.has_implicit_batch_dimension": (FIRST, (11,)),
-    "ICudaEngine.get_tensor_profile_values": ((10,), LAST),
-    "ICudaEngine.max_batch_size": (FIRST, (10,)),
-    "ICudaEngine.num_bindings": (FIRST, (10,)),
-    "ICudaEngine.get_binding_name": (FIRST, (10,)),
-    "ICudaEngine.get_binding_index": (FIRST, (10,)),
-    "ICudaEngine.binding_is_input": (FIRST, (10,)),
-    "ICudaEngine.get_binding_shape": (FIRST, (10,)),
-    "ICudaEngine.get_binding_dtype": (FIRST, (10,)),
-    "ICudaEngine.__len__": (FIRST, (10,)),
-    "IExecutionContext.execute_async_v2": (FIRST, (10,)),
-    "IExecutionContext.all_shape_inputs_specified": (FIRST, (11,)),
-}
-
-
-def _has(name: str, version: tuple[int, ...]) -> bool:
-    first, last = _PRESENT.get(name, (FIRST, LAST))
-    return first <= version < last
-
-
-def _enums(v: tuple[int, ...]) -> dict[str, Any]:
-    """The enums of a version, with their real numbers where anything depends on them."""
-    eight, eleven = v < (10,), v >= (11,)
-    types_ = {"FLOAT": 0, "HALF": 1, "INT8": 2, "INT32": 3, "BOOL": 4, "UINT8": 5}
-    if v >= (8, 6):
-        types_["FP8"] = 6
-    if not eight:
-        types_.update(BF16=7, INT64=8, INT4=9)
-    if v >= (10, 8):
-        types_.update(FP4=10)
-    if eight:
-        flags = [
-            "FP16",
-            "INT8",
-            "DEBUG",
-            "GPU_FALLBACK",
-            "STRICT_TYPES",
-            "REFIT",
-            "DISABLE_TIMING_CACHE",
-            "TF32",
-            "SPARSE_WEIGHTS",
-            "SAFETY_SCOPE",
-            "OBEY_PRECISION_CONSTRAINTS",
-            "PREFER_PRECISION_CONSTRAINTS",
-            "DIRECT_IO",
-            "REJECT_EMPTY_ALGORITHMS",
-            "ENABLE_TACTIC_HEURISTIC",
-        ]
-        flags += ["VERSION_COMPATIBLE", "EXCLUDE_LEAN_RUNTIME", "FP8"] if v >= (8, 6) else []
-    else:
-        flags = [
-            "FP16",
-            "INT8",
-            "DEBUG",
-            "GPU_FALLBACK",
-            "REFIT",
-            "DISABLE_TIMING_CACHE",
-            "TF32",
-            "SPARSE_WEIGHTS",
-            "SAFETY_SCOPE",
-            "OBEY_PRECISION_CONSTRAINTS",
-            "PREFER_PRECISION_CONSTRAINTS",
-            "DIRECT_IO",
-            "REJECT_EMPTY_ALGORITHMS",
-            "VERSION_COMPATIBLE",
-            "EXCLUDE_LEAN_RUNTIME",
-            "FP8",
-            "ERROR_ON_TIMING_CACHE_MISS",
-            "BF16",
-            "DISABLE_COMPILATION_CACHE",
-            "STRIP_PLAN",
-            "REFIT_IDENTICAL",
-            "WEIGHT_STREAMING",
-            "INT4",
-            "REFIT_INDIVIDUAL",
-            "STRICT_NANS",
-            "MONITOR_MEMORY",
-            "FP4",
-            "EDITABLE_TIMING_CACHE",
-            "DISTRIBUTIVE_INDEPENDENCE",
-        ]
-    numbers = {name: number for number, name in enumerate(flags)}
-    if eleven:
-        removed = [
-            "FP16",
-            "INT8",
-            "BF16",
-            "FP8",
-            "INT4",
-            "FP4",
-            "OBEY_PRECISION_CONSTRAINTS",
-            "PREFER_PRECISION_CONSTRAINTS",
-            "REJECT_EMPTY_ALGORITHMS",
-        ]
-        numbers = {name: number for name, number in numbers.items() if name not in removed}
-    layers = sorted(set(LAYER_OF_OP.values()) | {"PLUGIN_V2", "PADDING"} | ({"FULLY_CONNECTED"} if eight else set()))
-    if eight:
-        creation = {"EXPLICIT_BATCH": 0, "EXPLICIT_PRECISION": 1}
-    elif not eleven:
-        creation = {"EXPLICIT_BATCH": 0, "STRONGLY_TYPED": 1}
-        if v >= (10, 10):
-            creation.update(PREFER_JIT_PYTHON_PLUGINS=2, PREFER_AOT_PYTHON_PLUGINS=3)
-    else:
-        creation = {"STRONGLY_TYPED": 0, "PREFER_JIT_PYTHON_PLUGINS": 1, "PREFER_AOT_PYTHON_PLUGINS": 2}
-    errors = {
-        "SUCCESS": 0,
-        "INTERNAL_ERROR": 1,
-        "MEM_ALLOC_FAILED": 2,
-        "MODEL_DESERIALIZE_FAILED": 3,
-        "INVALID_VALUE": 4,
-        "INVALID_GRAPH": 5,
-        "INVALID_NODE": 6,
-        "UNSUPPORTED_GRAPH": 7,
-        "UNSUPPORTED_NODE": 8,
-        "UNSUPPORTED_NODE_ATTR": 9,
-        "UNSUPPORTED_NODE_INPUT": 10,
-        "UNSUPPORTED_NODE_DATATYPE": 11,
-    }
-    pools = {"WORKSPACE": 0, "DLA_MANAGED_SRAM": 1, "DLA_LOCAL_DRAM": 2, "DLA_GLOBAL_DRAM": 3}
-    if v >= (8, 6):
-        pools["TACTIC_DRAM"] = 4
-    if not eight:
-        pools["TACTIC_SHARED_MEMORY"] = 5
-    formats = [
-        "LINEAR",
-        "CHW2",
-        "HWC8",
-        "CHW4",
-        "CHW16",
-        "CHW32",
-        "DHWC8",
-        "CDHW32",
-        "HWC",
-        "DLA_LINEAR",
-        "DLA_HWC4",
-        "HWC16",
-    ]
-    tactics = ["CUBLAS", "CUBLAS_LT", "CUDNN", "EDGE_MASK_CONVOLUTIONS", "JIT_CONVOLUTIONS"]
-    result = {
-        "DataType": _enum("DataType", **types_),
-        "BuilderFlag": _enum("BuilderFlag", **numbers),
-        "LayerType": _enum("LayerType", **{name: number for number, name in enumerate(layers)}),
-        "NetworkDefinitionCreationFlag": _enum("NetworkDefinitionCreationFlag", **creation),
-        "ErrorCode": _enum("ErrorCode", **errors),
-        "MemoryPoolType": _enum("MemoryPoolType", **pools),
-        "TensorFormat": _enum("TensorFormat", **{name: number for number, name in enumerate(formats)}),
-        "TacticSource": _enum(
-            "TacticSource", **{n: i for i, n in enumerate(tactics) if not (eleven and n.startswith("CU"))}
-        ),
-        "TensorIOMode": _enum("TensorIOMode", NONE=0, INPUT=1, OUTPUT=2),
-        "TensorLocation": _enum("TensorLocation", DEVICE=0, HOST=1),
-        "DeviceType": _enum("DeviceType", GPU=0, DLA=1),
-        "EngineCapability": _enum("EngineCapability", STANDARD=0, SAFETY=1, DLA_STANDALONE=2),
-        "ProfilingVerbosity": _enum("ProfilingVerbosity", LAYER_NAMES_ONLY=0, NONE=1, DETAILED=2),
-        "LayerInformationFormat": _enum("LayerInformationFormat", ONELINE=0, JSON=1),
-        "Severity": _enum("Severity", INTERNAL_ERROR=0, ERROR=1, WARNING=2, INFO=3, VERBOSE=4),
-    }
-    if v >= (8, 6):
-        levels = {"NONE": 0, "AMPERE_PLUS": 1, **({"SAME_COMPUTE_CAPABILITY": 2} if v >= (10, 10) else {})}
-        result["HardwareCompatibilityLevel"] = _enum("HardwareCompatibilityLevel", **levels)
-        result["OnnxParserFlag"] = _enum("OnnxParserFlag", NATIVE_INSTANCENORM=0)
-        result["PreviewFeature"] = _enum("PreviewFeature", PROFILE_SHARING_0806=0)
-    if not eight:
-        result["ExecutionContextAllocationStrategy"] = _enum(
-            "ExecutionContextAllocationStrategy", STATIC=0, ON_PROFILE_CHANGE=1, USER_MANAGED=2
-        )
-    if not eleven:
-        result["CalibrationAlgoType"] = _enum(
-            "CalibrationAlgoType",
-            LEGACY_CALIBRATION=0,
-            ENTROPY_CALIBRATION=1,
-            ENTROPY_CALIBRATION_2=2,
-            MINMAX_CALIBRATION=3,
-        )
-        result["QuantizationFlag"] = _enum("QuantizationFlag", CALIBRATE_BEFORE_FUSION=0)
-    return result
-
 
 class _State:
     """What one fake module knows; its enums are attributes."""
@@ -2994,7 +2797,13 @@ class _State:
         self.timings = 0
         self.executions = 0
         self.dla_core_used: int | None = None
-        self.enums = _enums(self.version)
+        real = surface_of(version)
+        self.names: dict[str, str] = real["names"]
+        ordered = {name.rpartition(".")[2] for name, kind in self.names.items() if kind == "ordered enum"}
+        self.enums = {
+            name: _enum(name, _OrderedEnum if name in ordered else _Enum, members)
+            for name, members in real["enums"].items()
+        }
         self.__dict__.update(self.enums)
 
     def __getattr__(self, name: str) -> Any:
@@ -3037,7 +2846,10 @@ class _State:
         return made
 
     def host_memory(self, data: bytes) -> Any:
-        memory = self.module.IHostMemory(data)
+        sized = type(
+            "IHostMemory", (self.module.IHostMemory,), {"_length_": len(data), "__module__": "tensorrt.tensorrt"}
+        )
+        memory = sized.from_buffer_copy(data)  # type: ignore[attr-defined]
         self.track("host memories", memory)
         return memory
 
@@ -3098,22 +2910,38 @@ _NUMPY_OF = {
 }
 
 
+def _with_parameters_of(kind: str, function: Any) -> Any:
+    """The method without the optional parameters that this version does not know."""
+    full, known = inspect.signature(function), re.findall(r"\w+", kind)
+    kept = [each for each in full.parameters.values() if each.default is each.empty or each.name in known]
+    if len(kept) == len(full.parameters):
+        return function
+    signature = full.replace(parameters=kept)
+
+    @functools.wraps(function)
+    def bound(*args: Any, **kwargs: Any) -> Any:
+        signature.bind(*args, **kwargs)  # TypeError
+        return function(*args, **kwargs)
+
+    bound.__signature__ = signature  # type: ignore[attr-defined]
+    return bound
+
+
 def _bound_classes(state: _State) -> dict[str, Any]:
     """Copies of the classes with just the attributes of the version."""
     bound: dict[str, Any] = {}
     for cls in _CLASSES:
-        if not _has(cls.__name__, state.version):
+        if cls.__name__ not in state.names:
             continue
         bases = tuple(bound.get(base.__name__, base) for base in cls.__bases__)
         namespace: dict[str, Any] = {"_s": state, "__module__": "tensorrt.tensorrt"}
-        namespace.update(
-            {
-                name: value
-                for name, value in vars(cls).items()
-                if name not in ("__dict__", "__weakref__", "__module__")
-                and _has(f"{cls.__name__}.{name}", state.version)
-            }
-        )
+        for name, value in vars(cls).items():
+            kind = state.names.get(f"{cls.__name__}.{name}", "")
+            if name in ("__dict__", "__weakref__", "__module__") or not (kind or name.startswith("_")):
+                continue
+            if kind == "r" and isinstance(value, property):
+                value = property(value.fget)
+            namespace[name] = _with_parameters_of(kind, value) if kind.startswith("(") else value
         bound[cls.__name__] = type(cls)(cls.__name__, bases, namespace)
     return bound
 
@@ -3142,30 +2970,18 @@ def fake_tensorrt(
     module: Any = types.ModuleType("tensorrt")
     state.module = module
     module.__version__ = version
-    for name, enum_ in state.enums.items():
-        if name != "Severity":
-            setattr(module, name, enum_)
     for name, cls in _bound_classes(state).items():
         setattr(module, name, cls)
-    severities = state.enums["Severity"]
-    module.ILogger.Severity = severities
-    for name, member in severities.__members__.items():
-        setattr(module.ILogger, name, member)
-    module.IHostMemory = type("IHostMemory", (_HostMemory,), {"_s": state, "__module__": "tensorrt.tensorrt"})
+    for name, kind in state.names.items():
+        owner, _, member = name.rpartition(".")
+        scope = getattr(module, owner, None) if owner else module
+        if scope is not None and kind in ENUMS:
+            setattr(scope, member, state.enums[member])
+        elif scope is not None and kind.startswith("= "):
+            enum, _, value = kind[2:].partition(".")
+            setattr(scope, member, getattr(state.enums[enum], value))
     module.Dims = Dims
-    aliases = {
-        "float32": "FLOAT",
-        "float16": "HALF",
-        "int8": "INT8",
-        "int32": "INT32",
-        "bool": "BOOL",
-        "uint8": "UINT8",
-    }
-    aliases.update({"int64": "INT64", "bfloat16": "BF16", "fp8": "FP8", "int4": "INT4"})
-    for name, member in aliases.items():
-        if member in state.DataType.__members__:
-            setattr(module, name, getattr(state.DataType, member))
-    module.volume = lambda shape: int(np.prod(tuple(shape), dtype=np.int64)) if len(shape) else 1
+    module.volume = lambda iterable: int(np.prod(tuple(iterable), dtype=np.int64))
     module.nptype = _nptype(state)
     module.init_libnvinfer_plugins = lambda logger, namespace: not state.fails("trt.init_libnvinfer_plugins", logger)
     module.get_nv_onnx_parser_version = lambda: state.version_code

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-from pathlib import Path
 from typing import Any, Iterator, Sequence
 
 import pytest
@@ -99,8 +98,9 @@ def everything() -> set[str]:
         for inner in getattr(command, "commands", {}).values():
             yield from walk(inner)
 
-    scripts = [*(ROOT / "jetson").rglob("*.sh"), *(ROOT / "benchmarks").glob("*.py"), *(ROOT / "tests").rglob("*.py")]
-    texts = "".join(path.read_text() for path in scripts if path.name != Path(__file__).name)
+    scripts = [*(ROOT / "jetson").rglob("*.sh"), *(ROOT / "jetson").rglob("*.py"), *(ROOT / "benchmarks").glob("*.py")]
+    scripts += [*(ROOT / "calibration").glob("*.py"), ROOT / "tests/device/take.py"]
+    texts = "".join(path.read_text() for path in scripts)
     return set(walk(typer.main.get_command(app))) | set(re.findall(r"--[a-z0-9-]+", texts)) | OTHERS
 
 

@@ -140,6 +140,10 @@ def compile_(
         Optional[str], typer.Option(help="With --flavour rtx: for another GPU, like SM86, into a file.", **_ENGINE)
     ] = None,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Build although the cache has it.", **_ENGINE)] = False,
+    build_log: Annotated[
+        Optional[Path],
+        typer.Option(help="Existing folder for what TensorRT says and what its inspector shows.", **_ENGINE),
+    ] = None,
     note: Annotated[str, typer.Option(help="Stored in the bundle, e.g. the licence of the data.")] = "",
     as_json: JsonFlag = False,
 ) -> None:
@@ -150,7 +154,17 @@ def compile_(
     Example: edgeseg compile runs/train/best.safetensors --int8 --calib camvid/train --eval camvid/val -o street.edgeseg
     """
     engine = DeviceFlags(
-        flavour, int8, fp16, int8_mode, dla, workspace_mib, opt_level, allow_partial_int8, compute_capability, rebuild
+        flavour,
+        int8,
+        fp16,
+        int8_mode,
+        dla,
+        workspace_mib,
+        opt_level,
+        allow_partial_int8,
+        compute_capability,
+        rebuild,
+        build_log,
     )
     path, given = model or SHIPPED, _given(context)
     of_a_bundle = path.suffix == ".edgeseg" and not (calib or evaluation or emit or golden)

@@ -21,6 +21,7 @@ ENGINE_FLAGS = {
     "--allow-partial-int8",
     "--compute-capability",
     "--rebuild",
+    "--build-log",
 }
 """Options of ``compile`` that mean an engine, and nothing where a host compiles a bundle."""
 
@@ -39,6 +40,7 @@ class DeviceFlags:
     allow_partial_int8: bool
     compute_capability: Optional[str]
     rebuild: bool
+    build_log: Optional[Path]
 
 
 def compile_for_device(model: Optional[Path], out: Optional[Path], flags: DeviceFlags, as_json: bool) -> None:
@@ -57,6 +59,8 @@ def compile_for_device(model: Optional[Path], out: Optional[Path], flags: Device
         raise UsageError("an engine is built in one precision: --int8 (its rest may run in FP16) or --fp16")
     if flags.compute_capability is None and out is not None:
         raise UsageError("the engine goes into the cache of this device ('edgeseg engines list'); leave -o out")
+    if flags.build_log is not None and not flags.build_log.is_dir():
+        raise UsageError(f"--build-log is a folder that exists, got {flags.build_log}")
     bundle, name = bundle_or_default(model)
     options = EngineOptions(
         precision="int8" if flags.int8 else "fp16" if flags.fp16 else None,
@@ -69,7 +73,7 @@ def compile_for_device(model: Optional[Path], out: Optional[Path], flags: Device
     tell = say_aside if as_json else say
     tell(f"model: {name}")
     bundle_name = name.split(" (")[0]
-    with tensorrt_provider(flavour, tell) as provider:
+    with tensorrt_provider(flavour, tell, flags.build_log) as provider:
         if flags.compute_capability is not None:
             capability = _capability(flags.compute_capability)
             target = _target(out, model_stem(name), capability)

@@ -8,13 +8,13 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import typer
 from typing_extensions import Annotated
 
 from edgeseg import __version__
-from edgeseg.cli.console import JsonFlag, print_json, say
+from edgeseg.cli.console import JsonFlag, print_json, say, say_aside, stop_on_signals
 from edgeseg.cli.models import SHIPPED, bundle_or_default
 from edgeseg.device.doctor import Finding, findings
 from edgeseg.device.facts import Facts, gathered_facts
@@ -42,13 +42,34 @@ RecordOption = Annotated[
 ]
 
 
-def doctor(as_json: JsonFlag = False, root: RootOption = None, record: RecordOption = None) -> None:
+FirstNightOption = Annotated[
+    Optional[Path],
+    typer.Option(
+        "--first-night",
+        help="Write one file about this board to send to us: this report, a fresh INT8 build of the shipped model with "
+        "its log and layers, power mode, tegrastats, bench; no serial numbers, names or addresses. Takes minutes.",
+        metavar="FILE",
+    ),
+]
+
+
+def doctor(
+    as_json: JsonFlag = False,
+    root: RootOption = None,
+    record: RecordOption = None,
+    first_night: FirstNightOption = None,
+) -> None:
     """Check this machine: board, JetPack, TensorRT, OpenCV, cameras, power, packages, the shipped model.
 
     Prints one block to paste into a report. Exit 1 if something is broken; warnings and notes are 0.
 
     Example: edgeseg doctor
     """
+    if first_night is not None:
+        if root is not None or record is not None:
+            raise UsageError("--first-night is about this machine and holds a record of it; give it alone")
+        _first_night(first_night, as_json)
+        return
     if root is not None and record is not None:
         raise UsageError("--root reads a recorded tree and --record writes one of this machine; give one of them")
     if root is not None and not root.is_dir():
@@ -64,31 +85,58 @@ def doctor(as_json: JsonFlag = False, root: RootOption = None, record: RecordOpt
     if root is None:
         lines["shipped model"], broken = _shipped_model()
         found = broken + found
-    problems = [f"{item.what} ({item.seen}); {item.fix}" for item in found if item.severity == "problem"]
     if as_json:
-        named = [item.to_json() for item in found]
-        print_json({"device": facts.device.to_json(), "facts": lines, "problems": problems, "findings": named})
+        print_json(_document(facts, lines, found))
     else:
-        _print(probe, lines, found)
+        say(_text(probe, lines, found))
     if record is not None:
         written = write_record(HERE, record, probe)
         print(f"recorded {len(written)} files in {record}", file=sys.stderr)
-    if problems:
+    if _problems(found):
         raise SystemExit(1)
 
 
-def _print(probe: Probe, lines: Dict[str, str], found: List[Finding]) -> None:
-    say(f"edgeseg {probe.edgeseg or '(version not recorded)'}")
-    for name, value in lines.items():
-        say(f"  {name + ':':<15}{value}")
+def _first_night(target: Path, as_json: bool) -> None:
+    from edgeseg.cli.first_night import check_target, gathered_night, write_night
+
+    tell = say_aside if as_json else say
+    check_target(target)
+    tell("this takes minutes to an hour on a board; Ctrl-C leaves nothing behind")
+    with stop_on_signals():
+        night = gathered_night(HERE, _probe(), _recorded_report, tell)
+        size = write_night(target, night)
+    if as_json:
+        print_json({"file": str(target), "bytes": size, "failed": night["failed"]})
+    else:
+        say(f"wrote {target} ({size / 1000:.0f} kB); read it, then attach it to an issue")
+
+
+def _recorded_report(root: Path) -> Dict[str, Any]:
+    """What --root would print about a recorded tree, as text and for machines."""
+    probe = probe_of_record(root)
+    facts = gathered_facts(root, probe, _cameras(root))
+    lines, found = dict(_lines(facts)), findings(facts)
+    return {"text": _text(probe, lines, found) + "\n", "json": _document(facts, lines, found)}
+
+
+def _problems(found: List[Finding]) -> List[str]:
+    return [f"{item.what} ({item.seen}); {item.fix}" for item in found if item.severity == "problem"]
+
+
+def _document(facts: Facts, lines: Dict[str, str], found: List[Finding]) -> Dict[str, Any]:
+    named = [item.to_json() for item in found]
+    return {"device": facts.device.to_json(), "facts": lines, "problems": _problems(found), "findings": named}
+
+
+def _text(probe: Probe, lines: Dict[str, str], found: List[Finding]) -> str:
+    said = [f"edgeseg {probe.edgeseg or '(version not recorded)'}"]
+    said += [f"  {name + ':':<15}{value}" for name, value in lines.items()]
     for number, item in enumerate(found, 1):
-        say(f"{number}. {item.severity}: {item.what}")
-        say(f"   seen: {item.seen}")
-        say(f"   fix:  {item.fix}")
+        said += [f"{number}. {item.severity}: {item.what}", f"   seen: {item.seen}", f"   fix:  {item.fix}"]
     counts = (
         (severity, sum(item.severity == severity for item in found)) for severity in ("problem", "warning", "note")
     )
-    say(", ".join(f"{count} {severity}{'' if count == 1 else 's'}" for severity, count in counts))
+    return "\n".join([*said, ", ".join(f"{count} {name}{'' if count == 1 else 's'}" for name, count in counts)])
 
 
 def _lines(facts: Facts) -> Iterator[Tuple[str, str]]:

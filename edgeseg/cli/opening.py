@@ -2,6 +2,7 @@
 
 import os
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable, Dict, Iterator, Optional
 
@@ -61,17 +62,22 @@ def model_stem(name: str) -> str:
 
 
 @contextmanager
-def tensorrt_provider(flavour: str, tell: Say) -> "Iterator[TensorRtProvider]":
+def tensorrt_provider(flavour: str, tell: Say, build_log: Optional[Path] = None) -> "Iterator[TensorRtProvider]":
     """A maker of TensorRT engines; on a terminal it shows the progress of a build. SIGTERM ends a build too.
+
+    What TensorRT says while it builds, and what it built, is kept in the folder ``build_log``.
 
     Raises:
         EdgesegError: TensorRT cannot be used.
     """
     from edgeseg.engines.tensorrt.provide import TensorRtProvider
+    from edgeseg.engines.tensorrt.worker import built_apart
+
+    build = partial(built_apart, keep=build_log)
 
     if not on_terminal():
         with stop_on_signals():
-            yield TensorRtProvider(engine_cache(), flavour, say=tell)
+            yield TensorRtProvider(engine_cache(), flavour, say=tell, build=build)
         return
     from rich.progress import Progress, TaskID
 
@@ -83,7 +89,7 @@ def tensorrt_provider(flavour: str, tell: Say) -> "Iterator[TensorRtProvider]":
                 tasks[phase] = bars.add_task(phase, total=total)
             bars.update(tasks[phase], completed=done, visible=done < total)
 
-        yield TensorRtProvider(engine_cache(), flavour, say=tell, on_progress=show)
+        yield TensorRtProvider(engine_cache(), flavour, say=tell, on_progress=show, build=build)
 
 
 def opened_engine(

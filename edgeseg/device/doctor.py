@@ -7,6 +7,7 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Callable
 
+from edgeseg.device.driver_errors import remedy
 from edgeseg.device.facts import Facts
 from edgeseg.device.gstreamer import NVIDIA_ELEMENTS, gstreamer_install, gstreamer_packages
 from edgeseg.device.jetpack import (
@@ -322,14 +323,28 @@ def _pycuda_missing(facts: Facts) -> Finding | None:
         return None
     if _numpy_is_why(facts, module.error) or _container_without_gpu(facts):
         return None
+    build = f"PATH=/usr/local/cuda/bin:$PATH {_pip(facts)}"
     return Finding(
         "pycuda-missing",
         PROBLEM,
         "Python cannot import pycuda, which the TensorRT engine needs",
         module.error or "not installed",
-        f"PATH=/usr/local/cuda/bin:$PATH {_pip(facts)} install --no-cache-dir --force-reinstall --no-deps pycuda"
+        remedy(module.error, f"{build} install --no-cache-dir --force-reinstall --no-deps pycuda")
         if module.error
-        else f"PATH=/usr/local/cuda/bin:$PATH {_pip(facts)} install pycuda",
+        else f"{build} install pycuda",
+    )
+
+
+def _cuda_stuck(facts: Facts) -> Finding | None:
+    module = facts.probe.module("pycuda")
+    if not module.works or not module.error or _container_without_gpu(facts):
+        return None
+    return Finding(
+        "cuda-stuck",
+        PROBLEM,
+        "CUDA does not start, so that no TensorRT engine runs",
+        module.error,
+        remedy(module.error, "restart the machine; if it stays, install JetPack's driver again"),
     )
 
 
@@ -650,6 +665,7 @@ _CHECKS = (
     _tensorrt_eleven,
     _tensorrt_unsupported,
     _pycuda_missing,
+    _cuda_stuck,
     _torch_build,
     _gstreamer_bindings,
     _gstreamer_parts,

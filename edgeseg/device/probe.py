@@ -160,12 +160,18 @@ if found:
     try:
         module = importlib.import_module(name)
         if name == "pycuda":
-            importlib.import_module("pycuda.driver")
+            driver = importlib.import_module("pycuda.driver")
         version = getattr(module, "__version__", "") or getattr(module, "VERSION_TEXT", "")
         said = {"version": str(version or "unknown"), "path": str(getattr(module, "__file__", "") or "")}
         if name == "cv2":
             lines = [line for line in module.getBuildInformation().splitlines() if "GStreamer:" in line]
             said["detail"] = lines[0].split(":", 1)[1].strip() if lines else ""
+        if name == "pycuda":
+            try:
+                driver.init()
+                driver.Device.count()
+            except Exception as error:
+                said["error"] = "CUDA does not start: " + " ".join(str(error).split())
         if name == "torch":
             said["detail"] = str(module.version.cuda or "none")
             try:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Iterator
 
 import numpy as np
 
-from edgeseg.engines.driver_errors import explained, translated
+from edgeseg.device.driver_errors import explained, translated
 from edgeseg.errors import EngineError, MissingDependencyError, require
 
 __all__ = ["KERNELS", "Buffer", "Cuda", "CudaGraph", "Event", "GpuFacts", "Kernel", "Scratch", "Stream"]
@@ -27,6 +27,7 @@ KERNELS = ("uint8_to_float32", "int32_to_uint8")
 _THREADS = 256
 _CAPTURE_THREAD_LOCAL = 1  # CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: calls of other threads do not break the capture
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: the default stream, which other users of CUDA may hold up, does not matter
+_CURRENT = threading.local()
 _CAPTURE_FAILED = "a CUDA graph could not be captured"
 _GRAPH_CALLS = (
     "cuStreamBeginCapture_v2",
@@ -219,7 +220,8 @@ class Cuda:
         self._module: Any = None
         with translated("CUDA cannot be used"):
             self.library: Any = library or ctypes.CDLL("libcuda.so.1")
-            self._pop, self._error_text = self.library.cuCtxPopCurrent_v2, self.library.cuGetErrorString
+            self._now, self._pop = self.library.cuCtxGetCurrent, self.library.cuCtxPopCurrent_v2
+            self._error_text = self.library.cuGetErrorString
             self.driver.init()
             count = self.driver.Device.count()
             if index >= count:
@@ -247,10 +249,16 @@ class Cuda:
         if threading.get_ident() != self._owner:
             raise EngineError("this engine belongs to the thread that opened it; hand frames over in a queue")
         with translated("CUDA failed"):
+            outer = getattr(_CURRENT, "cuda", None)
+            if outer is self:  # a push on top of it takes the context from the driver first, and may fail then
+                yield
+                return
             self._context.push()
+            _CURRENT.cuda = self
             try:
                 yield
             finally:
+                _CURRENT.cuda = outer
                 self.driver.Context.pop()
 
     def free_bytes(self) -> int:
@@ -321,14 +329,24 @@ class Cuda:
 
     def close(self) -> None:
         """Let the primary context go. May be called twice. Raises EngineError."""
-        context, self._context = self._context, None
-        self._module = None
-        if context is not None:
-            with translated("CUDA failed"):
-                context.detach()
-            if threading.get_ident() == self._owner:
-                # pycuda makes a context current to release it, and the release of a primary one leaves it on the stack.
-                self._pop(ctypes.byref(ctypes.c_void_p()))
+        if self._context is None:
+            return
+        own = threading.get_ident() == self._owner
+        with translated("CUDA failed"), ExitStack() as last:
+            last.callback(self._detach, own)
+            if own and self._module is not None:
+                # pycuda would make the context current itself, and aborts the process when it cannot undo that.
+                with self.current():
+                    self._module = None
+
+    def _detach(self, own: bool) -> None:
+        context, self._context, self._module = self._context, None, None
+        context.detach()
+        if own:
+            # pycuda makes a context current to release it, and the release of a primary one leaves it on the stack.
+            now = ctypes.c_void_p()
+            if self._now(ctypes.byref(now)) or now.value:  # else pycuda could not
+                self._pop(ctypes.byref(now))
 
 
 def _raw(stream: Stream) -> ctypes.c_void_p:

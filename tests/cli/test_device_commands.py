@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from edgeseg.bundle import write_bundle
+from edgeseg.engines.tensorrt.layers import precisions_from_inspector
 from tests.engines.tensorrt.tiny import tiny_bundle
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -81,6 +82,22 @@ def test_from_the_bundle_to_masks(board: Board) -> None:
     assert engine["precisions"]["convolutions"] == {"INT8": 2} and engine["self_test"]["passed"]
 
 
+def test_what_tensorrt_said_is_kept_whatever_comes_of_the_build(orin: Board) -> None:
+    log = orin.folder / "log"
+    words = ("compile", "tiny.edgeseg", "--int8", "--flavour", "tensorrt", "--build-log")
+    assert "is a folder that exists" in orin.run(*words, "log", code=2)
+    log.mkdir()
+    orin.run(*words, "log")
+    assert "[INFO] " in (log / "tensorrt.log").read_text()
+    listing = (log / "inspector.json").read_text()
+    assert precisions_from_inspector(listing).convolutions == {"INT8": 2}
+    for kept in log.iterdir():
+        kept.unlink()
+    orin.run(*words, "log", "--dla", "7", "--rebuild", code=1)
+    assert "[INFO] " in (log / "tensorrt.log").read_text()
+    assert "concern a TensorRT engine" in orin.run("compile", "tiny.edgeseg", "--int8", "--build-log", "log", code=2)
+
+
 def test_tune_keeps_the_fastest_that_is_right(orin: Board) -> None:
     document = json.loads(orin.run("tune", "tiny.edgeseg", "--seconds", "0.2", "--warmup", "0", "--json"))
     names = [candidate["name"] for candidate in document["candidates"]]
@@ -129,6 +146,14 @@ def test_bench_times_the_engines_of_the_board(orin: Board) -> None:
 def test_a_builder_that_dies_is_one_line(orin: Board, trouble: str, words: str) -> None:
     said = orin.run("compile", "tiny.edgeseg", "--int8", "--flavour", "tensorrt", code=1, EDGESEG_FAKE_BUILDER=trouble)
     assert words in said.splitlines()[-1] and not orin.engines()
+
+
+def test_a_builder_whose_tensorrt_does_not_start_is_one_line(board: Board) -> None:
+    """pycuda is content with a driver that is older than TensorRT's CUDA."""
+    words = ("compile", "tiny.edgeseg", "--int8", "--flavour", "tensorrt")
+    last = board.run(*words, code=1, EDGESEG_FAKE_RUNTIME_ERROR="35").splitlines()[-1]
+    assert "failed: CUDA does not start; it said: CUDA initialization failure with error: 35" in last
+    assert "the NVIDIA driver is missing or older than this CUDA" in last and not board.engines()
 
 
 def test_ctrl_c_ends_the_builder_too(orin: Board) -> None:

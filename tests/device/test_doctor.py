@@ -153,6 +153,15 @@ CASES: dict[str, list[tuple[Facts, str]]] = {
     "pycuda-missing": [
         (with_modules(pycuda=None), "PATH=/usr/local/cuda/bin:$PATH ~/edgeseg/bin/python3 -m pip install pycuda"),
         (with_modules(pycuda=Module(error="ImportError: libcurand.so.11")), "--force-reinstall --no-deps pycuda"),
+        (with_modules(pycuda=Module(error="ImportError: libcurand.so.10: cannot open shared")), "sudo ldconfig"),
+        (with_modules(pycuda=Module(error="ImportError: libcuda.so.1: cannot open shared")), "driver is not there"),
+    ],
+    "cuda-stuck": [
+        (
+            with_modules(pycuda=Module("2026.1", error="CUDA does not start: cuInit failed: no CUDA-capable device")),
+            "no GPU is visible",
+        ),
+        (with_modules(pycuda=Module("2026.1", error="CUDA does not start: cuInit failed: x")), "restart the machine"),
     ],
     "torch-build": [
         (with_modules(torch=Module("2.4.1", detail="none")), "pip uninstall -y torch"),

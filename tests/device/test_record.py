@@ -50,6 +50,20 @@ def test_modules_that_work_warn_fail_and_kill(tmp_path: Path) -> None:
     assert modules["onnxruntime"].works and "NumPy 1" in modules["onnxruntime"].warning
 
 
+@pytest.mark.parametrize("raised", ["RuntimeError('cuInit failed: no\\n CUDA-capable device')", "AttributeError('x')"])
+def test_a_pycuda_that_imports_is_asked_whether_cuda_starts(raised: str, tmp_path: Path) -> None:
+    package = tmp_path / "pycuda"
+    package.mkdir()
+    (package / "__init__.py").write_text("VERSION_TEXT = '2026.1'\n")
+    started = "class Device:\n    count = staticmethod(lambda: 1)\ndef init():\n    "
+    (package / "driver.py").write_text(f"{started}raise {raised}\n")
+    found = probed_modules(really, sys.executable, [str(tmp_path), *sys.path])["pycuda"]
+    assert found.works and found.error.startswith("CUDA does not start: ") and "\n" not in found.error
+    (package / "driver.py").write_text(f"{started}pass\n")
+    found = probed_modules(really, sys.executable, [str(tmp_path), *sys.path])["pycuda"]
+    assert found.works and not found.error
+
+
 def test_modules_that_are_not_installed_are_absent() -> None:
     asked = []
 

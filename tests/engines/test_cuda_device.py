@@ -43,6 +43,8 @@ def nvidia_libraries(name: str) -> list[Any]:
     found = [file for folder in folders for file in folder.glob(f"*/lib/{name}.so.1[0-9]")]
     if not found:
         pytest.skip(f"{name} is not installed; it comes with PyTorch for CUDA")
+    for part in (part for file in found for part in file.parent.glob(f"{name}-builtins.so.*")):
+        ctypes.CDLL(str(part))  # nvrtc looks for it by name alone, which only finds what is loaded
     return [ctypes.CDLL(str(file)) for file in sorted(found, key=lambda file: file.suffix, reverse=True)]
 
 

@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 
 from edgeseg.bundle import write_bundle
 from edgeseg.cli.main import app
-from edgeseg.engines import driver_errors
+from edgeseg.device import driver_errors
+from edgeseg.device.driver_errors import explained
 from edgeseg.engines.cuda import Cuda
-from edgeseg.engines.driver_errors import explained
 from edgeseg.engines.tensorrt.api import Log, TensorRt, tensorrt_module
 from edgeseg.errors import EdgesegError, EngineError, MissingDependencyError
 from tests.engines.tensorrt.rig import VERSIONS
@@ -164,7 +164,7 @@ def test_a_driver_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
         Cuda(driver=fake.driver)
 
 
-@pytest.mark.parametrize("name", ["cuCtxPopCurrent_v2", "cuGetErrorString"])
+@pytest.mark.parametrize("name", ["cuCtxGetCurrent", "cuCtxPopCurrent_v2", "cuGetErrorString"])
 def test_a_driver_without_a_symbol(name: str) -> None:
     fake = FakeCuda()
     with pytest.raises(EngineError, match=f"undefined symbol: {name}; the NVIDIA driver is too old"):

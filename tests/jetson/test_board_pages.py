@@ -46,6 +46,7 @@ SAYS = {
     "edgeseg compile mine.edgeseg --int8": "ready: ",
     "edgeseg verify mine.edgeseg": "self-test: ",
     "edgeseg run mine.edgeseg --camera 0 --sink out.mp4": "3 frames",
+    "edgeseg doctor --first-night board.json": "wrote board.json",
     "edgeseg engines list": "int8-implicit",
     "edgeseg engines prune": "0 engines",
     "edgeseg tune mine.edgeseg": "is taken: ",
@@ -64,10 +65,14 @@ def is_command(span: str) -> bool:
     """Whether inline code is something to type: a known program and at least one word more."""
     first, _, rest = span.partition(" ")
     programs = ("edgeseg", "sudo", "pip", "ls", "readlink", "echo", "docker", "scp", "setup.sh", "power-mode.sh")
-    fragment = span in ("sudo apt install", "pip install", "docker compose") or re.fullmatch(
-        r"edgeseg (run|service \w+)", span
-    )
-    return bool(rest) and first in programs and not fragment
+    fragment = span in (
+        "sudo apt install",
+        "pip install",
+        "docker compose",
+        "service install",
+        "service remove",
+    ) or re.fullmatch(r"edgeseg (run|service \w+)", span)
+    return bool(rest) and bool(first in programs or shutil.which(first)) and not fragment
 
 
 def commands(name: str) -> list[str]:
@@ -222,6 +227,15 @@ def test_no_page_names_a_settings_file_that_nothing_reads() -> None:
     for one in pages():
         for path in re.findall(r"/etc/(?:default|sysconfig|edgeseg)\b[\w./-]*", " ".join((*one.lines, *one.spans))):
             assert path in source, f"{one.name} names {path}, which nothing reads"
+
+
+def test_a_line_that_does_not_work_would_be_seen(tmp_path: Path) -> None:
+    follower = Follower(tmp_path)
+    follower.edgeseg_is_installed()
+    wrong = ["no-such-tool --list", "sudo edgeseg doctor", "edgeseg engines lst", "jetson/setup.sh --dri-run"]
+    ended = follower.follow([*wrong, "edgeseg engines list"], follower.clone)
+    assert [ended[line][0] for line in wrong] in ([127, 127, 2, 2], [127, 126, 2, 2]), "sudo has a path of its own"
+    assert ended["edgeseg engines list"][0] == 0
 
 
 def test_reasons_are_for_lines_that_are_there() -> None:

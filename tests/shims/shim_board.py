@@ -1,10 +1,12 @@
 """One board for both fakes in a process."""
 
 import ctypes
+import os
 
 from tests.fake_cuda import FakeCuda
 
 BOARD = FakeCuda()
+BOARD.runtime_error = int(os.environ.get("EDGESEG_FAKE_RUNTIME_ERROR", "0"))
 _load = ctypes.CDLL
 
 

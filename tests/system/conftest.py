@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import socket
 import subprocess
 import threading
@@ -134,3 +136,52 @@ def live(spec: ModelSpec) -> Callable[..., Live]:
         return Live(spec, sources, sinks or [], **how)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def imitations(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with NVIDIA's elements and a webcam as GStreamer plugins, and the registry that knows them."""
+    folder = tmp_path_factory.mktemp("imitations")
+    compiler, packages = shutil.which("cc"), ["gstreamer-video-1.0", "gstreamer-base-1.0"]
+    if compiler is None or shutil.which("pkg-config") is None:
+        pytest.skip("no C compiler or no pkg-config; sudo make setup-system")
+    flags = subprocess.run(["pkg-config", "--cflags", "--libs", *packages], capture_output=True, text=True)
+    if flags.returncode:
+        pytest.skip("GStreamer's headers are not installed; sudo make setup-system")
+    for source, library in (
+        ("nvidia_elements.c", "plugins/libgstnvidiaelements.so"),
+        ("webcam.c", "webcam/libgstvideo4linux2.so"),
+    ):
+        (folder / library).parent.mkdir()
+        command = [compiler, "-O1", "-Wall", "-Werror", "-shared", "-fPIC", "-o", str(folder / library)]
+        subprocess.run([*command, str(Path(__file__).with_name(source)), *flags.stdout.split()], check=True)
+    environment = {**os.environ, "GST_PLUGIN_PATH": str(folder / "plugins"), "GST_REGISTRY": str(folder / "registry")}
+    for element in ("nvarguscamerasrc", "nvvidconv", "nvv4l2h264enc", "nvv4l2decoder", "nvjpegdec"):
+        subprocess.run(["gst-inspect-1.0", element], env=environment, check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture
+def board(imitations: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """A board's GStreamer for the child processes of this test; called, it says how the hardware behaves."""
+    registry = tmp_path / "gstreamer-registry"
+    shutil.copy(imitations / "registry", registry)
+    monkeypatch.setenv("GST_PLUGIN_PATH", str(imitations / "plugins"))
+    monkeypatch.setenv("GST_REGISTRY", str(registry))
+
+    def behave(**how: object) -> None:
+        for name, value in how.items():
+            monkeypatch.setenv(name, str(value))
+
+    return behave
+
+
+@pytest.fixture
+def webcam(
+    board: Callable[..., None], imitations: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., None]:
+    """A board with a webcam; called, it says how that behaves."""
+    # Its library has the name of GStreamer's own; what is found first takes the place of the other.
+    monkeypatch.setenv("GST_PLUGIN_PATH", f"{imitations / 'webcam'}:{imitations / 'plugins'}")
+    monkeypatch.setenv("GST_REGISTRY", str(tmp_path / "webcam-registry"))
+    return board

@@ -4,7 +4,7 @@
 set -euo pipefail
 
 mapfile -t packages < <(cut -d' ' -f1 "$(dirname "$0")/../../edgeseg/device/gstreamer.txt")
-packages+=(mosquitto openssl gcc libc6-dev)
+packages+=(mosquitto openssl gcc libc6-dev pkg-config libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev)
 # Ubuntu's chromium is a snap, which a container cannot run.
 # shellcheck source=/dev/null
 . /etc/os-release 2> /dev/null || ID=unknown

@@ -5,7 +5,7 @@
  * behaves; a value @FILE is read from that file each time, so that a test can mend what was broken:
  *
  *   NV_ARGUS         empty: a camera; no-provider, no-session: it does not open; mute: it ends and says nothing;
- *                    TIMEOUT, DISCONNECTED ...: it posts an error of that name
+ *                    crash: no session, and the process dies of it; TIMEOUT, DISCONNECTED ...: it posts that error
  *   NV_CAMERAS       cameras that there are, 1 unless given
  *   NV_ARGUS_FRAMES  frames before that happens
  *   NV_ARGUS_LATE_MS the reason is printed so long after the end of the stream
@@ -110,6 +110,7 @@ typedef struct {
   int sensor;
   guint64 frames;
   GstVideoInfo info;
+  GThread *late;
 } Argus;
 typedef GstPushSrcClass ArgusClass;
 G_DEFINE_TYPE(Argus, argus, GST_TYPE_PUSH_SRC)
@@ -135,14 +136,21 @@ static gpointer say_late(gpointer text)
   return say(text);
 }
 
-static void originate_error(const char *function, int line, char *text)
+static void originate_error(Argus *self, int line, char *text)
 {
-  char *whole = g_strdup_printf("Error generated. %s, %s:%d %s\n", PLACE, function, line, text);
+  char *whole = g_strdup_printf("Error generated. %s, execute:%d %s\n", PLACE, line, text);
   g_free(text);
   if (number("NV_ARGUS_LATE_MS", 0))
-    g_thread_unref(g_thread_new("late", say_late, whole));
+    self->late = g_thread_new("late", say_late, whole);
   else
     say(whole);
+}
+
+static gboolean argus_stop(GstBaseSrc *base)
+{
+  Argus *self = (Argus *)base;
+  g_clear_pointer(&self->late, g_thread_join); /* as NVIDIA's waits for its argus_thread */
+  return TRUE;
 }
 
 /* NVIDIA's execute(): whether there is a camera. */
@@ -151,14 +159,14 @@ static gboolean argus_execute(Argus *self)
   const char *mode = setting("NV_ARGUS");
   int cameras = number("NV_CAMERAS", 1);
   if (strcmp(mode, "no-provider") == 0)
-    originate_error("execute", 736, g_strdup("Failed to create CameraProvider"));
+    originate_error(self, 736, g_strdup("Failed to create CameraProvider"));
   else if (cameras == 0)
-    originate_error("execute", 751, g_strdup("No cameras available"));
+    originate_error(self, 751, g_strdup("No cameras available"));
   else if (self->sensor >= cameras)
-    originate_error("execute", 754, g_strdup_printf("Invalid camera device specified %d specified, %d max index",
+    originate_error(self, 754, g_strdup_printf("Invalid camera device specified %d specified, %d max index",
                                                     self->sensor, cameras - 1));
-  else if (strcmp(mode, "no-session") == 0)
-    originate_error("execute", 762, g_strdup("Failed to create CaptureSession"));
+  else if (strcmp(mode, "no-session") == 0 || strcmp(mode, "crash") == 0)
+    originate_error(self, 762, g_strdup("Failed to create CaptureSession"));
   else
     return TRUE;
   return FALSE;
@@ -170,7 +178,10 @@ static GstFlowReturn argus_create(GstPushSrc *base, GstBuffer **buffer)
   const char *mode = setting("NV_ARGUS");
   GstMapInfo map;
   if (self->frames == (guint64)number("NV_ARGUS_FRAMES", 0)) {
-    if (!argus_execute(self) || strcmp(mode, "mute") == 0)
+    gboolean works = argus_execute(self);
+    if (strcmp(mode, "crash") == 0)
+      abort();
+    if (!works || strcmp(mode, "mute") == 0)
       return GST_FLOW_EOS;
     if (g_ascii_isupper(mode[0])) {
       GError *error = g_error_new_literal(g_quark_from_static_string("NvArgusCameraSrc"), 6, mode);
@@ -232,6 +243,7 @@ static void argus_class_init(ArgusClass *klass)
   gst_element_class_add_static_pad_template(GST_ELEMENT_CLASS(klass), &argus_src);
   GST_BASE_SRC_CLASS(klass)->fixate = argus_fixate;
   GST_BASE_SRC_CLASS(klass)->set_caps = argus_set_caps;
+  GST_BASE_SRC_CLASS(klass)->stop = argus_stop;
   GST_PUSH_SRC_CLASS(klass)->create = argus_create;
 }
 

@@ -27,13 +27,20 @@ static GstPadProbeReturn add_rubbish(GstPad *pad, GstPadProbeInfo *info, gpointe
 
 static void set(GObject *object, guint id, const GValue *value, GParamSpec *spec)
 {
+  g_object_set_data_full(object, "device", g_value_dup_string(value), g_free);
+}
+
+static void get(GObject *object, guint id, GValue *value, GParamSpec *spec)
+{
+  g_value_set_string(value, g_object_get_data(object, "device"));
 }
 
 static void webcam_class_init(WebcamClass *klass)
 {
   G_OBJECT_CLASS(klass)->set_property = set;
+  G_OBJECT_CLASS(klass)->get_property = get;
   g_object_class_install_property(G_OBJECT_CLASS(klass), 1,
-                                  g_param_spec_string("device", "", "", NULL, G_PARAM_WRITABLE));
+                                  g_param_spec_string("device", "", "", NULL, G_PARAM_READWRITE));
   gst_element_class_set_static_metadata(GST_ELEMENT_CLASS(klass), "Webcam", "Source/Video", "imitated", "edgeseg");
   gst_element_class_add_static_pad_template(GST_ELEMENT_CLASS(klass), &source);
 }

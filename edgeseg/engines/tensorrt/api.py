@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Callable, Protocol
 
 import numpy as np
 
-from edgeseg.engines.driver_errors import explained
+from edgeseg.device.driver_errors import explained
 from edgeseg.errors import EngineError, MissingDependencyError, require
 
 if TYPE_CHECKING:
@@ -112,6 +112,7 @@ class TensorRt:
     Attributes:
         version: with its build number where it has one, like ``"8.5.2.2"``.
         implicit_int8: the INT8 flag and ranges without Q/DQ nodes exist (up to 10.16).
+        heard: is told what TensorRT says: ``"tensorrt.log"`` and a message, ``"inspector.json"`` and a built engine's.
         precision_flags: FP16 and INT8 are flags (up to 10.16); else the graph's types decide.
 
     Raises:
@@ -128,6 +129,7 @@ class TensorRt:
             )
         if not hasattr(module.ICudaEngine, "num_io_tensors"):
             raise EngineError(f"TensorRT {self.version} is too old; edgeseg needs 8.5 or later (JetPack 5)")
+        self.heard: Callable[[str, str], None] = lambda what, text: None
         self.precision_flags = hasattr(module.BuilderFlag, "INT8")
         self.implicit_int8 = self.precision_flags and hasattr(module.ITensor, "set_dynamic_range")
 
@@ -142,13 +144,15 @@ class TensorRt:
 
     def logger(self, log: Log) -> trt.ILogger:
         """A logger that keeps errors and warnings. Keep a reference to it as long as anything made with it."""
-        module = self.trt
+        module, heard = self.trt, self.heard
 
         class Logger(module.ILogger):  # type: ignore[misc, name-defined]
             def __init__(self) -> None:
                 module.ILogger.__init__(self)  # without it TensorRT crashes
 
             def log(self, severity: Any, message: str) -> None:
+                if severity != module.ILogger.VERBOSE:
+                    heard("tensorrt.log", f"[{str(severity).rpartition('.')[2]}] {message}")
                 if severity in (module.ILogger.ERROR, module.ILogger.INTERNAL_ERROR):
                     log.errors.append(message)
                 elif severity == module.ILogger.WARNING:

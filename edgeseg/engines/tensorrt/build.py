@@ -41,8 +41,9 @@ RECIPE = 2
 MEMORY_ADVICE = "close other programs, add swap, or allow less with edgeseg compile --workspace-mib"
 
 _EXHAUSTED = re.compile(
-    r"out ?of ?memory|bad_alloc|could not be allocated|allocator error allocating|(?:failed|unable) to allocate"
-    r"|(?:insuff?icient|not enough)(?: \w+)? memory|memory is insufficient|NvMap\w*Alloc\w*: .*error 12",
+    r"out[ _]?of[ _]?memory|bad_alloc|could not be allocated|(?:failed|unable) to allocate|cannot allocate memory"
+    r"|allocator error allocating|alloc_failed|memory ?allocation (?:error|fail)|cudaErrorMemoryAllocation"
+    r"|(?:insuff?icient|not enough)(?: \w+)? memory|memory is insufficient|NvMap\w*Alloc\w*: .*error",
     re.IGNORECASE,
 )
 """As TensorRT 8 to 11, CUDA and Jetson's memory driver say it; "insuficient" is theirs."""
@@ -229,15 +230,16 @@ def _reason(api: TensorRt, error: Exception, log: Log) -> str:
     Errors decide. Warnings about tactics that need too much memory come with builds that succeed, too: they count
     only where no error says anything else.
     """
-    own = str(error) if isinstance(error, _Refused) else f"{type(error).__name__}: {first_line(error)}"
+    own = str(error) if isinstance(error, _Refused) else f"{type(error).__name__}: {first_line(error)[:300]}"
     errors = [line for line in (own, *log.errors) if line and not _SKIPPED.search(line)]
     short = any(_EXHAUSTED.search(line) for line in (*log.errors, *log.warnings))
     if speaks_of_memory(errors) or (short and not errors):
         raise OutOfMemory(f"{api.name} ran out of memory while building ({log.reason()}); {MEMORY_ADVICE}") from error
-    said = [own] if own else []
-    if log.errors or not own:
-        said.append(log.reason())
-    return "; ".join(said) + (", and it skipped tactics for lack of memory" if short else "")
+    if not own:
+        own = log.reason()
+    elif log.errors and not isinstance(error, _Refused):
+        own = f"{own}; it said: {log.reason()}"
+    return f"{own}, and it skipped tactics for lack of memory" if short else own
 
 
 def _built(
@@ -434,6 +436,7 @@ def _inspected(api: TensorRt, plan: bytes, request: BuildRequest, notes: list[st
     engine = _some(runtime.deserialize_cuda_engine(plan), "the engine it has just built", log)
     inspector = _some(engine.create_engine_inspector(), "an engine inspector", log)
     listing = inspector.get_engine_information(api.trt.LayerInformationFormat.JSON)
+    api.heard("inspector.json", listing)
     if not listing:
         raise EngineError(f"TensorRT's engine inspector listed no layers: {log.reason()}")
     try:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Iterator
 
 import numpy as np
 
+from edgeseg.device.driver_errors import translated
 from edgeseg.engines.base import Engine
 from edgeseg.engines.cuda import Buffer, Cuda, CudaGraph, Event, Kernel, Stream
-from edgeseg.engines.driver_errors import translated
 from edgeseg.engines.tensorrt.api import Log, TensorRt
 from edgeseg.errors import EngineError, UsageError
 
@@ -72,7 +72,7 @@ class TensorRtEngine(Engine):
             raise UsageError(f"a CUDA graph is {'|'.join(SWITCHES)} and memory {'|'.join(MEMORIES)}")
         self._api, self._cuda, self._log = api, cuda, Log()
         self._freed = ExitStack()
-        self._freed.callback(cuda.close)
+        self._closed = False
         self._contexts: list[Any] = []
         self._engine: Any = None
         self._runtime: Any = None
@@ -117,8 +117,9 @@ class TensorRtEngine(Engine):
         self._compute = self._stream()
         self._upload, self._download = (self._compute if mapped else self._stream() for _ in range(2))
         for index in range(_SLOTS):
-            context = self._contexts[index % contexts]
-            self._slots.append(_Slot(self._cuda, ports, mapped, self._freed, context))
+            slot = _Slot(self._cuda, ports, mapped, self._freed)
+            slot.context = self._contexts[index % contexts]
+            self._slots.append(slot)
 
     def _load(self, plan: bytes, contexts: int, dla_core: int | None) -> None:
         """TensorRT's objects, and the scratch memory that its contexts share."""
@@ -291,30 +292,28 @@ class TensorRtEngine(Engine):
         self._slots, slots = [], self._slots
         # What pointed to page-locked memory must not be touched any more.
         self.input, self.scores = np.zeros(self.input.shape, np.uint8), None
-        with translated("CUDA failed"), ExitStack() as freed:
-            freed.push(self._freed.pop_all())
-            freed.callback(self._forget, slots)
-            if slots:
-                with self._cuda.current():
-                    for stream in (self._upload, self._compute, self._download):
-                        stream.synchronize()
-
-    def _forget(self, slots: list[_Slot]) -> None:
-        """Let graphs and TensorRT's objects go, before the memory that they point to."""
-        if self._runtime is None:
+        if self._closed:
             return
-        try:
-            with self._cuda.current():  # else their destructors, which call CUDA's runtime, take a context for good
-                self._drop(slots)
-        finally:
-            self._drop(slots)  # where none can be made current
+        self._closed = True
+        with translated("CUDA failed"), ExitStack() as last:
+            last.callback(self._cuda.close)
+            last.callback(self._give_back, slots)  # what is left, where no context could be made current
+            # Without one TensorRT's destructors, which call CUDA's runtime, would take one for good.
+            with self._cuda.current():
+                try:
+                    for stream in (self._upload, self._compute, self._download) if slots else ():
+                        stream.synchronize()
+                finally:
+                    self._give_back(slots)
 
-    def _drop(self, slots: list[_Slot]) -> None:
+    def _give_back(self, slots: list[_Slot]) -> None:
+        """Let graphs and TensorRT's objects go, then the memory that they point to."""
         for slot in slots:
             slot.drop_graph()
             slot.context = None
         self._contexts.clear()
         self._engine = self._runtime = None
+        self._freed.close()
 
 
 @contextmanager
@@ -356,9 +355,9 @@ class _Slot:
         results: what is copied back.
     """
 
-    def __init__(self, cuda: Cuda, ports: dict[str, _Port], mapped: bool, freed: ExitStack, context: Any) -> None:
+    def __init__(self, cuda: Cuda, ports: dict[str, _Port], mapped: bool, freed: ExitStack) -> None:
         self._cuda, self._mapped, self._freed = cuda, mapped, freed
-        self.context: Any = context
+        self.context: Any = None
         self.graph: CudaGraph | None = None
         self.conversions: dict[str, Kernel] = {}
         self.frame, self.classes = (self._buffer(ports[name].shape, np.uint8) for name in ("frame", "classes"))

@@ -1,8 +1,8 @@
 """Builds a plan in a process of its own: it starts without PyTorch or ONNX Runtime in memory, and its end is survived.
 
 On a Jetson the builder shares memory with everything else; when it takes too much the kernel kills it, and that is
-reported as what it is. When TensorRT breaks down over one way to write the graph, another process goes on with the
-next. This module is also the script that the process runs.
+reported as what it is. Every way to write the graph gets a process of its own, so that the next one begins with a CUDA
+that works and all memory free, whatever became of the last. This module is also the script that the process runs.
 """
 
 from __future__ import annotations
@@ -37,10 +37,12 @@ from edgeseg.engines.tensorrt.build import (
 from edgeseg.engines.tensorrt.graph import VARIANTS, GraphVariant
 from edgeseg.engines.tensorrt.layers import LayerPrecisions
 from edgeseg.errors import EdgesegError, EngineError
+from edgeseg.files import atomic_write
 
 __all__ = ["built_apart"]
 
 _GRAPH, _REQUEST, _CACHE, _PLAN, _RESULT = "graph.onnx", "request.json", "timing.cache", "plan", "result.json"
+_LOG, _INSPECTOR = "tensorrt.log", "inspector.json"
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG: a command that is killed takes its builder, and the memory, with it
 _STOPPED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -69,10 +71,12 @@ def built_apart(
     variants: Sequence[GraphVariant] = VARIANTS,
     timeout_s: float | None = None,
     on_progress: OnProgress = lambda phase, done, total: None,
+    keep: Path | None = None,
 ) -> BuiltPlan:
     """``built_plan`` in a fresh process, for a flavour of TensorRT by name. Ctrl-C ends the process too.
 
-    The process is stopped after ``timeout_s`` seconds; None waits as long as it takes.
+    The process is stopped after ``timeout_s`` seconds; None waits as long as it takes. What TensorRT said and what its
+    inspector showed (``tensorrt.log``, ``inspector.json``) goes into the folder ``keep``, whatever comes of the build.
 
     Raises:
         OutOfMemory: TensorRT said so, or the kernel killed the process.
@@ -83,10 +87,21 @@ def built_apart(
         files = Path(folder)
         (files / _GRAPH).write_bytes(onnx)
         (files / _CACHE).write_bytes(timing_cache)
-        answer = _answered(files, job, variants, on_progress, timeout_s)
+        try:
+            answer = _answered(files, job, variants, on_progress, timeout_s)
+        finally:
+            if keep is not None:
+                _keep(files, keep)
         if "refused" in answer:
             raise (OutOfMemory if answer["out_of_memory"] else EngineError)(answer["refused"])
         return _plan_from(answer, (files / _PLAN).read_bytes(), (files / _CACHE).read_bytes())
+
+
+def _keep(files: Path, folder: Path) -> None:
+    """Copy what TensorRT said, as far as it came."""
+    for name in (_LOG, _INSPECTOR):
+        if (files / name).is_file():
+            atomic_write(folder / name, (files / name).read_bytes())
 
 
 def _answered(
@@ -96,7 +111,7 @@ def _answered(
     on_progress: OnProgress,
     timeout_s: float | None,
 ) -> dict[str, Any]:
-    """The answer of the first process that lives to give one; each begins behind the variant that ended the last."""
+    """What the last process says: each tries one variant."""
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     refusals: tuple[Refusal, ...] = ()
     tensorrt, trouble, first = "", "", 0
@@ -107,12 +122,14 @@ def _answered(
         if end is None:
             raise EngineError(f"the TensorRT builder did not end within {timeout_s:.0f} s and was stopped")
         answer = _answer(files)
-        if answer is not None:
+        if answer is None:
+            trouble = _trouble(end)
+            last = end.attempt or Attempt(first, variants[first].describe(), tensorrt, refusals)
+            tensorrt, refusals, first = last.tensorrt, (*last.refusals, Refusal(trouble, last.variant)), last.index + 1
+        elif "next" in answer:
+            tensorrt, refusals, first = answer["tensorrt"], _refusals_from(answer["refusals"]), answer["next"]
+        else:
             return answer
-        trouble = _trouble(end)
-        last = end.attempt or Attempt(first, variants[first].describe(), tensorrt, refusals)
-        tensorrt, refusals = last.tensorrt, (*last.refusals, Refusal(trouble, last.variant))
-        first = last.index + 1
     raise refused_by_all(tensorrt, refusals) if tensorrt else EngineError(trouble)
 
 
@@ -157,6 +174,7 @@ def _answer(files: Path) -> dict[str, Any] | None:
     """What a process wrote at last, also where it broke down when it was done; None when it never got there."""
     try:
         answer: dict[str, Any] = json.loads((files / _RESULT).read_text(encoding="utf-8"))
+        (files / _RESULT).unlink()
         return answer
     except (OSError, ValueError):
         return None
@@ -217,6 +235,14 @@ def _plan_from(answer: Mapping[str, Any], plan: bytes, timing_cache: bytes) -> B
     )
 
 
+class _Next(Exception):
+    """The variant of this process was refused, and there is another."""
+
+    def __init__(self, attempt: Attempt) -> None:
+        super().__init__(attempt.variant)
+        self.attempt = attempt
+
+
 class _Spoken(deque):  # type: ignore[type-arg]
     """Keeps TensorRT's errors and prints them: the last words of a process that breaks down."""
 
@@ -237,9 +263,21 @@ def _main(folder: str) -> None:
     job = json.loads((files / _REQUEST).read_text(encoding="utf-8"))
     wanted = job["request"]
     request = BuildRequest(**{**wanted, "float_layers": tuple(wanted["float_layers"])})
+
+    def heard(what: str, text: str) -> None:
+        with open(files / what, "a" if what == _LOG else "w", encoding="utf-8") as file:
+            file.write(text + "\n")
+
+    def announce(attempt: Attempt) -> None:
+        if len(attempt.refusals) > len(job["refusals"]):
+            raise _Next(attempt)
+        _say(attempt=asdict(attempt))
+
     try:
+        api = tensorrt_module(job["flavour"])
+        api.heard = heard
         built = built_plan(
-            tensorrt_module(job["flavour"]),
+            api,
             (files / _GRAPH).read_bytes(),
             request,
             timing_cache=(files / _CACHE).read_bytes(),
@@ -247,11 +285,18 @@ def _main(folder: str) -> None:
             first=job["first"],
             refusals=_refusals_from(job["refusals"]),
             on_progress=lambda phase, done, total: _say(progress=[phase, done, total]),
-            on_attempt=lambda attempt: _say(attempt=asdict(attempt)),
+            on_attempt=announce,
             new_log=lambda: Log(errors=_Spoken(maxlen=50)),
         )
+    except _Next as following:
+        to_come = following.attempt
+        answer: dict[str, Any] = {
+            "next": to_come.index,
+            "tensorrt": to_come.tensorrt,
+            "refusals": [asdict(refusal) for refusal in to_come.refusals],
+        }
     except EdgesegError as error:
-        answer: dict[str, Any] = {"refused": str(error), "out_of_memory": isinstance(error, OutOfMemory)}
+        answer = {"refused": str(error), "out_of_memory": isinstance(error, OutOfMemory)}
     else:
         (files / _PLAN).write_bytes(built.plan)
         (files / _CACHE).write_bytes(built.timing_cache)

@@ -8,7 +8,7 @@ from typing import Any, Mapping
 from edgeseg.errors import SourceError
 from edgeseg.runtime.credentials import redacted
 
-__all__ = ["end_fault", "source_fault"]
+__all__ = ["csi_fault", "end_fault", "source_fault"]
 
 _CSI_FAULTS = (
     (
@@ -109,7 +109,7 @@ def source_fault(what: str, failure: Mapping[str, Any], printed: str = "", *, de
     """
     text, debug, element = str(failure["text"]), str(failure["debug"]), str(failure.get("element") or "")
     if "nvarguscamerasrc" in f"{text} {debug} {element}".lower() or _CSI_SAYS.search(printed):
-        fault = _csi_fault(what, f"{text}\n{debug}", printed, delivered=delivered)
+        fault = csi_fault(what, f"{text}\n{debug}", printed, delivered=delivered)
         if fault is not None:
             return fault
     missing = _NO_ELEMENT.search(text)
@@ -136,7 +136,7 @@ def end_fault(what: str, printed: str, *, csi: bool = False, delivered: bool = F
         csi: it is NVIDIA's camera source.
         delivered: frames came before.
     """
-    fault = _csi_fault(what, "", printed, delivered=delivered) if csi or _CSI_SAYS.search(printed) else None
+    fault = csi_fault(what, "", printed, delivered=delivered) if csi or _CSI_SAYS.search(printed) else None
     if fault is not None:
         return fault
     if csi:
@@ -156,14 +156,20 @@ def end_fault(what: str, printed: str, *, csi: bool = False, delivered: bool = F
     )
 
 
-def _csi_fault(what: str, said: str, printed: str, *, delivered: bool) -> SourceError | None:
+def csi_fault(what: str, said: str, printed: str, *, delivered: bool) -> SourceError | None:
     """What is wrong with a CSI camera; None when nothing known was said.
+
+    Args:
+        what: the source, for people.
+        said: what its error says.
+        printed: what its process wrote.
+        delivered: frames came before.
 
     A line of NVIDIA's source decides. Argus prints much else, at the start too, which once frames came means nothing.
     """
     happened = "stopped" if delivered else "does not open"
     reasons = _CSI_SAYS.findall(printed)
-    texts = [*reasons[-1:], said, *([] if delivered else [printed])]
+    texts = [*reasons[-1:], said, *([] if delivered or reasons else [printed])]
     for text in texts:
         for pattern, kind, help_text in _CSI_FAULTS:
             found = pattern.search(text.lower())

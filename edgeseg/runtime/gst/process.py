@@ -103,8 +103,8 @@ class GstProcess:
             return None
         try:
             data, rights, _, _ = self.link.recvmsg(1 << 16, socket.CMSG_SPACE(4))
-        except ConnectionResetError:
-            data, rights = b"", []
+        except ConnectionResetError:  # it died without reading all of ours; what it said before comes after this
+            data, rights, _, _ = self.link.recvmsg(1 << 16, socket.CMSG_SPACE(4))
         handles = [
             handle
             for level, kind, value in rights

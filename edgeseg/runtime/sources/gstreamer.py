@@ -14,7 +14,7 @@ import numpy as np
 from edgeseg.errors import SourceError
 from edgeseg.runtime.credentials import redacted
 from edgeseg.runtime.frame import Frame
-from edgeseg.runtime.gst.faults import end_fault, source_fault
+from edgeseg.runtime.gst.faults import csi_fault, end_fault, source_fault
 from edgeseg.runtime.gst.pipelines import Pipeline
 from edgeseg.runtime.gst.process import GstProcess
 from edgeseg.runtime.sources.base import EndOfStream, FrameSource
@@ -111,11 +111,9 @@ class GstSource(FrameSource):
         """What an error or an end that should not be means; known when the process has said all that it has to say."""
         assert self._process is not None
         self._process.end(_LAST_WORDS_S)
-        printed = f"{self._process.printed_first()}\n{self._process.printed()}"
-        delivered = self._delivered > 0
+        printed, delivered = self._printed(), self._delivered > 0
         if "eos" in message:
-            csi = "nvarguscamerasrc" in self.pipeline.text
-            return end_fault(self._name, printed, csi=csi, delivered=delivered)
+            return end_fault(self._name, printed, csi=self._is_csi, delivered=delivered)
         return source_fault(self._name, message["error"], printed, delivered=delivered)
 
     def _be_patient(self, waited_s: float) -> None:
@@ -162,11 +160,23 @@ class GstSource(FrameSource):
 
     def _died(self) -> SourceError:
         assert self._process is not None
-        printed = self._process.printed()
         status = self._process.end()
+        if self._is_csi:
+            fault = csi_fault(self._name, "", self._printed(), delivered=self._delivered > 0)
+            if fault is not None:
+                return fault
         how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
-        said = redacted(" ".join(printed.split()))[-200:] if status > 0 else ""
+        said = redacted(" ".join(self._process.printed().split()))[-200:] if status > 0 else ""
         return SourceError(f"{self._name}: the GStreamer process {how}" + (f" ({said})" if said else ""))
+
+    @property
+    def _is_csi(self) -> bool:
+        return "nvarguscamerasrc" in self.pipeline.text
+
+    def _printed(self) -> str:
+        """The beginning and the end of what the process wrote."""
+        assert self._process is not None
+        return f"{self._process.printed_first()}\n{self._process.printed()}"
 
 
 def _decoding(message: Mapping[str, Any]) -> str:

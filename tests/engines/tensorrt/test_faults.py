@@ -71,7 +71,7 @@ def _every_call_fails(
         assert not broken.fake.default_stream_uses and not broken.fake.aborts, call
         assert broken.leaks() == {}, f"call {index}, {call}: {message}"
     gc.unfreeze()
-    assert survived - _NOT_NEEDED == set()
+    assert foreign is not None or survived - _NOT_NEEDED == set()
 
 
 def _message(rig: Rig, options: EngineOptions, expected: np.ndarray) -> str | None:
@@ -120,6 +120,7 @@ _NOT_NEEDED = {
     "trt.IExecutionContext.execute_async_v3",
     "trt.IExecutionContext.set_tensor_address",
     # giving back: the driver complains, nobody can do more
+    "libcuda.cuCtxGetCurrent",
     "libcuda.cuCtxPopCurrent_v2",
     "libcuda.cuGraphDestroy",
     "libcuda.cuGraphExecDestroy",

@@ -196,6 +196,11 @@ def test_an_engine_without_int8_is_refused(tmp_path: Path) -> None:
     request = BuildRequest("int8-implicit", amax=amax, float_layers=("conv", "logits"), min_int8_share=0.0)
     with pytest.raises(EngineError, match="built no INT8 layer although INT8 was asked for .convolutions: FP16 2"):
         built_plan(rig.api, tiny_onnx(), request)
+    heard: dict[str, str] = {}
+    rig.api.heard = heard.__setitem__
+    with pytest.raises(EngineError, match="built no INT8 layer"):
+        built_plan(rig.api, tiny_onnx(), request)
+    assert "Layers" in json.loads(heard["inspector.json"]), "the engine that is refused is the one to look at"
     partial = BuildRequest("int8-implicit", amax=amax, float_layers=("conv",), min_int8_share=0.75)
     with pytest.raises(EngineError, match="made only 50 % of the convolutions INT8 .*--allow-partial-int8 accepts"):
         built_plan(rig.api, tiny_onnx(), partial)

@@ -97,6 +97,18 @@ def test_the_shipped_model_passes_its_self_test_in_the_worst_case(version: str, 
     assert made.cached.precisions.convolutions == {"INT8": 61} and made.cached.notes == ()
 
 
+def test_ranges_everywhere_would_lose_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the fake's worst case is worth."""
+
+    def everywhere(network: Any, amax: Any, constants: Any, float_layers: Any) -> Int8Zone:
+        return Int8Zone(amax, (), frozenset(), (), ())
+
+    monkeypatch.setattr("edgeseg.engines.tensorrt.build.int8_zone", everywhere)
+    street = read_bundle(Path(edgeseg.__file__).parent / "models" / "street.edgeseg")
+    assert _built(tmp_path / "usual", street).self_test.passed
+    assert _built(tmp_path / "worst", street, worst_int8=True).self_test.agreement < 0.7
+
+
 def test_ranges_begin_and_end_with_the_layers_that_have_weights(tmp_path: Path) -> None:
     for start in INPUTS:
         for head in HEADS:

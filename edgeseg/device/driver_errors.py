@@ -9,6 +9,7 @@ from __future__ import annotations
 import glob
 import os
 import re
+import traceback
 from contextlib import contextmanager
 from typing import Iterator
 
@@ -53,15 +54,12 @@ _REMEDIES = (
 )
 
 
-def remedy(text: str) -> str:
-    """What to do about a failure that was described so."""
-    denied = [path for pattern in DEVICES for path in sorted(glob.glob(pattern)) if not os.access(path, os.W_OK)]
-    if denied and re.search(_START, text, re.IGNORECASE):
-        return f"this user may not open {denied[0]}: {_GROUPS}"
+def remedy(text: str, otherwise: str = "'edgeseg doctor' says more") -> str:
+    """What to do about a failure that was described so; ``otherwise`` where it is none of the known ones."""
     for pattern, advice in _REMEDIES:
         if re.search(pattern, text, re.IGNORECASE):
             return advice
-    return "'edgeseg doctor' says more"
+    return otherwise
 
 
 def explained(error: BaseException, log: str = "") -> str:
@@ -74,6 +72,9 @@ def explained(error: BaseException, log: str = "") -> str:
     text = " ".join(first_line(error).split())[:300]
     text = "CUDA does not start" if "returned nullptr" in text else text
     said = f"{text}; it said: {log}" if log else text
+    denied = [path for pattern in DEVICES for path in sorted(glob.glob(pattern)) if not os.access(path, os.W_OK)]
+    if denied and re.search(_START, said, re.IGNORECASE):
+        return f"{said}; this user may not open {denied[0]}: {_GROUPS}"
     return f"{said}; {remedy(said)}"
 
 
@@ -85,4 +86,7 @@ def translated(what: str) -> Iterator[None]:
     except EdgesegError:
         raise
     except Exception as error:  # pycuda's own, OSError and AttributeError of ctypes, TypeError of Boost.Python
+        # pycuda's Python functions would hold the stream and the module that they were called with until the error is
+        # forgotten, and then there may be no context any more to destroy them in.
+        traceback.clear_frames(error.__traceback__)
         raise EngineError(f"{what}: {explained(error)}") from error

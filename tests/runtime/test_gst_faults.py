@@ -1,0 +1,110 @@
+"""What GStreamer and NVIDIA's plugins print -> the error, without GStreamer."""
+
+from __future__ import annotations
+
+import threading
+from typing import Callable
+
+import pytest
+
+from edgeseg.errors import SourceError
+from edgeseg.metrics import ConfusionMatrix
+from edgeseg.runtime.feed import Feed, Supervision
+from edgeseg.runtime.frame import Frame
+from edgeseg.runtime.gst.faults import end_fault, source_fault
+from edgeseg.runtime.policy import Policy
+from edgeseg.runtime.sources import FrameSource
+from edgeseg.runtime.state import RunState, SourceState
+
+PLACE = "/dvs/git/dirty/git-master_linux/multimedia/nvgstreamer/gst-nvarguscamera/gstnvarguscamerasrc.cpp"
+SCANNED = (
+    "(Argus) Error FileOperationFailed: Connecting to nvargus-daemon failed: No such file or directory (in "
+    "src/rpc/socket/client/SocketClientDispatch.cpp, function openSocketConnection(), line 205)\n"
+    "sh: 1: lsmod: not found\nsh: 1: modprobe: not found\n"
+    "(gst-plugin-scanner:57): GStreamer-WARNING **: 12:50:55.340: Failed to load plugin "
+    "'/usr/lib/aarch64-linux-gnu/gstreamer-1.0/libgstnvarguscamerasrc.so': busy\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("line", "kind", "words"),
+    [
+        ("execute:521 No cameras available", "not found", "ribbon cable"),  # the line differs from release to release
+        ("execute:792 No cameras available", "not found", "ribbon cable"),
+        ("execute:659 Invalid camera device specified 3 specified, 1 max index", "not found", "csi://3; .*csi://1"),
+        ("execute:656 Failed to create CaptureSession", "busy", "gives no session"),
+        ("execute:551 Failed to create CameraProvider", "busy", "does not answer"),
+        ("execute:801 Invalid sensor mode 9 selected 5 present", "broken", "says: Invalid sensor mode 9"),
+    ],
+)
+@pytest.mark.parametrize("before", ["", SCANNED])
+@pytest.mark.parametrize("behind", ["", "(Argus) Error EndOfFile: Unexpected error in reading socket (in x.cpp)\n"])
+def test_the_line_of_nvidia_s_source_decides(line: str, kind: str, words: str, before: str, behind: str) -> None:
+    printed = f"{before}Error generated. {PLACE}, {line}\n{behind}"
+    for fault in (
+        end_fault("csi://0", printed, csi=True),
+        end_fault("gst://x", printed),
+        source_fault("csi://0", {"domain": "", "code": 1, "text": "Internal data stream error.", "debug": ""}, printed),
+    ):
+        assert fault.kind == kind
+        with pytest.raises(SourceError, match=words):
+            raise fault
+
+
+def test_a_rate_that_the_sensor_has_not() -> None:
+    printed = "ARGUS_ERROR: Error generated. x.cpp, execute: 900 Frame Rate specified is greater than supported\n"
+    fault = source_fault("csi://0", {"domain": "", "code": 1, "text": "x", "debug": "nvarguscamerasrc"}, printed)
+    assert "--rate" in str(fault) and fault.kind == "broken"
+
+
+@pytest.mark.parametrize(
+    "text", ["Could not read from resource.", "Failed to connect. (Generic error)", "Unauthorized"]
+)
+def test_what_libraries_print_in_passing_changes_nothing(text: str) -> None:
+    failure = {"domain": "", "code": 0, "text": text, "debug": ""}
+    assert str(source_fault("rtsp://h/x", failure, SCANNED)) == str(source_fault("rtsp://h/x", failure))
+    assert str(end_fault("rtsp://h/x", SCANNED)) == str(end_fault("rtsp://h/x", ""))
+
+
+def test_what_argus_printed_at_the_start_is_no_reason_for_an_end_after_frames() -> None:
+    assert end_fault("csi://0", SCANNED, csi=True).kind == "busy"
+    assert end_fault("csi://0", SCANNED, csi=True, delivered=True).kind == "ended"
+
+
+class Wedged(FrameSource):
+    """A camera that does not open."""
+
+    is_live, description = True, "wedged"
+
+    def __init__(self, mend: Callable[[str], bool]) -> None:
+        self.opened = 0
+        self.asked: list[str] = []
+        self._mend = mend
+
+    def open(self) -> None:
+        self.opened += 1
+        raise SourceError("held", "busy")
+
+    def read(self) -> Frame | None:
+        raise AssertionError("not open")
+
+    def close(self) -> None:
+        pass
+
+    def mend(self, kind: str) -> bool:
+        self.asked.append(kind)
+        return self._mend(kind)
+
+
+@pytest.mark.parametrize(
+    ("limit", "mends", "opened", "asked"), [(None, False, 1, 1), (None, True, 4, 3), (2, True, 3, 2), (5, False, 6, 3)]
+)
+def test_a_source_that_was_mended_is_tried_again(limit: int | None, mends: bool, opened: int, asked: int) -> None:
+    source, mine = Wedged(lambda kind: mends), SourceState("0", "wedged")
+    state = RunState(ConfusionMatrix(2, 255))
+    supervision = Supervision(max_restarts=limit, first_wait_s=0.001, longest_wait_s=0.001)
+    feed = Feed(source, state, mine, Policy("latest", 0), supervision, threading.Condition())
+    feed.start()
+    feed._thread.join(30)
+    assert feed.finished and mine.status == "failed" and mine.error == "held"
+    assert (source.opened, source.asked) == (opened, ["busy"] * asked)
