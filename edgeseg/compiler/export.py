@@ -61,12 +61,20 @@ def onnx_from_module(
         except EdgesegError:
             raise
         except Exception as error:  # torch raises many types here, without a common base
-            raise CompileError(f"the network cannot be exported to ONNX: {first_line(error)}") from error
+            raise CompileError(f"the network cannot be exported to ONNX: {_reason(error)}") from error
     for line in lines:
         report(line)
     model = onnx.load_model_from_string(buffer.getvalue())
     _prove_equal(model, example.numpy(), expected.float().numpy())
     return model
+
+
+def _reason(error: Exception) -> str:
+    """What torch says, without its advice: a newer opset is not read by TensorRT 8.5, and its trackers are not ours."""
+    said = first_line(error)
+    for advice in (" Support for this operator was added", " Please feel free to request", " If you are trying to"):
+        said = said.split(advice)[0]
+    return said if "opset version" not in said else f"{said.rstrip('.')}; write it in other operators of torch"
 
 
 def _prove_equal(model: onnx.ModelProto, example: np.ndarray, expected: np.ndarray) -> None:

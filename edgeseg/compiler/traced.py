@@ -14,6 +14,7 @@ __all__ = ["exportable", "one_tensor"]
 
 _NAMED = ("out", "logits", "masks", "pred", "seg")
 """Under these names torchvision, transformers and others give the logits among other tensors."""
+_POOLS = ("adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_max_pool1d", "adaptive_max_pool2d")
 
 
 @contextmanager
@@ -56,11 +57,11 @@ def _restore(modes: list[Any], tensors: list[Any], gradients: list[Any], buffers
 @contextmanager
 def _without_fast_paths(torch: Any) -> Iterator[None]:
     """TransformerEncoderLayer and MultiheadAttention as single operators of torch, without a form in ONNX, switched
-    off; pooling to a size that is no factor of the input's in operators that have one."""
+    off, and some others in operators that have one."""
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with _pooling_in_slices(torch):
+        with _in_plain_operators(torch):
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(before)
@@ -80,27 +81,55 @@ def _without_dumps(torch: Any) -> Iterator[None]:
         torch._C._jit_onnx_log = log
 
 
-def _pooling_in_slices(torch: Any) -> Any:
-    """A mode in which adaptive pooling to any size is slices, reduced and joined, first rows and then columns."""
+def _in_plain_operators(torch: Any) -> Any:
+    """A mode in which what has no form in ONNX, but is linear at a fixed size, is written in operators that have one.
+
+    Adaptive pooling to any size is slices, reduced and joined, first rows and then columns; antialiased interpolation
+    is a product with a matrix per axis; the dot product in a spectral norm is a sum.
+    """
 
     class Mode(torch.overrides.TorchFunctionMode):  # type: ignore[misc]
         def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             kwargs = kwargs or {}
             name = getattr(function, "__name__", "")
-            if name in ("adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_max_pool1d", "adaptive_max_pool2d"):
-                pooled = _pooled(torch, name, *args, **kwargs)
-                if pooled is not None:
-                    return pooled
-            if name == "interpolate" and kwargs.get("mode") == "area" and args[0].ndim == 4:
-                with self:  # it pools adaptively, and inside a torch function this mode is off
-                    return torch.nn.functional.adaptive_avg_pool2d(args[0], _area(*args, **kwargs))
-            return function(*args, **kwargs)
+            made = None
+            if name in _POOLS:
+                made = _pooled(torch, name, *args, **kwargs)
+            elif name == "interpolate" and args and args[0].ndim == 4:
+                with self:  # inside a torch function this mode is off
+                    made = _interpolated(torch, *args, **kwargs)
+            elif name == "vdot" and not args[0].is_complex():
+                made = (args[0] * args[1]).sum()
+            return function(*args, **kwargs) if made is None else made
 
     return Mode()
 
 
-def _area(image: Any, size: Any = None, scale_factor: Any = None, **_: Any) -> tuple[int, int]:
-    """The size that ``interpolate`` was asked for."""
+def _interpolated(
+    torch: Any, image: Any, size: Any = None, scale_factor: Any = None, mode: str = "nearest", *_: Any, **how: Any
+) -> Any:
+    """Interpolation by area, which pools, or antialiased; None for all that the exporter can write."""
+    wanted = _size(image, size, scale_factor)
+    if mode == "area":
+        return torch.nn.functional.adaptive_avg_pool2d(image, wanted)
+    if not how.get("antialias"):
+        return None
+    rows, columns = (
+        _resampling(torch, int(image.shape[axis]), count, mode, bool(how.get("align_corners")))
+        for axis, count in zip((2, 3), wanted)
+    )
+    return rows @ image @ columns.T
+
+
+def _resampling(torch: Any, size: int, count: int, mode: str, align_corners: bool) -> Any:
+    """The matrix, count x size, of antialiased interpolation along one axis."""
+    each = torch.eye(size)[None, None]
+    made = torch._C._nn._upsample_bilinear2d_aa if mode == "bilinear" else torch._C._nn._upsample_bicubic2d_aa
+    return made(each, [count, size], align_corners, None, None)[0, 0]
+
+
+def _size(image: Any, size: Any, scale_factor: Any) -> tuple[int, int]:
+    """The height and width that ``interpolate`` was asked for."""
     if size is not None:
         return (int(size), int(size)) if isinstance(size, int) else (int(size[0]), int(size[1]))
     scales = scale_factor if isinstance(scale_factor, (tuple, list)) else (scale_factor, scale_factor)

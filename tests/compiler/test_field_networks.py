@@ -6,6 +6,7 @@ import io
 import warnings
 from collections import OrderedDict
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,14 +19,15 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 from torch.nn import functional
 
-from edgeseg.cli.origins import Foreign, _preprocess
+from edgeseg.cli.origins import Foreign, How, _preprocess, origin_from
 from edgeseg.compiler.canonical import network_graph
 from edgeseg.compiler.collect import ranges_from_frames
-from edgeseg.compiler.compile import compiled, float_graph_from_module
+from edgeseg.compiler.compile import Progress, _lint_errors, compiled, float_graph_from_module
 from edgeseg.compiler.cpu_layout import cpu_layout_onnx
 from edgeseg.compiler.export import onnx_from_module, run_onnx
 from edgeseg.compiler.fold import argmax_first_onnx, folded_onnx
 from edgeseg.compiler.foreign import wanted_from_flags
+from edgeseg.compiler.lint import TARGETS, linted
 from edgeseg.compiler.normalisation import check_scaled_once, own_scaling
 from edgeseg.compiler.opsets import at_readable_opset
 from edgeseg.compiler.qdq import cpu_qdq_onnx, tensorrt_qdq_onnx
@@ -782,3 +784,100 @@ def test_smp_networks_that_pool_to_odd_sizes(name: str) -> None:
     with torch.inference_mode():
         expected = module(torch_input(frame)).argmax(1).numpy()
     assert np.mean(run(graph, frame)[0] == expected) > 0.999
+
+
+@quick
+@given(
+    size=st.integers(8, 40),
+    wanted=st.one_of(st.integers(4, 60), st.sampled_from([0.4, 0.5, 1.7])),
+    mode=st.sampled_from(["bilinear", "bicubic"]),
+    align_corners=st.booleans(),
+)
+def test_antialiased_interpolation(size: int, wanted: Any, mode: str, align_corners: bool) -> None:
+    """A fixed size makes it a matrix product; torch itself exports it from opset 18 at best."""
+    how: dict[str, Any] = {"size": (wanted, wanted)} if isinstance(wanted, int) else {"scale_factor": wanted}
+    how.update({"recompute_scale_factor": True} if "scale_factor" in how else {})
+
+    class Resized(nn.Module):
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            low = functional.interpolate(image, mode=mode, antialias=True, align_corners=align_corners, **how)
+            return low.mean((2, 3), keepdim=True) + low
+
+    model = onnx_from_module(Resized(), (size, size + 5))
+    image = torch.randn(1, 3, size, size + 5)
+    np.testing.assert_allclose(run_onnx(model, {"input": image.numpy()})[0], Resized()(image).numpy(), atol=1e-4)
+
+
+def test_a_spectral_norm_is_exported() -> None:
+    layer = nn.utils.parametrizations.spectral_norm(nn.Conv2d(3, 4, 3, padding=1)).eval()
+    model = onnx_from_module(layer, SIZE)
+    image = torch.randn(1, 3, *SIZE)
+    with torch.inference_mode():
+        np.testing.assert_allclose(run_onnx(model, {"input": image.numpy()})[0], layer(image).numpy(), atol=1e-4)
+
+
+def test_what_cannot_be_exported_gives_no_advice_that_does_not_help() -> None:
+    class Folded(nn.Module):
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            return functional.fold(functional.unfold(image, 2, stride=2), image.shape[2:], 2, stride=2)
+
+    with pytest.raises(CompileError, match="aten::col2im.*opset version 17 is not supported; write it in other") as no:
+        onnx_from_module(Folded(), SIZE)
+    assert "version 18" not in str(no.value) and "GitHub" not in str(no.value)
+
+
+# The command line
+
+
+def origin_of(path: Path, *, scores: bool = False, **said: Any) -> Any:
+    usual = {"mean": "0.485,0.456,0.406", "std": "0.229,0.224,0.225", "channel_order": "RGB"}
+    return origin_from(path, How(None, "onnxsim", scores, Foreign(**{**usual, **said})), Progress())
+
+
+def test_a_background_from_the_command_line_becomes_class_0(tmp_path: Path) -> None:
+    onnx.save(exported(Sigmoids(2, "sigmoid")), tmp_path / "net.onnx")
+    (tmp_path / "two.txt").write_text("crack\npothole\n")
+    (tmp_path / "three.txt").write_text("crack\nbackground\npothole\n")
+    two, three = str(tmp_path / "two.txt"), str(tmp_path / "three.txt")
+    with pytest.raises(UsageError, match="pass --background NAME for those pixels"):
+        origin_of(tmp_path / "net.onnx", classes=two)
+    made = origin_of(tmp_path / "net.onnx", classes=two, background="road", threshold=0.3)
+    assert made.spec.classes == ("road", "crack", "pothole") and made.spec.palette[0] == (0, 0, 0)
+    assert made.provenance["changes"][-1] == "2 sigmoids: class 0 where none is above 0.3, elsewhere the largest"
+    named = origin_of(tmp_path / "net.onnx", classes=three)
+    assert named.provenance["changes"][-1].startswith("2 sigmoids: class 1 where none is above 0.5")
+    assert origin_of(tmp_path / "net.onnx", classes=two, background="none").spec.classes == ("crack", "pothole")
+
+
+def test_mean_and_std_of_0_to_255_from_the_command_line_are_noted(tmp_path: Path) -> None:
+    onnx.save(exported(body(3, 1)), tmp_path / "net.onnx")
+    (tmp_path / "c.txt").write_text("a\nb\nc\n")
+    classes = str(tmp_path / "c.txt")
+    right = origin_of(tmp_path / "net.onnx", classes=classes)
+    bytewise = origin_of(
+        tmp_path / "net.onnx", classes=classes, mean="123.675,116.28,103.53", std="58.395,57.12,57.375"
+    )
+    assert len(bytewise.notes) == 1 and not right.notes
+    frame = frames_of(SIZE, 1)[0]
+    assert np.array_equal(run(right.graph, frame)[0], run(bytewise.graph, frame)[0])
+    onnx.save(exported(Normalising("sub-div", 255, "NCHW")), tmp_path / "own.onnx")
+    with pytest.raises(UsageError, match="normalises by itself.*leave --mean and --std out"):
+        origin_of(tmp_path / "own.onnx", classes=classes)
+    alone = origin_of(tmp_path / "own.onnx", classes=classes, mean=None, std=None)
+    assert np.mean(run(alone.graph, frame)[0] == run(right.graph, frame)[0]) > 0.999
+
+
+def test_lint_errors_are_said_once_with_the_way_out() -> None:
+    nodes = [
+        helper.make_node("MaxPool", ["x"], ["p", "i"], "pool", kernel_shape=[2, 2], strides=[2, 2]),
+        helper.make_node("MaxUnpool", ["p", "i"], ["y"], "unpool", kernel_shape=[2, 2], strides=[2, 2]),
+    ]
+    shapes = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3, *SIZE]) for name in ("x", "y")]
+    model = helper.make_model(
+        helper.make_graph(nodes, "segnet", shapes[:1], shapes[1:]),
+        opset_imports=[helper.make_opsetid("", 13)],
+        ir_version=8,
+    )
+    found = {target.name: [finding.to_json() for finding in linted(model, target)] for target in TARGETS.values()}
+    lines = _lint_errors(found)
+    assert lines and sum("MaxUnpool" in line for line in lines) == 1 and len(lines) <= 6
