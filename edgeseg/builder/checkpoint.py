@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Mapping
@@ -14,7 +15,7 @@ from pytorch_lightning.plugins.io import CheckpointIO
 from torch import Tensor
 
 from edgeseg.builder.networks import NetworkConfig, PaddedNetwork, network_from_config
-from edgeseg.errors import CheckpointError, SpecError
+from edgeseg.errors import CheckpointError, SpecError, first_line
 from edgeseg.files import atomic_write
 from edgeseg.spec import ModelSpec
 
@@ -72,21 +73,54 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 def load_weights(network: torch.nn.Module, path: Path) -> None:
     """Load only the tensors of a checkpoint into a network. Raises CheckpointError when they do not fit."""
+    _refuse_other_kinds(path)
     try:
-        network.load_state_dict(safetensors.torch.load_file(path))
-    except (OSError, RuntimeError, safetensors.SafetensorError) as error:
-        reasons = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise CheckpointError(f"{path} does not fit the network: {reasons[min(1, len(reasons) - 1)]}") from error
+        stored = safetensors.torch.load_file(path)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise CheckpointError(_unreadable(path, error)) from error
+    own = network.state_dict()
+    differing = [name for name in own if name in stored and own[name].shape != stored[name].shape]
+    absent, unknown = sorted(set(own) - set(stored)), sorted(set(stored) - set(own))
+    if differing or absent or unknown:
+        raise CheckpointError(f"{path} does not fit the network: {_misfit(own, stored, differing, absent, unknown)}")
+    broken = [name for name, value in stored.items() if value.is_floating_point() and not value.isfinite().all()]
+    if broken:
+        raise CheckpointError(
+            f"{path} holds weights that are not finite ({len(broken)} tensors, first {broken[0]}); the training that "
+            "wrote it diverged: train again with a smaller --lr"
+        )
+    network.load_state_dict(stored)
+
+
+def _misfit(
+    own: Mapping[str, Tensor], stored: Mapping[str, Tensor], differing: list[str], absent: list[str], unknown: list[str]
+) -> str:
+    """What does not fit, in counts and one example of each."""
+    if differing and not (absent or unknown):
+        name = differing[0]
+        here, there = tuple(own[name].shape), tuple(stored[name].shape)
+        several = f"{len(differing)} tensors have other shapes, first " if len(differing) > 1 else "size mismatch of "
+        return f"{several}{name}: {there} in the file, {here} in the network; the number of classes must be the same"
+    found = len(own) - len(absent)
+    facts = [f"{found} of the network's {len(own)} tensors are in the file"]
+    facts += [f"{len(differing)} of them with other shapes"] if differing else []
+    facts += [f"absent is e.g. {absent[0]}"] if absent else []
+    facts += [f"{len(unknown)} of the file's are not in the network, e.g. {unknown[0]}"] if unknown else []
+    return "; ".join(facts) + "; only checkpoints of the same --network and --encoder can be continued from"
 
 
 def _header(path: Path) -> dict[str, Any]:
+    _refuse_other_kinds(path)
     try:
         with safetensors.safe_open(path, "pt") as file:
             header: dict[str, Any] = json.loads((file.metadata() or {})[_HEADER])
     except (OSError, safetensors.SafetensorError) as error:
-        raise CheckpointError(f"{path} cannot be read as a checkpoint: {error}") from error
+        raise CheckpointError(_unreadable(path, error)) from error
     except (KeyError, ValueError) as error:
-        raise CheckpointError(f"{path} is not a checkpoint of 'edgeseg train' (no edgeseg header)") from error
+        raise CheckpointError(
+            f"{path} is a safetensors file but no checkpoint of 'edgeseg train' (no edgeseg header says which network "
+            "it is); export that network to ONNX and compile the .onnx"
+        ) from error
     if "schema" not in header:
         raise CheckpointError(f"{path} is the state that --resume needs; the network is in best.safetensors beside it")
     if header["schema"] > SCHEMA:
@@ -94,6 +128,54 @@ def _header(path: Path) -> dict[str, Any]:
             f"{path} has schema {header['schema']}, this edgeseg reads up to {SCHEMA}; upgrade edgeseg"
         )
     return header
+
+
+_KINDS = {
+    b"\x80": "a pickle of PyTorch or Python, which edgeseg never loads because loading runs what is in it",
+    b"\x89HDF": "an HDF5 file of Keras",
+    b"\x08": "an ONNX file",
+}
+
+
+def _refuse_other_kinds(path: Path) -> None:
+    """Raise CheckpointError with what a file is when it is none of safetensors' kind."""
+    if path.is_dir():
+        raise CheckpointError(f"{path} is a folder; pass a file, such as best.safetensors of 'edgeseg train'")
+    try:
+        with open(path, "rb") as file:
+            start = file.read(16)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read as a checkpoint: {error.strerror or error}") from error
+    if start.startswith(b"PK"):
+        kind = _kind_of_zip(path)
+    elif start[8:9] == b"{":
+        return  # safetensors: eight bytes of length, then JSON
+    else:
+        kind = next((kind for mark, kind in _KINDS.items() if start.startswith(mark)), "")
+    if kind:
+        raise CheckpointError(
+            f"{path} is {kind}; edgeseg continues from checkpoints of 'edgeseg train' and compiles ONNX"
+        )
+    raise CheckpointError(f"{path} cannot be read as a checkpoint: it is no safetensors file, or it is truncated")
+
+
+def _kind_of_zip(path: Path) -> str:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (OSError, zipfile.BadZipFile):
+        return "a truncated zip, perhaps of PyTorch"
+    if any(name.endswith("manifest.json") for name in names):
+        return "a bundle of 'edgeseg compile', whose network is compiled already"
+    if any("/code/" in name for name in names):
+        return "a TorchScript program"
+    if any(name.endswith("data.pkl") for name in names):
+        return _KINDS[b"\x80"]
+    return "a zip"
+
+
+def _unreadable(path: Path, error: Exception) -> str:
+    return f"{path} cannot be read as a checkpoint, it is truncated or damaged ({first_line(error)}); copy it again"
 
 
 class SafetensorsIO(CheckpointIO):

@@ -102,13 +102,19 @@ class SeededCrops(TorchDataset[Any]):
 
 
 class EpochOrder(Sampler[Any]):
-    """Keys (epoch, index) in a new random order every epoch."""
+    """Keys (epoch, index) in a new random order every epoch.
 
-    def __init__(self, count: int, seed: int) -> None:
-        self._count, self._seed, self._epoch = count, seed, 0
+    Args:
+        count: how many images there are.
+        seed: of the run.
+        epoch: the first one, from 0; persistent workers ask for their keys before ``set_epoch`` is called.
+    """
+
+    def __init__(self, count: int, seed: int, epoch: int = 0) -> None:
+        self._count, self._seed, self._epoch = count, seed, epoch
 
     def set_epoch(self, epoch: int) -> None:
-        """Lightning says which epoch comes, also after a resume."""
+        """Lightning says which epoch comes."""
         self._epoch = epoch
 
     def __len__(self) -> int:

@@ -401,7 +401,7 @@ def train(
     on_start(TrainingPlan(device, len(crops), len(crops) // recipe.batch, done + 1, recipe.epochs, remarks))
     validation_loader = DataLoader(ValidationImages(validation, spec), 1, num_workers=min(1, recipe.workers))
     with in_one_line(recipe.batch, recipe.crop, recipe.workers):
-        trainer.fit(task, _loader(crops, recipe), validation_loader, ckpt_path=state if resume else None)
+        trainer.fit(task, _loader(crops, recipe, done), validation_loader, ckpt_path=state if resume else None)
     if trainer.interrupted:
         raise KeyboardInterrupt
     return load_checkpoint(folder / "best.safetensors")
@@ -454,11 +454,11 @@ def _trainer(
     )
 
 
-def _loader(crops: SeededCrops, recipe: TrainRecipe) -> DataLoader[Any]:
+def _loader(crops: SeededCrops, recipe: TrainRecipe, epoch: int) -> DataLoader[Any]:
     return DataLoader(
         crops,
         recipe.batch,
-        sampler=EpochOrder(len(crops), recipe.seed),
+        sampler=EpochOrder(len(crops), recipe.seed, epoch),
         drop_last=True,
         num_workers=recipe.workers,
         persistent_workers=recipe.workers > 0,

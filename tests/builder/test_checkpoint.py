@@ -7,6 +7,7 @@ import torch
 
 from edgeseg.builder.checkpoint import Checkpoint, SafetensorsIO, load_checkpoint, load_weights, save_checkpoint
 from edgeseg.builder.networks import NetworkConfig, network_from_config
+from edgeseg.cli.models import SHIPPED
 from edgeseg.errors import CheckpointError
 from edgeseg.spec import ModelSpec
 
@@ -44,7 +45,7 @@ def test_truncated_foreign_and_missing_files(path: Path, tmp_path: Path) -> None
 
 
 def test_weights_of_another_network_are_refused(path: Path) -> None:
-    with pytest.raises(CheckpointError, match="does not fit the network: size mismatch"):
+    with pytest.raises(CheckpointError, match="does not fit the network: 2 tensors have other shapes"):
         load_weights(network_from_config(NetworkConfig(classes=4)), path)
 
 
@@ -69,3 +70,59 @@ def test_training_state_round_trip_without_pickle(tmp_path: Path) -> None:
     assert b"\x80\x04" not in path.read_bytes()[:64] and b"PK" not in path.read_bytes()[:4]
     with pytest.raises(CheckpointError, match="holds a object"):
         SafetensorsIO().save_checkpoint({"x": object()}, path)
+
+
+def _foreign(folder: Path) -> dict[str, tuple[Path, str]]:
+    """What people have after training elsewhere, written by the real libraries -> what it is."""
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 3))
+    torch.save(network.state_dict(), folder / "state.pth")
+    torch.save({"state_dict": network.state_dict(), "epoch": 3}, folder / "lightning.ckpt")
+    torch.save(network.state_dict(), folder / "old.pth", _use_new_zipfile_serialization=False)
+    torch.jit.save(torch.jit.trace(network, torch.zeros(1, 3, 8, 8)), str(folder / "script.pt"))
+    torch.onnx.export(network, (torch.zeros(1, 3, 8, 8),), str(folder / "net.onnx"), dynamo=False)
+    (folder / "hf").mkdir()
+    (folder / "keras.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
+    (folder / "notes.txt").write_text("not weights at all\n")
+    (folder / "half.pth").write_bytes((folder / "state.pth").read_bytes()[:200])
+    return {
+        "state.pth": (folder / "state.pth", "a pickle of PyTorch"),
+        "lightning.ckpt": (folder / "lightning.ckpt", "a pickle of PyTorch"),
+        "old.pth": (folder / "old.pth", "a pickle of PyTorch"),
+        "script.pt": (folder / "script.pt", "a TorchScript program"),
+        "net.onnx": (folder / "net.onnx", "an ONNX file"),
+        "hf": (folder / "hf", "is a folder"),
+        "keras.h5": (folder / "keras.h5", "an HDF5 file of Keras"),
+        "bundle": (SHIPPED, "a bundle of 'edgeseg compile'"),
+        "notes.txt": (folder / "notes.txt", "it is no safetensors file"),
+        "half.pth": (folder / "half.pth", "truncated zip"),
+    }
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_was_trained_elsewhere_is_named_for_what_it_is(tmp_path: Path) -> None:
+    for path, said in _foreign(tmp_path).values():
+        for load in (load_checkpoint, lambda path: load_weights(network_from_config(NetworkConfig()), path)):
+            with pytest.raises(CheckpointError, match=said) as caught:
+                load(path)
+            assert len(str(caught.value)) < 400 and "\n" not in str(caught.value)
+
+
+def test_a_misfit_is_counted_and_not_dumped(path: Path, tmp_path: Path) -> None:
+    import safetensors.torch
+
+    stored = safetensors.torch.load_file(path)
+    safetensors.torch.save_file({f"module.{name}": value for name, value in stored.items()}, tmp_path / "m.safetensors")
+    with pytest.raises(CheckpointError, match="0 of the network's [0-9]+ tensors are in the file; absent is") as caught:
+        load_weights(network_from_config(NetworkConfig(classes=3)), tmp_path / "m.safetensors")
+    assert len(str(caught.value)) < 500
+    with pytest.raises(CheckpointError, match=r"first .*head.*\(3.*in the file, \(4.*the number of classes"):
+        load_weights(network_from_config(NetworkConfig(classes=4)), path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(path: Path, spec: ModelSpec, tmp_path: Path, value: float) -> None:
+    loaded = load_checkpoint(path)
+    next(loaded.network.parameters()).data.view(-1)[0] = value
+    save_checkpoint(loaded, tmp_path / "nan.safetensors")
+    with pytest.raises(CheckpointError, match=r"not finite .1 tensors, first .*smaller --lr"):
+        load_checkpoint(tmp_path / "nan.safetensors")

@@ -2,33 +2,49 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import shutil
 from pathlib import Path
+from typing import Any, Iterator
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from edgeseg.builder.data import TrainingCrops, class_weights
+from edgeseg.builder.checkpoint import load_checkpoint
+from edgeseg.builder.data import EpochOrder, SeededCrops, TrainingCrops, class_weights
 from edgeseg.builder.networks import NetworkConfig, network_from_config
-from edgeseg.builder.training import EpochResult, TrainRecipe, train
+from edgeseg.builder.training import EpochResult, TrainingPlan, TrainRecipe, averaging, train
 from edgeseg.demo import StreetDataset
-from edgeseg.errors import CheckpointError, DatasetError, ImageError
-from edgeseg.images import InMemory, Sample
+from edgeseg.errors import CheckpointError, DatasetError, ImageError, TrainingError
+from edgeseg.images import FolderDataset, InMemory, Joined, Sample, write_png
 from edgeseg.labels import label_counts
 from edgeseg.preprocess import normalized
 from edgeseg.spec import IGNORE_ID, ModelSpec
 from edgeseg.street import CLASSES, PALETTE
 
-SPEC = ModelSpec(CLASSES, PALETTE, (96, 128), ignore_id=11)
-DATA = StreetDataset("demo://street?frames=24&step=20&size=128x96")
-RECIPE = TrainRecipe(epochs=3, batch=4, crop=96, workers=0)
+SPEC = ModelSpec(CLASSES, PALETTE, (64, 96), ignore_id=11)
+DATA = StreetDataset("demo://street?frames=8&step=60&size=96x64")
+RECIPE = TrainRecipe(epochs=3, batch=2, crop=32, workers=0)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """So small networks are slower on several threads, and much slower on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 class PullThePlug(Exception):
     """The power goes after so many epochs."""
 
 
-def _train(folder: Path, recipe: TrainRecipe, *, resume: bool = False, stop_after: int = 99) -> list[EpochResult]:
+def _train(
+    folder: Path, recipe: TrainRecipe, *, resume: bool = False, stop_after: int = 99, **how: Any
+) -> list[EpochResult]:
     results: list[EpochResult] = []
 
     def report(result: EpochResult) -> None:
@@ -39,24 +55,127 @@ def _train(folder: Path, recipe: TrainRecipe, *, resume: bool = False, stop_afte
     config = NetworkConfig()
     torch.manual_seed(0)
     network = network_from_config(config)
-    best = train(network, config, SPEC, [DATA], DATA, recipe, folder, resume=resume, report=report)
-    assert best.spec == SPEC and best.training["val_miou"] >= max(r.miou for r in results)
+    best = train(network, config, SPEC, [DATA], DATA, recipe, folder, resume=resume, report=report, **how)
+    assert best.spec == SPEC and best.training["val_miou"] >= max((r.miou for r in results), default=0)
     return results
 
 
-def test_learns_saves_logs_and_resumes_where_the_power_went(tmp_path: Path) -> None:
+def _weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_checkpoint(folder / "last.safetensors").network.state_dict()
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[EpochResult]]:
+    """A run of three epochs without an interruption."""
+    folder = tmp_path_factory.mktemp("straight")
+    torch.set_num_threads(1)
+    return folder, _train(folder, RECIPE)
+
+
+def test_saves_logs_and_resumes_the_very_run_that_was_interrupted(
+    tmp_path: Path, straight: tuple[Path, list[EpochResult]]
+) -> None:
     with pytest.raises(PullThePlug):
         _train(tmp_path, RECIPE, stop_after=2)
-    resumed = _train(tmp_path, RECIPE, resume=True)
+    plans: list[TrainingPlan] = []
+    # Other workers and steps shown change nothing.
+    lines: list[str] = []
+    resumed = _train(
+        tmp_path, dataclasses.replace(RECIPE, workers=1), resume=True, on_start=plans.append, on_step=lines.append
+    )
     assert [result.epoch for result in resumed] == [2, 3], "the epoch whose state was not stored yet comes again"
+    assert (plans[0].first_epoch, plans[0].epochs, plans[0].steps, plans[0].images) == (2, 3, 4, 8)
+    assert lines[0].startswith("epoch 2/3  step 1/4  loss ") and lines[-1] == ""
     names = {"best.safetensors", "last.safetensors", "resume.safetensors", "metrics.csv"}
     assert names == {path.name for path in tmp_path.iterdir()}
     rows = list(csv.DictReader((tmp_path / "metrics.csv").read_text().splitlines()))
     assert [row["epoch"] for row in rows] == ["1", "2", "3"], "each epoch once"
-    assert float(rows[-1]["train_loss"]) < float(rows[0]["train_loss"])
     assert float(rows[-1]["iou road"]) == pytest.approx(resumed[-1].iou["road"], abs=1e-5)
-    with pytest.raises(CheckpointError, match="is of another run: learning_rate was 0.002 and is 0.0001; resume"):
-        _train(tmp_path, dataclasses.replace(RECIPE, learning_rate=1e-4), resume=True)
+    folder, results = straight
+    assert [result.loss for result in resumed] == pytest.approx([result.loss for result in results[1:]], rel=1e-5)
+    for name, value in _weights(folder).items():
+        torch.testing.assert_close(_weights(tmp_path)[name], value, rtol=1e-3, atol=1e-5)
+
+
+def test_the_same_seed_gives_the_same_run_and_it_learns(
+    tmp_path: Path, straight: tuple[Path, list[EpochResult]]
+) -> None:
+    _, results = straight
+    again = _train(tmp_path, RECIPE)
+    assert [result.loss for result in again] == pytest.approx([result.loss for result in results], rel=1e-5)
+    assert results[-1].loss < results[0].loss
+
+
+def test_a_finished_run_goes_on_for_more_epochs(tmp_path: Path, straight: tuple[Path, list[EpochResult]]) -> None:
+    shutil.copytree(straight[0], tmp_path / "run")
+    plans: list[TrainingPlan] = []
+    assert _train(tmp_path / "run", RECIPE, resume=True, on_start=plans.append) == []
+    assert plans[0].first_epoch > plans[0].epochs, "nothing is left"
+    before = _weights(tmp_path / "run")["network.encoder.conv_stem.weight"]
+    more = _train(tmp_path / "run", dataclasses.replace(RECIPE, epochs=4), resume=True)
+    assert [result.epoch for result in more] == [4]
+    after = _weights(tmp_path / "run")["network.encoder.conv_stem.weight"]
+    assert not torch.equal(before, after), "the learning rate is that of a longer run, and not the zero at the end"
+    with pytest.raises(CheckpointError, match="has 4 epochs behind it; pass --epochs of at least that, not 3"):
+        _train(tmp_path / "run", RECIPE, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"learning_rate": 1e-4}, "learning_rate was 0.002 and is 0.0001; resume"),
+        ({"seed": 5}, "seed was 0 and is 5; resume"),
+        ({"batch": 4, "crop": 64}, "batch was 2 and is 4; crop was 32 and is 64; resume"),
+    ],
+)
+def test_another_run_is_not_resumed_and_only_what_differs_is_named(
+    straight: tuple[Path, list[EpochResult]], change: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(CheckpointError, match=f"is of another run: {said}"):
+        _train(straight[0], dataclasses.replace(RECIPE, **change), resume=True)
+
+
+@given(st.integers(1, 40), st.integers(0, 9), st.integers(0, 9), st.integers(0, 5))
+def test_order_and_augmentation_follow_from_seed_epoch_and_image(count: int, one: int, two: int, seed: int) -> None:
+    first, second = EpochOrder(count, seed), EpochOrder(count, seed)
+    first.set_epoch(one)
+    second.set_epoch(two)
+    assert sorted(first) == [(one, index) for index in range(count)]
+    assert list(first) == list(first)
+    if one == two:
+        assert list(first) == list(second)
+    elif count > 20:
+        assert [index for _, index in first] != [index for _, index in second]
+
+
+def test_crops_differ_by_epoch_and_image_but_not_by_what_was_drawn_before() -> None:
+    crops = SeededCrops([DATA], SPEC, 32, 0)
+    image, mask = crops[3, 1]
+    torch.rand(7)
+    again, mask_again = crops[3, 1]
+    assert torch.equal(image, again) and torch.equal(mask, mask_again)
+    assert not torch.equal(image, crops[4, 1][0]) and not torch.equal(image, SeededCrops([DATA], SPEC, 32, 1)[3, 1][0])
+
+
+def test_the_average_follows_at_first_and_is_slow_later() -> None:
+    """A weight that steps from 0 to 1: the rising decay has it sooner than the fixed one, and both end alike."""
+    kept, fixed = [torch.zeros(1)], 0.0
+    average = averaging(0.99)
+    for step in range(1, 31):
+        average(kept, [torch.ones(1)], torch.tensor(step))
+        fixed = 0.99 * fixed + 0.01
+        assert kept[0].item() > fixed
+    assert kept[0].item() > 0.99 > 0.3 > fixed
+    late = [torch.zeros(1)]
+    average(late, [torch.ones(1)], 5000)
+    assert late[0].item() == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("rate", [1e8, 1e30])
+def test_a_loss_that_is_no_number_ends_the_run(tmp_path: Path, rate: float) -> None:
+    with pytest.raises(TrainingError, match=r"(the loss is (nan|inf)|no longer finite).*smaller --lr .it was 1e\+"):
+        _train(tmp_path, dataclasses.replace(RECIPE, learning_rate=rate))
+    assert not (tmp_path / "best.safetensors").exists()
 
 
 def test_nothing_to_resume_is_said(tmp_path: Path) -> None:
@@ -64,14 +183,54 @@ def test_nothing_to_resume_is_said(tmp_path: Path) -> None:
         _train(tmp_path, RECIPE, resume=True)
 
 
-def test_masks_of_0_and_255_are_refused(tmp_path: Path) -> None:
-    frame = np.zeros((96, 128, 3), np.uint8)
-    mask = np.zeros((96, 128), np.uint8)
+def _of_0_and_255() -> InMemory:
+    mask = np.zeros((64, 96), np.uint8)
     mask[:40] = 255
-    data = InMemory([Sample("x", frame, mask)] * 8, "binary")
+    return InMemory([Sample("x", np.zeros((64, 96, 3), np.uint8), mask)] * 8, "binary")
+
+
+@pytest.mark.parametrize("where", ["training", "validation"])
+def test_masks_of_0_and_255_are_refused_in_both_sets(tmp_path: Path, where: str) -> None:
     config = NetworkConfig()
-    with pytest.raises(DatasetError, match="only 1 of the 11 classes.*0 and 255 must be converted"):
-        train(network_from_config(config), config, SPEC, [data], DATA, RECIPE, tmp_path)
+    training, validation = (_of_0_and_255(), DATA) if where == "training" else (DATA, _of_0_and_255())
+    with pytest.raises(DatasetError, match=f"{where} masks hold only 1 of the 11 classes.*0 and 255 must be converted"):
+        train(network_from_config(config), config, SPEC, [training], validation, RECIPE, tmp_path)
+    assert not list(tmp_path.iterdir()), "nothing was trained"
+
+
+def test_odd_labels_are_remarked_before_the_first_step(tmp_path: Path) -> None:
+    class Stop(Exception):
+        pass
+
+    remarks: list[str] = []
+
+    def stop(plan: TrainingPlan) -> None:
+        remarks.extend(plan.remarks)
+        raise Stop
+
+    config = NetworkConfig()
+    mixed = Joined([DATA, _of_0_and_255()])
+    with pytest.raises(Stop):
+        train(network_from_config(config), config, SPEC, [DATA], mixed, RECIPE, tmp_path, on_start=stop)
+    assert any("8 of 16 validation masks hold one class and 255" in remark for remark in remarks)
+    assert all("no training mask holds" in remark or "training masks' pixels" in remark for remark in remarks[:-1])
+
+
+@pytest.mark.parametrize("where", ["train", "val"])
+def test_a_bad_mask_is_found_before_the_first_step_wherever_it_is(tmp_path: Path, where: str) -> None:
+    """At place 201 of 203: a look at some of the masks would not see it."""
+    spec = ModelSpec(("ground", "disc"), ((0, 0, 0), (255, 0, 0)), (32, 32))
+    for name, count in (("train", 203), ("val", 203)):
+        (tmp_path / name).mkdir()
+        (tmp_path / f"{name}annot").mkdir()
+        for index in range(count):
+            write_png(tmp_path / name / f"{index:03}.png", np.zeros((8, 8, 3), np.uint8))
+            write_png(tmp_path / f"{name}annot" / f"{index:03}.png", np.array([[0, 1] * 4] * 8, np.uint8))
+    write_png(tmp_path / f"{where}annot" / "201.png", np.zeros((4, 4), np.uint8))
+    data = [FolderDataset(tmp_path / name, spec=spec, need_labels=True) for name in ("train", "val")]
+    config = NetworkConfig(classes=2)
+    with pytest.raises(ImageError, match=r"201\.png is 4x4 but its image is 8x8"):
+        train(network_from_config(config), config, spec, data[:1], data[1], RECIPE, tmp_path / "out")
 
 
 def test_a_bad_image_in_a_worker_is_one_line(tmp_path: Path) -> None:
@@ -89,17 +248,9 @@ def test_a_bad_image_in_a_worker_is_one_line(tmp_path: Path) -> None:
     assert str(caught.value) == "7.png is truncated (20 bytes); copy it again"
 
 
-def test_the_same_seed_gives_the_same_run(tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-    (tmp_path / "b").mkdir()
-    once = dataclasses.replace(RECIPE, epochs=1)
-    one, two = _train(tmp_path / "a", once), _train(tmp_path / "b", once)
-    assert one[0].loss == pytest.approx(two[0].loss, rel=1e-3)
-
-
 def test_too_few_images_are_refused(tmp_path: Path, spec: ModelSpec) -> None:
     few = InMemory([DATA[0]], "one")
-    with pytest.raises(DatasetError, match="1 training images are fewer than one batch of 4"):
+    with pytest.raises(DatasetError, match="1 training images are fewer than one batch of 2"):
         config = NetworkConfig()
         train(network_from_config(config), config, SPEC, [few], DATA, RECIPE, tmp_path)
 
