@@ -276,7 +276,7 @@ def run(
             say(f"engine: {opened.description}")
             say(f"device: {device.describe()}")
         try:
-            alarms = _alarms(running, painter, rules, regions, on_alarm)
+            alarms = _alarms(running, painter, rules, regions, on_alarm, overwrite)
             field = _field(bundle, running, shadow, drift, drift_frames)
             comparison = _comparison(running, streams)
             _add_sinks(running, wanted, painter, opened.description, overwrite)
@@ -406,7 +406,12 @@ def _rules(
 
 
 def _alarms(
-    running: "Run", painter: "Painter", rules: List[Any], regions: "Optional[RoiSet]", actions: Optional[List[str]]
+    running: "Run",
+    painter: "Painter",
+    rules: List[Any],
+    regions: "Optional[RoiSet]",
+    actions: Optional[List[str]],
+    overwrite: bool,
 ) -> "Optional[AlarmSink]":
     if not rules:
         if actions:
@@ -418,7 +423,7 @@ def _alarms(
 
     assert regions is not None
     tell = running.state.tell
-    chosen = [action_from_text(text, painter, tell) for text in actions or ["log"]]
+    chosen = [action_from_text(text, painter, tell, overwrite=overwrite) for text in actions or ["log"]]
     sources = running.state.sources
     sink = AlarmSink(rules, running.spec, regions, chosen, tell, lambda name: sources[name].status in FINAL)
     running.add_sink(sink)

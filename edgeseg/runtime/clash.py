@@ -12,6 +12,7 @@ from urllib.parse import unquote
 
 from edgeseg.errors import UsageError
 from edgeseg.images import IMAGE_SUFFIXES
+from edgeseg.runtime.credentials import redacted
 from edgeseg.runtime.sources.uri import Stream
 
 __all__ = ["refuse_overwriting"]
@@ -29,8 +30,12 @@ def refuse_overwriting(streams: Sequence[Stream], sinks: Sequence[str], inputs: 
         inputs: other files that are read.
 
     Raises:
-        UsageError: they are the same file, or a folder sink would write into a folder of source images.
+        UsageError: they are the same file, a folder sink would write into a folder of source images, or a sink is
+            given twice.
     """
+    twice = [uri for uri in sinks if sinks.count(uri) > 1 and not uri.startswith("null:")]
+    if twice:
+        raise UsageError(f"--sink {redacted(twice[0])} is given twice; leave one out, or name another")
     read = {path for stream in streams for path in _files_of(stream.uri)} | set(inputs)
     files = {identity for path in read for identity in _identities(path)}
     images = [path for path in read if path.suffix.lower() in IMAGE_SUFFIXES]

@@ -156,6 +156,7 @@ class SinkWorker:
             except (SinkError, OSError) as error:
                 hopeless = self._closing or self._run.ended or isinstance(error, ForeignFileError) or _lost_by(error)
                 if hopeless or time.monotonic() >= give_up_at:
+                    self._lose("failed")
                     raise
                 self._fails(error)
                 time.sleep(max(0.0, self._retry_at - time.monotonic()))
@@ -202,7 +203,8 @@ class SinkWorker:
     def _break(self, error: BaseException) -> None:
         with self._changed:
             self.failure = error
-            self.state.lost["failed"] += len(self._queue)
+            self.state.written -= _lost_by(error)
+            self.state.lost["failed"] += len(self._queue) + _lost_by(error)
             self._queue.clear()
             self._changed.notify_all()
         self.state.status, self.state.error = "failing", str(error)
@@ -212,6 +214,6 @@ class SinkWorker:
             return  # the first failure is the one to tell
 
 
-def _lost_by(error: Exception) -> int:
+def _lost_by(error: BaseException) -> int:
     """Earlier results that are gone with a failure."""
     return error.lost if isinstance(error, SinkError) else 0

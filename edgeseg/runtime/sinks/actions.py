@@ -67,7 +67,7 @@ class AlarmAction(ABC):
         return {"description": self.description, "done": self.done, "lost": self.lost}
 
 
-def action_from_text(text: str, painter: Painter, tell: Tell) -> AlarmAction:
+def action_from_text(text: str, painter: Painter, tell: Tell, *, overwrite: bool = False) -> AlarmAction:
     """The action that a text names.
 
     Args:
@@ -75,6 +75,7 @@ def action_from_text(text: str, painter: Painter, tell: Tell) -> AlarmAction:
             ``http://`` or ``https://`` with what the other end needs.
         painter: draws snapshots.
         tell: ``RunState.tell``; also for what goes wrong in the background.
+        overwrite: files that are there are replaced; else only what edgeseg wrote is gone on with.
 
     Raises:
         UsageError: there is no such action. SinkError: a file, folder or broker cannot be used.
@@ -83,9 +84,9 @@ def action_from_text(text: str, painter: Painter, tell: Tell) -> AlarmAction:
     if text == "log":
         return _Log(tell)
     if kind == "jsonl" and rest:
-        return _Lines(Path(rest))
+        return _Lines(Path(rest), overwrite)
     if kind == "snapshot" and rest:
-        return _Snapshot(Path(rest), painter)
+        return _Snapshot(Path(rest), painter, overwrite)
     if kind in ("mqtt", "mqtts"):
         publisher = MqttPublisher(text)
         return _Remote(publisher.description, publisher.publish, publisher.close, tell)
@@ -120,9 +121,9 @@ class _Log(AlarmAction):
 class _Lines(AlarmAction):
     """A line per record; while the file cannot be written, up to 256 wait."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, overwrite: bool) -> None:
         super().__init__()
-        self._file = LineFile(path, b"", b"{", is_record)
+        self._file = LineFile(path, b"", b"{", is_record, overwrite=overwrite)
         self._waiting: deque[bytes] = deque()
         self.description = f"JSON lines in {path}"
 
@@ -158,9 +159,9 @@ class _Lines(AlarmAction):
 class _Snapshot(AlarmAction):
     """``SOURCE-FRAME-ALARM-on.png``, and ``-off.png``."""
 
-    def __init__(self, folder: Path, painter: Painter) -> None:
+    def __init__(self, folder: Path, painter: Painter, overwrite: bool) -> None:
         super().__init__()
-        self._folder, self._painter = folder, painter
+        self._folder, self._painter, self._overwrite = folder, painter, overwrite
         self.description = f"snapshots in {folder}"
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -180,7 +181,7 @@ class _Snapshot(AlarmAction):
         name = "-".join(re.sub(r"[^\w.-]+", "_", part) for part in parts if part)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            keep_picture(self._folder / f"{name}.png", self._painter.picture(result))
+            keep_picture(self._folder / f"{name}.png", self._painter.picture(result), overwrite=self._overwrite)
         except SinkError:
             self.lost += 1
             raise

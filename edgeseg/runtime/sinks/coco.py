@@ -148,7 +148,7 @@ def _images_in(path: Path) -> int:
 
 def _is_whole(line: bytes) -> bool:
     try:
-        return "image" in json.loads(line)
+        return "image" in json.loads(line.decode())
     except (ValueError, RecursionError, TypeError):
         return False
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +32,7 @@ class FolderSink(FrameSink):
 
     Raises:
         ForeignFileError: there are pictures that edgeseg did not write, such as a data set's masks.
-        SinkError: the folder cannot be made.
+        SinkError: the folder cannot be made, or another run writes there.
     """
 
     def __init__(self, folder: Path, painter: Painter, by_source: bool = False, *, overwrite: bool = False) -> None:
@@ -46,8 +48,14 @@ class FolderSink(FrameSink):
         try:
             for part in ("masks", *_parts(painter)):
                 (folder / part).mkdir(parents=True, exist_ok=True)
+            self._lock = _locked(folder / "masks")
         except OSError as error:
             raise SinkError(f"{folder} cannot be created: {error.strerror}") from error
+
+    def close(self) -> None:
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
 
     def write(self, result: Segmentation) -> None:
         parts = _parts(self._painter)
@@ -73,6 +81,23 @@ class FolderSink(FrameSink):
     def _foreign(self) -> Path | None:
         found = (foreign_picture(self._folder / part) for part in ("masks", *_parts(self._painter)))
         return next((path for path in found if path is not None), None)
+
+
+def _locked(folder: Path) -> int:
+    """A descriptor that holds the folder against other runs, whose frames have the same names.
+
+    Raises:
+        SinkError: another one holds it. OSError: it cannot be opened.
+    """
+    descriptor = os.open(str(folder), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise SinkError(f"{folder.parent} is being written by another run or sink; give each its own folder") from error
+    except OSError:
+        pass  # a file system without locks
+    return descriptor
 
 
 def _parts(painter: Painter) -> tuple[str, ...]:

@@ -34,13 +34,19 @@ def frame_record(result: Segmentation, classes: Sequence[str]) -> dict[str, Any]
     return record
 
 
+_KEYS = {"source", "frame", "name", "ms", "area", "confidence"}
+
+
 def is_record(line: bytes) -> bool:
     """Whether a line is the whole record of a frame or an alarm, and so of a file that edgeseg wrote."""
     try:
-        record = json.loads(line)
+        record = json.loads(line.decode())  # of bytes it would take UTF-16 too
     except (ValueError, RecursionError):
         return False
-    return isinstance(record, dict) and ({"frame", "name", "area"} <= set(record) or {"alarm", "on"} <= set(record))
+    if not isinstance(record, dict):
+        return False
+    keys = set(record)
+    return {"frame", "name", "area"} <= keys or {"alarm", "on"} <= keys or {"frame"} <= keys <= _KEYS
 
 
 class JsonlSink(FrameSink):

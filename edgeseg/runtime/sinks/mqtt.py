@@ -106,7 +106,7 @@ class MqttPublisher:
             _wait_for(goodbye, deadline.left(1.0) / 2)
         self._stop(deadline)
         if left:
-            raise SinkError(f"{self.description}: {left} messages were not acknowledged by the broker")
+            raise SinkError(f"{self.description}: {left} messages were not acknowledged by the broker", left)
 
     def _left(self) -> int:
         """How many messages the broker has not acknowledged."""

@@ -81,14 +81,14 @@ class VideoSink(FrameSink):
         self._first_ns = self._first_index = self._count = self._pts = 0
         self._place: Place | None = self._next_place()
         if self._part > 1:
-            self.remark = f"{path} was there and is kept; this run begins with {self._place.target.name}"
+            self.remark = f"{path} is taken and stays as it is; this run begins with {self._place.target.name}"
         self.how = (
             "H.264" if self._by_gstreamer else "Motion JPEG" if suffix == ".avi" else "MPEG-4 (GStreamer is not there)"
         )
 
     @property
     def description(self) -> str:  # type: ignore[override]
-        return f"video {self._path}, {self.how}"
+        return f"video {self._path if self._place is None else self._place.target}, {self.how}"
 
     @property
     def kept(self) -> int:  # type: ignore[override]
