@@ -45,7 +45,7 @@ def positions_of(model: onnx.ModelProto, tensor: str) -> tuple[Axis, Axis] | Non
     """Where the rows and columns of an NxCxHxW tensor lie in the graph's image.
 
     Args:
-        model: with a static NCHW or NHWC input and inferred shapes; what computes sizes should be folded already.
+        model: with a static NCHW input and inferred shapes; what computes sizes should be folded already.
         tensor: its name.
 
     Returns:
@@ -68,11 +68,16 @@ class _Walk:
             for value in (*graph.input, *graph.value_info, *graph.output)
         }
         self.known: dict[str, tuple[Axis, Axis]] = {graph.input[0].name: (Axis(), Axis())}
+        self._channels_last: set[str] = set()
 
     def visit(self, node: onnx.NodeProto) -> None:
         found = self._of(node)
-        if found is not None:
-            self.known[node.output[0]] = found
+        if found is None:
+            return
+        self.known[node.output[0]] = found
+        last = bool(self._channels_last.intersection(node.input))
+        if last != (node.op_type == "Transpose"):
+            self._channels_last.add(node.output[0])
 
     def _of(self, node: onnx.NodeProto) -> tuple[Axis, Axis] | None:
         if node.op_type in _ELEMENTWISE:
@@ -91,9 +96,9 @@ class _Walk:
         if node.op_type == "Pad":
             return self._each(node, source, self._padded(node))
         if node.op_type == "Transpose":
-            # Both orders of an image are 0, 2, 3, 1 and back; any other one hides where rows and columns are.
-            order = next((list(a.ints) for a in node.attribute if a.name == "perm"), [])
-            return source if order in ([0, 2, 3, 1], [0, 3, 1, 2]) else None
+            # To channels last and back; any other order hides where rows and columns are.
+            back = [0, 3, 1, 2] if node.input[0] in self._channels_last else [0, 2, 3, 1]
+            return source if _ints(node, "perm") == back else None
         if node.op_type == "DepthToSpace":
             return self._shuffled(source, 1 / attribute(node, "blocksize", 1))
         if node.op_type == "SpaceToDepth":
@@ -105,9 +110,16 @@ class _Walk:
 
         Where a decoder joins a skip connection, strides of odd sizes have moved the deeper map by some pixels.
         """
-        shape = _sides(self._shapes.get(node.output[0]))
-        same = {name for name in node.input if _sides(self._shapes.get(name)) == shape}
+        shape = self._shapes.get(node.output[0])
+        same = {name for name in node.input if self._like(self._shapes.get(name), shape, node)}
         return next((found for name, found in self.known.items() if name in same), None)
+
+    def _like(self, one: list[int] | None, other: list[int] | None, node: onnx.NodeProto) -> bool:
+        """Whether two maps have the same height and width."""
+        if one is None or other is None or len(one) != 4 or len(other) != 4:
+            return False
+        rows = 1 if self._channels_last.intersection(node.input) else 2
+        return one[rows : rows + 2] == other[rows : rows + 2]
 
     def _each(
         self, node: onnx.NodeProto, source: tuple[Axis, Axis], how: Sequence[tuple[float, float]] | None
@@ -152,8 +164,12 @@ class _Walk:
         small, large = _sides(self._shapes.get(node.input[0])), _sides(self._shapes.get(node.output[0]))
         if small is None or large is None:
             return None
+        if node.input[0] in self._channels_last:
+            return None
         default = "asymmetric" if node.op_type == "Upsample" else "half_pixel"
         mode = next((a.s.decode() for a in node.attribute if a.name == "coordinate_transformation_mode"), default)
+        if next((a.s for a in node.attribute if a.name == "mode"), b"nearest") == b"nearest":
+            mode = "half_pixel"  # a pixel is repeated, and lies in the middle of its copies
         scales = self._constants.get(_input(node, 2), np.zeros(0))
         pairs = []
         for axis, (low, high) in enumerate(zip(small, large)):
@@ -174,17 +190,19 @@ class _Walk:
         if starts is None or sides is None or len(sides) != 4 or (_input(node, 4) and steps is None):
             return None
         chosen = list(range(len(starts))) if axes is None else [int(axis) % 4 for axis in axes]
-        pairs = {2: (1.0, 0.0), 3: (1.0, 0.0)}
+        rows = 1 if node.input[0] in self._channels_last else 2
+        pairs = {rows: (1.0, 0.0), rows + 1: (1.0, 0.0)}
         for index, axis in enumerate(chosen):
             start, step = int(starts[index]), 1 if steps is None else int(steps[index])
             pairs[axis] = (float(step), float(min(start + sides[axis] if start < 0 else start, sides[axis])))
-        return [pairs[2], pairs[3]]
+        return [pairs[rows], pairs[rows + 1]]
 
     def _padded(self, node: onnx.NodeProto) -> list[tuple[float, float]] | None:
         pads = self._constants.get(_input(node, 1))
         if pads is None or pads.size != 8 or _input(node, 3):
             return None
-        return [(1.0, -float(pads[2])), (1.0, -float(pads[3]))]
+        rows = 1 if node.input[0] in self._channels_last else 2
+        return [(1.0, -float(pads[rows])), (1.0, -float(pads[rows + 1]))]
 
     def _shuffled(self, source: tuple[Axis, Axis], step: float) -> tuple[Axis, Axis]:
         rows, columns = (axis.sampled(step, step / 2 - 0.5) for axis in source)

@@ -95,7 +95,7 @@ class _Tail:
         low = self.values.shape[2:]
         if low == wanted.size_hw:
             return []
-        inside = _part_of_image(self._model, self.name, low, wanted)
+        inside = _part_of_image(self._model, self.name, self.values.shape, wanted)
         size = wanted.size_hw if inside is None else (inside[0][1] - inside[0][0], inside[1][1] - inside[1][0])
         lines = self._enlarged(low, size)
         if inside is not None:
@@ -228,14 +228,14 @@ def _covers(low: np.ndarray, size_hw: tuple[int, int]) -> bool:
 
 
 def _part_of_image(
-    model: onnx.ModelProto, tensor: str, low: tuple[int, ...], wanted: Wanted
+    model: onnx.ModelProto, tensor: str, shape: tuple[int, ...], wanted: Wanted
 ) -> list[tuple[int, int]] | None:
     """Rows and columns, as (first, behind the last), that a map shows; None for the whole image.
 
     Raises:
         CompileError: it cannot be told, and the sizes are not those of a whole image divided by a stride.
     """
-    places = _positions(model, tensor)
+    low, places = shape[2:], _positions(model, tensor, shape)
     if places is None:
         strides = {_stride(part, size) for part, size in zip(low, wanted.size_hw)}
         if None in strides:
@@ -258,23 +258,20 @@ def _shown(axis: Axis, count: int, size: int) -> tuple[int, int]:
     return first, min(size, first + max(1, round(axis.step * count)))
 
 
-def _positions(model: onnx.ModelProto, tensor: str) -> tuple[Axis, Axis] | None:
-    """Positions on a copy in which sizes that the graph computes are constants, where that can be done."""
+def _positions(model: onnx.ModelProto, tensor: str, shape: tuple[int, ...]) -> tuple[Axis, Axis] | None:
+    """Positions on a copy in which sizes and crops that the graph computes are constants, where that can be done."""
     from edgeseg.compiler.simplify import simplified_onnx
 
     tools = require("onnx", "compile")
-    typed = tools.shape_inference.infer_shapes(model, data_prop=True)
-    found = positions_of(typed, tensor)
-    if found is not None:
-        return found
     copied = tools.ModelProto()
     copied.CopyFrom(model)
-    copied.graph.output[0].name = tensor
-    copied.graph.output[0].type.tensor_type.ClearField("shape")
+    del copied.graph.output[:]
+    copied.graph.output.append(tools.helper.make_tensor_value_info(tensor, tools.TensorProto.FLOAT, shape))
     try:
-        return positions_of(tools.shape_inference.infer_shapes(simplified_onnx(copied).model), tensor)
-    except (EdgesegError, RuntimeError, ValueError):
+        copied = simplified_onnx(copied).model
+    except (EdgesegError, RuntimeError, ValueError):  # without it, crops that the graph computes stay unknown
         return None
+    return positions_of(tools.shape_inference.infer_shapes(copied, data_prop=True), tensor)
 
 
 def _stride(part: int, size: int) -> int | None:
@@ -319,6 +316,10 @@ def _with_background(tail: _Tail, end: Ending, wanted: Wanted, independent: bool
             raise UsageError(
                 f"a background is for sigmoids, but the {found} channels of {wanted.output!r} are exclusive classes; "
                 "leave --background out and list it among --classes"
+            )
+        if wanted.threshold != 0.5:
+            raise UsageError(
+                f"a threshold is for sigmoids, but the {found} channels are exclusive classes; leave it out"
             )
         return []
     if found > 1 and found == wanted.classes:

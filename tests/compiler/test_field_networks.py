@@ -384,19 +384,37 @@ class Unpadded(nn.Module):
     kernel=st.sampled_from([3, 5]),
     row=st.integers(0, 8),
     column=st.integers(0, 8),
+    written=st.sampled_from(["static", "dynamic", "channels last"]),
 )
 def test_unpadded_convolutions_leave_the_mask_where_it_belongs(
-    depth: int, around: int, kernel: int, row: int, column: int
+    depth: int, around: int, kernel: int, row: int, column: int, written: str
 ) -> None:
     size = (84, 100)
-    module = Unpadded(depth, around, kernel)
-    graph = compiled_graph(exported(module, size), spec_of(2, size))
+    module: nn.Module = Unpadded(depth, around, kernel)
+    how: dict[str, Any] = {}
+    if written == "channels last":
+        module, how = ChannelsLast(module), {"shape": (1, *size, 3)}
+    if written == "dynamic":
+        how = {"dynamic_axes": {"image": {2: "h", 3: "w"}}}
+    graph = compiled_graph(exported(module, size, **how), spec_of(2, size))
     frame, right = np.zeros((*size, 3), np.uint8), np.zeros(size, bool)
     right[36 + row : 48 + row, 40 + column : 56 + column] = True
     frame[right] = 255
     found = run(graph, frame)[0][0] == 1
     overlap = (found & right).sum() / (found | right).sum()
     assert overlap == 1, f"IoU {overlap:.2f}"
+
+
+class ChannelsLast(nn.Module):
+    """A crop with the channels last in front of the network and behind it, as Keras writes them."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        cropped = image[:, 2:, 4:-2]
+        return self.module(cropped.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)[:, 1:-1, :-3]
 
 
 def test_a_part_of_the_image_that_cannot_be_placed_is_refused() -> None:
@@ -536,6 +554,52 @@ def without_weights_as_inputs(model: onnx.ModelProto) -> onnx.ModelProto:
     del copied.graph.input[:]
     copied.graph.input.extend(kept)
     return copied
+
+
+class Operators(nn.Module):
+    """What networks of every year are made of, one kind at a time."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind, self.first, self.head = kind, body(8, 2), nn.Conv2d(8, 4, 1)
+        self.up = nn.ConvTranspose2d(8, 8, 4, 2, 1)
+        self.norm = nn.BatchNorm2d(8).eval()
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        maps = self.norm(self.first(image))
+        kinds = {
+            "bilinear": lambda: functional.interpolate(maps, scale_factor=2.0, mode="bilinear", align_corners=False),
+            "corners": lambda: functional.interpolate(maps, scale_factor=2.0, mode="bilinear", align_corners=True),
+            "nearest": lambda: functional.interpolate(maps, size=image.shape[2:], mode="nearest"),
+            "transposed": lambda: self.up(maps),
+            "padded": lambda: self.up(functional.pad(maps, (1, 0, 0, 1), mode="reflect")[:, :, 1:, :-1]),
+            "clipped": lambda: self.up(functional.relu6(maps).clamp(0.1, 2.0)),
+            "squeezed": lambda: self.up(maps * maps.mean((2, 3), keepdim=True).sigmoid()),
+            "split": lambda: self.up(torch.cat(maps.chunk(2, 1)[::-1], 1)),
+            "reduced": lambda: self.up(maps - maps.sum(1, keepdim=True) + maps.max(1, keepdim=True).values),
+            "softmax": lambda: self.up(maps.softmax(1)),
+        }
+        return self.head(kinds[self.kind]()).softmax(1)
+
+
+KINDS = ["bilinear", "corners", "nearest", "transposed", "padded", "clipped", "squeezed", "split", "reduced", "softmax"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_operators_of_every_opset(kind: str) -> None:
+    """The class map is what ONNX Runtime makes of the file itself, whatever its opset; torch writes 7 to 20."""
+    module = Operators(kind).eval()
+    frame = frames_of(SIZE, 1)[0]
+    tried = 0
+    for opset in (8, 9, 10, 11, 12, 13, 16, 18, 20):
+        try:
+            model = exported(module, opset_version=opset)
+        except Exception:  # this opset has no form of it in torch
+            continue
+        tried += 1
+        expected = run_onnx(model, {"image": torch_input(frame).numpy()})[0].argmax(1)
+        assert np.mean(run(compiled_graph(model, spec_of(4)), frame)[0] == expected) > 0.999, f"opset {opset}"
+    assert tried >= 5
 
 
 # Calibration
