@@ -3,9 +3,10 @@
 import errno
 import os
 import sys
-from typing import Optional
+from typing import Any, Optional
 
 import typer
+import typer.core
 from typing_extensions import Annotated
 
 from edgeseg.cli.bench import bench
@@ -22,9 +23,24 @@ from edgeseg.cli.train import train
 from edgeseg.cli.tune import tune
 from edgeseg.cli.verify import verify
 from edgeseg.errors import EdgesegError, missing
+from edgeseg.runtime.credentials import without_secrets_of
+
+
+class _Commands(typer.core.TyperGroup):
+    """The commands; what is said of a wrong command line quotes it without its passwords."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except Exception as error:  # click's own types, which newer typers carry themselves
+            if hasattr(error, "format_message"):
+                vars(error)["message"] = without_secrets_of(sys.argv, str(vars(error).get("message", "")))
+            raise
+
 
 app = typer.Typer(
     name="edgeseg",
+    cls=_Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -109,7 +125,7 @@ def _main() -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    print(f"edgeseg: {message}", file=sys.stderr, flush=True)
+    print(f"edgeseg: {without_secrets_of(sys.argv, message)}", file=sys.stderr, flush=True)
     sys.exit(code)
 
 

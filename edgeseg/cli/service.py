@@ -229,7 +229,8 @@ def service_words(args: Sequence[str]) -> Tuple[List[str], Dict[str, str]]:
     """The arguments of ``edgeseg run`` as a service needs them, and the secrets taken out of them.
 
     Returns:
-        (words, secrets): paths are absolute, the model is named; URLs with credentials are ``@EDGESEG_SECRET_N@``.
+        (words, secrets): paths are absolute, the model is named; URLs with credentials and webhooks are
+        ``@EDGESEG_SECRET_N@``.
 
     Raises:
         UsageError: they are no arguments of ``edgeseg run``, or need a desktop.
@@ -359,7 +360,12 @@ def _without_secrets(words: List[str]) -> Tuple[List[str], Dict[str, str]]:
     secrets: Dict[str, str] = {}
     for before, word in zip(["", *words], words):
         option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
-        if has_credentials(value) or (option or before) == "--token" and value:
+        name = option or before
+        # The path of a webhook is its password.
+        is_webhook = name == "--on-alarm" and value.startswith(("http:", "https:"))
+        if has_credentials(value) or is_webhook or name == "--token" and value:
+            if any(ord(letter) < 32 for letter in value):
+                raise UsageError(f"the value of {name} holds control characters, which a service cannot be given")
             name = f"EDGESEG_SECRET_{len(secrets) + 1}"
             secrets[name] = value
             value = _SECRET.format(len(secrets))

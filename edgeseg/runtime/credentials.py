@@ -3,22 +3,81 @@
 from __future__ import annotations
 
 import re
+from typing import Sequence
+from urllib.parse import SplitResult, urlsplit
 
-__all__ = ["has_credentials", "redacted"]
+from edgeseg.errors import UsageError
 
-_USER_INFO = re.compile(r"(?<=://)[^/\s]+@(?=[^\s])")
-_SECRET = re.compile(
-    r"(?i)\b([\w-]*(?:user-pw|password|passwd|pwd|pass|token|secret|auth|sig|signature|key))\s*=\s*"
-    r"(\"(?:\\.|[^\"\\])*\"?|'(?:\\.|[^'\\])*'?|(?:\\.|[^&\s\"])+)"
+__all__ = ["address_parts", "has_credentials", "redacted", "without_secrets_of"]
+
+_NO_USER = "".join(rf"(?<!\b{name})" for name in ("file", "jsonl", "csv", "coco", "record", "replay", "demo", "gst"))
+# People type passwords as they are, with / ? # and blanks in them, so only the last @ is known to end one.
+_USER_INFO = re.compile(_NO_USER + r"://(?!\*\*\*@).*@", re.DOTALL)
+_KEYS = (
+    r"\b[\w.\-\[]*(?:passphrase|password|passcode|passwd|pass|pwd|psw|pw|token|secret|credentials?|authorization|auth|sig"
+    r"|signature|key|jwt|cookies?|session|sid)\d*\]?"
 )
+_QUOTED = r"\"(?:\\.|[^\"\\])*\"?|'(?:\\.|[^'\\])*'?"
+_IN_ADDRESS = re.compile(rf"(?i)({_KEYS})(=|%3d)(?!\*\*\*)[^&]+")
+_IN_TEXT = re.compile(rf"(?i)({_KEYS})(\s*=\s*)(?!\*\*\*)(?:{_QUOTED}|(?:\\.|[^&\s\"])+)")
+_ADDRESS = re.compile(r"(?!gst:)[A-Za-z][A-Za-z0-9+.-]*://")
+_ESCAPES = "write / as %2F, ? as %3F, # as %23, @ as %40, : as %3A, [ as %5B, ] as %5D, % as %25, a blank as %20"
 
 
 def redacted(text: str) -> str:
-    """Text without the credentials of URLs in it: user info, and values of keys such as ``access_token``."""
-    text = _USER_INFO.sub("***@", text)
-    return _SECRET.sub(r"\1=***", text)
+    """Text without the credentials in it.
+
+    Args:
+        text: an address, a GStreamer pipeline, or a sentence with addresses. After ``://`` everything up to the
+            last ``@`` is hidden, and so are the values of keys such as ``access_token``: rather too much than too little.
+    """
+    text = _USER_INFO.sub("://***@", text)
+    return (_IN_ADDRESS if _ADDRESS.match(text) else _IN_TEXT).sub(r"\1=***", text)
 
 
 def has_credentials(address: str) -> bool:
     """Whether an address, or a GStreamer pipeline, holds something that ``redacted`` hides."""
     return "://" in address and redacted(address) != address
+
+
+def without_secrets_of(words: Sequence[str], text: str) -> str:
+    """A text in which the credentials of command-line words do not stand, for messages that others made of them."""
+    for word in words:
+        for secret in {word, word.partition("=")[2]}:
+            if has_credentials(secret):
+                # Without the scheme, of whose slashes one is gone where it was taken for a path.
+                rest, shown = secret.partition("://")[2], redacted(secret).partition("://")[2]
+                text = text.replace(rest, shown).replace(repr(rest)[1:-1], shown)
+    return text
+
+
+def address_parts(address: str, *, at_later: bool = True) -> SplitResult:
+    """The parts of an address in a network, with a port that is a number.
+
+    Args:
+        address: ``SCHEME://[USER[:PASSWORD]@]HOST[:PORT]...``.
+        at_later: an ``@`` may follow behind HOST; without, and with a HOST that looks like a user, it is taken for the
+            end of a password that a sign before it has cut.
+
+    Raises:
+        UsageError: no address. The message holds no part of the credentials, not even of those that were cut.
+    """
+    scheme = address.partition("://")[0]
+    try:
+        parts = urlsplit(address)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        # What Python says would quote a part of the password as the port.
+        shown = redacted(address) if "@" in address else f"{scheme}://***"
+        raise UsageError(
+            f"{shown} is no address {scheme}://[USER:PASSWORD@]HOST[:PORT]/PATH, with a PORT of 1 to 65535; in USER and"
+            f" PASSWORD {_ESCAPES}"
+        ) from None
+    is_user = ":" in parts.netloc and "." not in host and ":" not in host and host != "localhost"
+    is_cut = "@" not in parts.netloc and "@" in address and (is_user or not at_later)
+    if is_cut or "@" in parts.fragment:
+        raise UsageError(
+            f"{redacted(address)}: a sign in USER or PASSWORD ends them before the @; {_ESCAPES}; behind HOST write an "
+            "@ as %40"
+        )
+    return parts

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
+import socket
 import stat
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -192,3 +195,90 @@ def test_what_systemctl_says_in_our_words() -> None:
     assert (
         status_from({"LoadState": "loaded", "ActiveState": "failed", "Result": "watchdog"}, 1.0)["result"] == "watchdog"
     )
+
+
+@pytest.mark.parametrize(
+    "password", ["S3cr/Et99", "S3cr Et99", "S3cr#Et99", "S3cr?Et99", "S3cr]Et99", "S3cr@Et99", 'S"3cr']
+)
+def test_secrets_of_every_kind_are_in_the_file_for_root_only(root: Path, password: str) -> None:
+    words = ["--source", f"rtsp://me:{password}@10.0.0.9/a", "--sink", f"mqtt://me:{password}@h/t"]
+    words += [f"--source=http://10.0.0.9/b?passphrase={password}", "--alarm", "area(road) > 1 %"]
+    words += ["--on-alarm", f"https://10.0.0.9/hook/{quote(password)}"]
+    done = edgeseg("service", "install", "--root", str(root), "--", str(SHIPPED), *words)
+    assert done.returncode == 0, done.stderr
+    unit, kept = root / "etc/systemd/system/edgeseg.service", root / "etc/edgeseg/edgeseg.env"
+    shown = unit.read_text() + done.stdout + done.stderr
+    assert not any(mark in shown for mark in (password, "S3cr", "Et99", "/hook/")), shown
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    assert {f"EDGESEG_SECRET_{n}" for n in (1, 2, 3, 4)} == set(re.findall(r"EDGESEG_SECRET_\d", kept.read_text()))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("service", "install", "--", str(SHIPPED), "--sorce=rtsp://me:S3cr/Et99@10.0.0.9/a"),
+        ("run", str(SHIPPED), "rtsp://me:S3cr Et99@10.0.0.9/a"),
+        ("run", "rtsp://me:S3cr#Et99@10.0.0.9/a", "--source", "demo://street"),
+        (
+            "run",
+            str(SHIPPED),
+            "--source",
+            "demo://street",
+            "--on-alarm",
+            "ftp://me:S3cr/Et99@h",
+            "--alarm",
+            "area(road)>0",
+        ),
+        ("run", str(SHIPPED), "--source", "demo://street", "--sink", "rtsp://me:S3cr/Et99@h/x"),
+        ("run", str(SHIPPED), "--source", "demo://street", "--preview", "rtsp://me:S3cr/Et99@h"),
+        ("run", str(SHIPPED), "--source", "rtsp:/me:S3cr/Et99@h"),
+        ("run", str(SHIPPED), "--policy", "rtsp://me:S3cr/Et99@h", "--source", "demo://street"),
+    ],
+)
+def test_a_wrong_command_line_is_refused_without_its_passwords(words: tuple[str, ...]) -> None:
+    done = edgeseg(*words)
+    assert done.returncode in (1, 2) and done.stderr
+    assert not any(mark in done.stdout + done.stderr for mark in ("S3cr", "Et99")), done.stderr
+
+
+def test_no_process_of_a_service_shows_a_password_or_a_webhook(root: Path, tmp_path: Path) -> None:
+    silent = socket.create_server(("127.0.0.1", 0))
+    address = f"http://me:S3cr Et99@127.0.0.1:{silent.getsockname()[1]}/a.mjpg"
+    words = [
+        "service",
+        "exec",
+        "--",
+        "run",
+        str(SHIPPED),
+        "--source",
+        "@EDGESEG_SECRET_1@",
+        "--sink",
+        "null://",
+        "--json",
+    ]
+    running = subprocess.Popen(
+        [sys.executable, "-c", MAIN, *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "EDGESEG_SECRET_1": address},
+    )
+    try:
+        silent.settimeout(60)
+        connections = [silent.accept()[0] for _ in range(2)]  # the second is GStreamer's
+        connections[-1].settimeout(60)
+        asked = connections[-1].recv(4096).decode()
+        lines = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if _is_below(path, running.pid)]
+    finally:
+        running.terminate()
+        out, err = running.communicate(timeout=60)
+    assert lines and not any(b"S3cr" in line or b"Et99" in line for line in lines)
+    assert "GET /a.mjpg" in asked
+    assert "S3cr" not in out + err and "Et99" not in out + err
+
+
+def _is_below(path: Path, parent: int) -> bool:
+    try:
+        return int((path.parent / "stat").read_text().rpartition(")")[2].split()[1]) == parent
+    except (OSError, ValueError):
+        return False

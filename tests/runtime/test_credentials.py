@@ -1,8 +1,19 @@
 from __future__ import annotations
 
-import pytest
+from typing import Callable
+from urllib.parse import quote, unquote, urlsplit
 
-from edgeseg.runtime.credentials import has_credentials, redacted
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from edgeseg.errors import EdgesegError, UsageError
+from edgeseg.runtime.credentials import address_parts, has_credentials, redacted, without_secrets_of
+from edgeseg.runtime.deadline import Deadline
+from edgeseg.runtime.sinks.actions import action_from_text
+from edgeseg.runtime.sinks.rtsp import RtspSink
+from edgeseg.runtime.sources import source_from_uri
+from edgeseg.runtime.sources.gstreamer import GstSource
 
 
 @pytest.mark.parametrize(
@@ -28,3 +39,97 @@ def test_one_rule_hides_and_finds_credentials(address: str, shown: str | None) -
         assert "words" not in redacted(address) and has_credentials(address)
     else:
         assert redacted(address) == shown and has_credentials(address) == (shown != address)
+
+
+# What people type: two marks that must never be seen, with any sign before, between and behind them.
+_SIGNS = st.text(st.sampled_from("/#?]@[: %&=!;,+~'\"\\$é0a"), max_size=6)
+_PASSWORDS = st.builds(lambda a, b, c: f"{a}S3cr{b}Et99{c}", _SIGNS, _SIGNS, _SIGNS)
+_MARKS = ("S3cr", "Et99")
+_KEYS = st.sampled_from(["password", "pwd", "passphrase", "apikey", "api_key", "access_token", "auth[pw]", "X-Sig"])
+
+
+def _unseen(text: str) -> bool:
+    return not any(mark in text or quote(mark) in text for mark in _MARKS)
+
+
+def _said(act: Callable[[], object]) -> str:
+    """What an attempt tells: its error, or its outcome."""
+    try:
+        return str(act())
+    except EdgesegError as error:
+        return str(error)
+
+
+@settings(deadline=None)
+@given(scheme=st.sampled_from(["rtsp", "rtsps", "http", "https", "mqtt", "ftp", "srt", "x"]), password=_PASSWORDS)
+def test_no_sign_in_a_password_shows_it(scheme: str, password: str) -> None:
+    address = f"{scheme}://admin:{password}@127.0.0.1:9/main?channel=1"
+    assert redacted(address) == f"{scheme}://***@127.0.0.1:9/main?channel=1" and has_credentials(address)
+    told = redacted(f"cannot open {address}: refused")
+    assert _unseen(told) and redacted(told) == told
+    assert _unseen(without_secrets_of(["run", f"--source={address}"], f"no such option --source={address}"))
+
+
+@settings(deadline=None)
+@given(key=_KEYS, password=_PASSWORDS.map(lambda text: text.replace("&", "").replace("@", "")))
+def test_no_sign_in_a_value_of_a_secret_key_shows_it(key: str, password: str) -> None:
+    assert redacted(f"http://h/a.mjpg?size=2&{key}={password}&n=1") == f"http://h/a.mjpg?size=2&{key}=***&n=1"
+
+
+@settings(deadline=None)
+@given(scheme=st.sampled_from(["rtsp", "rtsps", "http", "https"]), password=_PASSWORDS)
+def test_a_source_tells_nothing_of_its_password(scheme: str, password: str) -> None:
+    address = f"{scheme}://admin:{password}@127.0.0.1:1/main"
+
+    def tried() -> str:
+        source = source_from_uri(address, capture="gstreamer")
+        assert isinstance(source, GstSource)
+        return f"{source.description} {source.pipeline.shown()}"
+
+    assert _unseen(_said(tried))
+    assert _unseen(_said(lambda: source_from_uri(f"admin:{password}@127.0.0.1/main").description))
+
+
+@settings(deadline=None)
+@given(scheme=st.sampled_from(["rtsp", "ftp", "mqtt"]), password=_PASSWORDS)
+def test_a_sink_tells_nothing_of_its_password(scheme: str, password: str) -> None:
+    address = f"{scheme}://admin:{password}@127.0.0.1:1/t"
+    assume(scheme != "mqtt" or "%" not in password)  # else it may be right, and the broker is waited for
+    make = RtspSink if scheme == "rtsp" else address_parts
+    assert _unseen(_said(lambda: make(address, None) if make is RtspSink else make(address).hostname))
+
+
+@settings(deadline=None)
+@given(scheme=st.sampled_from(["http", "https"]), password=_PASSWORDS)
+def test_a_webhook_tells_nothing_of_its_address(scheme: str, password: str) -> None:
+    def described(url: str) -> str:
+        action = action_from_text(url, None, lambda *line: None)
+        action.close(Deadline())
+        return action.description
+
+    assert _unseen(_said(lambda: described(f"{scheme}://admin:{password}@127.0.0.1:1/hook")))
+    assert _unseen(_said(lambda: described(f"{scheme}://127.0.0.1:1/hook/{password}?k={password}")))
+
+
+@pytest.mark.parametrize("sign", ["/", "#", "?"])
+@pytest.mark.parametrize("scheme", ["rtsp", "http"])
+def test_a_password_that_is_cut_is_refused_with_the_way_to_write_it(scheme: str, sign: str) -> None:
+    for password in (f"S3cr{sign}Et99", f"12{sign}Et99"):  # the second looks like a port
+        with pytest.raises(UsageError, match="%2F.*%3F.*%23") as refused:
+            source_from_uri(f"{scheme}://admin:{password}@10.0.0.7/main", capture="gstreamer")
+        assert _unseen(str(refused.value)) and "10.0.0.7" in str(refused.value)
+
+
+@pytest.mark.parametrize("password", ["pa ss", "p@ss", "a:b", "100%", "é", "p%2Fs"])
+def test_a_password_that_is_not_cut_arrives_as_it_was_typed(password: str) -> None:
+    source = source_from_uri(f"rtsp://admin:{password}@10.0.0.7/main", capture="gstreamer")
+    assert isinstance(source, GstSource)
+    assert source.pipeline.properties["origin"]["user-pw"] == unquote(password)
+    source = source_from_uri(f"http://admin:{password}@10.0.0.7/main", capture="gstreamer")
+    assert isinstance(source, GstSource)
+    assert unquote(urlsplit(source.pipeline.properties["origin"]["uri"]).password or "") == unquote(password)
+
+
+@pytest.mark.parametrize("address", ["http://10.0.0.7:8080/@me/live.m3u8", "rtsp://cam/users/a@b", "http://h/?to=@me"])
+def test_an_at_behind_the_host_is_no_fault(address: str) -> None:
+    assert source_from_uri(address, capture="gstreamer")

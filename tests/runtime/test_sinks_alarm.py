@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import socketserver
 import threading
 from datetime import datetime, timezone
 from pathlib import Path
@@ -225,6 +226,39 @@ def test_a_webhook_gets_every_record_in_order(spec: ModelSpec, told: Told, hook:
     assert (action.done, action.lost) == (9, 0)
     errors = [text for level, _, text in told.events if level == "error"]
     assert errors == [f"webhook http://127.0.0.1:{hook.server_port} answers 503; it is tried again"]
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("status", [300, 301, 302, 303, 305, 307, 308])
+@pytest.mark.parametrize("scheme", ["http", "ftp", "file"])
+def test_a_webhook_follows_nobody_and_counts_no_record_that_was_not_taken(
+    spec: ModelSpec, told: Told, hook: Hook, status: int, scheme: str
+) -> None:
+    asked: list[str] = []
+
+    class Moved(_Handler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            asked.append(self.path)
+            self.send_response(status)
+            self.send_header("Location", f"{scheme}://localhost:{hook.server_port}/landing")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Moved) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        port = server.server_address[1]
+        action = action_from_text(f"http://cam:s3cret@127.0.0.1:{port}/hook", Painter(spec), told)
+        sink = alarm_sink(spec, told, [action], "area(car) > 1%")
+        sink.write(segmentation(BUSY, 0))
+        told.wait_for(
+            f"webhook http://127.0.0.1:{port} answers {status}; records go to no other place: write the address that "
+            "takes them; it is tried again"
+        )
+        sink.close()
+        server.shutdown()
+    assert asked and set(asked) == {"/hook"} and not hook.records and not hook.headers
+    assert (action.done, action.lost) == (0, 1)
 
 
 @pytest.mark.system

@@ -7,10 +7,10 @@ import shlex
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Mapping
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote
 
 from edgeseg.errors import UsageError
-from edgeseg.runtime.credentials import redacted
+from edgeseg.runtime.credentials import address_parts, redacted
 
 __all__ = ["CAPTURE_FLIPS", "CAPTURE_FORMATS", "CaptureOptions", "Pipeline", "pipeline_from_uri"]
 
@@ -148,12 +148,9 @@ def _pipeline(uri: str, options: CaptureOptions) -> Pipeline:
 
 
 def _rtsp(uri: str, options: CaptureOptions) -> Pipeline:
-    try:
-        parts = urlsplit(uri)
-        name = parts.hostname or ""
-        host = (f"[{name}]" if ":" in name else name) + (f":{parts.port}" if parts.port else "")
-    except ValueError as error:
-        raise UsageError(f"{redacted(uri)}: {error}") from error
+    parts = address_parts(uri)
+    name = parts.hostname or ""
+    host = (f"[{name}]" if ":" in name else name) + (f":{parts.port}" if parts.port else "")
     if not host:
         raise UsageError(f"{redacted(uri)} names no host; rtsp://[USER:PASSWORD@]HOST[:PORT]/PATH")
     location = f"{parts.scheme}://{host}{parts.path}" + (f"?{parts.query}" if parts.query else "")
@@ -168,10 +165,12 @@ def _rtsp(uri: str, options: CaptureOptions) -> Pipeline:
 
 
 def _http(uri: str, options: CaptureOptions) -> Pipeline:
-    try:
-        suffix = Path(urlsplit(uri).path).suffix.lower()
-    except ValueError as error:
-        raise UsageError(f"{redacted(uri)}: {error}") from error
+    parts = address_parts(uri)
+    suffix = Path(parts.path).suffix.lower()
+    user, at, host = parts.netloc.rpartition("@")
+    if at:  # as it was typed, a blank or an @ in it would end it
+        user = ":".join(quote(unquote(word), safe="") for word in user.split(":", 1))
+        uri = parts._replace(netloc=f"{user}@{host}").geturl()
     # HLS comes in bursts of seconds: the pipeline's clock paces it. A stored video is paced by its reader.
     stored = suffix in (".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v")
     text = f"uridecodebin name=origin ! {_to_frames(options, paced=suffix == '.m3u8')}"

@@ -17,6 +17,7 @@ from typing import Any, Callable
 from urllib.parse import unquote, urlsplit
 
 from edgeseg.errors import SinkError, UsageError
+from edgeseg.runtime.credentials import address_parts
 from edgeseg.runtime.deadline import Deadline
 from edgeseg.runtime.frame import Segmentation
 from edgeseg.runtime.overlay import Painter
@@ -30,6 +31,9 @@ __all__ = ["AlarmAction", "action_from_text"]
 Tell = Callable[[str, str, str], None]
 
 _MOST_WAITING = 256
+_NO_WEBHOOK = (
+    "a webhook is https://[USER:PASSWORD@]HOST[:PORT]/PATH; write / ? # @ in USER and PASSWORD as %2F %3F %23 %40"
+)
 _TIMEOUT_S = 5.0
 _RETRY_S = (0.5, 60.0)
 _GOODBYE_S, _LEAVE_S = 3.0, 0.2
@@ -277,20 +281,21 @@ class _Webhook:
 
     def __init__(self, url: str) -> None:
         try:
-            parts = urlsplit(url)
-            host, port = parts.hostname, parts.port
-        except ValueError:
-            host = port = None
+            parts = address_parts(url)
+        except UsageError:  # it would show the end of the path
+            raise UsageError(_NO_WEBHOOK) from None
+        host, port = parts.hostname, parts.port
         if not host:
-            raise UsageError("a webhook is https://host[:port]/path")
-        # User, path and query may hold a token, so that only the host is ever shown.
-        self.description = f"webhook {parts.scheme}://{host}{f':{port}' if port else ''}"
+            raise UsageError(_NO_WEBHOOK)
+        # User, path and query may hold a token, so that only the host is ever shown; nor what may be a cut password.
+        is_port = port is not None and ("@" in parts.netloc or "@" not in url)
+        self.description = f"webhook {parts.scheme}://{host}{f':{port}' if is_port else ''}"
         self._url, self._headers = url, {"Content-Type": "application/json", "User-Agent": "edgeseg"}
         if parts.username is not None:
             self._url, self._headers["Authorization"] = _with_basic_authorization(url)
         # Not urlopen: it keeps one opener per process and so, since Python 3.12, the certificates of the first call.
         handler = urllib.request.HTTPSHandler(context=ssl.create_default_context())
-        self._opener = urllib.request.build_opener(handler)
+        self._opener = urllib.request.build_opener(handler, _NoRedirects)
 
     def post(self, record: bytes) -> None:
         request = urllib.request.Request(self._url, record, self._headers, method="POST")
@@ -299,11 +304,21 @@ class _Webhook:
                 pass
         except urllib.error.HTTPError as error:
             error.close()
-            raise SinkError(f"{self.description} answers {error.code}") from None
+            moved = (
+                "; records go to no other place: write the address that takes them" if error.code // 100 == 3 else ""
+            )
+            raise SinkError(f"{self.description} answers {error.code}{moved}") from None
         except (OSError, ValueError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", error)
             text = getattr(reason, "strerror", None) or type(reason).__name__
             raise SinkError(f"{self.description} cannot be reached: {text}") from None
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """A redirect is an error: followed, a POST becomes a GET without the record, and the account goes to strangers."""
+
+    def redirect_request(self, *args: Any) -> None:
+        return None
 
 
 def _with_basic_authorization(url: str) -> tuple[str, str]:

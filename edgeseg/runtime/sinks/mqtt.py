@@ -10,9 +10,10 @@ import time
 from collections import deque
 from contextlib import suppress
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
-from edgeseg.errors import SinkError, require
+from edgeseg.errors import SinkError, UsageError, require
+from edgeseg.runtime.credentials import address_parts
 from edgeseg.runtime.deadline import Deadline
 from edgeseg.runtime.frame import Segmentation
 from edgeseg.runtime.sinks.base import FrameSink
@@ -220,10 +221,10 @@ class _Address:
 def _parsed(uri: str) -> _Address:
     """Raises SinkError, without credentials."""
     try:
-        parts = urlsplit(uri)
-        scheme, host, port = parts.scheme, parts.hostname, parts.port
-    except ValueError:
-        raise SinkError("an MQTT sink is mqtt://[user:password@]host[:port]/topic; the port is 1 to 65535") from None
+        parts = address_parts(uri, at_later=False)
+    except UsageError as error:
+        raise SinkError(f"an MQTT sink is mqtt://[user:password@]host[:port]/topic: {error}") from None
+    scheme, host, port = parts.scheme, parts.hostname, parts.port
     topic = unquote(parts.path[1:])
     if scheme not in _PORTS or not host or not topic or re.search("[#+\0]", topic) or len(topic.encode()) > 60_000:
         raise SinkError("an MQTT sink is mqtt://[user:password@]host[:port]/topic; a topic has no # or +")

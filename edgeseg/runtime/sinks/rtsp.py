@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from edgeseg.errors import SinkError, UsageError
-from edgeseg.runtime.credentials import redacted
+from edgeseg.runtime.credentials import address_parts, redacted
 from edgeseg.runtime.frame import Segmentation
 from edgeseg.runtime.gst.output import GstOutput, encoder_remark
 from edgeseg.runtime.overlay import Painter
@@ -30,11 +30,8 @@ class RtspSink(FrameSink):
     """
 
     def __init__(self, uri: str, painter: Painter) -> None:
-        try:
-            parts = urlsplit(uri.replace("rtsp://@:", "rtsp://0.0.0.0:"))
-            host, port = parts.hostname or "", parts.port or 8554
-        except ValueError as error:
-            raise UsageError(f"{redacted(uri)}: {error}") from error
+        parts = address_parts(uri.replace("rtsp://@:", "rtsp://0.0.0.0:"), at_later=False)
+        host, port = parts.hostname or "", parts.port or 8554
         if not host:
             raise UsageError(f"{redacted(uri)} names no address to serve at; rtsp://127.0.0.1:8554/edgeseg")
         if bool(parts.username) != bool(parts.password):

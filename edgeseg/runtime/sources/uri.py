@@ -9,11 +9,11 @@ import socket
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Callable
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from edgeseg.errors import SourceError, UsageError, first_line
 from edgeseg.images import IMAGE_SUFFIXES, image_files
-from edgeseg.runtime.credentials import redacted
+from edgeseg.runtime.credentials import address_parts, redacted
 from edgeseg.runtime.gst.pipelines import CaptureOptions, pipeline_from_uri
 from edgeseg.runtime.gst.process import gstreamer_python
 from edgeseg.runtime.policy import Policy
@@ -110,9 +110,10 @@ def source_from_uri(
 
         return replay_from_uri(uri)
     if separator and scheme != "file":
+        what = redacted(uri) if scheme.isalnum() else _hidden(uri)
         raise SourceError(
-            f"no source for {redacted(uri)}; there are cameras (0), csi://0, rtsp://, http://, gst://, files, folders, "
-            "globs, demo://street, replay://FILE"
+            f"no source for {what}; there are cameras (0), csi://0, rtsp://, http://, gst://, files, folders, globs, "
+            "demo://street, replay://FILE"
         )
     return _stored(Path(unquote(rest)) if separator else Path(uri), options, capture)
 
@@ -129,7 +130,7 @@ def _camera(number: int, options: CaptureOptions, capture: str) -> FrameSource:
 def _refuse_unreachable(uri: str) -> None:
     """souphttpsrc does not say why it gets no connection, so that is tried first."""
     try:
-        parts = urlsplit(uri)
+        parts = address_parts(uri)
         port = parts.port or (443 if parts.scheme == "https" else 80)
         with socket.create_connection((parts.hostname or "", port), timeout=5):
             return
@@ -151,7 +152,14 @@ def _stored(path: Path, options: CaptureOptions, capture: str) -> FrameSource:
     files = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
     if files:
         return _images(files, f"{len(files)} images matching {path}", options)
-    raise SourceError(f"{path} is no file, folder or glob with images, and no camera number", "not found")
+    # Not a file that is there: it may be an address that was mistyped, with its password.
+    hint = "; a camera in the network is rtsp://USER:PASSWORD@HOST/PATH" if "@" in str(path) else ""
+    what = f"{_hidden(str(path))} is no file, folder or glob with images, and no camera number"
+    raise SourceError(what + hint, "not found")
+
+
+def _hidden(mistyped: str) -> str:
+    return f"***@{mistyped.rpartition('@')[2]}" if "@" in mistyped else mistyped
 
 
 def _file(path: Path, options: CaptureOptions, capture: str) -> FrameSource:
