@@ -29,7 +29,7 @@ def redacted(text: str) -> str:
 
     Args:
         text: an address, a GStreamer pipeline, or a sentence with addresses. After ``://`` everything up to the
-            last ``@`` is hidden, and so are the values of keys such as ``access_token``: rather too much than too little.
+            last ``@`` is hidden, and so are values of keys such as ``access_token``: rather too much than too little.
     """
     text = _USER_INFO.sub("://***@", text)
     return (_IN_ADDRESS if _ADDRESS.match(text) else _IN_TEXT).sub(r"\1=***", text)
