@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Callable, Iterator
 
-__all__ = ["atomic_write", "file_sha256", "move_new", "write_new"]
+__all__ = ["atomic_write", "file_sha256", "file_state", "move_new", "write_new"]
 
 
 def atomic_write(path: Path, data: bytes, *, durable: bool = True) -> None:
@@ -86,6 +86,15 @@ def _temporary(path: Path, data: bytes, durable: bool) -> Iterator[Path]:
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
+
+
+def file_state(path: Path) -> tuple[int, ...] | None:
+    """What changes when somebody writes a file: device, inode, bytes, modification time; None where there is none."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def file_sha256(path: Path) -> str:

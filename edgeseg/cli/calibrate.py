@@ -9,6 +9,7 @@ import typer
 from typing_extensions import Annotated
 
 from edgeseg.cli.console import JsonFlag, on_terminal, print_json, say, stop_on_signals, table
+from edgeseg.cli.targets import is_calibration_cache, refuse_foreign
 from edgeseg.errors import UsageError
 
 if TYPE_CHECKING:
@@ -159,6 +160,7 @@ def export(
     """
     if out is None or not out.parent.is_dir():
         raise UsageError(f"pass -o FILE in an existing folder, got {out}")
+    refuse_foreign(out, "calibration cache", is_calibration_cache)
     from edgeseg.cli.models import bundle_or_default
     from edgeseg.compiler.ranges import Ranges
     from edgeseg.compiler.tensorrt_cache import cache_from_ranges, text_from_cache

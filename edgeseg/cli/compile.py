@@ -15,6 +15,7 @@ from edgeseg.cli.device_engine import ENGINE_FLAGS, DeviceFlags, compile_for_dev
 from edgeseg.cli.models import SHIPPED
 from edgeseg.cli.opening import cache_folder, on_jetson
 from edgeseg.cli.origins import Foreign, How, origin_from
+from edgeseg.cli.targets import is_bundle, is_program, refuse_foreign
 from edgeseg.device.specifications import BOARDS
 from edgeseg.errors import UsageError, require
 from edgeseg.images import Dataset, Joined
@@ -274,6 +275,7 @@ def _compile_for_torch(path: Path, out: Optional[Path], precision: str, batch: i
     target = out or Path(path.with_suffix(".pt2").name)
     if not target.parent.is_dir():
         raise UsageError(f"--out must be NAME.pt2 in an existing folder, got {target}")
+    refuse_foreign(target, "program of PyTorch", is_program)
     require("torch", "train")
     from edgeseg.builder.checkpoint import load_checkpoint
     from edgeseg.compiler.exported_program import tensorrt_program_from_module
@@ -323,6 +325,7 @@ def _target(path: Path, out: Optional[Path]) -> Path:
         raise UsageError(f"--out must be NAME.edgeseg in an existing folder, got {target}")
     if out is None and target.exists():
         raise UsageError(f"{target} exists already; name the bundle to write with -o (the same name overwrites it)")
+    refuse_foreign(target, "bundle", is_bundle)
     return target
 
 

@@ -8,6 +8,7 @@ from typing import Any, Dict, Optional
 from edgeseg.cli.console import print_json, say, say_aside
 from edgeseg.cli.models import bundle_or_default
 from edgeseg.cli.opening import model_stem, tensorrt_provider
+from edgeseg.cli.targets import is_sidecar, refuse_foreign
 from edgeseg.errors import UsageError
 
 __all__ = ["ENGINE_FLAGS", "DeviceFlags", "compile_for_device"]
@@ -106,4 +107,8 @@ def _target(out: Optional[Path], stem: str, compute_capability: str) -> Path:
     target = out or Path(f"{stem}-{compute_capability.lower()}.engine")
     if target.suffix != ".engine" or not target.parent.is_dir():
         raise UsageError(f"--out must be NAME.engine in an existing folder, got {target}")
+    sidecar = target.with_name(f"{target.name}.json")
+    refuse_foreign(sidecar, "sidecar of an engine", is_sidecar)
+    if not sidecar.exists():
+        refuse_foreign(target, "engine with its sidecar", lambda head: False)
     return target

@@ -9,6 +9,7 @@ from typing_extensions import Annotated
 from edgeseg.bundle import Bundle
 from edgeseg.cli.console import JsonFlag, percent, print_json, say, table
 from edgeseg.cli.models import bundle_or_default
+from edgeseg.cli.targets import is_page, refuse_foreign
 from edgeseg.errors import BundleError, UsageError
 from edgeseg.files import atomic_write
 
@@ -29,6 +30,8 @@ def inspect(
     """
     if html is not None and (html.suffix not in (".html", ".htm") or not html.parent.is_dir()):
         raise UsageError(f"--html must be NAME.html in an existing folder, got {html}")
+    if html is not None:
+        refuse_foreign(html, "report of edgeseg", is_page)
     bundle, name = bundle_or_default(model)
     try:
         if html is not None:

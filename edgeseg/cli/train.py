@@ -67,6 +67,9 @@ def train(
     validation = dataset_from(val, spec=spec, need_labels=True)
     if (out / "resume.safetensors").exists() and not resume:
         raise UsageError(f"{out} holds an earlier run; pass --resume to go on with it or another --out")
+    there = [name for name in ("best.safetensors", "last.safetensors", "metrics.csv") if (out / name).exists()]
+    if there and not resume:
+        raise UsageError(f"{out / there[0]} exists and would be replaced; name another --out")
     require("torch", "train")
     require("pytorch_lightning", "train")
     from edgeseg.builder.checkpoint import load_weights

@@ -17,7 +17,7 @@ from edgeseg.device.probe import PROBE_FILE, Probe, probe_from_json
 from edgeseg.device.telemetry import MONITORS
 from edgeseg.device.tree import matches, text_of
 from edgeseg.errors import InputError
-from edgeseg.files import atomic_write
+from edgeseg.files import write_new
 
 __all__ = ["check_record_folder", "probe_of_record", "write_record"]
 
@@ -81,7 +81,7 @@ def write_record(root: Path, folder: Path, probe: Probe) -> list[str]:
     kept = [name for name in written if written[name] or name not in _REDUCED]
     for name in kept:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        atomic_write(folder / name, (written[name] + "\n").encode() if written[name] else b"", durable=False)
+        write_new(folder / name, (written[name] + "\n").encode() if written[name] else b"", durable=False)
     return sorted(kept)
 
 

@@ -18,9 +18,9 @@ from typing import Any, Callable, Iterator
 
 import numpy as np
 
-from edgeseg.errors import SinkError, SourceError, UsageError, require
-from edgeseg.files import atomic_write
-from edgeseg.images import write_png
+from edgeseg.errors import ForeignFileError, SinkError, SourceError, UsageError, require
+from edgeseg.files import write_new
+from edgeseg.images import encoded_png
 from edgeseg.runtime.frame import Frame
 from edgeseg.runtime.sources import EndOfStream, FrameSource
 from edgeseg.runtime.sources.latest import LatestFrame
@@ -434,7 +434,7 @@ def selected_frames(
             min_sharpness=min_sharpness,
         )
         files.keep_only({frame.file for frame in chosen})
-        files.write(REPORT_NAME, lambda path: atomic_write(path, json.dumps(selection.to_json(), indent=1).encode()))
+        files.write(REPORT_NAME, json.dumps(selection.to_json(), indent=1).encode(), durable=True)
     if broken is not None:
         raise SourceError(f"{broken}; the {len(chosen)} frames chosen until then are in {folder}") from broken
     return selection
@@ -481,7 +481,8 @@ def _watched(
 def _look_at(frame: Frame, chooser: FrameChooser, files: _Files) -> None:
     candidate = chooser.judged(frame)
     if candidate is not None:
-        files.write(_file_name(frame.index), lambda path: write_png(path, frame.image))
+        name = _file_name(frame.index)
+        files.write(name, encoded_png(frame.image, files.folder / name))
         chooser.keep(candidate)
         files.keep_only({_file_name(kept.index) for kept in chooser.kept()})
 
@@ -490,23 +491,27 @@ class _Files:
     """The files that we put into a folder, and nobody else's."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self._names: set[str] = set()
 
-    def write(self, name: str, write: Callable[[Path], None]) -> None:
-        """Write one of them. Raises SinkError when the disk refuses."""
-        self._names.add(name)
+    def write(self, name: str, data: bytes, *, durable: bool = False) -> None:
+        """Write one of them. Raises SinkError when the disk refuses; ForeignFileError when somebody has the name."""
         try:
-            write(self._folder / name)
+            write_new(self.folder / name, data, durable=durable, replaces=lambda path: name in self._names)
+            self._names.add(name)
+        except FileExistsError as error:
+            raise ForeignFileError(
+                f"{self.folder / name} was written by another program meanwhile; name a folder for this alone"
+            ) from error
         except OSError as error:
             raise SinkError(
-                f"{self._folder} cannot be written: {error.strerror}; free space or name another folder"
+                f"{self.folder} cannot be written: {error.strerror}; free space or name another folder"
             ) from error
 
     def keep_only(self, names: set[str]) -> None:
         """Remove the others."""
         for name in self._names - names:
-            (self._folder / name).unlink(missing_ok=True)
+            (self.folder / name).unlink(missing_ok=True)
         self._names &= names
 
 

@@ -163,7 +163,7 @@ def endless(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_stops_an_endless_run_with_its_summary(
     endless: subprocess.Popen[str], tmp_path: Path, number: int
 ) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Collection, Sequence, Tuple
 import numpy as np
 
 from edgeseg.errors import EdgesegError, InputError, SinkError, UsageError, first_line
-from edgeseg.files import atomic_write
+from edgeseg.files import atomic_write, file_state
 
 __all__ = ["RoiSet"]
 
@@ -41,6 +41,7 @@ class RoiSet:
         self._masks: dict[tuple[str, tuple[int, int]], tuple[Points, np.ndarray]] = {}
         self._pinned: frozenset[str] = frozenset()
         self._lock = threading.Lock()
+        self._seen = None if path is None else file_state(path)
         if path is not None and path.exists():
             self._polygons = _polygons_in(path, self._classes)
 
@@ -95,8 +96,12 @@ class RoiSet:
         before, self._polygons = self._polygons, polygons
         if self._path is None:
             return
+        if file_state(self._path) not in (self._seen, None):
+            self._polygons = before
+            raise SinkError(f"{self._path} was changed by another program; start again to read it, then draw")
         try:
             atomic_write(self._path, json.dumps(self.to_json(), indent=1).encode() + b"\n")
+            self._seen = file_state(self._path)
         except OSError as error:
             self._polygons = before
             raise SinkError(

@@ -12,7 +12,7 @@ from typing import Any, Iterator
 import numpy as np
 
 from edgeseg.errors import ForeignFileError, SinkError
-from edgeseg.files import move_new
+from edgeseg.files import file_state, move_new
 from edgeseg.runtime.contours import coco_polygons, coco_rle
 from edgeseg.runtime.frame import Segmentation
 from edgeseg.runtime.sinks.base import FrameSink
@@ -56,7 +56,7 @@ class CocoSink(FrameSink):
         categories = [{"id": number, "name": name} for number, name in enumerate(spec.classes)]
         for file in (path, self._lines_path):
             refuse_unless_plain(file)
-        self._before = _state_of(path)
+        self._before = file_state(path)
         if self._before is not None and not (overwrite or _is_made_from(path, self._lines_path)):
             raise ForeignFileError(
                 f"{path} is not what a run of edgeseg made of {self._lines_path}, or was edited since; "
@@ -97,7 +97,7 @@ class CocoSink(FrameSink):
                 file.flush()
                 os.fsync(file.fileno())
             self._publish(temporary)
-            self._before, self._is_current = _state_of(self._path), True
+            self._before, self._is_current = file_state(self._path), True
         except FileExistsError as error:
             raise ForeignFileError(
                 f"{self._path} was written by another program during the run and is kept; "
@@ -115,7 +115,7 @@ class CocoSink(FrameSink):
         """Give the document its name. Raises FileExistsError: another program wrote there since this sink looked."""
         if self._before is None:
             move_new(temporary, self._path)
-        elif _state_of(self._path) in (self._before, None):
+        elif file_state(self._path) in (self._before, None):
             os.replace(temporary, self._path)
         else:
             raise FileExistsError
@@ -151,15 +151,6 @@ def _is_whole(line: bytes) -> bool:
         return "image" in json.loads(line.decode())
     except (ValueError, RecursionError, TypeError):
         return False
-
-
-def _state_of(path: Path) -> tuple[int, ...] | None:
-    """What changes when somebody writes a file; None where there is none."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 _BETWEEN = '], "annotations": ['

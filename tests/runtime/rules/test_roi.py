@@ -130,3 +130,14 @@ def test_regions_change_while_others_look(tmp_path: Path) -> None:
     done.set()
     thread.join()
     assert areas <= {100, 50, 60}
+
+
+def test_a_file_that_somebody_edited_meanwhile_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "rois.json"
+    rois = RoiSet(path=path)
+    rois.put("gate", LEFT)
+    rois.put("door", LEFT)  # our own change is no other program's
+    path.write_text('{"rois": {}}\n')
+    with pytest.raises(SinkError, match="changed by another program"):
+        rois.put("gate", LEFT)
+    assert path.read_text() == '{"rois": {}}\n'
