@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from edgeseg.errors import ForeignFileError, SinkError, UsageError
 from edgeseg.images import IMAGE_SUFFIXES, read_mask
 from edgeseg.runtime.clash import refuse_overwriting
+from edgeseg.runtime.recording import Recording
 from edgeseg.runtime.sinks import sink_from_uri
 from edgeseg.runtime.sources.uri import Stream
 from edgeseg.spec import ModelSpec
@@ -403,3 +404,20 @@ def test_videos_of_several_sources_are_compared_by_the_names_they_will_have(tmp_
     refuse_overwriting([Stream(str(tmp_path / "o.mp4")), both[1]], [str(tmp_path / "o.mp4")])
     with pytest.raises(UsageError, match="given twice"):
         refuse_overwriting(both, ["mqtt://me:secret@h/t"] * 2)
+
+
+NAMES = (b"bad\xff", b"esc\x1b]0;x\x07", b"new\nline", b"a\\b", "\u202eright".encode(), b"'", b"...")
+
+
+@pytest.mark.parametrize("sink", ["jsonl://{}/f", "csv://{}/f", "coco://{}/f.json", "record://{}/f", "{}/f"])
+@pytest.mark.parametrize("name", NAMES)
+def test_every_sink_takes_frames_of_any_name(spec: ModelSpec, tmp_path: Path, sink: str, name: bytes) -> None:
+    of = context(spec, fps=10)
+    of.state.sources[""].description = f"images in {os.fsdecode(name)}"
+    with sink_from_uri(sink.format(tmp_path), of) as opened:
+        opened.write(replace(RESULT, frame=replace(RESULT.frame, name=os.fsdecode(name))))
+    if sink.startswith("record"):
+        with Recording(tmp_path / "f") as recording:
+            assert recording.frame(recording.order[0]).index == 3
+    if sink.startswith("csv"):
+        assert len((tmp_path / "f").read_bytes().splitlines()) == 2

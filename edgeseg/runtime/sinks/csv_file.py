@@ -59,4 +59,4 @@ def _row(cells: Sequence[str]) -> bytes:
     """One line; a line end within a cell becomes a space, so that a row is a line."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerow([" ".join(cell.splitlines()) for cell in cells])
-    return text.getvalue().encode()
+    return text.getvalue().encode(errors="backslashreplace")  # names of files may be any bytes

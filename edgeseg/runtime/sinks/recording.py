@@ -84,7 +84,7 @@ class RecordSink(FrameSink):
             frame.source,
             frame.index,
             frame.captured_ns,
-            frame.name,
+            _recordable(frame.name),
             self._encoded(frame.image),
             _png(result.ids),
             json.dumps({stage: round(ms, 3) for stage, ms in result.laps_ms.items()}),
@@ -191,7 +191,9 @@ class RecordSink(FrameSink):
 
     def _note_source(self, database: sqlite3.Connection, name: str) -> None:
         state = self._state.sources.get(name)
-        database.execute("INSERT OR IGNORE INTO sources VALUES (?, ?)", (name, state.description if state else ""))
+        database.execute(
+            "INSERT OR IGNORE INTO sources VALUES (?, ?)", (name, _text(state.description if state else ""))
+        )
 
     def _note_drops(self, database: sqlite3.Connection, source: str, drops: Iterator[tuple[int, int, str]]) -> None:
         rows = [(source, first, count, cause, time.time()) for first, count, cause in drops]
@@ -238,6 +240,17 @@ def _parsed(uri: str) -> tuple[Path, str]:
     if not uri.startswith("record://") or not name or values or picture not in _FORMATS:
         raise UsageError(f"a recording is record://FILE.edgerec?format=png or jpeg, got {uri!r}")
     return Path(name), picture
+
+
+def _text(said: str) -> str:
+    """What SQLite takes: no halves of a character, which stand for bytes of a file name."""
+    return said.encode(errors="backslashreplace").decode()
+
+
+def _recordable(name: str) -> str:
+    """A name of a frame as ``Recording`` takes it: names of files may hold any bytes."""
+    plain = "".join(sign if sign.isprintable() and sign not in "/\\" else "_" for sign in name[:255])
+    return plain if plain not in ("", ".", "..") else "_"
 
 
 def _png(picture: np.ndarray) -> bytes:
