@@ -63,8 +63,12 @@ def read_image(path: Path) -> np.ndarray:
     return _image_from(_image_bytes(path), path)
 
 
-def read_mask(path: Path) -> np.ndarray:
+def read_mask(path: Path, classes: int = 1) -> np.ndarray:
     """Read a mask of class ids as HxW uint8: the stored samples of one channel, or the indices of a palette PNG.
+
+    Args:
+        path: of the mask.
+        classes: how many there are. Of a PNG of 2 or 4 bits the stretched samples could be ids too, if they are below.
 
     Raises:
         ImageError: missing, truncated, of several channels, with ids above 255, stored as a JPEG, or in a form whose
@@ -79,7 +83,7 @@ def read_mask(path: Path) -> np.ndarray:
             "class ids; save it as PNG"
         )
     plain = single_channel_png(data) if kind_of(data) == "PNG" else None
-    return _ids_of_png(*plain, path) if plain is not None else _ids_of_decoder(data, path)
+    return _ids_of_png(*plain, path, classes) if plain is not None else _ids_of_decoder(data, path)
 
 
 def checked_mask(mask: np.ndarray, frame: np.ndarray, spec: ModelSpec, path: object) -> np.ndarray:
@@ -136,7 +140,7 @@ class FolderDataset:
     """Images in a folder, with the masks that belong to them.
 
     Masks are found at ``labels`` if given, else beside the images as ``NAMEannot`` (the CamVid layout) or, where
-    the folder itself holds ``images`` and ``masks``, in ``masks``. A mask has the image's name. It is of the picture
+    the folder itself holds ``images`` and ``masks`` (or ``labels``), there. A mask has the image's name. It is of the picture
     as it is shown, upright; where a picture is turned by EXIF and the sizes do not prove that, it is refused.
 
     Args:
@@ -153,7 +157,10 @@ class FolderDataset:
         self, folder: Path, *, labels: Path | None = None, spec: ModelSpec | None = None, need_labels: bool = False
     ) -> None:
         if labels is None and (folder / "images").is_dir():
-            folder, labels = folder / "images", folder / "masks"
+            inside = [folder / name for name in ("masks", "labels") if (folder / name).is_dir()]
+            if len(inside) > 1:
+                raise DatasetError(f"{folder} holds both masks and labels; pass images and masks as NAME and NAMEannot")
+            folder, labels = folder / "images", inside[0] if inside else folder / "masks"
         self.files = image_files(folder)
         hidden = sum(_is_hidden(path) for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
         left_out = f" ({hidden} hidden files left out)" if hidden else ""
@@ -184,7 +191,7 @@ class FolderDataset:
         frame = _image_from(data, path)
         if label is None or self._spec is None:
             return Sample(path.stem, frame, None)
-        mask = read_mask(label)
+        mask = read_mask(label, len(self._spec.classes))
         _refuse_unsure_turn(exif_orientation(data), mask, frame, path)
         return Sample(path.stem, frame, checked_mask(mask, frame, self._spec, label))
 
@@ -309,14 +316,19 @@ def _has_plain_samples(data: bytes) -> bool:
     return bool((palette == np.arange(len(palette))[:, None]).all())
 
 
-def _ids_of_png(png: bytes, factor: int, palette: bytes, path: Path) -> np.ndarray:
-    """Stored samples, after a check that a grey palette does not mean others. Raises ImageError."""
+def _ids_of_png(png: bytes, factor: int, palette: bytes, path: Path, classes: int) -> np.ndarray:
+    """Stored samples, after a check that neither a grey palette nor stretching means others. Raises ImageError."""
     import cv2
 
     stretched = _decoded(png, cv2.IMREAD_UNCHANGED)
     if stretched is None:
         raise ImageError(f"{path} cannot be decoded as a mask; open it in a viewer or remove it")
     ids = np.asarray(stretched // factor, np.uint8)
+    if factor > 1 and not palette and 0 < int(stretched.max()) < classes:
+        raise ImageError(
+            f"{path} is a PNG of fewer than 8 bits, whose samples {int(ids.max())} are also shown as the grey "
+            f"{int(stretched.max())}, and either may be the class id; save it as 8-bit grey PNG"
+        )
     colours = np.frombuffer(palette[: len(palette) // 3 * 3], np.uint8).reshape(-1, 3)
     if len(colours) and (colours == colours[:, :1]).all():
         used = np.unique(ids)

@@ -106,6 +106,16 @@ def test_a_grey_palette_that_means_other_ids_is_refused(tmp_path: Path) -> None:
         read_mask(path)
 
 
+@pytest.mark.parametrize(("bits", "factor"), [(2, 85), (4, 17)])
+def test_few_bits_whose_grey_is_a_class_too_are_refused(tmp_path: Path, bits: int, factor: int) -> None:
+    """An optimiser stores the ids 0 and 17 in 4 bits, as 0 and 1: with 18 classes both are possible."""
+    path = tmp_path / "m.png"
+    path.write_bytes(png(np.array([[0, 1]], np.uint8), bits))
+    assert read_mask(path, factor).tolist() == [[0, 1]]
+    with pytest.raises(ImageError, match=f"samples 1 are also shown as the grey {factor}"):
+        read_mask(path, factor + 1)
+
+
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 def test_sixteen_bit_masks_hold_ids_or_are_refused(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"m{suffix}"
@@ -233,3 +243,15 @@ def test_two_masks_of_one_image_are_refused(pairs: Path, spec: ModelSpec) -> Non
     cv2.imwrite(str(pairs.with_name("trainannot") / "1.tif"), np.zeros((64, 96), np.uint8))
     with pytest.raises(DatasetError, match=r"1\.png and .*1\.tif are masks of one image"):
         FolderDataset(pairs, spec=spec, need_labels=True)
+
+
+def test_images_and_labels_in_one_folder(pairs: Path, spec: ModelSpec) -> None:
+    root = pairs.with_name("set")
+    root.mkdir()
+    pairs.rename(root / "images")
+    pairs.with_name("trainannot").rename(root / "labels")
+    data = FolderDataset(root, spec=spec, need_labels=True)
+    assert len(data) == 4 and data[0].label is not None
+    (root / "masks").mkdir()
+    with pytest.raises(DatasetError, match="holds both masks and labels"):
+        FolderDataset(root, spec=spec, need_labels=True)

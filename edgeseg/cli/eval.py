@@ -96,5 +96,5 @@ def _of_masks(masks: Path, labels: Path, spec: ModelSpec) -> Tuple[ConfusionMatr
         raise DatasetError(f"{len(missing)} of {len(truths)} labels have no mask in {folder} (first: {missing[0]})")
     for stem, path in sorted(truths.items()):
         prediction = read_mask(predictions[stem])
-        confusion.update(prediction, checked_mask(read_mask(path), prediction, spec, path))
+        confusion.update(prediction, checked_mask(read_mask(path, len(spec.classes)), prediction, spec, path))
     return confusion, len(truths)

@@ -1,0 +1,93 @@
+"""``edgeseg train`` and ``edgeseg eval`` as people type them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edgeseg.images import write_png
+from tests.cli.test_cli import edgeseg, refused
+
+SMALL = ("--size", "64x64", "--batch", 2, "--epochs", 1, "--workers", 0, "--weights", "none")
+
+
+def data_set(folder: Path, name: str, count: int, value: int) -> None:
+    """Pictures with a bright disc; its pixels have ``value`` in the masks, all others 0."""
+    rng = np.random.default_rng(count)
+    (folder / name).mkdir()
+    (folder / f"{name}annot").mkdir()
+    for index in range(count):
+        mask = np.zeros((64, 64), np.uint8)
+        cv2.circle(mask, (int(rng.integers(20, 44)), 32), 14, value, -1)
+        image = rng.integers(40, 110, (64, 64, 3), dtype=np.uint8)
+        image[mask > 0] = (40, 200, 230)
+        write_png(folder / name / f"{index}.png", image)
+        write_png(folder / f"{name}annot" / f"{index}.png", mask)
+
+
+def train(folder: Path, *more: object, classes: str = "ground,disc") -> subprocess.CompletedProcess[str]:
+    return edgeseg("train", "train", "--val", "val", "--classes", classes, *SMALL, "--out", "run", *more, cwd=folder)
+
+
+@pytest.fixture
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+def test_a_run_says_device_steps_and_what_is_left(tmp_path: Path, one_thread: None) -> None:
+    data_set(tmp_path, "train", 6, 1)
+    data_set(tmp_path, "val", 2, 1)
+    done = train(tmp_path, "--epochs", 2)
+    assert done.returncode == 0, done.stderr
+    assert "epochs 1-2 of 3 steps (2 of 6 images each)" in done.stdout and "on the CPU (1 threads)" in done.stdout
+    assert "epoch 1/2  loss" in done.stdout and "left" in done.stdout and "epoch 2/2  loss" in done.stdout
+    assert "\r" not in done.stdout + done.stderr, "no line is written over where nobody watches"
+    rows = (tmp_path / "run" / "metrics.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == ["epoch", "1", "2"]
+    again = train(tmp_path, "--epochs", 2, "--resume")
+    assert again.returncode == 0 and "all 2 epochs are done already; pass a larger --epochs" in again.stdout
+
+
+def test_validation_masks_of_0_and_255_are_one_line(tmp_path: Path, one_thread: None) -> None:
+    data_set(tmp_path, "train", 4, 1)
+    data_set(tmp_path, "val", 2, 255)
+    done = train(tmp_path)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
+    assert "validation masks hold only 1 of the 2 classes" in done.stderr and "converted to 0 and 1" in done.stderr
+    assert not (tmp_path / "run" / "last.safetensors").exists()
+
+
+@pytest.mark.parametrize(("value", "said"), [(255, "masks of 0 and 255 must"), (0, "the masks are empty or belong")])
+def test_eval_refuses_labels_on_which_nothing_can_be_measured(tmp_path: Path, value: int, said: str) -> None:
+    """A model that finds nothing would have mIoU 100. The shipped model's classes are CamVid's; 0 is its sky."""
+    data_set(tmp_path, "val", 2, value)
+    line = refused("eval", "--data", "val", cwd=tmp_path)
+    assert "the labels of val hold only 1 of the 11 classes" in line and said in line
+    line = refused("eval", "--masks", "valannot", "--labels", "valannot", cwd=tmp_path)
+    assert "the labels of valannot hold only 1 of the 11 classes" in line and said in line
+    assert said in refused("compile", "--int8", "--eval", "val", "-o", "x.edgeseg", cwd=tmp_path)
+    assert said in refused("bench", "--data", "val", "--no-torch", cwd=tmp_path)
+
+
+def test_eval_says_how_much_is_ignored(tmp_path: Path) -> None:
+    (tmp_path / "labels").mkdir()
+    write_png(tmp_path / "labels" / "a.png", np.array([[0, 1, 255, 11]], np.uint8).repeat(8, 0))
+    (tmp_path / "found").mkdir()
+    write_png(tmp_path / "found" / "a.png", np.array([[0, 1, 1, 1]], np.uint8).repeat(8, 0))
+    done = edgeseg("eval", "--masks", "found", "--labels", "labels", cwd=tmp_path)
+    assert done.returncode == 0 and "ignored (label 11 or 255): 50.00 % of the pixels" in done.stdout, done.stderr
+    told = json.loads(edgeseg("eval", "--masks", "found", "--labels", "labels", "--json", cwd=tmp_path).stdout)
+    assert told["ignored"] == 0.5 and told["miou"] == 1.0
+
+
+def test_a_diverged_run_is_one_line_and_no_success(tmp_path: Path, one_thread: None) -> None:
+    data_set(tmp_path, "train", 6, 1)
+    data_set(tmp_path, "val", 2, 1)
+    done = train(tmp_path, "--lr", "1e8", "--epochs", 3)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
+    assert "smaller --lr (it was 1e+08)" in done.stderr and "next: edgeseg compile" not in done.stdout
