@@ -140,8 +140,8 @@ class FolderDataset:
     """Images in a folder, with the masks that belong to them.
 
     Masks are found at ``labels`` if given, else beside the images as ``NAMEannot`` (the CamVid layout) or, where
-    the folder itself holds ``images`` and ``masks`` (or ``labels``), there. A mask has the image's name. It is of the picture
-    as it is shown, upright; where a picture is turned by EXIF and the sizes do not prove that, it is refused.
+    the folder itself holds ``images`` and ``masks`` (or ``labels``), there. A mask has the image's name. It is of the
+    picture as it is shown, upright; where EXIF turns a picture and the sizes do not prove that, it is refused.
 
     Args:
         folder: where the images are.
