@@ -157,8 +157,8 @@ class SegmentationTask(pl.LightningModule):
         # BatchNorm's statistics overflow before the loss does.
         if not all(torch.isfinite(value).all() for value in self.averaged.state_dict().values()):
             raise TrainingError(
-                f"the weights or their statistics are no longer finite after epoch {self.current_epoch + 1}; start again with a smaller "
-                f"--lr (it was {self.recipe.learning_rate:g})"
+                f"the weights or their statistics are no longer finite after epoch {self.current_epoch + 1}; start "
+                f"again with a smaller --lr (it was {self.recipe.learning_rate:g})"
             )
         self.confusion = ConfusionMatrix(len(self.spec.classes), self.spec.ignore_id)
 
