@@ -110,7 +110,7 @@ class SinkWorker:
             on_tick()
         if self._thread.is_alive():
             with self._changed:
-                self.state.lost["stopped"] += len(self._queue)
+                self._count_lost("stopped", len(self._queue))
                 self._queue.clear()
             self._run.tell("error", self.state.description, "does not finish; what it wrote last may be incomplete")
         elif self.failure is not None:
@@ -183,6 +183,10 @@ class SinkWorker:
         elif self.state.status == "slow" and time.monotonic() > self._slow_until:
             self.state.status = "ok"
 
+    def _count_lost(self, cause: str, count: int) -> None:
+        if count:
+            self.state.lost[cause] += count
+
     def _lose(self, cause: str) -> None:
         self.state.lost[cause] += 1
         if cause == "slow" and not self.sink.samples:
@@ -193,7 +197,7 @@ class SinkWorker:
 
     def _fails(self, error: Exception) -> None:
         self.state.written -= _lost_by(error)
-        self.state.lost["failed"] += _lost_by(error)
+        self._count_lost("failed", _lost_by(error))
         self._retry_at = time.monotonic() + self._wait_s
         self._wait_s = min(2 * self._wait_s, _LONGEST_WAIT_S)
         if self.state.status != "failing":
@@ -204,7 +208,7 @@ class SinkWorker:
         with self._changed:
             self.failure = error
             self.state.written -= _lost_by(error)
-            self.state.lost["failed"] += len(self._queue) + _lost_by(error)
+            self._count_lost("failed", len(self._queue) + _lost_by(error))
             self._queue.clear()
             self._changed.notify_all()
         self.state.status, self.state.error = "failing", str(error)
