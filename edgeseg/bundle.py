@@ -36,6 +36,7 @@ __all__ = ["Bundle", "Golden", "GraphEntry", "read_bundle", "write_bundle"]
 SCHEMA = 1
 _DIGEST_LENGTH = 64
 _MAGIC = b"PK\x03\x04"
+_MOST_GOLDEN = 1 << 30
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _ARCHIVE_ERRORS = (zipfile.BadZipFile, zlib.error, struct.error, OSError, EOFError, RuntimeError, ValueError)
 """What zipfile raises for a damaged archive; there is no common base (NotImplementedError is a RuntimeError)."""
@@ -116,6 +117,8 @@ def read_bundle(path: Path) -> Bundle:
         BundleError: missing, truncated, altered, from a newer edgeseg, or with an entry that escapes the archive.
     """
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise BundleError(f"{path} is no file; a device or a pipe may have no end")
         data = path.read_bytes()
     except OSError as error:
         raise BundleError(f"{path} cannot be read: {error.strerror or error}") from error
@@ -127,18 +130,23 @@ def read_bundle(path: Path) -> Bundle:
                 f"{path} has bundle schema {manifest['schema']}, this edgeseg reads up to {SCHEMA}; upgrade edgeseg"
             )
         _verify_entries(manifest["sha256"], entries, path)
+        spec = ModelSpec.from_json(manifest["spec"])
         return Bundle(
-            spec=ModelSpec.from_json(manifest["spec"]),
+            spec=spec,
             graphs={
                 name: GraphEntry(entries[f"graphs/{name}.onnx"], graph["recipe"], graph["target"])
                 for name, graph in manifest["graphs"].items()
             },
             ranges=json.loads(entries["ranges.json"]) if "ranges.json" in entries else None,
-            golden=_golden(entries["golden.npz"]) if "golden.npz" in entries else None,
+            golden=_golden(entries["golden.npz"], spec) if "golden.npz" in entries else None,
             report=json.loads(entries["report.json"]),
             provenance=manifest["provenance"],
             page=entries["report.html"].decode() if "report.html" in entries else None,
         )
+    except BundleError as error:
+        raise BundleError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
+    except RecursionError as error:
+        raise BundleError(f"{path} holds JSON that is nested too deeply; it was not written by edgeseg") from error
     except (KeyError, TypeError, ValueError, AttributeError, SpecError) as error:
         raise BundleError(f"{path} is not a bundle that this edgeseg can read: {first_line(error)}") from error
 
@@ -166,6 +174,8 @@ def _unsealed_zip(data: bytes, path: Path) -> dict[str, bytes]:
                 _check_entry(info, path)
             if len({info.filename for info in infos}) != len(infos):
                 raise BundleError(f"{path} names an entry twice; it was not written by edgeseg")
+            if sum(info.file_size for info in infos) > len(data):  # before any is read: they may share bytes
+                raise BundleError(f"{path} has entries that overlap; it was not written by edgeseg")
             return {info.filename: archive.read(info) for info in infos}
     except _ARCHIVE_ERRORS as error:
         raise BundleError(f"{path} is not a readable bundle: {first_line(error)}; copy it again") from error
@@ -200,9 +210,39 @@ def _golden_bytes(golden: Golden) -> bytes:
     return buffer.getvalue()
 
 
-def _golden(data: bytes) -> Golden:
+def _golden(data: bytes, spec: ModelSpec) -> Golden:
+    """Frames of the spec's size. What an entry claims to be is checked before it is unpacked."""
     try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            return Golden(arrays["frames"], arrays["labels"], arrays["classes"])
-    except (*_ARCHIVE_ERRORS, KeyError, TypeError) as error:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            frames, labels, classes = (_Array(archive, f"{name}.npy") for name in ("frames", "labels", "classes"))
+            golden = Golden(
+                frames.of((*frames.shape[:1], *spec.size_hw, 3)),
+                labels.of((*frames.shape[:1], *spec.size_hw)),
+                classes.of((*frames.shape[:1], *spec.size_hw)),
+            )
+    except (*_ARCHIVE_ERRORS, KeyError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
         raise BundleError(f"the golden frames cannot be read: {first_line(error)}") from error
+    most = int(golden.classes.max(initial=0))
+    if most >= len(spec.classes):
+        raise BundleError(f"the golden frames hold class {most}, the spec has {len(spec.classes)}; compile it again")
+    return golden
+
+
+class _Array:
+    """One array of an .npz: its header, and, when the shape is the right one, its content."""
+
+    def __init__(self, archive: zipfile.ZipFile, name: str) -> None:
+        self._stream, self._name = archive.open(name), name
+        if np.lib.format.read_magic(self._stream) != (1, 0):
+            raise ValueError(f"{name} has an unknown version")
+        self.shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(self._stream)
+        if is_fortran or dtype != np.uint8:
+            raise ValueError(f"{name} holds {dtype}, not uint8 in C order")
+
+    def of(self, shape: tuple[int, ...]) -> np.ndarray:
+        if self.shape != shape:
+            raise ValueError(f"{self._name} is {self.shape} and not {shape} as the spec says")
+        size = int(np.prod(shape, dtype=object))
+        if size > _MOST_GOLDEN:
+            raise ValueError(f"{self._name} would take {size} bytes, the most is {_MOST_GOLDEN}")
+        return np.frombuffer(bytearray(self._stream.read(size)), np.uint8).reshape(shape)

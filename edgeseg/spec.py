@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import unicodedata
 from dataclasses import asdict, dataclass
 from typing import Any, Mapping
 
@@ -12,6 +13,9 @@ from edgeseg.errors import SpecError, first_line
 __all__ = ["IGNORE_ID", "ModelSpec", "Preprocess", "of_byte_scale"]
 
 SCHEMA = 1
+_LONGEST_NAME = 256
+_UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")
+_TURNS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 IGNORE_ID = 255
 """Label value that is never trained on or counted, besides ``ModelSpec.ignore_id``."""
 
@@ -95,6 +99,12 @@ class ModelSpec:
             raise SpecError(f"a model has 2 to 254 classes, got {len(self.classes)}")
         if len(set(self.classes)) != len(self.classes):
             raise SpecError(f"class names must differ, got {', '.join(self.classes)}")
+        for name in self.classes:
+            if len(name) > _LONGEST_NAME or any(unicodedata.category(c) in _UNPRINTABLE or c in _TURNS for c in name):
+                raise SpecError(
+                    f"class names are up to {_LONGEST_NAME} characters, none of them a control character; "
+                    f"got {ascii(name[:40])}"
+                )
         if len(self.palette) != len(self.classes):
             raise SpecError(f"{len(self.classes)} classes need as many colours, got {len(self.palette)}")
         if any(len(colour) != 3 or not all(0 <= c <= 255 for c in colour) for colour in self.palette):

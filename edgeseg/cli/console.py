@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import signal
 import sys
 from contextlib import contextmanager
@@ -13,9 +14,21 @@ from typing import Any, Iterator, List, Optional, Sequence
 import typer
 from typing_extensions import Annotated
 
-from edgeseg.cli.signals import stopping_signals
+from edgeseg.cli.signals import reacted, stopping_signals
 
-__all__ = ["JsonFlag", "on_terminal", "percent", "print_json", "say", "say_aside", "stop_on_signals", "table"]
+__all__ = [
+    "JsonFlag",
+    "on_terminal",
+    "percent",
+    "print_json",
+    "printable",
+    "say",
+    "say_aside",
+    "stop_on_signals",
+    "table",
+]
+
+_COMMANDS = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\ud800-\\udfff\\u202a-\\u202e\\u2066-\\u2069]")
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 
@@ -27,12 +40,20 @@ def on_terminal() -> bool:
 
 def say(text: str = "") -> None:
     """A line of ordinary output."""
-    print(text, flush=True)
+    print(printable(text), flush=True)
 
 
 def say_aside(text: str = "") -> None:
     """A line for people beside a JSON document: on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    print(printable(text), file=sys.stderr, flush=True)
+
+
+def printable(text: str) -> str:
+    """Text that changes nothing of a terminal but its lines: other control characters and surrogates as escapes.
+
+    What is printed may come from a file or a camera.
+    """
+    return _COMMANDS.sub(lambda found: ascii(found.group())[1:-1], text)
 
 
 def print_json(document: Any) -> None:
@@ -55,7 +76,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
     for index, column in enumerate(columns):
         grid.add_column(column, justify="left" if index == 0 else "right")
     for row in rows:
-        grid.add_row(*row)
+        grid.add_row(*map(printable, row))
     width = None if on_terminal() else 160
     Console(width=width, highlight=False, markup=False).print(grid)
 
@@ -76,6 +97,7 @@ def stop_on_signals() -> Iterator[None]:
     """SIGTERM, SIGINT and SIGHUP end a command in good order, also where a shell's ``&`` had SIGINT ignored."""
 
     def interrupt(number: int, frame: Optional[FrameType]) -> None:
+        reacted.set()
         raise KeyboardInterrupt
 
     before = {number: signal.signal(number, interrupt) for number in stopping_signals()}

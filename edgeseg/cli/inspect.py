@@ -49,9 +49,7 @@ def inspect(
 
 
 def _page(bundle: Bundle) -> str:
-    """The page that was made with the bundle; for one that has none, made now."""
-    if bundle.page is not None:
-        return bundle.page
+    """Made now: a page that came with the file could hold scripts, and only its author vouches for it."""
     from edgeseg.compiler.report import report_html
 
     return report_html(bundle)

@@ -12,6 +12,7 @@ from typing_extensions import Annotated
 from edgeseg.cli.bench import bench
 from edgeseg.cli.calibrate import app as calibrate
 from edgeseg.cli.compile import compile_
+from edgeseg.cli.console import printable
 from edgeseg.cli.doctor import doctor
 from edgeseg.cli.engines import app as engines
 from edgeseg.cli.eval import eval_
@@ -125,7 +126,7 @@ def _main() -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    print(f"edgeseg: {without_secrets_of(sys.argv, message)}", file=sys.stderr, flush=True)
+    print(f"edgeseg: {printable(without_secrets_of(sys.argv, message))}", file=sys.stderr, flush=True)
     sys.exit(code)
 
 

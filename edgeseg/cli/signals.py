@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Dict, Iterator, Optional, Union
 if TYPE_CHECKING:
     from edgeseg.runtime.pipeline import Run
 
-__all__ = ["Interrupts", "interrupts", "leave_if_interrupted", "stopping_signals"]
+__all__ = ["Interrupts", "interrupts", "leave_if_interrupted", "reacted", "stopping_signals"]
 
 _HUNG_LOOP_S, _END_S, _REST_S = 1.0, 2.0, 3.0
 
@@ -24,6 +24,10 @@ def stopping_signals() -> Iterator[signal.Signals]:
     yield from (signal.SIGTERM, signal.SIGINT)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         yield signal.SIGHUP
+
+
+reacted = threading.Event()
+"""Set by the handlers of this module and of ``console.stop_on_signals``: the main thread is not stuck in a library."""
 
 
 class Interrupts:
@@ -49,6 +53,7 @@ class Interrupts:
 
     def on_signal(self, number: int, frame: Optional[FrameType]) -> None:
         """In the main thread."""
+        reacted.set()
         if number == signal.SIGHUP:
             _leave_dead_terminal()
         if self._run is None or self.asked:
@@ -63,8 +68,12 @@ class Interrupts:
             if not heard:
                 os.close(pipe)
                 return
-            if self._run is not None and heard[0] in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            if heard[0] not in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                continue
+            if self._run is not None:
                 self._end(self._run)
+            elif not reacted.wait(_END_S):  # a graph that never ends, while it is opened
+                _leave()
 
     def _end(self, run: Run) -> None:
         asked_at = time.monotonic()
@@ -73,10 +82,14 @@ class Interrupts:
             run.close_sinks()
         if self._over.wait(max(0.0, asked_at + _END_S - time.monotonic())):
             time.sleep(_REST_S)  # the summary waits for whoever reads it, but not for ever
-        else:
-            with suppress(OSError, ValueError):
-                os.write(2, b"edgeseg: interrupted, and something hangs: it is left behind, with what it wrote last\n")
-        os._exit(1)
+            os._exit(1)
+        _leave()
+
+
+def _leave() -> None:
+    with suppress(OSError, ValueError):
+        os.write(2, b"edgeseg: interrupted, and something hangs: it is left behind, with what it wrote last\n")
+    os._exit(1)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from edgeseg.bundle import Bundle
 from edgeseg.engines.base import Engine
 from edgeseg.errors import EngineError, GateRefused
 
-__all__ = ["FLOAT_AGREEMENT", "SelfTest", "self_tested"]
+__all__ = ["FLOAT_AGREEMENT", "SelfTest", "require_as_spec", "self_tested"]
 
 FLOAT_AGREEMENT = {"fp32": 0.999, "fp16": 0.99}
 """Least share of golden pixels with FP32's class, where a bundle does not say."""
@@ -60,6 +60,43 @@ class SelfTest:
         return {**asdict(self), "lost": list(self.lost), "passed": self.passed}
 
 
+def require_as_spec(engine: Engine, bundle: Bundle, name: str) -> None:
+    """Compare a graph with what the bundle says of it: a spec of another network gives the same empty mask for ever.
+
+    Args:
+        engine: of one of the bundle's graphs. It runs the first golden frame.
+        bundle: its spec and golden frames.
+        name: of the graph, for the message.
+
+    Raises:
+        EngineError: size, layout or number of classes differ.
+    """
+    spec = bundle.spec
+    height, width = spec.size_hw
+    if tuple(engine.input.shape[1:]) != (height, width, 3):
+        raise EngineError(
+            f"{name} takes {'x'.join(map(str, engine.input.shape))}, but the spec of its bundle says {width}x{height} "
+            "pixels; compile it again"
+        )
+    if engine.scores is not None and engine.scores.shape[1] != len(spec.classes):
+        raise EngineError(
+            f"{name} scores {engine.scores.shape[1]} classes, but the spec of its bundle has {len(spec.classes)}; "
+            "compile it again"
+        )
+    golden = bundle.golden
+    frame = (
+        golden.frames[:1] if golden is not None and len(golden.frames) else np.zeros((1, height, width, 3), np.uint8)
+    )
+    found = engine.infer(np.repeat(frame, engine.input.shape[0], 0))
+    if found.shape != engine.input.shape[:3]:
+        raise EngineError(f"{name} gives {found.shape} for {engine.input.shape}; compile it again")
+    most = int(found.max())
+    if most >= len(spec.classes):
+        raise EngineError(
+            f"{name} gives class {most}, but the spec of its bundle has {len(spec.classes)}; compile it again"
+        )
+
+
 def self_tested(engine: Engine, bundle: Bundle, precision: str) -> SelfTest:
     """Run the golden frames.
 
@@ -74,6 +111,7 @@ def self_tested(engine: Engine, bundle: Bundle, precision: str) -> SelfTest:
     golden = bundle.golden
     if golden is None or not len(golden.frames):
         raise EngineError("the bundle has no golden frames, so nothing on it can be checked; compile it again")
+    require_as_spec(engine, bundle, precision)
     batch = engine.input.shape[0]
     found = np.concatenate([engine.infer(np.repeat(frame[None], batch, 0))[:1].copy() for frame in golden.frames])
     same = found == golden.classes

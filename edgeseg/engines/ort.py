@@ -45,6 +45,10 @@ class OrtEngine(Engine):
             raise EngineError(
                 f"{name} maps {feed.type} {feed.shape} to {result.type}; expected uint8 NxHxWx3 to uint8 NxHxW"
             )
+        if not all(isinstance(side, int) and side > 0 for port in (feed, *results) for side in port.shape):
+            raise EngineError(f"{name} maps {feed.shape} to {result.shape}; expected sizes that are fixed")
+        if len(result.shape) != 3 or any(len(scores.shape) != 4 for scores in results[1:]):
+            raise EngineError(f"{name} gives {[port.shape for port in results]}; expected NxHxW, and NxCxHxW scores")
         self.input = np.zeros(feed.shape, np.uint8)
         self._output = np.zeros(result.shape, np.uint8)
         self._binding = self._session.io_binding()

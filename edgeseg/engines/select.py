@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from edgeseg.bundle import Bundle
 from edgeseg.engines.base import Engine
+from edgeseg.engines.golden import require_as_spec
 from edgeseg.engines.openvino import OpenVinoEngine
 from edgeseg.engines.ort import OrtEngine
 from edgeseg.errors import EngineError
@@ -32,7 +33,7 @@ def engine_from_bundle(
         engine: ``"onnxruntime"``, or ``"openvino"`` where the extra of that name is installed.
 
     Raises:
-        EngineError: no such graph or engine, or a graph for another target.
+        EngineError: no such graph or engine, a graph for another target, or one that the bundle's spec does not fit.
         MissingDependencyError: the engine's package is not installed.
     """
     if engine not in CPU_ENGINES:
@@ -49,4 +50,10 @@ def engine_from_bundle(
         raise EngineError("the bundle holds graphs for TensorRT only; compile it again with a CPU graph")
     chosen = graph or names[0]
     run_by = OpenVinoEngine if engine == "openvino" else OrtEngine
-    return run_by(bundle.graphs[chosen].onnx, chosen, threads=threads)
+    opened = run_by(bundle.graphs[chosen].onnx, chosen, threads=threads)
+    try:
+        require_as_spec(opened, bundle, chosen)
+    except BaseException:
+        opened.close()
+        raise
+    return opened

@@ -1,0 +1,272 @@
+"""Bundles that are well sealed and do not hold together, or are made to harm: one line, and little memory."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import resource
+import signal
+import struct
+import subprocess
+import sys
+import time
+import zipfile
+import zlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Callable
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+
+from edgeseg.bundle import Bundle, GraphEntry, _sealed_zip, read_bundle, write_bundle
+from edgeseg.cli.console import printable
+from edgeseg.cli.models import SHIPPED
+from edgeseg.engines import engine_from_bundle
+from edgeseg.errors import BundleError, EngineError, SpecError
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def entries() -> dict[str, bytes]:
+    with zipfile.ZipFile(SHIPPED) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def packed(path: Path, entries: dict[str, bytes], edit: Callable[[Any], object] = lambda manifest: None) -> Path:
+    """A well sealed bundle of these entries, with an edited manifest."""
+    manifest = json.loads(entries["manifest.json"])
+    others = {name: data for name, data in entries.items() if name != "manifest.json"}
+    manifest["sha256"] = {name: hashlib.sha256(data).hexdigest() for name, data in others.items()}
+    edit(manifest)
+    path.write_bytes(_sealed_zip({"manifest.json": json.dumps(manifest).encode(), **others}))
+    return path
+
+
+def npz(**arrays: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in arrays.items():
+            archive.writestr(f"{name}.npy", data)
+    return buffer.getvalue()
+
+
+def header(shape: tuple[int, ...], dtype: str = "|u1") -> bytes:
+    text = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape!r}, }}\n".encode()
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text
+
+
+def edgeseg(*words: str, memory: int = 0) -> subprocess.CompletedProcess[str]:
+    def bound() -> None:
+        if memory:
+            resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+
+    return subprocess.run(
+        [sys.executable, "-m", "edgeseg", *words],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        preexec_fn=bound,
+    )
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
+@given(
+    which=st.sampled_from(["frames", "labels", "classes"]),
+    shape=st.lists(st.sampled_from([0, 1, 2, 8, 1024, 10**6, 10**15]), max_size=5).map(tuple),
+    dtype=st.sampled_from(["|u1", "<f4", "|O", "<U1", "|b1"]),
+)
+def test_golden_arrays_that_are_not_of_the_spec_are_refused_by_their_headers(
+    tmp_path: Path, entries: dict[str, bytes], which: str, shape: tuple[int, ...], dtype: str
+) -> None:
+    with zipfile.ZipFile(io.BytesIO(entries["golden.npz"])) as archive:
+        arrays = {name: archive.read(f"{name}.npy") for name in ("frames", "labels", "classes")}
+    arrays[which] = header(shape, dtype)
+    with pytest.raises(BundleError) as refused:
+        read_bundle(packed(tmp_path / "x.edgeseg", {**entries, "golden.npz": npz(**arrays)}))
+    assert "\n" not in str(refused.value) and which in str(refused.value)
+
+
+def test_what_unpacks_to_gigabytes_is_refused_before_it_is_unpacked(tmp_path: Path, entries: dict[str, bytes]) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("frames.npy", "w") as member:
+        member.write(header((1024, 1024, 1024, 1)))
+        for _ in range(64):
+            member.write(bytes(1 << 24))
+    path = packed(tmp_path / "bomb.edgeseg", {**entries, "golden.npz": buffer.getvalue()})
+    done = edgeseg("inspect", str(path), memory=900 << 20)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "Traceback" not in done.stderr, done.stderr
+
+
+def test_entries_that_share_bytes_are_refused_before_they_are_read(tmp_path: Path) -> None:
+    size, names = 4_000_000, [str(n) for n in range(200)]
+    body, members = bytes(size), []
+    for name in reversed(names):
+        members.append((name, zlib.crc32(body), len(body)))
+        head = struct.pack(
+            "<4s5H3L2H", b"PK\x03\x04", 20, 0, 0, 0, 33, zlib.crc32(body), len(body), len(body), len(name), 0
+        )
+        body = head + name.encode() + body
+    at, listed = 0, b""
+    for name, crc, length in reversed(members):
+        sizes = (crc, length, length, len(name), 0, 0, 0, 0, 0, at)
+        listed += struct.pack("<4s6H3L5H2L", b"PK\x01\x02", 20, 20, 0, 0, 0, 33, *sizes) + name.encode()
+        at += 30 + len(name)
+    end = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, len(names), len(names), len(listed), len(body), 64)
+    whole = body + listed + end
+    path = tmp_path / "overlap.edgeseg"
+    path.write_bytes(whole + hashlib.sha256(whole).hexdigest().encode())
+    with pytest.raises(BundleError, match="overlap"):
+        read_bundle(path)
+
+
+@pytest.mark.parametrize("entry", ["manifest.json", "report.json", "ranges.json"])
+def test_json_that_is_nested_without_end_is_one_line(tmp_path: Path, entries: dict[str, bytes], entry: str) -> None:
+    deep = b"[" * 200_000 + b"]" * 200_000
+    path = tmp_path / "deep.edgeseg"
+    if entry == "manifest.json":
+        path.write_bytes(_sealed_zip({**entries, entry: deep}))
+    else:
+        packed(path, {**entries, entry: deep})
+    with pytest.raises(BundleError, match="deeply|not a bundle"):
+        read_bundle(path)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
+@given(
+    sign=st.sampled_from("\x00\x07\x08\x1b\x7f\x9b\r\n\u202e\u2066\u2028") | st.characters(categories=["Cc", "Cs"]),
+    where=st.integers(0, 3),
+)
+def test_a_class_name_commands_no_terminal(tmp_path: Path, entries: dict[str, bytes], sign: str, where: int) -> None:
+    name = "sky"[:where] + sign + "sky"[where:]
+    path = packed(tmp_path / "x.edgeseg", entries, lambda manifest: manifest["spec"]["classes"].__setitem__(0, name))
+    with pytest.raises(BundleError, match="control character") as refused:
+        read_bundle(path)
+    assert str(refused.value).isprintable()
+
+
+@settings(deadline=None)
+@given(st.text(st.characters(), max_size=20))
+def test_what_is_printed_commands_no_terminal(text: str) -> None:
+    shown = printable(text)
+    shown.encode()
+    assert all(letter in "\n\t" or letter >= " " and not "\x7f" <= letter <= "\x9f" for letter in shown)
+
+
+def test_provenance_commands_no_terminal(tmp_path: Path, entries: dict[str, bytes]) -> None:
+    path = packed(tmp_path / "x.edgeseg", entries, lambda manifest: manifest["provenance"].update(note="\x1b[2J\ud800"))
+    done = edgeseg("inspect", str(path))
+    assert done.returncode == 0 and "\x1b" not in done.stdout and "x1b[2J" in done.stdout, done.stderr
+
+
+def test_the_page_that_came_with_a_bundle_is_not_what_inspect_writes(tmp_path: Path, entries: dict[str, bytes]) -> None:
+    hostile = b"<script>document.title='PWNED'</script>"
+    path = packed(tmp_path / "x.edgeseg", {**entries, "report.html": hostile})
+    done = edgeseg("inspect", str(path), "--html", str(tmp_path / "x.html"))
+    page = (tmp_path / "x.html").read_text()
+    assert done.returncode == 0 and "PWNED" not in page and "<h2>" in page, done.stderr
+
+
+# Graphs that differ from what their bundle says.
+
+
+def _of_size(bundle: Bundle, height: int, width: int) -> Bundle:
+    return replace(bundle, spec=replace(bundle.spec, size_hw=(height, width)), golden=None)
+
+
+@settings(deadline=None, max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(size=st.tuples(st.sampled_from([32, 240, 359, 720]), st.sampled_from([32, 320, 481, 960])))
+def test_a_spec_of_another_size_than_its_graph_is_refused(shipped: Bundle, size: tuple[int, int]) -> None:
+    with pytest.raises(EngineError, match="the spec of its bundle says"):
+        engine_from_bundle(_of_size(shipped, *size))
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_a_spec_of_fewer_classes_than_its_graph_is_refused(shipped: Bundle, tmp_path: Path, count: int) -> None:
+    spec = replace(shipped.spec, classes=shipped.spec.classes[:count], palette=shipped.spec.palette[:count])
+    with pytest.raises(EngineError, match=f"gives class .* has {count}"):
+        engine_from_bundle(replace(shipped, spec=spec))
+    write_bundle(replace(shipped, spec=spec), tmp_path / "x.edgeseg")
+    with pytest.raises(BundleError, match=f"golden frames hold class .* has {count}"):
+        read_bundle(tmp_path / "x.edgeseg")
+
+
+def _graph(nodes: list[Any], inits: list[Any], size_hw: tuple[int, int], batch: Any = 1) -> bytes:
+    ports = [
+        helper.make_tensor_value_info("x", TensorProto.UINT8, [batch, *size_hw, 3]),
+        helper.make_tensor_value_info("y", TensorProto.UINT8, [batch, *size_hw]),
+    ]
+    graph = helper.make_graph(nodes, "g", ports[:1], ports[1:], inits)
+    made: bytes = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8
+    ).SerializeToString()
+    return made
+
+
+def test_a_graph_without_fixed_sizes_is_one_line(shipped: Bundle) -> None:
+    zero = numpy_helper.from_array(np.array(0, np.int64), "zero")
+    graph = _graph([helper.make_node("Gather", ["x", "zero"], ["y"], axis=3)], [zero], shipped.spec.size_hw, "N")
+    with pytest.raises(EngineError, match="sizes that are fixed"):
+        engine_from_bundle(replace(shipped, graphs={"fp32": GraphEntry(graph, {}, "any")}))
+
+
+def test_a_graph_that_never_ends_ends_on_sigterm(shipped: Bundle, tmp_path: Path) -> None:
+    size_hw = shipped.spec.size_hw
+    inner = helper.make_graph(
+        [helper.make_node("Identity", ["go"], ["go_on"]), helper.make_node("Identity", ["was"], ["is"])],
+        "body",
+        [
+            helper.make_tensor_value_info("i", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("was", TensorProto.UINT8, [1, *size_hw]),
+        ],
+        [
+            helper.make_tensor_value_info("go_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("is", TensorProto.UINT8, [1, *size_hw]),
+        ],
+    )
+    constants = [
+        numpy_helper.from_array(np.array(0, np.int64), "zero"),
+        numpy_helper.from_array(np.array(True), "yes"),
+    ]
+    nodes = [
+        helper.make_node("Gather", ["x", "zero"], ["y0"], axis=3),
+        helper.make_node("Loop", ["", "yes", "y0"], ["y"], body=inner),
+    ]
+    graph = _graph(nodes, constants, size_hw)
+    onnx.checker.check_model(graph)
+    path = tmp_path / "endless.edgeseg"
+    write_bundle(replace(shipped, graphs={"int8-cpu": GraphEntry(graph, {}, "cpu")}, page=None), path)
+    running = subprocess.Popen(
+        [sys.executable, "-m", "edgeseg", "run", str(path), "--source", "demo://street?frames=2", "--sink", "null://"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    try:
+        before = time.process_time()
+        while _cpu_s(running.pid) < 6 and time.process_time() - before < 60 and running.poll() is None:
+            time.sleep(0.1)
+        running.send_signal(signal.SIGTERM)
+        _, told = running.communicate(timeout=60)  # it has two seconds; the machine may be busy
+    finally:
+        running.kill()
+    assert running.returncode == 1 and b"Traceback" not in told and b"interrupted" in told
+
+
+def _cpu_s(process: int) -> float:
+    """CPU seconds that a process has taken."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_a_spec_is_not_made_of_names_that_command_a_terminal(shipped: Bundle) -> None:
+    with pytest.raises(SpecError, match="control character"):
+        replace(shipped.spec, classes=("\x1b[2J", *shipped.spec.classes[1:]))
