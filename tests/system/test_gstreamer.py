@@ -239,6 +239,60 @@ def test_hls(web: str, tmp_path: Path) -> None:
     assert sum(1 for _ in frames_of(source_from_uri(f"{web}/live.m3u8"))) == 60
 
 
+@pytest.fixture(scope="module")
+def private(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recording on this machine that nobody in the network may see."""
+    path = tmp_path_factory.mktemp("private") / "private.ts"
+    command = "gst-launch-1.0 -q videotestsrc num-buffers=60 ! video/x-raw,width=320,height=240,framerate=30/1"
+    command += f" ! x264enc tune=zerolatency key-int-max=15 ! mpegtsmux ! filesink location={path}"
+    subprocess.run(command.split(), check=True, timeout=60)
+    return path
+
+
+_PLAYLIST = (
+    "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:2\n#EXT-X-MEDIA-SEQUENCE:0\n#EXTINF:2.0,\n{}\n#EXT-X-ENDLIST\n"
+)
+_DASH = (
+    '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" mediaPresentationDuration="PT2S" '
+    'minBufferTime="PT1S" profiles="urn:mpeg:dash:profile:isoff-on-demand:2011"><Period><BaseURL>{}</BaseURL>'
+    '<AdaptationSet mimeType="video/mp2t"><Representation id="1" bandwidth="100000"/></AdaptationSet></Period></MPD>'
+)
+_PRIVATE = ("file://{}", "{}", "FILE://{}", "pushfile://{}")
+
+
+@pytest.mark.parametrize("address", _PRIVATE)
+@pytest.mark.parametrize("kind", ["part", "nested", "key", "dash", "list", "content"])
+def test_what_the_network_sends_opens_no_file(web: str, tmp_path: Path, private: Path, kind: str, address: str) -> None:
+    local = address.format(private)
+    nested = private.with_name("nested.m3u8")
+    nested.write_text(_PLAYLIST.format(f"file://{private}"))
+    pages = {
+        "part": ("a.m3u8", _PLAYLIST.format(local)),
+        "nested": ("a.m3u8", f"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=100000\n{address.format(nested)}\n"),
+        "key": ("a.m3u8", _PLAYLIST.format(f'#EXT-X-MAP:URI="{local}"\n{local}')),
+        "dash": ("a.mpd", _DASH.format(local)),
+        "list": ("a.txt", f"{local}\r\n"),
+        "content": ("a.mp4", _PLAYLIST.format(local)),  # what it is called is not what it is
+    }
+    name, content = pages[kind]
+    (tmp_path / name).write_text(content)
+    source = source_from_uri(f"{web}/{name}", capture="gstreamer")
+    seen = []
+    with pytest.raises((SourceError, EndOfStream)), source:
+        until = time.monotonic() + 60
+        while time.monotonic() < until and not seen:
+            seen += [frame for frame in [source.read()] if frame is not None]
+        raise EndOfStream
+    assert not seen
+
+
+def test_a_playlist_called_a_video_reaches_no_network(web: str, tmp_path: Path, private: Path) -> None:
+    (tmp_path / "private.ts").write_bytes(private.read_bytes())
+    (tmp_path / "list.mp4").write_text(_PLAYLIST.format(f"{web}/private.ts"))
+    with pytest.raises(SourceError):
+        list(frames_of(source_from_uri(str(tmp_path / "list.mp4"), capture="gstreamer"), 1))
+
+
 @pytest.mark.parametrize(
     ("uri", "kind", "words"),
     [

@@ -22,7 +22,7 @@ import struct
 import sys
 import threading
 import time
-from typing import Any, Iterator, List, Optional
+from typing import Any, Iterator, List, Optional, Set
 
 COUNTERS = struct.Struct("<QQQ")
 FRAMES_AT = 4096
@@ -44,6 +44,8 @@ def main(socket_fd: int, board_fd: int) -> int:
         send(link, {"error": {"domain": "edgeseg", "code": "no-gi", "text": str(error), "debug": ""}})
         return 1
     Gst.init(None)
+    if config.get("schemes"):
+        confine(Gst, set(config["schemes"]))
     return Capture(Gst, link, mmap.mmap(board_fd, 0), config).run()
 
 
@@ -268,6 +270,21 @@ class Capture:
 
     def count(self) -> None:
         COUNTERS.pack_into(self.board, 0, self.produced, self.busy, self.corrupt)
+
+
+def confine(gst: Any, schemes: Set[str]) -> None:
+    """Forget, in this process, the elements that open other addresses: a playlist from the network reads no files."""
+
+    def forget(registry: Any, feature: Any) -> None:
+        if not isinstance(feature, gst.ElementFactory) or feature.get_uri_type() != gst.URIType.SRC:
+            return
+        if not set(feature.get_uri_protocols() or ()) <= schemes:
+            registry.remove_feature(feature)
+
+    registry = gst.Registry.get()
+    registry.connect("feature-added", forget)  # a plugin that is loaded brings them all again
+    for factory in registry.get_feature_list(gst.ElementFactory.__gtype__):
+        forget(registry, factory)
 
 
 def factory_name(element: Any) -> str:

@@ -35,6 +35,12 @@ _ENDS = re.compile(r"\bnum-buffers\b|\b(?:multi)?filesrc\b|\bsplitmuxsrc\b|\bfil
 """What makes a pipeline one that ends: every frame of it counts, and its end is no fault."""
 
 
+_RTSP_OPENS = (
+    *("rtsp", "rtspu", "rtspt", "rtsph", "rtsp-sdp", "rtsps", "rtspsu", "rtspst", "rtspsh"),
+    *("udp", "rtp", "appsrc"),
+)
+
+
 @dataclass(frozen=True)
 class CaptureOptions:
     """What may be asked of a camera or stream.
@@ -87,6 +93,8 @@ class Pipeline:
         endless: the end of the stream is a failure (cameras), not the end of a file; MJPEG over HTTP is found out.
         waits: a full reader holds the pipeline back (files); else frames are dropped and counted.
         software: hardware decoders are passed over.
+        schemes: of the addresses that its elements may open. What is received may name others: a playlist names parts,
+            a description of a stream a place of its own. Empty: any.
     """
 
     text: str
@@ -95,6 +103,7 @@ class Pipeline:
     endless: bool = True
     waits: bool = False
     software: bool = False
+    schemes: tuple[str, ...] = ()
 
     def shown(self) -> str:
         """A command line that a shell takes and that shows the same pipeline, for ``--show-pipeline``.
@@ -161,7 +170,7 @@ def _rtsp(uri: str, options: CaptureOptions) -> Pipeline:
         f"rtspsrc name=origin protocols={options.transport} latency={options.latency_ms} drop-on-latency=true "
         f"timeout=5000000 tcp-timeout=5000000 ! application/x-rtp,media=video ! decodebin ! {_to_frames(options)}"
     )
-    return Pipeline(text, {"origin": properties})
+    return Pipeline(text, {"origin": properties}, schemes=_RTSP_OPENS)
 
 
 def _http(uri: str, options: CaptureOptions) -> Pipeline:
@@ -174,12 +183,21 @@ def _http(uri: str, options: CaptureOptions) -> Pipeline:
     # HLS comes in bursts of seconds: the pipeline's clock paces it. A stored video is paced by its reader.
     stored = suffix in (".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v")
     text = f"uridecodebin name=origin ! {_to_frames(options, paced=suffix == '.m3u8')}"
-    return Pipeline(text, {"origin": {"uri": uri}}, live=False, endless=False, waits=stored)
+    return Pipeline(
+        text,
+        {"origin": {"uri": uri}},
+        live=False,
+        endless=False,
+        waits=stored,
+        schemes=("http", "https", "icy", "icyx"),
+    )
 
 
 def _file(path: Path, options: CaptureOptions) -> Pipeline:
     text = f"filesrc name=origin ! decodebin ! {_to_frames(options)}"
-    return Pipeline(text, {"origin": {"location": str(path)}}, live=False, endless=False, waits=True)
+    return Pipeline(
+        text, {"origin": {"location": str(path)}}, live=False, endless=False, waits=True, schemes=("file", "pushfile")
+    )
 
 
 def _csi(sensor: str, options: CaptureOptions) -> Pipeline:

@@ -77,6 +77,7 @@ class GstSource(FrameSource):
             "properties": self.pipeline.properties,
             "live": self.pipeline.live,
             "software": self.pipeline.software,
+            "schemes": self.pipeline.schemes,
             "waits": self.pipeline.waits,
             "slots": _WAITING_SLOTS if self.pipeline.waits else _SLOTS,
         }
