@@ -12,6 +12,9 @@ from edgeseg.street import StreetScene
 __all__ = ["StreetDataset", "StreetUri", "parse_street_uri"]
 
 
+_LARGEST = 8192
+
+
 @dataclass(frozen=True)
 class StreetUri:
     """What ``demo://street?seed=0&frames=300&fps=30&size=640x480&step=1`` says.
@@ -60,6 +63,8 @@ def parse_street_uri(uri: str) -> StreetUri:
         )
     except ValueError as error:
         raise UsageError(f"demo://street: {error} in {uri!r}") from error
+    if max(parsed.size_hw) > _LARGEST:
+        raise UsageError(f"demo://street: pictures are up to {_LARGEST}x{_LARGEST} pixels, got {uri!r}")
     if parsed.frames < 0 or parsed.step < 1 or parsed.seed < 0:
         raise UsageError(f"demo://street: frames and seed must be >= 0 and step >= 1, got {uri!r}")
     return parsed

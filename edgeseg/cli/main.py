@@ -86,11 +86,26 @@ _INTERRUPTED = 130
 
 def main() -> None:
     """Run the command line. Exit codes: 0 done, 1 the user can fix it, 2 bad usage, 3 a gate refused, 130 Ctrl-C."""
+    _open_standard_streams()
     try:
         _main()
     except SystemExit as done:
         leave_if_interrupted(done.code)
         raise
+
+
+def _open_standard_streams() -> None:
+    """Where one is closed, the next file would get its number, and be written to by whoever prints."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened != number:
+                os.dup2(opened, number)
+                os.close(opened)
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, mode, closefd=False))
 
 
 def _main() -> None:
@@ -99,6 +114,10 @@ def _main() -> None:
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     # ONNX Runtime's wheels since 1.29 would tell Microsoft about every session.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    try:
+        os.getcwd()
+    except OSError:
+        _fail("the working directory is gone; change to one that exists", 1)
     try:
         app()
     except EdgesegError as error:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Callable, Dict, Iterator, Optional
 from edgeseg.bundle import Bundle
 from edgeseg.cli.arguments import EngineName
 from edgeseg.cli.console import on_terminal, say, stop_on_signals
-from edgeseg.errors import EdgesegError, UsageError
+from edgeseg.errors import EdgesegError, InputError, UsageError
 
 if TYPE_CHECKING:
     from edgeseg.engines import Engine
@@ -30,9 +30,14 @@ Say = Callable[[str], None]
 
 
 def cache_folder() -> Path:
-    """Where interrupted compilations and built engines are kept."""
+    """Where interrupted compilations and built engines are kept. Raises InputError where a user has no home."""
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "edgeseg"
+    if base:
+        return Path(base) / "edgeseg"
+    try:
+        return Path.home() / ".cache" / "edgeseg"
+    except (RuntimeError, KeyError) as error:
+        raise InputError("this user has no home folder for caches; set HOME or XDG_CACHE_HOME") from error
 
 
 def engine_cache() -> "EngineCache":

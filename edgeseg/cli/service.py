@@ -29,6 +29,14 @@ _OTHER_OPTIONS = (
     *("--preview", "--alarm", "--graph", "--engine", "--cuda-graph", "--memory", "--token"),
 )
 """Options of ``run`` whose values are no paths, even where one looks like a path that another option names."""
+_SEALED = (
+    *("RestrictSUIDSGID=yes", "LockPersonality=yes", "CapabilityBoundingSet=", "RestrictNamespaces=yes"),
+    *("RestrictRealtime=yes", "ProtectKernelLogs=yes", "ProtectHostname=yes", "ProtectProc=invisible"),
+    *("PrivateMounts=yes", "RemoveIPC=yes", "SystemCallArchitectures=native"),
+    "# What services usually need, without what needs rights; AF_NETLINK is udev's, which finds cameras.",
+    *("SystemCallFilter=@system-service", "SystemCallFilter=~@privileged", "SystemCallErrorNumber=EPERM"),
+    "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK",
+)
 _SECRET = "@EDGESEG_SECRET_{}@"
 _SHELL_SPECIAL = re.compile(r'([\\"$`])')
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -65,7 +73,7 @@ class Unit:
     def _lines(self) -> List[str]:
         # Everything here that filters system calls implies NoNewPrivileges for a plain user, and sudo needs those.
         sealed = [] if self.argus_restart else ["NoNewPrivileges=yes", "ProtectKernelModules=yes"]
-        sealed += [] if self.argus_restart else ["RestrictSUIDSGID=yes", "LockPersonality=yes"]
+        sealed += [] if self.argus_restart else list(_SEALED)
         return [
             MARKER,
             "[Unit]",
@@ -140,6 +148,8 @@ def install(
         files.append((_secrets_path(root, name), environment_text(secrets), 0o600))
     if argus_restart:
         files.append((_sudoers_path(root, name), sudoers_text(user), 0o440))
+    if user in ("root", "0"):
+        say("note: the service runs as root, who may read and change everything; a user of its own is safer")
     for missing in sorted(set(_GROUPS) - set(groups)):
         say(f"note: no group {missing} on this machine; the unit does without it")
     if dry_run:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import re
 import time
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
@@ -25,6 +26,7 @@ __all__ = ["CachedEngine", "EngineCache", "EngineKey", "NewerEngine", "engine_fr
 
 SCHEMA = 1
 _SUFFIX = ".engine"
+_UNSAFE = re.compile(r"[^\w.+ -]")
 
 
 class NewerEngine(EngineError):
@@ -140,6 +142,8 @@ def read_engine(path: Path) -> CachedEngine:
         if data["schema"] > SCHEMA:
             raise NewerEngine(f"{sidecar} has schema {data['schema']}, this edgeseg reads up to {SCHEMA}; upgrade it")
         key = EngineKey(**{**data["key"], "shape": tuple(data["key"]["shape"])})
+        if not all(isinstance(name, str) for name in (key.model, key.precision, key.options)):
+            raise ValueError("names are texts")
         precisions = LayerPrecisions.from_json(data["precisions"])
         values = {field.name: data[field.name] for field in fields(CachedEngine) if field.name != "path"}
         values.update(key=key, precisions=precisions, notes=tuple(data["notes"]))
@@ -149,7 +153,7 @@ def read_engine(path: Path) -> CachedEngine:
             f"{path} has no sidecar {sidecar.name}, so edgeseg did not build it and cannot know what it is; "
             "pass the bundle, and the engine is built from it"
         ) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise EngineError(f"{sidecar} is damaged; delete it and {path.name}, and the engine is built again") from error
 
 
@@ -161,7 +165,9 @@ class EngineCache:
 
     def path(self, key: EngineKey) -> Path:
         """Where the engine of a key is or would be."""
-        return self.folder / f"{key.model}-{key.precision}-{key.digest()}{_SUFFIX}"
+        # A sidecar that came from elsewhere names the model, so its name must not lead out of the folder.
+        model, precision = (_UNSAFE.sub("_", name)[:100] for name in (key.model, key.precision))
+        return self.folder / f"{model.lstrip('.')}-{precision}-{key.digest()}{_SUFFIX}"
 
     def find(self, key: EngineKey) -> tuple[tuple[CachedEngine, bytes] | None, str]:
         """The engine of a key and its plan; else None and, where a similar engine is there, why it does not do."""

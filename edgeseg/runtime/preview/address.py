@@ -49,6 +49,8 @@ def bound(address: str, token: str) -> Bound:
     is_loopback = ipaddress.ip_address(where[0]).is_loopback
     if token and len(token) < MIN_TOKEN:
         raise UsageError(f"the preview token has {len(token)} characters, it needs at least {MIN_TOKEN}")
+    if token and not re.fullmatch(r"[\x21-\x7e]+", token):
+        raise UsageError("the preview token has blanks or signs that no header carries; it takes printable ASCII")
     if not is_loopback and not token:
         raise UsageError(f"--preview {address} can be reached by others; give a token, or use 127.0.0.1:{port}")
     listener, url = _listening(family, kind, where, address)

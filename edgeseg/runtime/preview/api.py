@@ -40,6 +40,7 @@ SOURCE_URI = (
 )
 """Cameras and streams. Not files: who opens the page may not read the disk. Not pipelines: they run code."""
 
+_MOST_SOURCES, _MOST_NAMES = 64, 1000
 _STATE_KEPT_S = 0.2
 _RECENT = 15
 
@@ -233,6 +234,9 @@ class Api:
                 "uri is a camera number, /dev/videoN, v4l2://, csi://, rtsp://, rtsps://, http://, https:// or "
                 "demo://street; files and pipelines are added on the command line only",
             )
+        sources = list(self._control.state.sources.values())
+        if sum(source.status != "ended" for source in sources) >= _MOST_SOURCES or len(sources) >= _MOST_NAMES:
+            raise Refusal(409, f"a run takes up to {_MOST_SOURCES} sources at a time and {_MOST_NAMES} in all")
         with _refusing():
             name = self._control.add_source(asked["uri"], asked.get("name", ""))
         self._changed()

@@ -30,9 +30,13 @@ class Refusal(Exception):
 
 
 def parsed(body: bytes) -> Any:
-    """The JSON value of a body. Raises Refusal: 400 for anything else, NaN and infinity included."""
+    """The JSON value of a body. Raises Refusal: 400 for anything else, NaN, infinity and halves of letters included."""
     try:
-        return json.loads(body.decode("utf-8"), parse_constant=_no_constant)
+        value = json.loads(body.decode("utf-8"), parse_constant=_no_constant)
+        json.dumps(value, ensure_ascii=False).encode(
+            "utf-8"
+        )  # an escape may be a lone surrogate, which nobody can print
+        return value
     except (ValueError, RecursionError) as error:
         raise Refusal(400, "the body is not JSON in UTF-8") from error
 

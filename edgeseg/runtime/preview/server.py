@@ -18,13 +18,29 @@ _MAX_CONNECTIONS = 64
 
 
 class Connections:
-    """The open connections by the client's address; lives in the event loop."""
+    """The open connections by the client's address; lives in the event loop.
+
+    One too many ends the oldest that waits for a request, so that idle clients keep nobody out and take no more than
+    their share of the process's descriptors.
+    """
 
     def __init__(self) -> None:
         self._open: dict[Any, asyncio.Transport] = {}
+        self._idle: dict[asyncio.Transport, None] = {}
+
+    def expects(self, transport: asyncio.Transport, head: bool) -> None:
+        """Whether a connection waits for the head of a request."""
+        if head:
+            self._idle.setdefault(transport)
+        else:
+            self._idle.pop(transport, None)
 
     def add(self, transport: asyncio.Transport) -> None:
         """A connection was made."""
+        if len(self._open) >= _MAX_CONNECTIONS - 1:
+            oldest = next(iter(self._idle), transport)
+            self._idle.pop(oldest, None)
+            _reset(oldest)
         self._open[_key(transport.get_extra_info("peername"))] = transport
 
     def remove(self, transport: asyncio.Transport) -> None:
@@ -75,6 +91,7 @@ def _protocol(connections: Connections) -> type[asyncio.Protocol]:
             self._expect(False)
 
         def _expect(self, head: bool) -> None:
+            connections.expects(self.transport, head)
             if self._deadline is not None and not head:
                 self._deadline.cancel()
                 self._deadline = None
@@ -118,6 +135,7 @@ class ServerThread:
             proxy_headers=False,
             server_header=False,
             limit_concurrency=_MAX_CONNECTIONS,
+            backlog=_MAX_CONNECTIONS,  # so many are accepted at once, before anything here can end them
             timeout_graceful_shutdown=1,
         )
         self._server = uvicorn.Server(config)

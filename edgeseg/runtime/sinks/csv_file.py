@@ -15,6 +15,7 @@ from edgeseg.spec import ModelSpec
 
 __all__ = ["CsvSink"]
 
+_FORMULA = re.compile(r"^\s*[=+@\t-]")
 _STAGES = ("preprocess", "infer", "postprocess", "frame")
 
 
@@ -56,7 +57,12 @@ class CsvSink(FrameSink):
 
 
 def _row(cells: Sequence[str]) -> bytes:
-    """One line; a line end within a cell becomes a space, so that a row is a line."""
+    """One line; a line end within a cell becomes a space, so that a row is a line.
+
+    A name that a spreadsheet would run as a formula gets a quote in front.
+    """
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow([" ".join(cell.splitlines()) for cell in cells])
+    csv.writer(text, lineterminator="\n").writerow(
+        [_FORMULA.sub(r"'\g<0>", " ".join(cell.splitlines())) for cell in cells]
+    )
     return text.getvalue().encode(errors="backslashreplace")  # names of files may be any bytes

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Iterator
 
@@ -229,9 +231,28 @@ def test_a_slow_head_is_cut_off(client: Client) -> None:
         assert silent.recv(10) == b""
 
 
-def test_many_idle_connections_do_not_lock_others_out_for_good(client: Client) -> None:
-    idle = [client.raw(b"") for _ in range(80)]
-    assert client.get("/api/state").status == 503
+def test_idle_connections_keep_nobody_out_and_take_few_descriptors(client: Client) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    idle = []
+    for _ in range(400):
+        with suppress(OSError):
+            idle.append(client.raw(b""))
+    theirs = len(idle)
+    client.until(lambda: len(os.listdir("/proc/self/fd")) - theirs - before < 70)
+    assert client.get("/healthz").status in (200, 503) and client.get("/api/state").status == 200
     for connection in idle:
         connection.close()
     client.until(lambda: client.get("/api/state").status == 200)
+
+
+def test_slow_clients_do_not_keep_the_health_out(client: Client) -> None:
+    slow = [client.raw(b"GET / HTTP/1.1\r\nHost: ") for _ in range(80)]
+    assert client.get("/healthz").json()["ok"] is not None
+    for connection in slow:
+        connection.close()
+
+
+def test_sources_are_bounded(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgeseg.runtime.preview.api._MOST_SOURCES", 3)
+    added = [client.send("POST", "/api/sources", {"uri": "demo://street?fps=1&size=64x64"}).status for _ in range(4)]
+    assert added == [201, 201, 409, 409]
