@@ -99,7 +99,8 @@ def interrupts() -> Iterator[Interrupts]:
     readable, writable = os.pipe()
     os.set_blocking(writable, False)
     woken_before = signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
-    threading.Thread(target=mine.watch, args=(readable,), name="edgeseg-signals", daemon=True).start()
+    watcher = threading.Thread(target=mine.watch, args=(readable,), name="edgeseg-signals", daemon=True)
+    watcher.start()
     before: Dict[signal.Signals, object] = {
         number: signal.signal(number, mine.on_signal) for number in stopping_signals()
     }
@@ -110,6 +111,8 @@ def interrupts() -> Iterator[Interrupts]:
             signal.signal(number, handler)  # type: ignore[arg-type]
         signal.set_wakeup_fd(woken_before)
         os.close(writable)
+        if not mine.asked:  # else it waits for the end of the process
+            watcher.join(1)
         _ended.append(mine)
 
 
