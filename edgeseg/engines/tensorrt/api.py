@@ -6,7 +6,6 @@ that some version lacks is looked up with ``getattr`` here, and the rest of the 
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Callable, Protocol
@@ -37,12 +36,6 @@ OLDER_ONLY = {
     "ICudaEngine.device_memory_size": "before 10.1, which has device_memory_size_v2",
 }
 """Parts of the API that we use where they exist and that TensorRT 11 and TensorRT-RTX lack, with what they are."""
-
-_MEMORY = re.compile(
-    r"out ?of ?memory|insuff?icient memory|memory is insufficient|could not be allocated|bad_alloc",
-    re.IGNORECASE,
-)
-"""As TensorRT 8 to 11 say it; "insuficient" is theirs."""
 
 _NUMPY = {
     "FLOAT": np.float32,
@@ -96,10 +89,6 @@ class Log:
         does not start."""
         said = list(self.errors)[-3:] or list(self.warnings)[-1:]
         return "; ".join(" ".join(message.split())[:300] for message in said) or "it gives no reason"
-
-    def out_of_memory(self) -> bool:
-        """Whether an error or a skipped tactic speaks of memory."""
-        return _MEMORY.search(" ".join([*self.errors, *self.warnings])) is not None
 
 
 class TensorRt:
