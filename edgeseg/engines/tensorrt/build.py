@@ -12,7 +12,7 @@ from edgeseg.engines.tensorrt.api import Log, TensorRt
 from edgeseg.engines.tensorrt.graph import VARIANTS, GraphVariant, activation_amax, prepared_onnx, weight_amax
 from edgeseg.engines.tensorrt.kernels import kernels_from_log, precisions_from_kernels
 from edgeseg.engines.tensorrt.layers import LayerPrecisions, precisions_from_inspector
-from edgeseg.engines.tensorrt.ranges import Int8Zone, int8_zone
+from edgeseg.engines.tensorrt.ranges import Int8Zone, computed_layers, int8_zone, is_float
 from edgeseg.errors import EdgesegError, EngineError, first_line
 
 if TYPE_CHECKING:
@@ -363,9 +363,9 @@ def _place_int8(
     """
     for layer in zone.kept:
         layer.precision = api.trt.DataType.HALF
-        layer.set_output_type(0, api.trt.DataType.HALF)
+        _write_floats_as(layer, api.trt.DataType.HALF)
     for layer in zone.last:  # a DLA writes no FP32
-        layer.set_output_type(0, api.trt.DataType.FLOAT if request.dla_core is None else api.trt.DataType.HALF)
+        _write_floats_as(layer, api.trt.DataType.FLOAT if request.dla_core is None else api.trt.DataType.HALF)
     if not zone.ranges and not zone.missing:
         config.clear_flag(api.flag("INT8"))  # no layer is left for it, and the flag without ranges is an error
         return []
@@ -379,6 +379,14 @@ def _place_int8(
     if not zone.missing:
         return []
     return [f"{len(zone.missing)} tensors between INT8 layers have no range and stay in float, e.g. {zone.missing[0]}"]
+
+
+def _write_floats_as(layer: trt.ILayer, dtype: trt.DataType) -> None:
+    """Hold a layer to a float type in every output; the indices of a TopK and the like stay whole numbers."""
+    for number in range(layer.num_outputs):
+        tensor = layer.get_output(number)
+        if tensor is not None and is_float(tensor):
+            layer.set_output_type(number, dtype)
 
 
 def _all_tensors(network: trt.INetworkDefinition) -> Iterable[trt.ITensor]:
@@ -406,7 +414,7 @@ def _use_dla(
     config.default_device_type = api.trt.DeviceType.DLA
     config.DLA_core = core
     config.set_flag(api.trt.BuilderFlag.GPU_FALLBACK)
-    able = [bool(config.can_run_on_DLA(network.get_layer(index))) for index in range(network.num_layers)]
+    able = [bool(config.can_run_on_DLA(layer)) for layer in computed_layers(network)]
     if not any(able):
         raise EngineError(
             f"{api.name} can run none of the {len(able)} layers on DLA {core}, which computes in FP16 and INT8 only; "
