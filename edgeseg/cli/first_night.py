@@ -49,6 +49,10 @@ def check_target(path: Path) -> None:
         raise InputError(f"{path} is there already; name a new file")
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         raise InputError(f"{path.parent} is no folder that you can write to; name a file in one")
+    if shutil.disk_usage(path.parent).free < _WHOLE:
+        raise InputError(
+            f"the disk of {path.parent} has less than {_WHOLE // 1_000_000} MB free; name a file elsewhere"
+        )
 
 
 def gathered_night(root: Path, probe: Probe, report: Callable[[Path], Dict[str, Any]], say: Say) -> Dict[str, Any]:
@@ -279,7 +283,7 @@ def _names() -> List[str]:
     with suppress(KeyError):
         entry = pwd.getpwuid(os.getuid())
         names += [entry.pw_name, entry.pw_gecos.split(",")[0]]
-    return names
+    return [*names, Path(os.path.expanduser("~")).name]  # a home need not be called like its user, nor be in /home
 
 
 def _bounded(value: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Iterable
 
@@ -52,10 +52,15 @@ _COMMON = frozenset(
             "desktop",
         ),
         *("nvidia", "jetson", "tegra", "tegra-ubuntu", "orin", "xavier", "nano", "thor", "agx", "nx", "edgeseg"),
-        *("board", "device", "camera", "video", "test", "dev"),
+        *("board", "device", "camera", "video", "test", "dev", "kit", "server", "host", "build", "bench", "doctor"),
+        *("cpu", "gpu", "core", "power", "mode", "system", "release", "sys", "nv", "cuda", "tensorrt", "python"),
     )
 )
 """Names of users and hosts that say nothing about anybody, and that stand in other places of a report too."""
+
+_OWN_KEY = re.compile(r"[a-z]\w*|(?:etc|proc|sys|usr|var|dev|run|tmp)/\S+")
+"""Keys of our documents and paths that the doctor reads: a user who is called like a word of theirs is not meant."""
+_LONG = 4
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,7 @@ class Identity:
     """What must not leave a machine.
 
     Attributes:
-        names: of its users and of itself; whole words are taken out.
+        names: of its users and of itself; whole words are taken out, and parts of ``a_b`` too if they are long.
         secrets: serial numbers and the like, wherever they stand.
         versions: four numbers with dots that are versions and no addresses.
     """
@@ -109,10 +114,14 @@ def without_identity(value: Any, identity: Identity) -> Any:
     if isinstance(value, str):
         return _cleaned(value, identity)
     if isinstance(value, dict):
-        return {_cleaned(str(key), identity): without_identity(item, identity) for key, item in value.items()}
+        return {_cleaned_key(str(key), identity): without_identity(item, identity) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [without_identity(item, identity) for item in value]
     return value
+
+
+def _cleaned_key(key: str, identity: Identity) -> str:
+    return _cleaned(key, replace(identity, names=()) if _OWN_KEY.fullmatch(key) else identity)
 
 
 def _cleaned(text: str, identity: Identity) -> str:
@@ -127,7 +136,8 @@ def _cleaned(text: str, identity: Identity) -> str:
     text = _COLONS.sub(_unless_no_address, text)
     text = _DOTTED.sub(lambda found: _unless_version(found, identity), text)
     for name in identity.names:
-        text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", "NAME", text, flags=re.IGNORECASE)
+        letter = r"[^\W_]" if len(name) >= _LONG else r"\w"
+        text = re.sub(rf"(?<!{letter}){re.escape(name)}(?!{letter})", "NAME", text, flags=re.IGNORECASE)
     return text
 
 
