@@ -239,7 +239,7 @@ class _Layer:
         return _type_of(tensors[0]), _type_of(tensors[1]) if len(tensors) > 1 else None
 
     def _stated_weights(self) -> str | None:
-        """What ``Weights`` says (``ConvWeights`` where a pooling is fused); None where there is no such field."""
+        """What ``Weights`` says (``ConvWeights`` where a pooling is fused); None where nothing says their type."""
         stated = [
             value
             for key, value in self._fields.items()
@@ -247,9 +247,12 @@ class _Layer:
         ]
         if not stated:
             return None
-        if isinstance(stated[0], dict) and _fields(stated[0]).get("count") == 0 and len(self._inputs) > 1:
+        if isinstance(stated[0], str):
+            return _word(stated[0])
+        fields = _fields(stated[0])
+        if fields.get("count") == 0 and len(self._inputs) > 1:
             return _type_of(self._inputs[1])  # another layer computes them
-        return _word(stated[0]) if isinstance(stated[0], str) else _type_of(stated[0])
+        return _type_of(stated[0]) if fields.keys() - {"name", "count", "dimensions"} else None
 
     def _listed_weights(self) -> Any:
         """The largest constant; the second input where all are vectors, as another kernel computes the weights."""
@@ -273,7 +276,8 @@ def _type_of(tensor: Any) -> str:
     if isinstance(tensor, str):
         named = _NAMED.search(tensor)
         return _word(named[1]) if named else _UNKNOWN
-    fields = {key: value for key, value in _fields(tensor).items() if isinstance(value, str)}
+    nested = {key: value for key, value in _fields(tensor).items() if isinstance(value, (str, dict, list))}
+    fields = {key: value if isinstance(value, str) else json.dumps(value) for key, value in nested.items()}
     for key in ("datatype", "dtype"):
         if key in fields:
             return _word(fields[key])
@@ -298,7 +302,9 @@ def _plain(name: str) -> str:
 
 
 def _fields(listed: Any) -> dict[str, Any]:
-    return {_plain(str(key)): value for key, value in listed.items()} if isinstance(listed, dict) else {}
+    """Without those that say nothing, so that they do not hide another spelling that does."""
+    found = listed.items() if isinstance(listed, dict) else ()
+    return {_plain(str(key)): value for key, value in found if value is not None}
 
 
 def _ports(listed: Any) -> list[Any]:
