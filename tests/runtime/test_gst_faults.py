@@ -51,6 +51,21 @@ def test_the_line_of_nvidia_s_source_decides(line: str, kind: str, words: str, b
             raise fault
 
 
+@pytest.mark.parametrize("behind", ["execute:812 Failed to stop", "threadExecute:694 ", "execute:812 "])
+def test_a_line_behind_the_reason_hides_it_not(behind: str) -> None:
+    lines = [f"Error generated. {PLACE}, {line}\n" for line in ("execute:751 No cameras available", behind)]
+    for delivered in (False, True):
+        assert end_fault("csi://0", "".join(lines), csi=True, delivered=delivered).kind == "not found"
+    assert "says: Failed to stop" in str(
+        end_fault("csi://0", f"Error generated. {PLACE}, execute:812 Failed to stop\n" + lines[0][:-22], csi=True)
+    )
+
+
+def test_a_line_that_another_thread_cut_short_leaves_it_to_argus() -> None:
+    printed = f"Error generated. {PLACE}, execute:805 \n(Argus) Error Timeout: (propagating)\n"
+    assert end_fault("csi://0", printed, csi=True).kind == "busy"
+
+
 def test_a_rate_that_the_sensor_has_not() -> None:
     printed = "ARGUS_ERROR: Error generated. x.cpp, execute: 900 Frame Rate specified is greater than supported\n"
     fault = source_fault("csi://0", {"domain": "", "code": 1, "text": "x", "debug": "nvarguscamerasrc"}, printed)
