@@ -10,7 +10,7 @@ from typing import Any, Mapping
 from urllib.parse import unquote, urlsplit
 
 from edgeseg.errors import UsageError
-from edgeseg.runtime.credentials import redacted
+from edgeseg.runtime.credentials import BAD_ADDRESS, redacted
 
 __all__ = ["CAPTURE_FLIPS", "CAPTURE_FORMATS", "CaptureOptions", "Pipeline", "pipeline_from_uri"]
 
@@ -152,8 +152,8 @@ def _rtsp(uri: str, options: CaptureOptions) -> Pipeline:
         parts = urlsplit(uri)
         name = parts.hostname or ""
         host = (f"[{name}]" if ":" in name else name) + (f":{parts.port}" if parts.port else "")
-    except ValueError as error:
-        raise UsageError(f"{redacted(uri)}: {error}") from error
+    except ValueError:
+        raise UsageError(f"{redacted(uri)}: {BAD_ADDRESS}") from None
     if not host:
         raise UsageError(f"{redacted(uri)} names no host; rtsp://[USER:PASSWORD@]HOST[:PORT]/PATH")
     location = f"{parts.scheme}://{host}{parts.path}" + (f"?{parts.query}" if parts.query else "")
@@ -170,8 +170,8 @@ def _rtsp(uri: str, options: CaptureOptions) -> Pipeline:
 def _http(uri: str, options: CaptureOptions) -> Pipeline:
     try:
         suffix = Path(urlsplit(uri).path).suffix.lower()
-    except ValueError as error:
-        raise UsageError(f"{redacted(uri)}: {error}") from error
+    except ValueError:
+        raise UsageError(f"{redacted(uri)}: {BAD_ADDRESS}") from None
     # HLS comes in bursts of seconds: the pipeline's clock paces it. A stored video is paced by its reader.
     stored = suffix in (".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v")
     text = f"uridecodebin name=origin ! {_to_frames(options, paced=suffix == '.m3u8')}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import unquote, urlsplit
 
 from edgeseg.errors import SinkError, UsageError
-from edgeseg.runtime.credentials import redacted
+from edgeseg.runtime.credentials import BAD_ADDRESS, redacted
 from edgeseg.runtime.frame import Segmentation
 from edgeseg.runtime.gst.output import GstOutput, encoder_remark
 from edgeseg.runtime.overlay import Painter
@@ -31,8 +31,8 @@ class RtspSink(FrameSink):
         try:
             parts = urlsplit(uri.replace("rtsp://@:", "rtsp://0.0.0.0:"))
             host, port = parts.hostname or "", parts.port or 8554
-        except ValueError as error:
-            raise UsageError(f"{redacted(uri)}: {error}") from error
+        except ValueError:
+            raise UsageError(f"{redacted(uri)}: {BAD_ADDRESS}") from None
         if not host:
             raise UsageError(f"{redacted(uri)} names no address to serve at; rtsp://127.0.0.1:8554/edgeseg")
         if bool(parts.username) != bool(parts.password):

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from edgeseg.errors import SourceError, UsageError, first_line
 from edgeseg.images import IMAGE_SUFFIXES, image_files
-from edgeseg.runtime.credentials import redacted
+from edgeseg.runtime.credentials import BAD_ADDRESS, redacted
 from edgeseg.runtime.gst.pipelines import CaptureOptions, pipeline_from_uri
 from edgeseg.runtime.gst.process import gstreamer_python
 from edgeseg.runtime.policy import Policy
@@ -135,7 +135,9 @@ def _refuse_unreachable(uri: str) -> None:
             return
     except socket.timeout as error:
         raise SourceError(f"{redacted(uri)}: timeout: no answer in 5 s; is the camera on?", "timeout") from error
-    except (OSError, ValueError) as error:
+    except ValueError:
+        raise SourceError(f"{redacted(uri)}: {BAD_ADDRESS}", "not found") from None
+    except OSError as error:
         raise SourceError(
             f"{redacted(uri)}: unreachable: {first_line(error)}; is the address right?", "unreachable"
         ) from error
