@@ -160,16 +160,18 @@ class TensorRt:
         try:
             runtime = self.trt.Runtime(logger)
             if dla_core is not None:
-                if not 0 <= dla_core < runtime.num_DLA_cores:
-                    raise EngineError(
-                        f"there is no DLA core {dla_core}: this device and TensorRT have {runtime.num_DLA_cores}"
-                    )
+                self.check_dla_core(runtime, dla_core)
                 runtime.DLA_core = dla_core  # unset, a plan of core 1 runs on core 0
             return runtime
         except EngineError:
             raise
         except Exception as error:  # its bindings raise many types, without a common base
             raise self.failure(error, log) from error
+
+    def check_dla_core(self, owner: trt.Runtime | trt.Builder, core: int) -> None:
+        """Raise EngineError unless the device has that DLA core, as its runtime or builder sees it."""
+        if not 0 <= core < owner.num_DLA_cores:
+            raise EngineError(f"there is no DLA core {core}: this device and TensorRT have {owner.num_DLA_cores}")
 
     def builder(self, logger: trt.ILogger, log: Log) -> trt.Builder:
         """A builder. Raises EngineError when CUDA does not start."""

@@ -409,8 +409,7 @@ def _use_dla(
     api: TensorRt, builder: trt.Builder, config: trt.IBuilderConfig, network: trt.INetworkDefinition, core: int
 ) -> str:
     """Put what can run there on a DLA core. Returns the split, for people."""
-    if builder.num_DLA_cores <= core:
-        raise EngineError(f"there is no DLA core {core}: this device and TensorRT have {builder.num_DLA_cores}")
+    api.check_dla_core(builder, core)
     config.default_device_type = api.trt.DeviceType.DLA
     config.DLA_core = core
     config.set_flag(api.trt.BuilderFlag.GPU_FALLBACK)
