@@ -16,7 +16,7 @@ from typing import Any, Callable, Iterator
 
 import numpy as np
 
-from edgeseg.device.driver_errors import explained, translated
+from edgeseg.device.driver_errors import broken, translated
 from edgeseg.errors import EngineError, MissingDependencyError, require
 
 __all__ = ["KERNELS", "Buffer", "Cuda", "CudaGraph", "Event", "GpuFacts", "Kernel", "Scratch", "Stream"]
@@ -362,9 +362,7 @@ def _pycuda_driver() -> Any:
     """
     try:
         return require("pycuda.driver", "tensorrt")
-    except MissingDependencyError as error:
-        if isinstance(error.__cause__, ModuleNotFoundError):
-            raise
-        raise EngineError(f"pycuda is installed but broken: {explained(error.__cause__ or error)}") from error
     except Exception as error:  # a native module that does not fit raises anything on import
-        raise EngineError(f"pycuda is installed but broken: {explained(error)}") from error
+        if isinstance(error, MissingDependencyError) and isinstance(error.__cause__, ModuleNotFoundError):
+            raise
+        raise broken("pycuda", error) from error

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Callable, Protocol
 
 import numpy as np
 
-from edgeseg.device.driver_errors import explained
+from edgeseg.device.driver_errors import broken, explained
 from edgeseg.errors import EngineError, MissingDependencyError, require
 
 if TYPE_CHECKING:
@@ -231,7 +231,7 @@ def tensorrt_module(flavour: str = "tensorrt") -> TensorRt:
     except MissingDependencyError as error:
         cause = error.__cause__
         if not isinstance(cause, ModuleNotFoundError) or cause.name != name:  # it is there, what it needs is not
-            raise EngineError(f"{name} is installed but broken: {explained(cause or error)}") from error
+            raise broken(name, error) from error
         if flavour == "rtx":
             raise
         raise MissingDependencyError(
@@ -241,4 +241,4 @@ def tensorrt_module(flavour: str = "tensorrt") -> TensorRt:
     except EngineError:
         raise
     except Exception as error:  # a broken native module raises anything on import
-        raise EngineError(f"{name} is installed but broken: {type(error).__name__}: {explained(error)}") from error
+        raise broken(name, error) from error
