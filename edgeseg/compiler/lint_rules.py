@@ -324,8 +324,8 @@ def unread_axes(graph: Graph, target: Target) -> Iterator[Finding]:
         reduction = node.op_type in _BY_INPUT.split() and _input(node, 1)
         padding = node.op_type == "Pad" and _input(node, 3)
         if reduction or padding or (node.op_type == "Resize" and attribute(node, "axes", ())):
-            what = f"{target} does not look at the axes of {node.op_type} where opset 18 has them, and takes all"
-            what = f"{target} refuses Pad with axes" if padding else what
+            ignored = f"{target} does not look at the axes of {node.op_type} where opset 18 has them, and takes all"
+            what = f"{target} refuses Pad with axes" if padding else ignored
             yield Finding("error", "unread-axes", _at(node), what, "export with opset_version=17 or older")
 
 
