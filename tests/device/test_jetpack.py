@@ -12,10 +12,10 @@ from edgeseg.device.jetpack import (
     Release,
     image_of_l4t,
     jetpack_version,
-    l4t_tuple,
     release,
     release_of_l4t,
     series_of_l4t,
+    version_tuple,
 )
 
 IDS = [one.jetpack for one in RELEASES]
@@ -26,19 +26,19 @@ def test_a_row_is_whole(one: Release) -> None:
     assert release(one.jetpack) is one and one.series is SERIES[one.jetpack[0]]
     assert set(one.socs) <= set(SOCS) and one.socs
     for version in (one.cuda, one.tensorrt, *one.l4t):
-        assert len(l4t_tuple(version)) >= 2
+        assert len(version_tuple(version)) >= 2
     for l4t in one.l4t:
         assert release_of_l4t(l4t) is one and series_of_l4t(l4t) is one.series
         assert jetpack_version(l4t) == one.jetpack and jetpack_version(l4t, "9.9+b1") == one.jetpack
         assert image_of_l4t(l4t) == one.image
-    assert one.usable == (l4t_tuple(one.tensorrt) >= OLDEST_TENSORRT)
+    assert one.usable == (version_tuple(one.tensorrt) >= OLDEST_TENSORRT)
 
 
 def test_rows_are_in_order_and_no_l4t_is_in_two() -> None:
-    l4t = [l4t_tuple(version) for one in RELEASES for version in one.l4t]
+    l4t = [version_tuple(version) for one in RELEASES for version in one.l4t]
     assert l4t == sorted(set(l4t))
     assert len(IDS) == len(set(IDS)) and sorted(IDS, key=lambda name: (name.split()[0], " " not in name)) == IDS
-    assert [l4t_tuple(one.tensorrt) for one in RELEASES] == sorted(l4t_tuple(one.tensorrt) for one in RELEASES)
+    assert [version_tuple(one.tensorrt) for one in RELEASES] == sorted(version_tuple(one.tensorrt) for one in RELEASES)
 
 
 def test_what_is_between_two_rows_belongs_to_no_release() -> None:
