@@ -15,9 +15,8 @@ from tests import pycuda_surface
 from tests.fake_cuda import FakeCuda
 from tests.pycuda_surface import known, surface
 from tests.real_pycuda.build import CannotBuild, built_pycuda, driver_library
-from tests.test_tensorrt_surface import shapes
+from tests.test_tensorrt_surface import shapes, trees
 
-ROOT = Path(__file__).parents[1]
 USERS = (
     "edgeseg/engines/cuda.py",
     "edgeseg/engines/tensorrt/engine.py",
@@ -57,8 +56,7 @@ def test_a_context_is_not_made_by_hand() -> None:
 
 
 def test_the_fake_has_what_is_used() -> None:
-    trees = [ast.parse((ROOT / user).read_text()) for user in USERS]
-    used = {node.attr for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    used = {node.attr for _, tree in trees(USERS) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     assert {"pagelocked_empty", "retain_primary_context", "time_till", "DEVICEMAP"} <= used
     mine = surface(FakeCuda().driver)
     classes = {name for name, kind in mine.items() if kind == "class"}
@@ -77,8 +75,8 @@ def test_calls_fit_the_signatures() -> None:
         if kind.startswith("("):
             signatures.setdefault(name.rpartition(".")[2], []).append(kind)
     judged, wrong = 0, []
-    for user in USERS[:1]:
-        for node in ast.walk(ast.parse((ROOT / user).read_text())):
+    for user, tree in trees(USERS[:1]):
+        for node in ast.walk(tree):
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
                 continue
             known_as = signatures.get(node.func.attr, [])
