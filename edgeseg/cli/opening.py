@@ -30,9 +30,15 @@ Say = Callable[[str], None]
 
 
 def cache_folder() -> Path:
-    """Where interrupted compilations and built engines are kept."""
+    """Where interrupted compilations and built engines are kept. Raises UsageError where this user has no home."""
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "edgeseg"
+    try:
+        return (Path(base) if base else Path.home() / ".cache") / "edgeseg"
+    except RuntimeError:
+        raise UsageError(
+            f"user {os.getuid()} has no home folder (no HOME, and no line in /etc/passwd); set HOME, or XDG_CACHE_HOME "
+            "to a folder for what is kept"
+        ) from None
 
 
 def engine_cache() -> "EngineCache":
