@@ -51,6 +51,22 @@ def test_the_line_of_nvidia_s_source_decides(line: str, kind: str, words: str, b
             raise fault
 
 
+@pytest.mark.parametrize(
+    ("domain", "code", "kind"),  # numbers of gsterror.h
+    [
+        ("gst-resource-error-quark", 3, "not found"),
+        ("gst-resource-error-quark", 4, "busy"),  # BUSY
+        ("gst-resource-error-quark", 15, "auth"),
+        ("gst-stream-error-quark", 5, "codec"),
+        ("gst-stream-error-quark", 6, "codec"),
+        ("gst-stream-error-quark", 7, "broken"),  # DECODE
+        ("gst-core-error-quark", 12, "codec"),
+    ],
+)
+def test_numbers_of_gstreamer_s_errors(domain: str, code: int, kind: str) -> None:
+    assert source_fault("x", {"domain": domain, "code": code, "text": "?", "debug": ""}).kind == kind
+
+
 @pytest.mark.parametrize("behind", ["execute:812 Failed to stop", "threadExecute:694 ", "execute:812 "])
 def test_a_line_behind_the_reason_hides_it_not(behind: str) -> None:
     lines = [f"Error generated. {PLACE}, {line}\n" for line in ("execute:751 No cameras available", behind)]
