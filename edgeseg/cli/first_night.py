@@ -5,6 +5,7 @@ What can crash runs in a process of its own; what fails is one line in ``failed`
 
 import getpass
 import json
+import math
 import os
 import pwd
 import shutil
@@ -56,7 +57,7 @@ def check_target(path: Path) -> None:
 
 
 def gathered_night(root: Path, probe: Probe, report: Callable[[Path], Dict[str, Any]], say: Say) -> Dict[str, Any]:
-    """Everything, cleaned of what says whose machine it is and bounded in size. Takes minutes to an hour on a board.
+    """Gather everything, without what says whose machine it is, and bounded in size. Takes minutes to an hour.
 
     Args:
         root: ``/``.
@@ -184,7 +185,7 @@ class _Night:
         try:
             return json.loads(text)
         except ValueError:
-            return text  # another form than any known: the more wanted
+            return text  # in a form that is not known yet, so that it is wanted all the more
 
     def bench(self, engine: str) -> Any:
         words = ("bench", str(SHIPPED), "--engine", engine, "--no-torch", *BENCH_TIMES, "--json")
@@ -245,7 +246,7 @@ class _Night:
 
 @contextmanager
 def _started(command: Sequence[str], **how: Any) -> "Iterator[subprocess.Popen[Any]]":
-    """A process with all that it starts, gone when the block is left. Ctrl-C reaches us alone, and then it."""
+    """Start a process that is gone with all that it started when the block is left. Ctrl-C reaches only us."""
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, **how)
     try:
         yield process
@@ -287,11 +288,11 @@ def _names() -> List[str]:
 
 
 def _bounded(value: Any) -> Any:
-    """Texts and lists cut in the middle, with a word about it."""
+    """Cut long texts and lists in the middle, and say so there."""
     if isinstance(value, str) and len(value) > _TEXT:
         half = _TEXT // 2
         return f"{value[:half]}\n[{len(value) - 2 * half} characters left out]\n{value[-half:]}"
-    if isinstance(value, float) and value - value != 0:  # JSON has neither NaN nor infinity
+    if isinstance(value, float) and not math.isfinite(value):  # JSON has neither NaN nor infinity
         return None
     if isinstance(value, dict):
         return {key: _bounded(item) for key, item in value.items()}

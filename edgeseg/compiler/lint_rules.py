@@ -261,7 +261,7 @@ def unsupported_operators(graph: Graph, target: Target) -> Iterator[Finding]:
 
 
 def _older_operators(node: onnx.NodeProto) -> str:
-    """How to get rid of an operator that older opsets did not have, or of one that every opset has."""
+    """How to do without an operator, which depends on whether older opsets have it."""
     first = min(schema.since_version for schema in _definitions(node.op_type))
     if first <= _OLDEST_OPSET:
         return "replace it by operators that it has"
@@ -303,7 +303,7 @@ def custom_operators(graph: Graph, target: Target) -> Iterator[Finding]:
 
 
 def opset(graph: Graph, target: Target) -> Iterator[Finding]:
-    """The parser reads on, each operator by the newest definition that it knows."""
+    """Only a warning: the parser reads each operator by the newest definition that it knows."""
     if graph.opset <= target.opset:
         return
     newer = [node for node in graph.nodes if _defined_in(node, graph.opset) > target.opset]

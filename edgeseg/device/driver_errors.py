@@ -18,7 +18,7 @@ from edgeseg.errors import EdgesegError, EngineError, MissingDependencyError, fi
 __all__ = ["broken", "explained", "remedy", "translated"]
 
 DEVICES = ("/dev/nvhost*", "/dev/nvmap", "/dev/nvgpu/*/*", "/dev/nvidia*", "/dev/dri/render*")
-"""What CUDA opens. It says of a file that it may not open no more than that there is no device."""
+"""What CUDA opens. Of a file that it may not open it says only that there is no device."""
 
 _DRIVER = (
     "on a Jetson it comes with JetPack (a container needs --runtime nvidia), elsewhere with NVIDIA's driver package"
@@ -55,7 +55,7 @@ _REMEDIES = (
 
 
 def remedy(text: str, otherwise: str = "'edgeseg doctor' says more") -> str:
-    """What to do about a failure that was described so; ``otherwise`` where it is none of the known ones."""
+    """What to do about a failure, by what is said of it; ``otherwise`` where that is not known."""
     for pattern, advice in _REMEDIES:
         if re.search(pattern, text, re.IGNORECASE):
             return advice

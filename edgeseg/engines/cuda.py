@@ -345,7 +345,7 @@ class Cuda:
         if own:
             # pycuda makes a context current to release it, and the release of a primary one leaves it on the stack.
             now = ctypes.c_void_p()
-            if self._now(ctypes.byref(now)) or now.value:  # else pycuda could not
+            if self._now(ctypes.byref(now)) or now.value:  # nothing is on it where pycuda could not
                 self._pop(ctypes.byref(now))
 
 

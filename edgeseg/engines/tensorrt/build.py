@@ -189,7 +189,7 @@ def built_plan(
 
 
 def refused_by_all(tensorrt: str, refusals: Sequence[Refusal]) -> EngineError:
-    """The error for a graph that no variant of was taken: each reason once."""
+    """The error for a graph of which no variant was taken: each reason once, with its variants."""
     variants: dict[str, list[str]] = {}
     for refusal in refusals:
         variants.setdefault(refusal.reason, []).append(refusal.variant)
@@ -398,7 +398,7 @@ def _all_tensors(network: trt.INetworkDefinition) -> Iterable[trt.ITensor]:
 
 
 def _unscaled(log: Log, zone: Int8Zone | None) -> list[str]:
-    """A note when TensorRT misses ranges that it was not denied on purpose and that are not in another note."""
+    """A note on ranges that TensorRT misses, without those that were left out on purpose or are in another note."""
     known = zone.outside.union(zone.missing) if zone is not None else frozenset()
     named = [_UNSCALED.search(line) for line in log.warnings]
     missed = [found[1] for found in named if found is not None and found[1] not in known]
@@ -468,7 +468,7 @@ def _what_is_not_understood(precisions: LayerPrecisions) -> str:
 
 
 def _prove_int8(api: TensorRt, precisions: LayerPrecisions, request: BuildRequest, convolutions: int) -> None:
-    """Raise EngineError unless the wanted share of convolutions is INT8 whatever those are that were not understood."""
+    """Raise EngineError unless enough convolutions are INT8; what was not understood proves nothing."""
     visible = sum(precisions.convolutions.values())
     if request.dla_core is None and visible < convolutions / 2 and request.min_int8_share:
         raise EngineError(

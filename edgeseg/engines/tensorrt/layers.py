@@ -198,13 +198,13 @@ class _Layer:
 
     @property
     def is_reformat(self) -> bool:
-        """It only changes type or layout; an ONNX node may well be called so, and be something else."""
+        """Whether it only changes type or layout; a convolution does more, whatever its ONNX node is called."""
         named = self._name.lower().startswith("reformatting copynode")
         return not self.convolutions and (named or "reformat" in self._kind.lower())
 
     @property
     def is_silent(self) -> bool:
-        """It waits for another stream, or touches no tensor: it has no precision."""
+        """Whether it has no precision: it waits for another stream, or touches no tensor."""
         silent = all(self._fields.get(part) == [] for part in ("inputs", "outputs"))
         return not self.convolutions and (silent or _plain(self._kind) in _SYNCHRONISATION)
 
@@ -326,7 +326,7 @@ def _size(port: Any) -> int:
 
 
 def _is_vector(port: Any) -> bool:
-    """All its values lie along one axis; no if its size is not listed."""
+    """Whether all its values lie along one axis; False where its size is not listed."""
     dimensions = _dimensions(port)
     return bool(dimensions) and _size(port) == max(dimensions)
 

@@ -171,7 +171,7 @@ def _run(files: Path, on_progress: OnProgress, deadline: float | None) -> _End |
 
 
 def _answer(files: Path) -> dict[str, Any] | None:
-    """What a process wrote at last, also where it broke down when it was done; None when it never got there."""
+    """The answer that a process left, even if it broke down afterwards; None when it left none."""
     try:
         answer: dict[str, Any] = json.loads((files / _RESULT).read_text(encoding="utf-8"))
         (files / _RESULT).unlink()
