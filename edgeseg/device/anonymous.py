@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Iterable
 
+from edgeseg.credentials import redacted
 from edgeseg.device.packages import DPKG_STATUS
 from edgeseg.device.probe import Probe
 from edgeseg.device.tree import matches, text_of
@@ -25,7 +26,6 @@ _UUID = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", re.IGNORE
 _SERIAL = re.compile(r"\b(serial(?:[ _-]?(?:number|no\.?|#))?[\"']?\s*[:=]\s*[\"']?)[^\s,;\"']+", re.IGNORECASE)
 _BOARD_SERIAL = re.compile(r"(?<![\w.])14\d{11}(?![\w.])")
 _EMAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)*\.[a-z]{2,}\b", re.IGNORECASE)
-_USER_INFO = re.compile(r"(?<=://)[^/\s]+@(?=[^\s])")
 _SECRET = re.compile(
     r"\b([\w-]*(?:password|passwd|token|secret|authorization|api[-_]?key)[\"']?\s*[:=]\s*[\"']?)(?:(?:bearer|basic)\s+)?[^\s,;\"']+",
     re.IGNORECASE,
@@ -127,7 +127,7 @@ def _cleaned_key(key: str, identity: Identity) -> str:
 def _cleaned(text: str, identity: Identity) -> str:
     for secret in identity.secrets:
         text = text.replace(secret, "SERIAL")
-    text = _USER_INFO.sub("***@", text)
+    text = redacted(text)
     text = _SECRET.sub(r"\1***", text)
     text = _SERIAL.sub(r"\1SERIAL", text)
     text = _MAC.sub("MAC", _UUID.sub("UUID", _BOARD_SERIAL.sub("SERIAL", text)))

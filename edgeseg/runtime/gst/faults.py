@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any, Mapping
 
+from edgeseg.credentials import redacted
 from edgeseg.errors import SourceError
-from edgeseg.runtime.credentials import redacted
 
 __all__ = ["csi_fault", "end_fault", "source_fault"]
 

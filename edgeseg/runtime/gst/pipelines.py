@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Mapping
 from urllib.parse import unquote, urlsplit
 
+from edgeseg.credentials import BAD_ADDRESS, redacted
 from edgeseg.errors import UsageError
-from edgeseg.runtime.credentials import BAD_ADDRESS, redacted
 
 __all__ = ["CAPTURE_FLIPS", "CAPTURE_FORMATS", "CaptureOptions", "Pipeline", "pipeline_from_uri"]
 

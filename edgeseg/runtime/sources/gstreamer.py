@@ -11,8 +11,8 @@ from typing import Any, Callable, Mapping
 
 import numpy as np
 
+from edgeseg.credentials import redacted
 from edgeseg.errors import SourceError
-from edgeseg.runtime.credentials import redacted
 from edgeseg.runtime.frame import Frame
 from edgeseg.runtime.gst.faults import csi_fault, end_fault, source_fault
 from edgeseg.runtime.gst.pipelines import Pipeline

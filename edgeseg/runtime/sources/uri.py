@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Callable
 from urllib.parse import unquote, urlsplit
 
+from edgeseg.credentials import BAD_ADDRESS, redacted
 from edgeseg.errors import SourceError, UsageError, first_line
 from edgeseg.images import IMAGE_SUFFIXES, image_files
-from edgeseg.runtime.credentials import BAD_ADDRESS, redacted
 from edgeseg.runtime.gst.pipelines import CaptureOptions, pipeline_from_uri
 from edgeseg.runtime.gst.process import gstreamer_python
 from edgeseg.runtime.policy import Policy

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from edgeseg.credentials import has_credentials, redacted
 from edgeseg.errors import SourceError, UsageError
-from edgeseg.runtime.credentials import has_credentials, redacted
 from edgeseg.runtime.gst.pipelines import pipeline_from_uri
 from edgeseg.runtime.sources.uri import _refuse_unreachable
 
