@@ -22,7 +22,7 @@ from typing import Any, Mapping, Sequence
 
 from edgeseg.errors import EngineError
 
-__all__ = ["LayerPrecisions", "precisions_from_inspector"]
+__all__ = ["LayerPrecisions", "generated_convolutions", "precisions_from_inspector"]
 
 _UNKNOWN = "unknown"
 _PRECISIONS = {
@@ -210,10 +210,10 @@ class _Layer:
 
     @property
     def convolutions(self) -> int:
-        """How many convolutions are in it; small ones are part of generated code, named ``Corr`` there."""
+        """How many convolutions are in it."""
         if _CONVOLUTION.search(self._kind):
             return 1
-        return self._name.count("Corr") * self._name.startswith("__myl_")
+        return generated_convolutions(self._name)
 
     @property
     def precision(self) -> str:
@@ -258,6 +258,11 @@ class _Layer:
         """The largest constant; the second input where all are vectors, as another kernel computes the weights."""
         largest = max(self._constants, key=_size)
         return self._inputs[1] if len(self._inputs) > 1 and _is_vector(largest) else largest
+
+
+def generated_convolutions(kernel: str) -> int:
+    """How many convolutions are in a kernel that TensorRT generated, by its name, which has small ones as ``Corr``."""
+    return kernel.count("Corr") if kernel.startswith("__myl_") else 0
 
 
 def _multiplied(read: str, weights: str | None) -> str:
