@@ -215,17 +215,19 @@ def jetpack_version(l4t: str, package: str = "") -> str:
     Args:
         l4t: such as ``"35.4.1"``; empty when this is no Jetson.
         package: version of the installed ``nvidia-jetpack`` package, such as ``"6.2.1+b38"``; it settles what the table
-            does not know.
+            does not know, unless it was left behind by a JetPack that this L4T cannot be of.
 
     Returns:
         ``"5.1.2"``, ``"unknown (L4T 39.9)"``, or empty for an empty release.
     """
     if not l4t:
         return ""
-    known, stated = release_of_l4t(l4t), re.match(r"\d+(\.\d+)+", package)
+    known, stated = release_of_l4t(l4t), re.match(r"(\d+)(\.\d+)+", package)
     if known:
         return known.jetpack
-    return stated.group() if stated else f"unknown (L4T {l4t})"
+    series = SERIES.get(stated.group(1)) if stated else None
+    left_behind = series is not None and version_tuple(l4t)[:1] not in [(major,) for major in series.l4t]
+    return stated.group() if stated and not left_behind else f"unknown (L4T {l4t})"
 
 
 def version_tuple(version: str) -> tuple[int, ...]:

@@ -62,3 +62,20 @@ def test_where_tensorrt_11_is_supported() -> None:
     for version, good in (((10, 16, 2), True), ((11, 4, 0, 106), False), ((11, 4, 1, 5), True), ((11, 5), True)):
         assert newest.runs_tensorrt(version) == good
         assert before.runs_tensorrt(version) == (version < (11,))
+
+
+@pytest.mark.parametrize(
+    ("l4t", "package", "jetpack"),
+    [
+        ("36.9.0", "6.3.1+b2", "6.3.1"),
+        ("36.9.0", "5.1.2-b104", "unknown (L4T 36.9.0)"),
+        ("36.9.0", "7.2", "unknown (L4T 36.9.0)"),
+        ("39.9", "7.4-b1", "7.4"),
+        ("40.1.0", "8.0", "8.0"),
+        ("40.1.0", "6.2.1", "unknown (L4T 40.1.0)"),
+        ("36.4.3", "5.1.2", "6.2"),
+        ("36.9.0", "left", "unknown (L4T 36.9.0)"),
+    ],
+)
+def test_a_package_settles_only_what_it_can_be(l4t: str, package: str, jetpack: str) -> None:
+    assert jetpack_version(l4t, package) == jetpack
