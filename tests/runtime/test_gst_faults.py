@@ -139,3 +139,16 @@ def test_a_source_that_was_mended_is_tried_again(limit: int | None, mends: bool,
     feed._thread.join(30)
     assert feed.finished and mine.status == "failed" and mine.error == "held"
     assert (source.opened, source.asked) == (opened, ["busy"] * asked)
+
+
+@pytest.mark.parametrize("element", ["nvvidconv", "nvv4l2decoder", "x264enc"])
+def test_an_element_that_is_not_there_is_named(element: str) -> None:
+    fault = source_fault("x", {"domain": "", "code": 0, "text": f'no element "{element}"', "debug": ""})
+    assert fault.kind == ("missing" if element.startswith("nv") else "codec") and element in str(fault)
+    assert ("--capture software" in str(fault)) == element.startswith("nv")
+
+
+@pytest.mark.parametrize(("text", "kind"), [("Unauthorized", "auth"), ("Something else", "broken")])
+def test_an_error_is_its_kind_its_text_and_what_to_do(text: str, kind: str) -> None:
+    said = str(source_fault("rtsp://h/x", {"domain": "", "code": 0, "text": text, "debug": ""}))
+    assert said.startswith(f"rtsp://h/x: {kind}: {text}") and said.count(";") == (kind != "broken")
