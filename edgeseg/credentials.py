@@ -25,7 +25,12 @@ _HEADER = re.compile(r"(?i)\b((?:proxy-)?authorization)\s*:\s*(?:(?:bearer|basic
 def redacted(text: str) -> str:
     """Text without the credentials of URLs in it: user info, and values of keys such as ``access_token``."""
     text = _USER_INFO.sub("***@", text)
-    return _HEADER.sub(r"\1: ***", _SECRET.sub(r"\1=***", text))
+    return _HEADER.sub(r"\1: ***", _SECRET.sub(_hidden, text))
+
+
+def _hidden(found: re.Match[str]) -> str:
+    """In a structure within quotes GStreamer reads stars only between quotes of their own."""
+    return found[1] + ('=\\"***\\"' if found[2].startswith('\\"') else "=***")
 
 
 def has_credentials(address: str) -> bool:
