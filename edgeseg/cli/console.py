@@ -71,12 +71,18 @@ def _finite(value: Any) -> Any:
 
 @contextmanager
 def stop_on_signals() -> Iterator[None]:
-    """SIGTERM and SIGINT end a command in good order, also where a shell's ``&`` had SIGINT ignored."""
+    """SIGTERM and SIGINT end a command in good order, also where a shell's ``&`` had SIGINT ignored.
+
+    So does SIGHUP, the end of an ssh connection, except under ``nohup``: what runs in a session of its own would go on.
+    """
 
     def interrupt(number: int, frame: Optional[FrameType]) -> None:
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, interrupt) for number in numbers}
     try:
         yield
     finally:
