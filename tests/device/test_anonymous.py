@@ -151,3 +151,9 @@ def test_a_machine_of_somebody_with_such_a_name_is_still_told(name: str, user: s
     for written in write_record(ROOTS / name, tmp_path / "record", probe):
         text = (tmp_path / "record" / written).read_text()
         assert without_identity({written: text}, identity) == {written: text}
+
+
+def test_the_longer_of_two_names_goes_first(tmp_path: Path) -> None:
+    """Else a piece of it would be left."""
+    identity = identity_of(tmp_path, Probe(), ["anna", "anna-schreibtisch", "an"])
+    assert without_identity("anna-schreibtisch an anna", identity) == "NAME NAME NAME"
