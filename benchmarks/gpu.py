@@ -35,6 +35,7 @@ from edgeseg.cli.models import bundle_or_default
 from edgeseg.cli.opening import engine_cache, model_stem
 from edgeseg.demo import StreetDataset
 from edgeseg.device.detect import detected_device
+from edgeseg.device.driver_errors import broken
 from edgeseg.engines.cuda import Cuda
 from edgeseg.engines.ort import OrtEngine
 from edgeseg.engines.tensorrt.api import FLAVOURS
@@ -130,13 +131,13 @@ def one_line(error: BaseException) -> str:
 
 
 def imported(module: str, extra: str) -> Any:
-    """A package. Raises EdgesegError where it is missing or, as one for another CUDA does, raises anything."""
+    """Import a package. Raises EdgesegError where it is missing or does not load."""
     try:
         return require(module, extra)
     except EdgesegError:
         raise
-    except Exception as error:
-        raise EngineError(f"{module} is installed but broken: {one_line(error)}") from error
+    except Exception as error:  # one for another CUDA raises anything
+        raise broken(module, error) from error
 
 
 def torch_with_gpu() -> Any:

@@ -14,6 +14,7 @@ from edgeseg.device.jetpack import RELEASES, SERIES, SOCS, release, release_of_l
 
 ROOT = Path(__file__).resolve().parents[1]
 JETSON = ROOT / "jetson"
+pytestmark = pytest.mark.skipif(not JETSON.is_dir(), reason="jetson/ is not beside tests/: only in a whole clone")
 
 
 def releases_script() -> Any:

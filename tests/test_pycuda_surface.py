@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,9 +14,9 @@ import pytest
 from tests import pycuda_surface
 from tests.fake_cuda import FakeCuda
 from tests.pycuda_surface import known, surface
-from tests.test_tensorrt_surface import shapes
+from tests.real_pycuda.build import CannotBuild, built_pycuda, driver_library
+from tests.test_tensorrt_surface import shapes, trees
 
-ROOT = Path(__file__).parents[1]
 USERS = (
     "edgeseg/engines/cuda.py",
     "edgeseg/engines/tensorrt/engine.py",
@@ -55,8 +56,7 @@ def test_a_context_is_not_made_by_hand() -> None:
 
 
 def test_the_fake_has_what_is_used() -> None:
-    trees = [ast.parse((ROOT / user).read_text()) for user in USERS]
-    used = {node.attr for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    used = {node.attr for _, tree in trees(USERS) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     assert {"pagelocked_empty", "retain_primary_context", "time_till", "DEVICEMAP"} <= used
     mine = surface(FakeCuda().driver)
     classes = {name for name, kind in mine.items() if kind == "class"}
@@ -75,8 +75,8 @@ def test_calls_fit_the_signatures() -> None:
         if kind.startswith("("):
             signatures.setdefault(name.rpartition(".")[2], []).append(kind)
     judged, wrong = 0, []
-    for user in USERS[:1]:
-        for node in ast.walk(ast.parse((ROOT / user).read_text())):
+    for user, tree in trees(USERS[:1]):
+        for node in ast.walk(tree):
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
                 continue
             known_as = signatures.get(node.func.attr, [])
@@ -89,10 +89,25 @@ def test_calls_fit_the_signatures() -> None:
     assert not wrong
 
 
-def test_the_facts_are_those_of_the_installed_pycuda() -> None:
+def test_the_facts_are_those_of_a_compiled_pycuda(tmp_path: Path) -> None:
+    try:
+        folder = built_pycuda()
+        driver_library(tmp_path)
+    except CannotBuild as reason:
+        pytest.skip(f"pycuda cannot be built here: {reason}")
+    libraries = os.pathsep.join(filter(None, (str(tmp_path), os.environ.get("LD_LIBRARY_PATH"))))
+    environment = {**os.environ, "PYTHONPATH": str(folder), "LD_LIBRARY_PATH": libraries}
+    # Functions that the driver lacks matter when they are called.
+    script = "import os, runpy, sys; sys.setdlopenflags(os.RTLD_LAZY); runpy.run_path(sys.argv[1], run_name='__main__')"
     done = subprocess.run(
-        [sys.executable, pycuda_surface.__file__], capture_output=True, text=True, check=False, timeout=120
+        [sys.executable, "-c", script, pycuda_surface.__file__],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env=environment,
     )
-    if done.returncode:
-        pytest.skip(f"pycuda cannot be imported: {(done.stderr.strip().splitlines() or ['it died'])[-1][:160]}")
-    assert not differences(surface(FakeCuda().driver), json.loads(done.stdout))
+    assert done.returncode == 0, done.stderr[-2000:]
+    live = json.loads(done.stdout)
+    assert not differences(surface(FakeCuda().driver), live)
+    assert not differences(known(), live), "pycuda_surface.json is of another pycuda"

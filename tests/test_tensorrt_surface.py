@@ -6,10 +6,11 @@ import ast
 import re
 from itertools import product
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, Iterator, Sequence
 
 import pytest
 
+import edgeseg
 import tests.fake_tensorrt as fake
 from tests.fake_cuda import FakeCuda
 from tests.fake_tensorrt import fake_tensorrt
@@ -26,7 +27,7 @@ OWN = {
 """What the fake has beyond TensorRT, with the reason."""
 
 USERS = ("edgeseg/engines/tensorrt", "edgeseg/device/probe.py", "benchmarks/gpu.py")
-ROOT = Path(__file__).parents[1]
+CLONE, INSTALLED = Path(__file__).parents[1], Path(edgeseg.__file__).parents[1]
 
 
 def shown(version: str) -> dict[str, Any]:
@@ -103,19 +104,30 @@ NAMESAKES = {"update": "of dictionaries"}
 """What is not TensorRT's although a class of TensorRT has a member of that name."""
 
 
-def sources() -> Iterator[tuple[str, ast.Module]]:
-    for user in USERS:
-        path = ROOT / user
-        for file in sorted(path.glob("*.py")) if path.is_dir() else [path]:
-            yield str(file.relative_to(ROOT)), ast.parse(file.read_text())
+def trees(users: Sequence[str]) -> Iterator[tuple[str, ast.Module]]:
+    """(name, syntax tree) of files and of those in folders; benchmarks/ is beside tests/ only in a whole clone."""
+    for user in users:
+        above = INSTALLED if user.startswith("edgeseg/") else CLONE
+        path = above / user
+        if path.exists() or above == INSTALLED:
+            for file in sorted(path.glob("*.py")) if path.is_dir() else [path]:
+                yield str(file.relative_to(above)), ast.parse(file.read_text())
+
+
+def dotted(node: ast.AST) -> str:
+    """``a.b.c``; empty for anything else than names with dots between them."""
+    if isinstance(node, ast.Attribute):
+        owner = dotted(node.value)
+        return owner and f"{owner}.{node.attr}"
+    return node.id if isinstance(node, ast.Name) else ""
 
 
 def chains() -> dict[str, set[str]]:
     """``Owner.NAME`` for each ``api.trt.Owner.NAME`` -> the files; of ``api.trt.Owner`` the owner alone."""
     found: dict[str, set[str]] = {}
-    for file, tree in sources():
+    for file, tree in trees(USERS):
         for node in ast.walk(tree):
-            text = ast.unparse(node) if isinstance(node, ast.Attribute) else ""
+            text = dotted(node)
             match = re.fullmatch(r"(?:(?:self\.)?_?api\.trt|self\.trt|trt|module)\.(\w+(?:\.\w+)?)", text)
             if match:
                 found.setdefault(match[1], set()).add(file)
@@ -125,18 +137,18 @@ def chains() -> dict[str, set[str]]:
 def attributes() -> set[str]:
     """Every name behind a dot, and every one that getattr and hasattr are asked for."""
     found: set[str] = set()
-    for _, tree in sources():
+    for _, tree in trees(USERS):
         for node in ast.walk(tree):
             if isinstance(node, ast.Attribute):
                 found.add(node.attr)
-            elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("getattr", "hasattr"):
+            elif isinstance(node, ast.Call) and dotted(node.func) in ("getattr", "hasattr"):
                 found.update(str(part.value) for part in node.args[1:2] if isinstance(part, ast.Constant))
     return found
 
 
 def calls() -> Iterator[tuple[str, str, int, set[str]]]:
     """(file and line, method, number of positional arguments, keywords) of every call of something behind a dot."""
-    for file, tree in sources():
+    for file, tree in trees(USERS):
         for node in ast.walk(tree):
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
                 continue

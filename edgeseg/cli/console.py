@@ -94,7 +94,10 @@ def _finite(value: Any) -> Any:
 
 @contextmanager
 def stop_on_signals() -> Iterator[None]:
-    """SIGTERM, SIGINT and SIGHUP end a command in good order, also where a shell's ``&`` had SIGINT ignored."""
+    """SIGTERM, SIGINT and SIGHUP end a command in good order, also where a shell's ``&`` had SIGINT ignored.
+
+    SIGHUP is the end of an ssh connection: what runs in a session of its own would go on. ``nohup`` is respected.
+    """
 
     def interrupt(number: int, frame: Optional[FrameType]) -> None:
         reacted.set()

@@ -5,6 +5,7 @@ What can crash runs in a process of its own; what fails is one line in ``failed`
 
 import getpass
 import json
+import math
 import os
 import pwd
 import shutil
@@ -49,10 +50,14 @@ def check_target(path: Path) -> None:
         raise InputError(f"{path} is there already; name a new file")
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         raise InputError(f"{path.parent} is no folder that you can write to; name a file in one")
+    if shutil.disk_usage(path.parent).free < _WHOLE:
+        raise InputError(
+            f"the disk of {path.parent} has less than {_WHOLE // 1_000_000} MB free; name a file elsewhere"
+        )
 
 
 def gathered_night(root: Path, probe: Probe, report: Callable[[Path], Dict[str, Any]], say: Say) -> Dict[str, Any]:
-    """Everything, cleaned of what says whose machine it is and bounded in size. Takes minutes to an hour on a board.
+    """Gather everything, without what says whose machine it is, and bounded in size. Takes minutes to an hour.
 
     Args:
         root: ``/``.
@@ -180,7 +185,7 @@ class _Night:
         try:
             return json.loads(text)
         except ValueError:
-            return text  # another form than any known: the more wanted
+            return text  # in a form that is not known yet, so that it is wanted all the more
 
     def bench(self, engine: str) -> Any:
         words = ("bench", str(SHIPPED), "--engine", engine, "--no-torch", *BENCH_TIMES, "--json")
@@ -241,7 +246,7 @@ class _Night:
 
 @contextmanager
 def _started(command: Sequence[str], **how: Any) -> "Iterator[subprocess.Popen[Any]]":
-    """A process with all that it starts, gone when the block is left. Ctrl-C reaches us alone, and then it."""
+    """Start a process that is gone with all that it started when the block is left. Ctrl-C reaches only us."""
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, **how)
     try:
         yield process
@@ -279,15 +284,15 @@ def _names() -> List[str]:
     with suppress(KeyError):
         entry = pwd.getpwuid(os.getuid())
         names += [entry.pw_name, entry.pw_gecos.split(",")[0]]
-    return names
+    return [*names, Path(os.path.expanduser("~")).name]  # a home need not be called like its user, nor be in /home
 
 
 def _bounded(value: Any) -> Any:
-    """Texts and lists cut in the middle, with a word about it."""
+    """Cut long texts and lists in the middle, and say so there."""
     if isinstance(value, str) and len(value) > _TEXT:
         half = _TEXT // 2
         return f"{value[:half]}\n[{len(value) - 2 * half} characters left out]\n{value[-half:]}"
-    if isinstance(value, float) and value - value != 0:  # JSON has neither NaN nor infinity
+    if isinstance(value, float) and not math.isfinite(value):  # JSON has neither NaN nor infinity
         return None
     if isinstance(value, dict):
         return {key: _bounded(item) for key, item in value.items()}

@@ -23,8 +23,8 @@ from edgeseg.cli.signals import leave_if_interrupted
 from edgeseg.cli.train import train
 from edgeseg.cli.tune import tune
 from edgeseg.cli.verify import verify
+from edgeseg.credentials import without_secrets_of
 from edgeseg.errors import EdgesegError, missing
-from edgeseg.runtime.credentials import without_secrets_of
 
 
 class _Commands(typer.core.TyperGroup):

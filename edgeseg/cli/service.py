@@ -14,9 +14,9 @@ import typer
 from typing_extensions import Annotated, get_type_hints
 
 from edgeseg.cli.console import JsonFlag, print_json, say
+from edgeseg.credentials import has_credentials
 from edgeseg.errors import EdgesegError, InputError, UsageError, first_line
 from edgeseg.files import atomic_write
-from edgeseg.runtime.credentials import has_credentials
 
 app = typer.Typer(no_args_is_help=True, help="Run as a systemd service: install, status, remove.")
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Mapping
 
 from edgeseg.compiler.lint_rules import DLA_RULES, RULES, SEVERITIES, Finding, Graph, Target
-from edgeseg.device.jetpack import RELEASES, TENSORRT_11_JETPACK, l4t_tuple
+from edgeseg.device.jetpack import RELEASES, TENSORRT_11_JETPACK, version_tuple
 
 if TYPE_CHECKING:
     import onnx
@@ -23,22 +23,36 @@ _RELEASES = {release.jetpack: release for release in RELEASES}
 def _target(jetpack: str, **facts: Any) -> Target:
     """A JetPack with the TensorRT that comes with it."""
     release = _RELEASES[jetpack]
-    facts = {"dla": release.dla, "tensorrt": release.tensorrt, **facts}
-    major, minor = l4t_tuple(facts.pop("tensorrt"))[:2]
-    return Target(facts.pop("name", f"jetpack-{jetpack}"), tensorrt=(major, minor), **facts)
+    return Target(f"jetpack-{jetpack}", tensorrt=_major_minor(release.tensorrt), dla=release.dla, **facts)
 
 
-_8 = {"opset": 17, "int64": False, "zero_tolerant": False, "newer_axes": False, "local_functions": False}
-_11 = {"opset": 24, "opset_verified": False, "strongly_typed": True, "implicit_int8": False}
-_TRT_11 = _RELEASES[TENSORRT_11_JETPACK]
+def _major_minor(version: str) -> tuple[int, int]:
+    major, minor = version_tuple(version)[:2]
+    return major, minor
+
+
+_TENSORRT_8: dict[str, Any] = {
+    "opset": 17,
+    "int64": False,
+    "zero_tolerant": False,
+    "newer_axes": False,
+    "local_functions": False,
+}
+_TENSORRT_11: dict[str, Any] = {"opset": 24, "opset_verified": False, "strongly_typed": True, "implicit_int8": False}
+_FIRST_WITH_11 = _RELEASES[TENSORRT_11_JETPACK]
 _TARGETS = (
-    _target("5.1", integer_to_uint8=False, **_8),
-    _target("6.0", integer_to_uint8=None, **_8),
+    _target("5.1", integer_to_uint8=False, **_TENSORRT_8),
+    _target("6.0", integer_to_uint8=None, **_TENSORRT_8),
     _target("6.1", opset=20, opset_verified=False),
     _target("6.2", opset=20, opset_verified=False),
     _target("7.0", opset=24, opset_verified=False),
     _target("7.2", opset=24),
-    _target(_TRT_11.jetpack, name="jetpack-7.2-trt11", tensorrt=_TRT_11.newer_tensorrt, dla=_TRT_11.newer_dla, **_11),
+    Target(
+        "jetpack-7.2-trt11",
+        tensorrt=_major_minor(_FIRST_WITH_11.newer_tensorrt),
+        dla=_FIRST_WITH_11.newer_dla,
+        **_TENSORRT_11,
+    ),
     Target(
         "tensorrt-rtx-1.7",
         tensorrt=(1, 7),

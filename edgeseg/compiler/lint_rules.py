@@ -261,7 +261,7 @@ def unsupported_operators(graph: Graph, target: Target) -> Iterator[Finding]:
 
 
 def _older_operators(node: onnx.NodeProto) -> str:
-    """How to get rid of an operator that older opsets did not have, or of one that every opset has."""
+    """How to do without an operator, which depends on whether older opsets have it."""
     first = min(schema.since_version for schema in _definitions(node.op_type))
     if first <= _OLDEST_OPSET:
         return "replace it by operators that it has"
@@ -303,7 +303,7 @@ def custom_operators(graph: Graph, target: Target) -> Iterator[Finding]:
 
 
 def opset(graph: Graph, target: Target) -> Iterator[Finding]:
-    """The parser reads on, each operator by the newest definition that it knows."""
+    """Only a warning: the parser reads each operator by the newest definition that it knows."""
     if graph.opset <= target.opset:
         return
     newer = [node for node in graph.nodes if _defined_in(node, graph.opset) > target.opset]
@@ -324,8 +324,8 @@ def unread_axes(graph: Graph, target: Target) -> Iterator[Finding]:
         reduction = node.op_type in _BY_INPUT.split() and _input(node, 1)
         padding = node.op_type == "Pad" and _input(node, 3)
         if reduction or padding or (node.op_type == "Resize" and attribute(node, "axes", ())):
-            what = f"{target} does not look at the axes of {node.op_type} where opset 18 has them, and takes all"
-            what = f"{target} refuses Pad with axes" if padding else what
+            ignored = f"{target} does not look at the axes of {node.op_type} where opset 18 has them, and takes all"
+            what = f"{target} refuses Pad with axes" if padding else ignored
             yield Finding("error", "unread-axes", _at(node), what, "export with opset_version=17 or older")
 
 

@@ -140,7 +140,7 @@ def _with_functions_for_unknown(model: onnx.ModelProto, opset: int) -> onnx.Mode
 
 
 def _state_defaults(node: onnx.NodeProto, opset: int) -> None:
-    """Write down the attributes that a node leaves at their defaults: the inliner puts in no value for those."""
+    """Write down the attributes that a node leaves at their defaults: the inliner does not fill them in."""
     defs = require("onnx", "compile").defs
     if not defs.has(node.op_type, opset, ""):
         return
@@ -161,7 +161,7 @@ def _typed(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _name_cast_types(model: onnx.ModelProto) -> None:
-    """CastLike -> Cast to the type that its second input has: TensorRT before 10 knows the latter alone.
+    """CastLike -> Cast to the type that its second input has: TensorRT before 10 knows only Cast.
 
     Definitions in older operators are full of it.
     """

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Iterable
 
+from edgeseg.credentials import redacted
 from edgeseg.device.packages import DPKG_STATUS
 from edgeseg.device.probe import Probe
 from edgeseg.device.tree import matches, text_of
@@ -25,7 +26,6 @@ _UUID = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", re.IGNORE
 _SERIAL = re.compile(r"\b(serial(?:[ _-]?(?:number|no\.?|#))?[\"']?\s*[:=]\s*[\"']?)[^\s,;\"']+", re.IGNORECASE)
 _BOARD_SERIAL = re.compile(r"(?<![\w.])14\d{11}(?![\w.])")
 _EMAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)*\.[a-z]{2,}\b", re.IGNORECASE)
-_USER_INFO = re.compile(r"(?<=://)[^/\s]+@(?=[^\s])")
 _SECRET = re.compile(
     r"\b([\w-]*(?:password|passwd|token|secret|authorization|api[-_]?key)[\"']?\s*[:=]\s*[\"']?)(?:(?:bearer|basic)\s+)?[^\s,;\"']+",
     re.IGNORECASE,
@@ -52,10 +52,15 @@ _COMMON = frozenset(
             "desktop",
         ),
         *("nvidia", "jetson", "tegra", "tegra-ubuntu", "orin", "xavier", "nano", "thor", "agx", "nx", "edgeseg"),
-        *("board", "device", "camera", "video", "test", "dev"),
+        *("board", "device", "camera", "video", "test", "dev", "kit", "server", "host", "build", "bench", "doctor"),
+        *("cpu", "gpu", "core", "power", "mode", "system", "release", "sys", "nv", "cuda", "tensorrt", "python"),
     )
 )
 """Names of users and hosts that say nothing about anybody, and that stand in other places of a report too."""
+
+_OWN_KEY = re.compile(r"[a-z]\w*|(?:etc|proc|sys|usr|var|dev|run|tmp)/\S+")
+"""Keys of our documents and paths that the doctor reads: a user who is called like a word of theirs is not meant."""
+_LONG = 4
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,7 @@ class Identity:
     """What must not leave a machine.
 
     Attributes:
-        names: of its users and of itself; whole words are taken out.
+        names: of its users and of itself; whole words are taken out, and parts of ``a_b`` too if they are long.
         secrets: serial numbers and the like, wherever they stand.
         versions: four numbers with dots that are versions and no addresses.
     """
@@ -109,16 +114,21 @@ def without_identity(value: Any, identity: Identity) -> Any:
     if isinstance(value, str):
         return _cleaned(value, identity)
     if isinstance(value, dict):
-        return {_cleaned(str(key), identity): without_identity(item, identity) for key, item in value.items()}
+        return {_cleaned_key(str(key), identity): without_identity(item, identity) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [without_identity(item, identity) for item in value]
     return value
 
 
+def _cleaned_key(key: str, identity: Identity) -> str:
+    return _cleaned(key, replace(identity, names=()) if _OWN_KEY.fullmatch(key) else identity)
+
+
 def _cleaned(text: str, identity: Identity) -> str:
     for secret in identity.secrets:
         text = text.replace(secret, "SERIAL")
-    text = _USER_INFO.sub("***@", text)
+    # Line by line, for what lies between the address of one and an @ of another is no password.
+    text = "\n".join(map(redacted, text.split("\n")))
     text = _SECRET.sub(r"\1***", text)
     text = _SERIAL.sub(r"\1SERIAL", text)
     text = _MAC.sub("MAC", _UUID.sub("UUID", _BOARD_SERIAL.sub("SERIAL", text)))
@@ -127,7 +137,8 @@ def _cleaned(text: str, identity: Identity) -> str:
     text = _COLONS.sub(_unless_no_address, text)
     text = _DOTTED.sub(lambda found: _unless_version(found, identity), text)
     for name in identity.names:
-        text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", "NAME", text, flags=re.IGNORECASE)
+        letter = r"[^\W_]" if len(name) >= _LONG else r"\w"
+        text = re.sub(rf"(?<!{letter}){re.escape(name)}(?!{letter})", "NAME", text, flags=re.IGNORECASE)
     return text
 
 

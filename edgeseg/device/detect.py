@@ -151,8 +151,10 @@ def detected_device(root: Path = Path("/")) -> Device:
 
 def l4t_version(release: str) -> str:
     """``# R35 (release), REVISION: 4.1, ...`` -> ``35.4.1``; empty for anything else."""
-    match = re.match(r"# R(\d+) \(release\), REVISION: (\d[\d.]*)", release)
-    return f"{match.group(1)}.{match.group(2)}".rstrip(".") if match else ""
+    match = re.search(
+        r"^\W*R(\d+)\s*\(release\)\s*,\s*REVISION:\s*(\d+(?:\.\d+)*)", release, re.IGNORECASE | re.MULTILINE
+    )
+    return f"{match.group(1)}.{match.group(2)}" if match else ""
 
 
 def soc_name(compatible: str, soc_id: str = "") -> str:

@@ -17,10 +17,10 @@ from edgeseg.device.jetpack import (
     TENSORRT_11_JETPACK,
     Series,
     image_of_l4t,
-    l4t_tuple,
     release,
     release_of_l4t,
     series_of_l4t,
+    version_tuple,
 )
 from edgeseg.device.power_mode import fastest_power_mode
 from edgeseg.device.telemetry import throttled_now
@@ -549,7 +549,7 @@ def _container_mismatch(facts: Facts) -> Finding | None:
 
 def _runs_on(l4t: str) -> tuple[tuple[int, ...], str]:
     """What releases that run each other's containers have in common."""
-    return l4t_tuple(l4t)[:1], image_of_l4t(l4t)
+    return version_tuple(l4t)[:1], image_of_l4t(l4t)
 
 
 # Power, heat, memory, disk

@@ -13,12 +13,12 @@ import traceback
 from contextlib import contextmanager
 from typing import Iterator
 
-from edgeseg.errors import EdgesegError, EngineError, first_line
+from edgeseg.errors import EdgesegError, EngineError, MissingDependencyError, first_line
 
-__all__ = ["explained", "remedy", "translated"]
+__all__ = ["broken", "explained", "remedy", "translated"]
 
 DEVICES = ("/dev/nvhost*", "/dev/nvmap", "/dev/nvgpu/*/*", "/dev/nvidia*", "/dev/dri/render*")
-"""What CUDA opens. It says of a file that it may not open no more than that there is no device."""
+"""What CUDA opens. Of a file that it may not open it says only that there is no device."""
 
 _DRIVER = (
     "on a Jetson it comes with JetPack (a container needs --runtime nvidia), elsewhere with NVIDIA's driver package"
@@ -55,7 +55,7 @@ _REMEDIES = (
 
 
 def remedy(text: str, otherwise: str = "'edgeseg doctor' says more") -> str:
-    """What to do about a failure that was described so; ``otherwise`` where it is none of the known ones."""
+    """What to do about a failure, by what is said of it; ``otherwise`` where that is not known."""
     for pattern, advice in _REMEDIES:
         if re.search(pattern, text, re.IGNORECASE):
             return advice
@@ -76,6 +76,13 @@ def explained(error: BaseException, log: str = "") -> str:
     if denied and re.search(_START, said, re.IGNORECASE):
         return f"{said}; this user may not open {denied[0]}: {_GROUPS}"
     return f"{said}; {remedy(said)}"
+
+
+def broken(package: str, error: BaseException) -> EngineError:
+    """The error for a package that is installed but does not import, from what the import or ``require`` raised."""
+    cause = (isinstance(error, MissingDependencyError) and error.__cause__) or error
+    kind = "" if isinstance(cause, (ImportError, EdgesegError)) else f"{type(cause).__name__}: "
+    return EngineError(f"{package} is installed but broken: {kind}{explained(cause)}")
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Mapping
 
 from edgeseg.device.detect import Device, cpu_model, detected_device, l4t_version
-from edgeseg.device.jetpack import l4t_tuple
+from edgeseg.device.jetpack import version_tuple
 from edgeseg.device.packages import installed_packages, upstream_version
 from edgeseg.device.power_mode import CONFIGURATION, PowerMode, power_modes
 from edgeseg.device.probe import Probe
@@ -67,7 +67,7 @@ class Facts:
     @property
     def l4t(self) -> tuple[int, ...]:
         """The L4T release as numbers; empty when unknown."""
-        return l4t_tuple(self.device.l4t)
+        return version_tuple(self.device.l4t)
 
 
 def gathered_facts(root: Path, probe: Probe, cameras: tuple[str, ...] = ()) -> Facts:

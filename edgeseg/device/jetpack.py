@@ -22,10 +22,10 @@ __all__ = [
     "Soc",
     "image_of_l4t",
     "jetpack_version",
-    "l4t_tuple",
     "release",
     "release_of_l4t",
     "series_of_l4t",
+    "version_tuple",
 ]
 
 OLDEST_TENSORRT = (8, 5)
@@ -129,11 +129,11 @@ class Release:
     @property
     def usable(self) -> bool:
         """Whether its TensorRT is new enough."""
-        return l4t_tuple(self.tensorrt) >= OLDEST_TENSORRT
+        return version_tuple(self.tensorrt) >= OLDEST_TENSORRT
 
     def runs_tensorrt(self, version: tuple[int, ...]) -> bool:
         """Whether NVIDIA supports a TensorRT of 11 or newer on it; older ones are not judged."""
-        return version < (11,) or bool(self.newer_tensorrt) and version >= l4t_tuple(self.newer_tensorrt)
+        return version < (11,) or bool(self.newer_tensorrt) and version >= version_tuple(self.newer_tensorrt)
 
 
 _OLD, _XAVIER_ORIN = ("tegra210", "tegra186", "tegra194"), ("tegra194", "tegra234")
@@ -190,7 +190,7 @@ def release_of_l4t(l4t: str) -> Release | None:
 def series_of_l4t(l4t: str) -> Series | None:
     """The JetPack major version that an L4T version belongs to, by its own major version; None when it is not known."""
     return next(
-        (series for series in SERIES.values() if l4t_tuple(l4t)[:1] in [(major,) for major in series.l4t]), None
+        (series for series in SERIES.values() if version_tuple(l4t)[:1] in [(major,) for major in series.l4t]), None
     )
 
 
@@ -199,12 +199,12 @@ def image_of_l4t(l4t: str) -> str:
 
     Images are made for ranges of releases, so this holds for the releases in between too. Empty when there is none.
     """
-    mine = l4t_tuple(l4t)
+    mine = version_tuple(l4t)
     fitting = [
         one.image
         for one in RELEASES
         for known in one.l4t
-        if mine[:1] == l4t_tuple(known)[:1] and l4t_tuple(known)[: len(mine)] <= mine
+        if mine[:1] == version_tuple(known)[:1] and version_tuple(known)[: len(mine)] <= mine
     ]
     return fitting[-1] if fitting else ""
 
@@ -215,19 +215,21 @@ def jetpack_version(l4t: str, package: str = "") -> str:
     Args:
         l4t: such as ``"35.4.1"``; empty when this is no Jetson.
         package: version of the installed ``nvidia-jetpack`` package, such as ``"6.2.1+b38"``; it settles what the table
-            does not know.
+            does not know, unless it was left behind by a JetPack that this L4T cannot be of.
 
     Returns:
         ``"5.1.2"``, ``"unknown (L4T 39.9)"``, or empty for an empty release.
     """
     if not l4t:
         return ""
-    known, stated = release_of_l4t(l4t), re.match(r"\d+(\.\d+)+", package)
+    known, stated = release_of_l4t(l4t), re.match(r"(\d+)(\.\d+)+", package)
     if known:
         return known.jetpack
-    return stated.group() if stated else f"unknown (L4T {l4t})"
+    series = SERIES.get(stated.group(1)) if stated else None
+    left_behind = series is not None and version_tuple(l4t)[:1] not in [(major,) for major in series.l4t]
+    return stated.group() if stated and not left_behind else f"unknown (L4T {l4t})"
 
 
-def l4t_tuple(l4t: str) -> tuple[int, ...]:
+def version_tuple(version: str) -> tuple[int, ...]:
     """``"36.4.3"`` -> (36, 4, 3); empty for anything that is not dotted numbers."""
-    return tuple(map(int, l4t.split("."))) if re.fullmatch(r"\d{1,6}(\.\d{1,6})*", l4t) else ()
+    return tuple(map(int, version.split("."))) if re.fullmatch(r"\d{1,6}(\.\d{1,6})*", version) else ()

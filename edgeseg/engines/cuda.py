@@ -16,7 +16,7 @@ from typing import Any, Callable, Iterator
 
 import numpy as np
 
-from edgeseg.device.driver_errors import explained, translated
+from edgeseg.device.driver_errors import broken, translated
 from edgeseg.errors import EngineError, MissingDependencyError, require
 
 __all__ = ["KERNELS", "Buffer", "Cuda", "CudaGraph", "Event", "GpuFacts", "Kernel", "Scratch", "Stream"]
@@ -345,7 +345,7 @@ class Cuda:
         if own:
             # pycuda makes a context current to release it, and the release of a primary one leaves it on the stack.
             now = ctypes.c_void_p()
-            if self._now(ctypes.byref(now)) or now.value:  # else pycuda could not
+            if self._now(ctypes.byref(now)) or now.value:  # nothing is on it where pycuda could not
                 self._pop(ctypes.byref(now))
 
 
@@ -362,9 +362,7 @@ def _pycuda_driver() -> Any:
     """
     try:
         return require("pycuda.driver", "tensorrt")
-    except MissingDependencyError as error:
-        if isinstance(error.__cause__, ModuleNotFoundError):
-            raise
-        raise EngineError(f"pycuda is installed but broken: {explained(error.__cause__ or error)}") from error
     except Exception as error:  # a native module that does not fit raises anything on import
-        raise EngineError(f"pycuda is installed but broken: {explained(error)}") from error
+        if isinstance(error, MissingDependencyError) and isinstance(error.__cause__, ModuleNotFoundError):
+            raise
+        raise broken("pycuda", error) from error

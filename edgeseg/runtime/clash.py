@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Iterator, Sequence, Tuple
 from urllib.parse import unquote
 
+from edgeseg.credentials import redacted
 from edgeseg.errors import UsageError
 from edgeseg.images import IMAGE_SUFFIXES
-from edgeseg.runtime.credentials import redacted
 from edgeseg.runtime.sources.uri import Stream
 
 __all__ = ["refuse_overwriting"]

@@ -186,3 +186,39 @@ def test_a_closed_pipe_is_no_traceback(tmp_path: Path) -> None:
     command = f"{sys.executable} -m edgeseg run --source '{STREET}' --sink null:// | head -n 1"
     done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert "Traceback" not in done.stderr and "model:" in done.stdout
+
+
+def test_a_user_without_a_home_is_told_so(tmp_path: Path) -> None:
+    """``docker run --user 4242`` without HOME: nobody in /etc/passwd."""
+    script = (
+        "import pwd\n"
+        "def nobody(number):\n    raise KeyError(number)\n"
+        "pwd.getpwuid = nobody\n"
+        "from edgeseg.cli.main import main\n"
+        "main()\n"
+    )
+    environment = {key: value for key, value in os.environ.items() if key not in ("HOME", "XDG_CACHE_HOME")}
+    for words in (["engines", "list"], ["engines", "prune"]):
+        command = [sys.executable, "-c", script, *words]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 2 and "set HOME, or XDG_CACHE_HOME" in done.stderr, done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(("before", "ends"), [("SIG_DFL", True), ("SIG_IGN", False)], ids=["ssh", "nohup"])
+def test_the_end_of_a_connection_ends_a_command_in_good_order(before: str, ends: bool, tmp_path: Path) -> None:
+    script = (
+        "import os, signal, tempfile\n"
+        "from edgeseg.cli.console import stop_on_signals\n"
+        f"signal.signal(signal.SIGHUP, signal.{before})\n"
+        "try:\n"
+        "    with stop_on_signals(), tempfile.TemporaryDirectory(dir='.'):\n"
+        "        os.kill(os.getpid(), signal.SIGHUP)\n"
+        "        print('went on')\n"
+        "except KeyboardInterrupt:\n"
+        "    print('interrupted')\n"
+        f"assert signal.getsignal(signal.SIGHUP) == signal.{before}\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == ("interrupted" if ends else "went on") and not list(tmp_path.iterdir())

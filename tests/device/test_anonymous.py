@@ -28,11 +28,16 @@ WHO = Identity(("Anna Lovelace", "schreibtisch", "anna"), ("1420123456789",), fr
         ("anna@schreibtisch:~$", "schreibtisch"),
         ("anna-laptop is away", "anna"),
         ("Anna's camera", "Anna"),
+        ("/opt/anna_env/bin/python", "anna"),
+        ("in build_of_anna_2", "anna"),
         ("by Anna Lovelace", "Lovelace"),
         ("host schreibtisch.local", "schreibtisch"),
         ("inet 192.168.1.23/24", "192.168.1.23"),
         ("rtsp://me:pw@10.1.2.3:554/a", "10.1.2.3"),
         ("rtsp://me:pw@10.1.2.3:554/a", "pw"),
+        ("rtsp://me:blank and/slash@10.1.2.3:554/a", "slash"),
+        ("rtspsrc user-pw='two words' latency=100", "words"),
+        ("https://camera/a?sig=abcdefgh1234", "abcdefgh"),
         ("from 172.16.0.9.", "172.16.0.9"),
         ("8.8.8.8", "8.8.8.8"),
         ("fe80::1ff:fe23:4567:890a%eth0", "fe80"),
@@ -118,3 +123,37 @@ def test_planted_identities_go_wherever_they_stand() -> None:
         word = dice.choice(planted)
         text = f"left{dice.choice(around)}{word}{dice.choice(around)}right"
         assert word not in without_identity(text, identity), text
+
+
+@pytest.mark.parametrize("user", ["max", "files", "inspector", "seconds", "failed", "sys", "etc", "gpu", "video0"])
+def test_who_is_called_like_a_word_of_ours_breaks_nothing(user: str) -> None:
+    """Paths, and the keys that a reader looks for, are ours."""
+    ours = {
+        "files": {"etc/nv_tegra_release": "", "sys/class/devfreq/17000000.gpu/max_freq": "", "dev/video0": ""},
+        "inspector": {"max": 3},
+        "failed": {"bench": f"for {user}"},
+        "seconds": {},
+        f"of {user}": 1,
+    }
+    cleaned = without_identity(ours, Identity((user,)))
+    assert cleaned == {
+        **{key: value for key, value in ours.items() if " " not in key},
+        "failed": {"bench": "for NAME"},
+        "of NAME": 1,
+    }
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("user", ["max", "gpu", "core", "build", "kit", "power", "mode"])
+def test_a_machine_of_somebody_with_such_a_name_is_still_told(name: str, user: str, tmp_path: Path) -> None:
+    probe = probe_of_record(ROOTS / name)
+    identity = identity_of(ROOTS / name, probe, [user])
+    for written in write_record(ROOTS / name, tmp_path / "record", probe):
+        text = (tmp_path / "record" / written).read_text()
+        assert without_identity({written: text}, identity) == {written: text}
+
+
+def test_the_longer_of_two_names_goes_first(tmp_path: Path) -> None:
+    """Else a piece of it would be left."""
+    identity = identity_of(tmp_path, Probe(), ["anna", "anna-schreibtisch", "an"])
+    assert without_identity("anna-schreibtisch an anna", identity) == "NAME NAME NAME"

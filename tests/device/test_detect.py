@@ -18,7 +18,13 @@ def test_l4t_release_lines() -> None:
     )
     assert l4t_version(jetpack5) == "35.4.1"
     assert l4t_version("# R36 (release), REVISION: 4.3, GCID: 38968081") == "36.4.3"
-    assert l4t_version("") == "" and l4t_version("garbage R35") == ""
+    for other in (
+        "\r\n# R36 (release), REVISION: 4.3\r\n",
+        "\ufeff# r36 (Release), revision:4.3,",
+        "#R36(release),REVISION: 4.3.",
+    ):
+        assert l4t_version(other) == "36.4.3"
+    assert l4t_version("") == "" and l4t_version("garbage R35") == "" and l4t_version("# R36 (release)") == ""
 
 
 def test_instruction_sets_are_read_not_guessed() -> None:

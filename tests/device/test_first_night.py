@@ -228,6 +228,16 @@ def test_it_never_replaces_a_file_and_says_so_at_once(tmp_path: Path) -> None:
     assert (tmp_path / "mine.json").read_text() == "mine" and not list(tmp_path.glob(".*"))
 
 
+def test_a_disk_without_room_is_told_before_the_night_and_not_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first_night.check_target(tmp_path / "night.json")
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=7_999_999))
+    with pytest.raises(InputError, match="less than 8 MB free"):
+        first_night.check_target(tmp_path / "night.json")
+
+
 def test_a_stick_without_hard_links_gets_it_whole_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_links(*paths: object) -> None:
         raise PermissionError(1, "Operation not permitted")
@@ -271,6 +281,21 @@ def test_what_is_too_large_is_left_out_and_said(tmp_path: Path, monkeypatch: pyt
     document = night.document()
     assert set(document) == {"edgeseg-first-night", "edgeseg", "small", "other", "failed", "seconds"}
     assert document["failed"]["large"].startswith("left out: 5002 characters")
+
+
+@pytest.mark.parametrize("name", ["build", "bench", "inspector", "files", "small", "failed", "seconds"])
+def test_a_user_called_like_a_part_loses_none(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("USER", name)
+    night = first_night._Night(tmp_path, Probe(), tmp_path, print)
+    night.found = {"files": {"etc/x": ""}, "build": {"a": 1}, "bench": {}, "inspector": [], "small": "x"}
+    assert set(night.found) | {"failed", "seconds"} < set(night.document())
+
+
+def test_a_home_that_is_called_otherwise_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "kowalski"))
+    night = first_night._Night(tmp_path, Probe(), tmp_path, print)
+    night.found = {"build": [f"{tmp_path}/kowalski/env: no such file", "/srv/kowalski_old/x"]}
+    assert "kowalski" not in json.dumps(night.document())
 
 
 def test_texts_and_lists_are_bounded() -> None:

@@ -12,10 +12,10 @@ from edgeseg.device.jetpack import (
     Release,
     image_of_l4t,
     jetpack_version,
-    l4t_tuple,
     release,
     release_of_l4t,
     series_of_l4t,
+    version_tuple,
 )
 
 IDS = [one.jetpack for one in RELEASES]
@@ -26,19 +26,19 @@ def test_a_row_is_whole(one: Release) -> None:
     assert release(one.jetpack) is one and one.series is SERIES[one.jetpack[0]]
     assert set(one.socs) <= set(SOCS) and one.socs
     for version in (one.cuda, one.tensorrt, *one.l4t):
-        assert len(l4t_tuple(version)) >= 2
+        assert len(version_tuple(version)) >= 2
     for l4t in one.l4t:
         assert release_of_l4t(l4t) is one and series_of_l4t(l4t) is one.series
         assert jetpack_version(l4t) == one.jetpack and jetpack_version(l4t, "9.9+b1") == one.jetpack
         assert image_of_l4t(l4t) == one.image
-    assert one.usable == (l4t_tuple(one.tensorrt) >= OLDEST_TENSORRT)
+    assert one.usable == (version_tuple(one.tensorrt) >= OLDEST_TENSORRT)
 
 
 def test_rows_are_in_order_and_no_l4t_is_in_two() -> None:
-    l4t = [l4t_tuple(version) for one in RELEASES for version in one.l4t]
+    l4t = [version_tuple(version) for one in RELEASES for version in one.l4t]
     assert l4t == sorted(set(l4t))
     assert len(IDS) == len(set(IDS)) and sorted(IDS, key=lambda name: (name.split()[0], " " not in name)) == IDS
-    assert [l4t_tuple(one.tensorrt) for one in RELEASES] == sorted(l4t_tuple(one.tensorrt) for one in RELEASES)
+    assert [version_tuple(one.tensorrt) for one in RELEASES] == sorted(version_tuple(one.tensorrt) for one in RELEASES)
 
 
 def test_what_is_between_two_rows_belongs_to_no_release() -> None:
@@ -62,3 +62,20 @@ def test_where_tensorrt_11_is_supported() -> None:
     for version, good in (((10, 16, 2), True), ((11, 4, 0, 106), False), ((11, 4, 1, 5), True), ((11, 5), True)):
         assert newest.runs_tensorrt(version) == good
         assert before.runs_tensorrt(version) == (version < (11,))
+
+
+@pytest.mark.parametrize(
+    ("l4t", "package", "jetpack"),
+    [
+        ("36.9.0", "6.3.1+b2", "6.3.1"),
+        ("36.9.0", "5.1.2-b104", "unknown (L4T 36.9.0)"),
+        ("36.9.0", "7.2", "unknown (L4T 36.9.0)"),
+        ("39.9", "7.4-b1", "7.4"),
+        ("40.1.0", "8.0", "8.0"),
+        ("40.1.0", "6.2.1", "unknown (L4T 40.1.0)"),
+        ("36.4.3", "5.1.2", "6.2"),
+        ("36.9.0", "left", "unknown (L4T 36.9.0)"),
+    ],
+)
+def test_a_package_settles_only_what_it_can_be(l4t: str, package: str, jetpack: str) -> None:
+    assert jetpack_version(l4t, package) == jetpack

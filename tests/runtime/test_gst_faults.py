@@ -51,6 +51,37 @@ def test_the_line_of_nvidia_s_source_decides(line: str, kind: str, words: str, b
             raise fault
 
 
+@pytest.mark.parametrize(
+    ("domain", "code", "kind"),  # numbers of gsterror.h
+    [
+        ("gst-resource-error-quark", 3, "not found"),
+        ("gst-resource-error-quark", 4, "busy"),  # BUSY
+        ("gst-resource-error-quark", 15, "auth"),
+        ("gst-stream-error-quark", 5, "codec"),
+        ("gst-stream-error-quark", 6, "codec"),
+        ("gst-stream-error-quark", 7, "broken"),  # DECODE
+        ("gst-core-error-quark", 12, "codec"),
+    ],
+)
+def test_numbers_of_gstreamer_s_errors(domain: str, code: int, kind: str) -> None:
+    assert source_fault("x", {"domain": domain, "code": code, "text": "?", "debug": ""}).kind == kind
+
+
+@pytest.mark.parametrize("behind", ["execute:812 Failed to stop", "threadExecute:694 ", "execute:812 "])
+def test_a_line_behind_the_reason_hides_it_not(behind: str) -> None:
+    lines = [f"Error generated. {PLACE}, {line}\n" for line in ("execute:751 No cameras available", behind)]
+    for delivered in (False, True):
+        assert end_fault("csi://0", "".join(lines), csi=True, delivered=delivered).kind == "not found"
+    assert "says: Failed to stop" in str(
+        end_fault("csi://0", f"Error generated. {PLACE}, execute:812 Failed to stop\n" + lines[0][:-22], csi=True)
+    )
+
+
+def test_a_line_that_another_thread_cut_short_leaves_it_to_argus() -> None:
+    printed = f"Error generated. {PLACE}, execute:805 \n(Argus) Error Timeout: (propagating)\n"
+    assert end_fault("csi://0", printed, csi=True).kind == "busy"
+
+
 def test_a_rate_that_the_sensor_has_not() -> None:
     printed = "ARGUS_ERROR: Error generated. x.cpp, execute: 900 Frame Rate specified is greater than supported\n"
     fault = source_fault("csi://0", {"domain": "", "code": 1, "text": "x", "debug": "nvarguscamerasrc"}, printed)
@@ -108,3 +139,16 @@ def test_a_source_that_was_mended_is_tried_again(limit: int | None, mends: bool,
     feed._thread.join(30)
     assert feed.finished and mine.status == "failed" and mine.error == "held"
     assert (source.opened, source.asked) == (opened, ["busy"] * asked)
+
+
+@pytest.mark.parametrize("element", ["nvvidconv", "nvv4l2decoder", "x264enc"])
+def test_an_element_that_is_not_there_is_named(element: str) -> None:
+    fault = source_fault("x", {"domain": "", "code": 0, "text": f'no element "{element}"', "debug": ""})
+    assert fault.kind == ("missing" if element.startswith("nv") else "codec") and element in str(fault)
+    assert ("--capture software" in str(fault)) == element.startswith("nv")
+
+
+@pytest.mark.parametrize(("text", "kind"), [("Unauthorized", "auth"), ("Something else", "broken")])
+def test_an_error_is_its_kind_its_text_and_what_to_do(text: str, kind: str) -> None:
+    said = str(source_fault("rtsp://h/x", {"domain": "", "code": 0, "text": text, "debug": ""}))
+    assert said.startswith(f"rtsp://h/x: {kind}: {text}") and said.count(";") == (kind != "broken")

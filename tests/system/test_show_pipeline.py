@@ -116,6 +116,10 @@ def test_names_that_a_shell_or_gstreamer_could_misread(tmp_path: Path, seed: int
         "gst://rtspsrc location=rtsp://h/ user-id=anna user-pw=s3cret\\ s3cret ! decodebin",
         "gst://rtspsrc location=rtsp://h/ user-id=anna user-pw = s3cret ! decodebin",
         "gst://rtspsrc user-pw=s3cret location=rtsp://anna:s3cret@h/ ! decodebin",
+        'gst://rtspsrc location="rtsp://anna:s3cret s3cret@h/" ! decodebin',
+        'gst://souphttpsrc location=http://h/ extra-headers="a,Authorization=(string)\\"Bearer s3cret\\"" ! decodebin',
+        'gst://souphttpsrc location=http://h/ extra-headers="a,X-Token=\\"s3cret s3cret\\",b=c" ! decodebin',
+        "http://h/cgi-bin/video.cgi?loginuse=anna&loginpas=s3cret",
     ],
 )
 def test_credentials_are_hidden_and_the_line_is_whole(tmp_path: Path, uri: str) -> None:

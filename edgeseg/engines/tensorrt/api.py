@@ -6,14 +6,13 @@ that some version lacks is looked up with ``getattr`` here, and the rest of the 
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Callable, Protocol
 
 import numpy as np
 
-from edgeseg.device.driver_errors import explained
+from edgeseg.device.driver_errors import broken, explained
 from edgeseg.errors import EngineError, MissingDependencyError, require
 
 if TYPE_CHECKING:
@@ -37,12 +36,6 @@ OLDER_ONLY = {
     "ICudaEngine.device_memory_size": "before 10.1, which has device_memory_size_v2",
 }
 """Parts of the API that we use where they exist and that TensorRT 11 and TensorRT-RTX lack, with what they are."""
-
-_MEMORY = re.compile(
-    r"out ?of ?memory|insuff?icient memory|memory is insufficient|could not be allocated|bad_alloc",
-    re.IGNORECASE,
-)
-"""As TensorRT 8 to 11 say it; "insuficient" is theirs."""
 
 _NUMPY = {
     "FLOAT": np.float32,
@@ -96,10 +89,6 @@ class Log:
         does not start."""
         said = list(self.errors)[-3:] or list(self.warnings)[-1:]
         return "; ".join(" ".join(message.split())[:300] for message in said) or "it gives no reason"
-
-    def out_of_memory(self) -> bool:
-        """Whether an error or a skipped tactic speaks of memory."""
-        return _MEMORY.search(" ".join([*self.errors, *self.warnings])) is not None
 
 
 class TensorRt:
@@ -171,16 +160,18 @@ class TensorRt:
         try:
             runtime = self.trt.Runtime(logger)
             if dla_core is not None:
-                if not 0 <= dla_core < runtime.num_DLA_cores:
-                    raise EngineError(
-                        f"there is no DLA core {dla_core}: this device and TensorRT have {runtime.num_DLA_cores}"
-                    )
+                self.check_dla_core(runtime, dla_core)
                 runtime.DLA_core = dla_core  # unset, a plan of core 1 runs on core 0
             return runtime
         except EngineError:
             raise
         except Exception as error:  # its bindings raise many types, without a common base
             raise self.failure(error, log) from error
+
+    def check_dla_core(self, owner: trt.Runtime | trt.Builder, core: int) -> None:
+        """Raise EngineError unless the device has that DLA core, as its runtime or builder sees it."""
+        if not 0 <= core < owner.num_DLA_cores:
+            raise EngineError(f"there is no DLA core {core}: this device and TensorRT have {owner.num_DLA_cores}")
 
     def builder(self, logger: trt.ILogger, log: Log) -> trt.Builder:
         """A builder. Raises EngineError when CUDA does not start."""
@@ -240,7 +231,7 @@ def tensorrt_module(flavour: str = "tensorrt") -> TensorRt:
     except MissingDependencyError as error:
         cause = error.__cause__
         if not isinstance(cause, ModuleNotFoundError) or cause.name != name:  # it is there, what it needs is not
-            raise EngineError(f"{name} is installed but broken: {explained(cause or error)}") from error
+            raise broken(name, error) from error
         if flavour == "rtx":
             raise
         raise MissingDependencyError(
@@ -250,4 +241,4 @@ def tensorrt_module(flavour: str = "tensorrt") -> TensorRt:
     except EngineError:
         raise
     except Exception as error:  # a broken native module raises anything on import
-        raise EngineError(f"{name} is installed but broken: {type(error).__name__}: {explained(error)}") from error
+        raise broken(name, error) from error

@@ -12,7 +12,7 @@ from edgeseg.engines.tensorrt.api import Log, TensorRt
 from edgeseg.engines.tensorrt.graph import VARIANTS, GraphVariant, activation_amax, prepared_onnx, weight_amax
 from edgeseg.engines.tensorrt.kernels import kernels_from_log, precisions_from_kernels
 from edgeseg.engines.tensorrt.layers import LayerPrecisions, precisions_from_inspector
-from edgeseg.engines.tensorrt.ranges import Int8Zone, int8_zone
+from edgeseg.engines.tensorrt.ranges import Int8Zone, computed_layers, int8_zone, is_float
 from edgeseg.errors import EdgesegError, EngineError, first_line
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ def built_plan(
 
 
 def refused_by_all(tensorrt: str, refusals: Sequence[Refusal]) -> EngineError:
-    """The error for a graph that no variant of was taken: each reason once."""
+    """The error for a graph of which no variant was taken: each reason once, with its variants."""
     variants: dict[str, list[str]] = {}
     for refusal in refusals:
         variants.setdefault(refusal.reason, []).append(refusal.variant)
@@ -363,9 +363,9 @@ def _place_int8(
     """
     for layer in zone.kept:
         layer.precision = api.trt.DataType.HALF
-        layer.set_output_type(0, api.trt.DataType.HALF)
+        _write_floats_as(layer, api.trt.DataType.HALF)
     for layer in zone.last:  # a DLA writes no FP32
-        layer.set_output_type(0, api.trt.DataType.FLOAT if request.dla_core is None else api.trt.DataType.HALF)
+        _write_floats_as(layer, api.trt.DataType.FLOAT if request.dla_core is None else api.trt.DataType.HALF)
     if not zone.ranges and not zone.missing:
         config.clear_flag(api.flag("INT8"))  # no layer is left for it, and the flag without ranges is an error
         return []
@@ -381,6 +381,14 @@ def _place_int8(
     return [f"{len(zone.missing)} tensors between INT8 layers have no range and stay in float, e.g. {zone.missing[0]}"]
 
 
+def _write_floats_as(layer: trt.ILayer, dtype: trt.DataType) -> None:
+    """Hold a layer to a float type in every output; the indices of a TopK and the like stay whole numbers."""
+    for number in range(layer.num_outputs):
+        tensor = layer.get_output(number)
+        if tensor is not None and is_float(tensor):
+            layer.set_output_type(number, dtype)
+
+
 def _all_tensors(network: trt.INetworkDefinition) -> Iterable[trt.ITensor]:
     for index in range(network.num_inputs):
         yield network.get_input(index)
@@ -390,7 +398,7 @@ def _all_tensors(network: trt.INetworkDefinition) -> Iterable[trt.ITensor]:
 
 
 def _unscaled(log: Log, zone: Int8Zone | None) -> list[str]:
-    """A note when TensorRT misses ranges that it was not denied on purpose and that are not in another note."""
+    """A note on ranges that TensorRT misses, without those that were left out on purpose or are in another note."""
     known = zone.outside.union(zone.missing) if zone is not None else frozenset()
     named = [_UNSCALED.search(line) for line in log.warnings]
     missed = [found[1] for found in named if found is not None and found[1] not in known]
@@ -401,12 +409,11 @@ def _use_dla(
     api: TensorRt, builder: trt.Builder, config: trt.IBuilderConfig, network: trt.INetworkDefinition, core: int
 ) -> str:
     """Put what can run there on a DLA core. Returns the split, for people."""
-    if builder.num_DLA_cores <= core:
-        raise EngineError(f"there is no DLA core {core}: this device and TensorRT have {builder.num_DLA_cores}")
+    api.check_dla_core(builder, core)
     config.default_device_type = api.trt.DeviceType.DLA
     config.DLA_core = core
     config.set_flag(api.trt.BuilderFlag.GPU_FALLBACK)
-    able = [bool(config.can_run_on_DLA(network.get_layer(index))) for index in range(network.num_layers)]
+    able = [bool(config.can_run_on_DLA(layer)) for layer in computed_layers(network)]
     if not any(able):
         raise EngineError(
             f"{api.name} can run none of the {len(able)} layers on DLA {core}, which computes in FP16 and INT8 only; "
@@ -461,7 +468,7 @@ def _what_is_not_understood(precisions: LayerPrecisions) -> str:
 
 
 def _prove_int8(api: TensorRt, precisions: LayerPrecisions, request: BuildRequest, convolutions: int) -> None:
-    """Raise EngineError unless the wanted share of convolutions is INT8 whatever those are that were not understood."""
+    """Raise EngineError unless enough convolutions are INT8; what was not understood proves nothing."""
     visible = sum(precisions.convolutions.values())
     if request.dla_core is None and visible < convolutions / 2 and request.min_int8_share:
         raise EngineError(

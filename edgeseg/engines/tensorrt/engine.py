@@ -253,7 +253,7 @@ class TensorRtEngine(Engine):
             slot.frame.host[...] = 0
 
     def _plain_answers(self) -> list[list[np.ndarray]]:
-        """What each slot makes of a picture of its own, which stays in it: the results of a plain run."""
+        """The results of a plain run of each slot, on a picture of its own that stays in it."""
         answers: list[list[np.ndarray]] = []
         for slot in self._slots:
             for grain in range(len(answers), _PICTURES):
@@ -277,7 +277,7 @@ class TensorRtEngine(Engine):
             for slot, answer in zip(self._slots, answers):
                 for buffer, right in zip(slot.results, answer):
                     buffer.host.view(np.uint8)[...] = ~right.view(np.uint8)
-                    buffer.upload(self._upload)  # what does nothing must not find the old answer
+                    buffer.upload(self._upload)  # a replay that does nothing must not find the old answer
         for slot in self._slots:
             self._start(slot)
         for slot in self._slots:

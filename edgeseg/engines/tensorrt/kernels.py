@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Iterable
 
-from edgeseg.engines.tensorrt.layers import LayerPrecisions
+from edgeseg.engines.tensorrt.layers import LayerPrecisions, generated_convolutions
 from edgeseg.errors import EngineError
 
 __all__ = ["FLOATS", "Kernel", "Tensor", "kernels_from_log", "precisions_from_kernels"]
@@ -64,8 +64,8 @@ class Kernel:
 
     @property
     def convolutions(self) -> int:
-        """How many convolutions are in it; small ones are part of generated code, named ``Corr`` there."""
-        return 1 if self.kind in _CONVOLUTIONS else self.name.count("Corr") * self.name.startswith("__myl_")
+        """How many convolutions are in it."""
+        return 1 if self.kind in _CONVOLUTIONS else generated_convolutions(self.name)
 
     @property
     def int8_convolutions(self) -> int:

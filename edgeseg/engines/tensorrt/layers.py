@@ -22,7 +22,7 @@ from typing import Any, Mapping, Sequence
 
 from edgeseg.errors import EngineError
 
-__all__ = ["LayerPrecisions", "precisions_from_inspector"]
+__all__ = ["LayerPrecisions", "generated_convolutions", "precisions_from_inspector"]
 
 _UNKNOWN = "unknown"
 _PRECISIONS = {
@@ -198,22 +198,22 @@ class _Layer:
 
     @property
     def is_reformat(self) -> bool:
-        """It only changes type or layout; an ONNX node may well be called so, and be something else."""
+        """Whether it only changes type or layout; a convolution does more, whatever its ONNX node is called."""
         named = self._name.lower().startswith("reformatting copynode")
         return not self.convolutions and (named or "reformat" in self._kind.lower())
 
     @property
     def is_silent(self) -> bool:
-        """It waits for another stream, or touches no tensor: it has no precision."""
+        """Whether it has no precision: it waits for another stream, or touches no tensor."""
         silent = all(self._fields.get(part) == [] for part in ("inputs", "outputs"))
         return not self.convolutions and (silent or _plain(self._kind) in _SYNCHRONISATION)
 
     @property
     def convolutions(self) -> int:
-        """How many convolutions are in it; small ones are part of generated code, named ``Corr`` there."""
+        """How many convolutions are in it."""
         if _CONVOLUTION.search(self._kind):
             return 1
-        return self._name.count("Corr") * self._name.startswith("__myl_")
+        return generated_convolutions(self._name)
 
     @property
     def precision(self) -> str:
@@ -239,7 +239,7 @@ class _Layer:
         return _type_of(tensors[0]), _type_of(tensors[1]) if len(tensors) > 1 else None
 
     def _stated_weights(self) -> str | None:
-        """What ``Weights`` says (``ConvWeights`` where a pooling is fused); None where there is no such field."""
+        """What ``Weights`` says (``ConvWeights`` where a pooling is fused); None where nothing says their type."""
         stated = [
             value
             for key, value in self._fields.items()
@@ -247,14 +247,22 @@ class _Layer:
         ]
         if not stated:
             return None
-        if isinstance(stated[0], dict) and _fields(stated[0]).get("count") == 0 and len(self._inputs) > 1:
+        if isinstance(stated[0], str):
+            return _word(stated[0])
+        fields = _fields(stated[0])
+        if fields.get("count") == 0 and len(self._inputs) > 1:
             return _type_of(self._inputs[1])  # another layer computes them
-        return _word(stated[0]) if isinstance(stated[0], str) else _type_of(stated[0])
+        return _type_of(stated[0]) if fields.keys() - {"name", "count", "dimensions"} else None
 
     def _listed_weights(self) -> Any:
         """The largest constant; the second input where all are vectors, as another kernel computes the weights."""
         largest = max(self._constants, key=_size)
         return self._inputs[1] if len(self._inputs) > 1 and _is_vector(largest) else largest
+
+
+def generated_convolutions(kernel: str) -> int:
+    """How many convolutions are in a kernel that TensorRT generated, by its name, which has small ones as ``Corr``."""
+    return kernel.count("Corr") if kernel.startswith("__myl_") else 0
 
 
 def _multiplied(read: str, weights: str | None) -> str:
@@ -273,7 +281,8 @@ def _type_of(tensor: Any) -> str:
     if isinstance(tensor, str):
         named = _NAMED.search(tensor)
         return _word(named[1]) if named else _UNKNOWN
-    fields = {key: value for key, value in _fields(tensor).items() if isinstance(value, str)}
+    nested = {key: value for key, value in _fields(tensor).items() if isinstance(value, (str, dict, list))}
+    fields = {key: value if isinstance(value, str) else json.dumps(value) for key, value in nested.items()}
     for key in ("datatype", "dtype"):
         if key in fields:
             return _word(fields[key])
@@ -298,7 +307,9 @@ def _plain(name: str) -> str:
 
 
 def _fields(listed: Any) -> dict[str, Any]:
-    return {_plain(str(key)): value for key, value in listed.items()} if isinstance(listed, dict) else {}
+    """Without those that say nothing, so that they do not hide another spelling that does."""
+    found = listed.items() if isinstance(listed, dict) else ()
+    return {_plain(str(key)): value for key, value in found if value is not None}
 
 
 def _ports(listed: Any) -> list[Any]:
@@ -320,7 +331,7 @@ def _size(port: Any) -> int:
 
 
 def _is_vector(port: Any) -> bool:
-    """All its values lie along one axis; no if its size is not listed."""
+    """Whether all its values lie along one axis; False where its size is not listed."""
     dimensions = _dimensions(port)
     return bool(dimensions) and _size(port) == max(dimensions)
 

@@ -22,7 +22,7 @@ from edgeseg.errors import EngineError
 if TYPE_CHECKING:
     import tensorrt as trt
 
-__all__ = ["Int8Zone", "int8_zone"]
+__all__ = ["Int8Zone", "computed_layers", "int8_zone", "is_float"]
 
 _WEIGHTED = ("CONVOLUTION", "DECONVOLUTION", "FULLY_CONNECTED", "MATRIX_MULTIPLY")
 """Layers where a stretch of INT8 begins and ends. Other inputs than the first have scales of their own, channel by
@@ -103,6 +103,12 @@ def int8_zone(
     )
 
 
+def computed_layers(network: trt.INetworkDefinition) -> list[trt.ILayer]:
+    """The layers that depend on a network's inputs, in its order; the others are folded when an engine is built."""
+    flow = _Flow(network)
+    return [layer.layer for layer in flow.layers if not flow.is_constant(layer)]
+
+
 class _Flow:
     """A network as a graph of tensor names.
 
@@ -115,7 +121,7 @@ class _Flow:
         self.layers = [_read(network.get_layer(index)) for index in range(network.num_layers)]
         sources = [network.get_input(index) for index in range(network.num_inputs)]
         made = [tensor for layer in self.layers for tensor in _tensors(layer.layer)]
-        self.floats = list(dict.fromkeys(tensor.name for tensor in (*sources, *made) if _is_float(tensor)))
+        self.floats = list(dict.fromkeys(tensor.name for tensor in (*sources, *made) if is_float(tensor)))
         self._makers = {name: layer for layer in self.layers for name in layer.outputs}
         self._readers: dict[str, list[_Layer]] = {}
         for layer in self.layers:
@@ -123,6 +129,10 @@ class _Flow:
                 self._readers.setdefault(name, []).append(layer)
         from_sources = _reached((tensor.name for tensor in sources), lambda name: self._ahead(name, ()))
         self._constant = {name for name in self._makers if name not in from_sources}
+
+    def is_constant(self, layer: _Layer) -> bool:
+        """Whether nothing that a layer makes depends on the network's inputs."""
+        return self._constant.issuperset(layer.outputs)
 
     def has_weights(self, layer: _Layer) -> bool:
         """Whether a layer is worth INT8; the product of two activations (attention) is not, as in the Q/DQ graph."""
@@ -212,5 +222,6 @@ def _tensors(layer: trt.ILayer) -> list[trt.ITensor]:
     return [tensor for tensor in outputs if tensor is not None]
 
 
-def _is_float(tensor: trt.ITensor) -> bool:
+def is_float(tensor: trt.ITensor) -> bool:
+    """Whether a tensor of a network holds float32 or float16."""
     return str(tensor.dtype).rpartition(".")[2] in ("FLOAT", "HALF")

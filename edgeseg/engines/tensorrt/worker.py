@@ -8,6 +8,7 @@ that works and all memory free, whatever became of the last. This module is also
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ import tempfile
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Mapping, Sequence
@@ -171,7 +173,7 @@ def _run(files: Path, on_progress: OnProgress, deadline: float | None) -> _End |
 
 
 def _answer(files: Path) -> dict[str, Any] | None:
-    """What a process wrote at last, also where it broke down when it was done; None when it never got there."""
+    """The answer that a process left, even if it broke down afterwards; None when it left none."""
     try:
         answer: dict[str, Any] = json.loads((files / _RESULT).read_text(encoding="utf-8"))
         (files / _RESULT).unlink()
@@ -187,6 +189,11 @@ def _trouble(end: _End) -> str:
         raise OutOfMemory(f"the TensorRT builder was killed, most likely for lack of memory; {MEMORY_ADVICE}")
     if end.code and speaks_of_memory(end.words):
         raise OutOfMemory(f"the TensorRT builder ran out of memory ({words}); {MEMORY_ADVICE}")
+    if any(os.strerror(errno.ENOSPC) in line for line in end.words):
+        raise EngineError(
+            f"the TensorRT builder has no space left on the disk of {tempfile.gettempdir()}; free some, or set "
+            "TMPDIR to a folder of another"
+        )
     if -end.code in _STOPPED:
         raise EngineError(f"the TensorRT builder was stopped by signal {-end.code}; compile again")
     if not end.code:
@@ -265,7 +272,8 @@ def _main(folder: str) -> None:
     request = BuildRequest(**{**wanted, "float_layers": tuple(wanted["float_layers"])})
 
     def heard(what: str, text: str) -> None:
-        with open(files / what, "a" if what == _LOG else "w", encoding="utf-8") as file:
+        # TensorRT calls this from C++, which an exception would end; no log is worth a build.
+        with suppress(OSError), open(files / what, "a" if what == _LOG else "w", encoding="utf-8") as file:
             file.write(text + "\n")
 
     def announce(attempt: Attempt) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any, Mapping
 
+from edgeseg.credentials import redacted
 from edgeseg.errors import SourceError
-from edgeseg.runtime.credentials import redacted
 
 __all__ = ["csi_fault", "end_fault", "source_fault"]
 
@@ -168,15 +168,16 @@ def csi_fault(what: str, said: str, printed: str, *, delivered: bool) -> SourceE
     A line of NVIDIA's source decides. Argus prints much else, at the start too, which once frames came means nothing.
     """
     happened = "stopped" if delivered else "does not open"
-    reasons = _CSI_SAYS.findall(printed)
-    texts = [*reasons[-1:], said, *([] if delivered or reasons else [printed])]
+    # Its last line may only say that it goes on with what an earlier one said, or be one that another thread cut short.
+    reasons = [reason for reason in reversed(_CSI_SAYS.findall(printed)) if reason.strip()]
+    texts = [*reasons, said, *([] if delivered or reasons else [printed])]
     for text in texts:
         for pattern, kind, help_text in _CSI_FAULTS:
             found = pattern.search(text.lower())
             if found:
                 return SourceError(f"{what} {happened}: {help_text.format(*found.groups())}", kind)
     if reasons:
-        return SourceError(f"{what} {happened}: NVIDIA's camera source says: {redacted(reasons[-1].strip())}", "broken")
+        return SourceError(f"{what} {happened}: NVIDIA's camera source says: {redacted(reasons[0].strip())}", "broken")
     return None
 
 

@@ -10,8 +10,8 @@ from typing import Any, Mapping
 
 import numpy as np
 
+from edgeseg.credentials import redacted
 from edgeseg.errors import SinkError
-from edgeseg.runtime.credentials import redacted
 from edgeseg.runtime.gst.process import GstProcess
 
 __all__ = ["GstOutput", "encoder_remark"]

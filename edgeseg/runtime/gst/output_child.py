@@ -146,7 +146,7 @@ class Output:
         send(self.link, {"ready": True, "encoder": self.config["encoder"]})
 
     def fault(self, message: Any) -> Any:
-        """The message to the parent for one on the bus; it says so when the encoder is to blame, and not the disk."""
+        """The message to the parent for an error on the bus; it names the encoder where not the disk is to blame."""
         element, name = message.src, self.config["encoder"]
         while element is not None:
             factory = element.get_factory() if hasattr(element, "get_factory") else None

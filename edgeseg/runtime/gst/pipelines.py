@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Mapping
 from urllib.parse import quote, unquote
 
+from edgeseg.credentials import address_parts, redacted
 from edgeseg.errors import UsageError
-from edgeseg.runtime.credentials import address_parts, redacted
 
 __all__ = ["CAPTURE_FLIPS", "CAPTURE_FORMATS", "CaptureOptions", "Pipeline", "pipeline_from_uri"]
 
@@ -235,7 +235,7 @@ def _custom(text: str, options: CaptureOptions) -> Pipeline:
 def _to_frames(options: CaptureOptions, paced: bool = False) -> str:
     """Decoded video, in whatever memory, -> BGR frames of the size asked."""
     if options.jetson:
-        # nvvidconv reads no BGR, and in old releases no 4:2:2 of JPEG; videoconvert lets pass what it does read.
+        # nvvidconv reads no BGR, and in old releases no 4:2:2 of JPEG; videoconvert passes on what it does read.
         return f"videoconvert ! {_through_hardware(options, paced)}"
     caps = _size_caps(options.size_hw)
     flip = f"videoflip video-direction={CAPTURE_FLIPS[options.flip]} ! " if options.flip != "none" else ""

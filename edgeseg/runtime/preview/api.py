@@ -13,9 +13,9 @@ from typing import Any, Iterator, Mapping, Protocol, Sequence
 import numpy as np
 
 from edgeseg import __version__
+from edgeseg.credentials import redacted
 from edgeseg.errors import EdgesegError
 from edgeseg.runtime.control import RunControl
-from edgeseg.runtime.credentials import redacted
 from edgeseg.runtime.overlay import Painter
 from edgeseg.runtime.preview.bodies import (
     Refusal,

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Callable
 from urllib.parse import unquote, urlsplit
 
+from edgeseg.credentials import address_parts
 from edgeseg.errors import SinkError, UsageError
-from edgeseg.runtime.credentials import address_parts
 from edgeseg.runtime.deadline import Deadline
 from edgeseg.runtime.frame import Segmentation
 from edgeseg.runtime.overlay import Painter

@@ -12,8 +12,8 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
+from edgeseg.credentials import address_parts
 from edgeseg.errors import SinkError, UsageError, require
-from edgeseg.runtime.credentials import address_parts
 from edgeseg.runtime.deadline import Deadline
 from edgeseg.runtime.frame import Segmentation
 from edgeseg.runtime.sinks.base import FrameSink

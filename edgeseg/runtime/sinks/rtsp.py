@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from urllib.parse import unquote
 
+from edgeseg.credentials import address_parts, redacted
 from edgeseg.errors import SinkError, UsageError
-from edgeseg.runtime.credentials import address_parts, redacted
 from edgeseg.runtime.frame import Segmentation
 from edgeseg.runtime.gst.output import GstOutput, encoder_remark
 from edgeseg.runtime.overlay import Painter

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Callable
 from urllib.parse import parse_qsl
 
+from edgeseg.credentials import redacted
 from edgeseg.errors import SinkError, UsageError
-from edgeseg.runtime.credentials import redacted
 from edgeseg.runtime.frame import Segmentation
 from edgeseg.runtime.overlay import Painter
 from edgeseg.runtime.sinks.base import FrameSink

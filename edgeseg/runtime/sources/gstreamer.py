@@ -11,8 +11,8 @@ from typing import Any, Callable, Mapping
 
 import numpy as np
 
+from edgeseg.credentials import redacted
 from edgeseg.errors import SourceError
-from edgeseg.runtime.credentials import redacted
 from edgeseg.runtime.frame import Frame
 from edgeseg.runtime.gst.faults import csi_fault, end_fault, source_fault
 from edgeseg.runtime.gst.pipelines import Pipeline
@@ -28,7 +28,7 @@ _SLOTS, _WAITING_SLOTS = 24, 8
 _LONGEST_SILENCE_S = 30.0
 """Of a stored source: one behind a slow network has to come first."""
 _LAST_WORDS_S = 3.0
-"""For a process that failed to end by itself: NVIDIA's camera source waits for its threads, which may print why."""
+"""How long a process that has failed may take to end: NVIDIA's camera source waits for threads that may print why."""
 
 
 class GstSource(FrameSource):
@@ -109,7 +109,7 @@ class GstSource(FrameSource):
         return self._mend(kind)
 
     def _fault(self, message: dict[str, Any]) -> SourceError:
-        """What an error or an end that should not be means; known when the process has said all that it has to say."""
+        """What an error, or an end that should not be, means; the process ends first, to hear all that it prints."""
         assert self._process is not None
         self._process.end(_LAST_WORDS_S)
         printed, delivered = self._printed(), self._delivered > 0

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Callable
 from urllib.parse import unquote
 
+from edgeseg.credentials import address_parts, redacted
 from edgeseg.errors import SourceError, UsageError, first_line
 from edgeseg.images import IMAGE_SUFFIXES, image_files
-from edgeseg.runtime.credentials import address_parts, redacted
 from edgeseg.runtime.gst.pipelines import CaptureOptions, pipeline_from_uri
 from edgeseg.runtime.gst.process import gstreamer_python
 from edgeseg.runtime.policy import Policy
@@ -136,7 +136,11 @@ def _refuse_unreachable(uri: str) -> None:
             return
     except socket.timeout as error:
         raise SourceError(f"{redacted(uri)}: timeout: no answer in 5 s; is the camera on?", "timeout") from error
-    except (OSError, ValueError) as error:
+    except UnicodeError:  # what cannot be written as a host name
+        raise SourceError(
+            f"{redacted(uri)}: not found: that is no host name; is the address right?", "not found"
+        ) from None
+    except OSError as error:
         raise SourceError(
             f"{redacted(uri)}: unreachable: {first_line(error)}; is the address right?", "unreachable"
         ) from error

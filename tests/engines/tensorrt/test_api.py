@@ -124,10 +124,7 @@ def test_what_cannot_be_imported_says_where_it_comes_from(monkeypatch: pytest.Mo
         tensorrt_module("rtx")
 
 
-def test_out_of_memory_is_told_from_other_errors() -> None:
-    assert Log(["Cuda Runtime (out of memory)"]).out_of_memory()
-    assert Log([], ["Skipping tactic 3 due to insufficient memory on requested size of 12"]).out_of_memory()
-    assert not Log(["Error Code 4: Internal Error"]).out_of_memory()
+def test_the_last_errors_are_the_reason() -> None:
     assert Log(["a\nb", "c"]).reason() == "a b; c" and Log().reason() == "it gives no reason"
 
 

@@ -250,6 +250,35 @@ def test_weights_alone_are_enough(inputs: dict[str, Any]) -> None:
     assert precisions_from_inspector(_text([layer])).convolutions == {"INT8": 1}
 
 
+@pytest.mark.parametrize("weights", [{"Count": 9}, {"Type": None, "Count": 9}, {"Name": "w", "Dimensions": [8]}, {}])
+@pytest.mark.parametrize(("reads", "precision"), [("Int8", "INT8"), ("Half", "FP16")])
+def test_weights_that_do_not_say_their_type_leave_it_to_the_input(
+    weights: dict[str, Any], reads: str, precision: str
+) -> None:
+    layer = _layer("conv", "CaskConvolution", reads, "Half", Weights=weights)
+    assert precisions_from_inspector(_text([layer])).convolutions == {precision: 1}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"Datatype": {"Name": "Int8"}},
+        {"DataType": ["Int8"]},
+        {"Datatype": {"Type": "kINT8", "Vector": 32}},
+        {"Format": {"Datatype": "Int8", "Layout": "NC/32HW32"}},
+        {"Format/Datatype": {"Format": "Row major linear", "Datatype": "Int8"}},
+        {"Tensor": {"Name": "float", "Datatype": "Int8", "Dimensions": [1, 8, 8, 8]}},
+        {"DataType": "Int8", "Datatype": None},
+        {"Datatype": None, "DATA TYPE": "INT8"},
+    ],
+    ids=json.dumps,
+)
+def test_a_type_within_an_object_or_beside_an_empty_field(said: dict[str, Any]) -> None:
+    port = {"Name": "half", "Dimensions": [1, 8, 8, 8], **said}
+    layer = {"Name": "conv", "LayerType": "CaskConvolution", "Inputs": [port], "Outputs": [port]}
+    assert precisions_from_inspector(_text([layer])).convolutions == {"INT8": 1}
+
+
 def test_weights_that_are_not_understood() -> None:
     def read(reads: str) -> LayerPrecisions:
         strange = _layer("conv", "CaskConvolution", reads, reads, Weights={"Type": "Q7", "Count": 9})

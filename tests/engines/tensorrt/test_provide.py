@@ -19,6 +19,8 @@ from edgeseg.engines.tensorrt.provide import EngineOptions
 from edgeseg.errors import EngineError, GateRefused, UsageError
 from tests.engines.tensorrt.rig import VERSIONS, Rig
 from tests.engines.tensorrt.tiny import tiny_bundle, tiny_frames, tiny_onnx
+from tests.engines.tensorrt.variety import Network
+from tests.fake_tensorrt import DLA_OPS
 
 
 def _provided(rig: Rig, bundle: Any = None, **options: Any) -> Any:
@@ -236,6 +238,20 @@ def test_dla_says_its_split(tmp_path: Path) -> None:
     assert "layers can run on DLA 1" in note and "transitions" in note
     with pytest.raises(EngineError, match="there is no DLA core 2: this device and TensorRT have 2"):
         _provided(rig, precision="fp16", dla_core=2)
+
+
+@pytest.mark.parametrize("body", ["added", "scaled", "prelu", "residual"])
+@pytest.mark.parametrize("version", ["8.5.2.2", "10.3.0.30"])
+def test_the_split_of_a_dla_counts_no_constants(version: str, body: str, tmp_path: Path) -> None:
+    """They become layers of the network, and what gives them more dimensions too; none of them is ever run."""
+    network = Network(1, "mean", (body,), "conv")
+    rig = Rig(version, tmp_path, dla_cores=2)
+    made = rig.provider.provide(network.bundle(), "model", EngineOptions(precision="fp16", dla_core=0), refuse=False)
+    made.engine.close()
+    able = [node.op_type in DLA_OPS for node in network.model.graph.node]
+    transitions = sum(one != other for one, other in zip(able, able[1:]))
+    (note,) = made.cached.notes
+    assert note.startswith(f"{sum(able)}/{len(able)} layers can run on DLA 0, {transitions} transitions"), note
 
 
 def test_dla_takes_its_precision_from_the_graph_where_that_has_it(tmp_path: Path) -> None:

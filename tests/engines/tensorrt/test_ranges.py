@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import helper, numpy_helper
 
 import edgeseg
 from edgeseg.bundle import GraphEntry, read_bundle
@@ -154,6 +155,36 @@ def test_the_last_layers_are_held_to_write_float_and_nothing_else_is(tmp_path: P
         assert len(held) == (2 if head == "sum" else 1) and not any(layer.precision_is_set for layer in layers)
         assert {layer.get_output_type(0).name for layer in held} == {dtype}
         assert config.get_flag(rig.module.BuilderFlag.PREFER_PRECISION_CONSTRAINTS)
+
+
+@pytest.mark.parametrize(("op", "types"), [("TopK", {0: "HALF"}), ("Split", {0: "HALF", 1: "HALF"})])
+def test_a_layer_with_several_outputs_is_held_in_all_that_are_float(
+    op: str, types: dict[int, str], tmp_path: Path
+) -> None:
+    network = Network(3, "mean", ("concat",), "conv")
+    amax, onnx = _amax(network), network.model
+    (argmax,) = [index for index, node in enumerate(onnx.graph.node) if node.op_type == "ArgMax"]
+    size = np.array([1] if op == "TopK" else [12, 12], np.int64)
+    onnx.graph.initializer.append(numpy_helper.from_array(size, "sizes"))
+    outputs = ["values", "indices"] if op == "TopK" else ["values", "others"]
+    onnx.graph.node.insert(argmax, helper.make_node(op, [network.logits, "sizes"], outputs, op.lower(), axis=1))
+    onnx.graph.node[argmax + 1].input[0] = "values"
+    rig, seen = Rig("8.5.2.2", tmp_path), []
+    build = rig.module.Builder.build_serialized_network
+
+    def spied(builder: Any, network: Any, config: Any) -> Any:
+        seen.append(network)
+        return build(builder, network, config)
+
+    rig.module.Builder.build_serialized_network = spied
+    request = BuildRequest("int8-implicit", amax=amax, float_layers=("values",), min_int8_share=0.0)
+    built_plan(rig.api, onnx.SerializeToString(), request)
+    (parsed,) = seen
+    (layer,) = [
+        parsed.get_layer(index) for index in range(parsed.num_layers) if parsed.get_layer(index).name == op.lower()
+    ]
+    held = {number: layer.get_output_type(number).name for number in range(2) if layer.output_type_is_set(number)}
+    assert held == types
 
 
 # constants

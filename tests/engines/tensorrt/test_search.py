@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import json
+import os
 import subprocess
+import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Callable
 
 import pytest
 
+from edgeseg.engines.tensorrt import worker
 from edgeseg.engines.tensorrt.build import BuildRequest, OutOfMemory, built_plan
 from edgeseg.engines.tensorrt.graph import VARIANTS, GraphVariant
 from edgeseg.engines.tensorrt.worker import built_apart
@@ -378,3 +383,32 @@ def test_the_time_for_a_build_is_for_all_its_processes(
     monkeypatch.setenv("EDGESEG_FAKE_BUILDER", "sleep")
     with pytest.raises(EngineError, match="did not end within 3 s and was stopped"):
         built_apart("tensorrt", QDQ, BuildRequest("int8-qdq"), timeout_s=3)
+
+
+def _worker(folder: Path) -> subprocess.CompletedProcess[str]:
+    """The script that builds, in a folder as ``built_apart`` lays it out."""
+    folder.joinpath("graph.onnx").write_bytes(QDQ)
+    folder.joinpath("timing.cache").write_bytes(b"")
+    job = {"request": asdict(BuildRequest("int8-qdq")), "variants": [asdict(variant) for variant in VARIANTS]}
+    folder.joinpath("request.json").write_text(json.dumps({"flavour": "tensorrt", "first": 0, "refusals": [], **job}))
+    paths = os.pathsep.join(map(str, (SHIMS, SHIMS.parents[1])))
+    command = [sys.executable, "-m", "edgeseg.engines.tensorrt.worker", str(folder)]
+    return subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, timeout=300)
+
+
+def test_a_log_that_cannot_be_written_costs_no_build(tmp_path: Path) -> None:
+    (tmp_path / "tensorrt.log").mkdir()
+    (tmp_path / "inspector.json").symlink_to("/dev/full")
+    done = _worker(tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "variant" in json.loads((tmp_path / "result.json").read_text()) and (tmp_path / "plan").stat().st_size
+
+
+def test_a_full_disk_is_said_at_once_and_not_searched_around(tmp_path: Path) -> None:
+    (tmp_path / "plan").symlink_to("/dev/full")
+    done = _worker(tmp_path)
+    assert done.returncode == 1 and not (tmp_path / "result.json").exists()
+    end = worker._End(done.returncode, tuple(done.stderr.strip().splitlines()[-50:]), None)
+    with pytest.raises(EngineError, match="no space left on the disk of .*TMPDIR") as refused:
+        worker._trouble(end)
+    assert "\n" not in str(refused.value) and not isinstance(refused.value, OutOfMemory)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from edgeseg.credentials import address_parts, has_credentials, redacted, without_secrets_of
 from edgeseg.errors import EdgesegError, UsageError
-from edgeseg.runtime.credentials import address_parts, has_credentials, redacted, without_secrets_of
 from edgeseg.runtime.deadline import Deadline
 from edgeseg.runtime.sinks.actions import action_from_text
 from edgeseg.runtime.sinks.rtsp import RtspSink
@@ -28,6 +28,12 @@ from edgeseg.runtime.sources.gstreamer import GstSource
         ("gst://rtspsrc location=rtsp://h/ user-pw=two\\ words !", None),
         ('gst://rtspsrc location=rtsp://h/ user-pw = "a \\" two words" !', None),
         ('gst://rtspsrc location=rtsp://h/ user-pw="two words', None),
+        ('gst://rtspsrc location="rtsp://anna:two words@h/x" ! decodebin', None),
+        ('gst://souphttpsrc extra-headers="a,Authorization=(string)\\"Bearer words\\", b=c" !', None),
+        ('gst://souphttpsrc extra-headers="a,X-Api-Key=\\"two words\\";" !', None),
+        ("http://h/cgi?loginuse=anna&loginpas=words", "http://h/cgi?loginuse=anna&loginpas=***"),
+        ("http://h/ Authorization: Basic d29yZHM=", "http://h/ Authorization: ***"),
+        ("rtsp://h/x: ended: a key: b", "rtsp://h/x: ended: a key: b"),
         ("rtsp://[::1", "rtsp://[::1"),
         ("rtsp://10.0.0.7/main?page=1&channel=2", "rtsp://10.0.0.7/main?page=1&channel=2"),
         ("/home/me/a@b.mp4", "/home/me/a@b.mp4"),

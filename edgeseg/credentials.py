@@ -14,12 +14,14 @@ _NO_USER = "".join(rf"(?<!\b{name})" for name in ("file", "jsonl", "csv", "coco"
 # People type passwords as they are, with / ? # and blanks in them, so only the last @ is known to end one.
 _USER_INFO = re.compile(_NO_USER + r"://(?!\*\*\*@).*@", re.DOTALL)
 _KEYS = (
-    r"\b[\w.\-\[]*(?:passphrase|password|passcode|passwd|pass|pwd|psw|pw|token|secret|credentials?|authorization|auth|sig"
+    r"\b[\w.\-\[]*(?:passphrase|password|passcode|passwd|pass?|pwd|psw|pw|token|secret|credentials?|authorization|auth|sig"
     r"|signature|key|jwt|cookies?|session|sid)\d*\]?"
 )
-_QUOTED = r"\"(?:\\.|[^\"\\])*\"?|'(?:\\.|[^'\\])*'?"
+_QUOTED = r"\\\"(?:[^\"\\]|\\[^\"])*(?:\\\")?|\"(?:\\.|[^\"\\])*\"?|'(?:\\.|[^'\\])*'?"
 _IN_ADDRESS = re.compile(rf"(?i)({_KEYS})(=|%3d)(?!\*\*\*)[^&]+")
-_IN_TEXT = re.compile(rf"(?i)({_KEYS})(\s*=\s*)(?!\*\*\*)(?:{_QUOTED}|(?:\\.|[^&\s\"])+)")
+_TYPE = r"(?:\(\w+\))?"  # as GStreamer may write it in front of a value
+_IN_TEXT = re.compile(rf"(?i)({_KEYS})\s*=\s*{_TYPE}(?!\*\*\*|\\\"\*\*\*)({_QUOTED}|(?:\\.|[^&\s\"])+)")
+_HEADER = re.compile(r"(?i)\b((?:proxy-)?authorization)\s*:\s*(?:(?:bearer|basic|digest)\s+)?[^\s\"',;]+")
 _ADDRESS = re.compile(r"(?!gst:)[A-Za-z][A-Za-z0-9+.-]*://")
 _ESCAPES = "write / as %2F, ? as %3F, # as %23, @ as %40, : as %3A, [ as %5B, ] as %5D, % as %25, a blank as %20"
 
@@ -31,8 +33,13 @@ def redacted(text: str) -> str:
         text: an address, a GStreamer pipeline, or a sentence with addresses. After ``://`` everything up to the
             last ``@`` is hidden, and so are values of keys such as ``access_token``: rather too much than too little.
     """
-    text = _USER_INFO.sub("://***@", text)
-    return (_IN_ADDRESS if _ADDRESS.match(text) else _IN_TEXT).sub(r"\1=***", text)
+    text = _HEADER.sub(r"\1: ***", _USER_INFO.sub("://***@", text))
+    return _IN_ADDRESS.sub(r"\1=***", text) if _ADDRESS.match(text) else _IN_TEXT.sub(_hidden, text)
+
+
+def _hidden(found: re.Match[str]) -> str:
+    """In a structure within quotes GStreamer reads stars only between quotes of their own."""
+    return found[1] + ('=\\"***\\"' if found[2].startswith('\\"') else "=***")
 
 
 def has_credentials(address: str) -> bool:
