@@ -9,7 +9,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Callable, Iterator
 
-__all__ = ["atomic_write", "file_sha256", "file_state", "move_new", "write_new"]
+__all__ = ["atomic_write", "file_sha256", "file_state", "move_new", "text_of", "write_new"]
+
+
+def text_of(name: Path | str) -> str:
+    """A file name as text that can be printed and encoded: bytes that are not UTF-8 become ``\\xNN``."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def atomic_write(path: Path, data: bytes, *, durable: bool = True) -> None:

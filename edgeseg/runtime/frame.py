@@ -23,6 +23,8 @@ class Frame:
         name: file name without suffix for stored images, else the index with leading zeros.
         label: HxW uint8 ground truth where the source knows it, else None.
         source: name of the source within the run.
+        media_ns: when it is shown in a stored source's own time, from its first frame; None where it has none.
+        duration_ns: for how long it is shown there; 0 where the source does not say.
     """
 
     image: np.ndarray
@@ -31,6 +33,13 @@ class Frame:
     name: str
     label: np.ndarray | None = None
     source: str = ""
+    media_ns: int | None = None
+    duration_ns: int = 0
+
+    @property
+    def at_ns(self) -> int:
+        """When it happened: in the source's own time where it has one, else when it was captured."""
+        return self.captured_ns if self.media_ns is None else self.media_ns
 
 
 @dataclass(frozen=True)

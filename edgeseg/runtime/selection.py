@@ -137,6 +137,7 @@ class Candidate:
     index: int
     name: str
     captured_ns: int
+    media_ns: int | None
     descriptor: np.ndarray
     sharpness: float
 
@@ -211,7 +212,7 @@ class FrameChooser:
             return None
         if len(self._kept) == self._count and distance <= self.spread:
             return None
-        return Candidate(frame.index, frame.name, frame.captured_ns, descriptor, sharpness)
+        return Candidate(frame.index, frame.name, frame.captured_ns, frame.media_ns, descriptor, sharpness)
 
     def keep(self, candidate: Candidate) -> None:
         """Keep what ``judged`` has just found worth it, in place of another where there is no room."""
@@ -543,6 +544,8 @@ def _file_name(index: int) -> str:
 
 def _chosen(chooser: FrameChooser, source: FrameSource) -> tuple[ChosenFrame, ...]:
     def seconds(frame: Candidate) -> float | None:
+        if frame.media_ns is not None:
+            return round(frame.media_ns / 1e9, 3)
         if source.is_live:
             return round((frame.captured_ns - chooser.first_ns) / 1e9, 3)
         return round(frame.index / source.fps, 3) if source.fps else None

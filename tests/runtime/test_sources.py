@@ -52,8 +52,9 @@ def test_video_gives_every_frame_in_order(video: Path) -> None:
 def test_unreadable_videos_are_refused(video: Path, tmp_path: Path) -> None:
     junk = tmp_path / "junk.mp4"
     junk.write_bytes(b"no video" * 100)
-    with pytest.raises(SourceError, match="cannot be opened as a video"), source_from_uri(str(junk)):
-        pass
+    for capture in ("auto", "opencv"):
+        with pytest.raises(SourceError, match="cannot be opened as a video"):
+            frames_of(source_from_uri(str(junk), capture=capture))
     with pytest.raises(SourceError, match=r"no file, folder or glob"):
         source_from_uri(str(tmp_path / "missing.mp4"))
 

@@ -220,7 +220,8 @@ class Capture:
             self.count()
             return self.gst.FlowReturn.OK
         self.memory[slot] = 1  # before the parent hears of it, so that it is not given to two frames
-        if not send(self.link, {"frame": index, "slot": slot, "at": self.captured_ns(sample, buffer)}):
+        told = {"frame": index, "slot": slot, "at": self.captured_ns(sample, buffer), **self.media_ns(sample, buffer)}
+        if not send(self.link, told):
             return self.gst.FlowReturn.EOS
         return self.gst.FlowReturn.OK
 
@@ -233,6 +234,16 @@ class Capture:
         if running == self.gst.CLOCK_TIME_NONE:
             return now
         return min(now, int(self.pipeline.get_base_time() + running))
+
+    def media_ns(self, sample: Any, buffer: Any) -> Any:
+        """When and how long the frame is shown in a stored source's own time; None and 0 where it does not say."""
+        none, media = self.gst.CLOCK_TIME_NONE, None
+        if self.waits and buffer.pts != none:
+            media = sample.get_segment().to_stream_time(self.gst.Format.TIME, buffer.pts)
+        return {
+            "media": None if media == none else media,
+            "duration": 0 if buffer.duration == none else buffer.duration,
+        }
 
     def lay_out(self, caps: Any) -> None:
         """New frame memory for a new frame size; the parent keeps the old one as long as it needs it."""

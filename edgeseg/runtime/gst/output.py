@@ -18,6 +18,7 @@ __all__ = ["GstOutput", "encoder_remark"]
 
 _FRAMES_AT = 4096
 _SLOTS = 4
+_LEAST_SIDE = 16
 _PATIENCE_S, _START_S = 5.0, 20.0
 _CRASHES = tuple(-number for number in (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE))
 
@@ -27,7 +28,8 @@ class GstOutput:
 
     Args:
         what: for people, e.g. ``"out.mp4"``.
-        size_hw: of every picture.
+        size_hw: of every picture. H.264 as players take it has even sizes only: an odd one gets a row or column more
+            that repeats the last, and one that is smaller than encoders take gets more of them.
         config: of the process, besides the size.
         refused: encoders that do not work -> why, passed over; those that turn out not to are added.
 
@@ -46,7 +48,8 @@ class GstOutput:
         self._asked = False
         self.encoder = self._trying = self._reason = ""
         self._what, self._refused = what, {} if refused is None else refused
-        height, width = size_hw
+        height, width = (max(_LEAST_SIDE, side + side % 2) for side in size_hw)
+        self._size_hw = size_hw
         length = _FRAMES_AT + _SLOTS * height * width * 3
         handle = os.memfd_create("edgeseg-pictures")
         try:
@@ -73,8 +76,12 @@ class GstOutput:
             return False
         return True
 
-    def write(self, picture: np.ndarray, pts_ns: int) -> None:
-        """Hand over HxWx3 uint8 BGR. Raises SinkError: the process failed or hangs."""
+    def write(self, picture: np.ndarray, pts_ns: int, duration_ns: int = 0) -> None:
+        """Hand over HxWx3 uint8 BGR, when it is shown and for how long (0: till the next).
+
+        Raises:
+            SinkError: the process failed or hangs.
+        """
         self._hear(0)
         give_up_at = time.monotonic() + _PATIENCE_S
         while self._taken.all():
@@ -82,11 +89,17 @@ class GstOutput:
                 raise self._fault(f"the encoder takes no picture for {_PATIENCE_S:g} s")
             self._hear(0.005)
         slot = int(np.argmin(self._taken))
-        np.copyto(self._slots[slot], picture)
+        self._fill(self._slots[slot], picture)
         self._taken[slot] = 1
-        if not self._process.send({"slot": slot, "pts": pts_ns}):
+        if not self._process.send({"slot": slot, "pts": pts_ns, "duration": duration_ns}):
             self._hear(0)  # it may have said why
             raise self._died()
+
+    def _fill(self, place: np.ndarray, picture: np.ndarray) -> None:
+        height, width = self._size_hw
+        place[:height, :width] = picture
+        place[:height, width:] = picture[:, -1:]
+        place[height:] = place[height - 1 : height]
 
     def ask_to_finish(self) -> None:
         """Begin to end in good order; returns at once. ``finish`` follows."""

@@ -2,9 +2,9 @@
 
 Started as a script by ``edgeseg.runtime.gst.process``; imports nothing of edgeseg and runs on Python 3.8. It gets two
 descriptors: a SOCK_SEQPACKET socket and the memory of the pictures (one state byte per slot first: 1 = filled by the
-parent, 0 = taken). The parent sends one JSON configuration, then ``{"slot": n, "pts": ns}`` per picture, at last
-``{"stop": true}``. The child sends ``ready``, ``error``, and for files ``{"kept": n}``: pictures that a kill can no
-longer take away, and at the end ``{"finished": true}``.
+parent, 0 = taken). The parent sends one JSON configuration, then ``{"slot": n, "pts": ns, "duration": ns}`` per
+picture, at last ``{"stop": true}``. The child sends ``ready``, ``error``, and for files ``{"kept": n}``: pictures that
+a kill can no longer take away, and at the end ``{"finished": true}``.
 
 First it tries an encoder, one that the parent has not refused, on a few dark pictures: that an element is there does
 not mean that its hardware is, and some fail, hang or crash only at a picture. It says ``{"trying": name}`` before and
@@ -20,7 +20,7 @@ import socket
 import struct
 import sys
 import threading
-from typing import Any, Iterator, List, Optional
+from typing import Any, Dict, Iterator, List, Optional
 
 FRAMES_AT = 4096
 TRIAL_PICTURES = 3
@@ -172,6 +172,8 @@ class Output:
             buffer = self.gst.Buffer.new_wrapped(self.memory[start : start + self.size])
             self.memory[slot] = 0
             buffer.pts = order["pts"]
+            if order.get("duration"):
+                buffer.duration = order["duration"]
             yield buffer
 
 
@@ -179,9 +181,11 @@ class FileOutput(Output):
     """Fragmented MP4 (or Matroska): what was written can be played whatever happens next."""
 
     kept = pending = 0
+    offset: Optional[int] = None
 
     def run(self) -> int:
         gst = self.gst
+        self.durations: Dict[int, int] = {}
         mux = (
             "matroskamux name=mux"
             if self.config["path"].lower().endswith(".mkv")
@@ -194,10 +198,13 @@ class FileOutput(Output):
         source = pipeline.get_by_name("in")
         source.set_property("caps", self.caps)
         pipeline.get_by_name("out").get_static_pad("sink").add_probe(gst.PadProbeType.BUFFER, self.on_written)
+        for pad in pipeline.get_by_name("mux").sinkpads:
+            pad.add_probe(gst.PadProbeType.BUFFER, self.on_compressed)
         bus = pipeline.get_bus()
         pipeline.set_state(gst.State.PLAYING)
         self.ready()
         for buffer in self.pictures(bus):
+            self.durations[buffer.pts] = buffer.duration
             if not self.give(source, bus, buffer):
                 break
         if self.failed:
@@ -224,6 +231,17 @@ class FileOutput(Output):
             self.failed = True
             send(self.link, {"error": "the encoder takes no more pictures"})
         return False
+
+    def on_compressed(self, pad: Any, info: Any) -> Any:
+        """Gives a picture the duration back that h264parse takes from it: for the last one there is no other."""
+        buffer = info.get_buffer()
+        if self.durations:
+            if self.offset is None:  # x264enc begins at 1000 hours
+                self.offset = buffer.pts - next(iter(self.durations))
+            duration = self.durations.pop(buffer.pts - self.offset, self.gst.CLOCK_TIME_NONE)
+            if duration != self.gst.CLOCK_TIME_NONE:
+                buffer.duration = duration
+        return self.gst.PadProbeReturn.OK
 
     def on_written(self, pad: Any, info: Any) -> Any:
         """Counts pictures whose fragment is on its way to the disk; a fragment is safe when the next one begins."""
@@ -286,7 +304,7 @@ class RtspOutput(Output):
         threading.Thread(target=loop.run, daemon=True).start()
         self.ready()
         for buffer in self.pictures(None):
-            buffer.pts = self.gst.CLOCK_TIME_NONE
+            buffer.pts = buffer.duration = self.gst.CLOCK_TIME_NONE
             with self.lock:
                 self.sources = [source for source in self.sources if self.push(source, buffer)]
         loop.quit()

@@ -12,7 +12,7 @@ from urllib.parse import quote, unquote
 from edgeseg.credentials import address_parts, redacted
 from edgeseg.errors import UsageError
 
-__all__ = ["CAPTURE_FLIPS", "CAPTURE_FORMATS", "CaptureOptions", "Pipeline", "pipeline_from_uri"]
+__all__ = ["CAPTURE_FLIPS", "CAPTURE_FORMATS", "CaptureOptions", "Pipeline", "file_pipeline", "pipeline_from_uri"]
 
 CAPTURE_FLIPS = {
     "none": "identity",
@@ -135,6 +135,17 @@ def pipeline_from_uri(uri: str, options: CaptureOptions = CaptureOptions()) -> P
     return _pipeline(uri, options)
 
 
+def file_pipeline(path: Path, options: CaptureOptions = CaptureOptions()) -> Pipeline:
+    """The pipeline for a video file. Raises UsageError: an option that files do not take."""
+    if options.rate:
+        raise UsageError("--rate is for cameras of this machine; a video has a rate of its own")
+    if options.format:
+        raise UsageError("--format is for V4L2 cameras; a video has a format of its own")
+    if options.software:
+        return replace(_file(path, replace(options, jetson=False)), software=True)
+    return _file(path, options)
+
+
 def _pipeline(uri: str, options: CaptureOptions) -> Pipeline:
     scheme, _, rest = uri.partition("://")
     if options.rate and scheme not in ("csi", "v4l2"):
@@ -152,7 +163,7 @@ def _pipeline(uri: str, options: CaptureOptions) -> Pipeline:
     if scheme == "gst":
         return _custom(rest, options)
     if scheme == "file":
-        return _file(Path(unquote(rest)), options)
+        return file_pipeline(Path(unquote(rest, errors="surrogateescape")), options)
     raise UsageError(f"no GStreamer source for {scheme}://; there are rtsp, http, csi, v4l2, gst and file")
 
 
@@ -167,7 +178,7 @@ def _rtsp(uri: str, options: CaptureOptions) -> Pipeline:
     if parts.username is not None:
         properties["user-id"], properties["user-pw"] = unquote(parts.username), unquote(parts.password or "")
     text = (
-        f"rtspsrc name=origin protocols={options.transport} latency={options.latency_ms} drop-on-latency=true "
+        f"rtspsrc name=origin protocols={options.transport} latency={options.latency_ms} "
         f"timeout=5000000 tcp-timeout=5000000 ! application/x-rtp,media=video ! decodebin ! {_to_frames(options)}"
     )
     return Pipeline(text, {"origin": properties}, schemes=_RTSP_OPENS)
@@ -182,7 +193,7 @@ def _http(uri: str, options: CaptureOptions) -> Pipeline:
         uri = parts._replace(netloc=f"{user}@{host}").geturl()
     # HLS comes in bursts of seconds: the pipeline's clock paces it. A stored video is paced by its reader.
     stored = suffix in (".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v")
-    text = f"uridecodebin name=origin ! {_to_frames(options, paced=suffix == '.m3u8')}"
+    text = f"uridecodebin name=origin ! {_to_frames(options, paced=suffix == '.m3u8', stored=stored)}"
     return Pipeline(
         text,
         {"origin": {"uri": uri}},
@@ -194,7 +205,10 @@ def _http(uri: str, options: CaptureOptions) -> Pipeline:
 
 
 def _file(path: Path, options: CaptureOptions) -> Pipeline:
-    text = f"filesrc name=origin ! decodebin ! {_to_frames(options)}"
+    # The queue makes qtdemux take data as they are pushed. Where it pulls, a clip that was trimmed without encoding it
+    # again loses as much at its end as its edit list skips at its beginning (1.22 compares the end in media time).
+    pushed = "queue ! " if path.suffix.lower() in (".mp4", ".mov", ".m4v") else ""
+    text = f"filesrc name=origin ! {pushed}decodebin ! {_to_frames(options, stored=True)}"
     return Pipeline(
         text, {"origin": {"location": str(path)}}, live=False, endless=False, waits=True, schemes=("file", "pushfile")
     )
@@ -232,23 +246,35 @@ def _custom(text: str, options: CaptureOptions) -> Pipeline:
     return Pipeline(f"{text} ! {_to_frames(options)}", live=live, endless=live, waits=not live)
 
 
-def _to_frames(options: CaptureOptions, paced: bool = False) -> str:
-    """Decoded video, in whatever memory, -> BGR frames of the size asked."""
+def _to_frames(options: CaptureOptions, paced: bool = False, stored: bool = False) -> str:
+    """Decoded video, in whatever memory, -> BGR frames of the size asked; stored ones upright, as their file says."""
     if options.jetson:
         # nvvidconv reads no BGR, and in old releases no 4:2:2 of JPEG; videoconvert passes on what it does read.
-        return f"videoconvert ! {_through_hardware(options, paced)}"
+        return f"videoconvert ! {_through_hardware(options, paced, stored)}"
     caps = _size_caps(options.size_hw)
-    flip = f"videoflip video-direction={CAPTURE_FLIPS[options.flip]} ! " if options.flip != "none" else ""
+    upright = f"videoconvert ! {_UPRIGHT} ! " if stored else ""
     scale = "videoscale ! " if options.size_hw else ""
-    return f"{flip}{scale}videoconvert ! video/x-raw,format=BGR{caps} ! {_appsink(paced)}"
+    return f"{upright}{_flip(options)}{scale}videoconvert ! video/x-raw,format=BGR{caps} ! {_appsink(paced)}"
 
 
-def _through_hardware(options: CaptureOptions, paced: bool = False) -> str:
-    """The hardware scales and turns; BGR it cannot write, so that the last step is the CPU's, on the small picture."""
+_UPRIGHT = "videoflip video-direction=auto"
+
+
+def _flip(options: CaptureOptions) -> str:
+    return f"videoflip video-direction={CAPTURE_FLIPS[options.flip]} ! " if options.flip != "none" else ""
+
+
+def _through_hardware(options: CaptureOptions, paced: bool = False, stored: bool = False) -> str:
+    """The hardware scales and turns; BGR it cannot write, so that the last step is the CPU's, on the small picture.
+
+    How a phone was held only videoflip reads from a file; so there it turns the small picture, which may then have the
+    size of one that lies.
+    """
     caps = _size_caps(options.size_hw or options.network_hw)
-    flip = f" flip-method={_NVIDIA_FLIPS[options.flip]}" if options.flip != "none" else ""
+    flip = f" flip-method={_NVIDIA_FLIPS[options.flip]}" if options.flip != "none" and not stored else ""
+    upright = f"{_UPRIGHT} ! {_flip(options)}videoscale ! " if stored else ""
     return (
-        f"nvvidconv{flip} ! video/x-raw,format=BGRx{caps} ! videoconvert ! video/x-raw,format=BGR{caps} ! "
+        f"nvvidconv{flip} ! video/x-raw,format=BGRx{caps} ! {upright}videoconvert ! video/x-raw,format=BGR{caps} ! "
         f"{_appsink(paced)}"
     )
 

@@ -107,7 +107,7 @@ class AlarmSink(FrameSink):
         key = (rule.name, result.frame.source)
         watch = self._watches.setdefault(key, Watch(rule))
         try:
-            changed = watch.step(measured.holds(rule.condition), result.frame.captured_ns)
+            changed = watch.step(measured.holds(rule.condition), result.frame.at_ns)
             if not changed:
                 return
             record = _record(rule, result, measured, watch.is_on)

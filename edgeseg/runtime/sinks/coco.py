@@ -12,7 +12,7 @@ from typing import Any, Iterator
 import numpy as np
 
 from edgeseg.errors import ForeignFileError, SinkError
-from edgeseg.files import file_state, move_new
+from edgeseg.files import file_state, move_new, text_of
 from edgeseg.runtime.contours import coco_polygons, coco_rle
 from edgeseg.runtime.frame import Segmentation
 from edgeseg.runtime.sinks.base import FrameSink
@@ -31,7 +31,8 @@ class CocoSink(FrameSink):
     While it runs, ``FILE.jsonl`` gets a line ``{"image": {...}, "annotations": [...]}`` per frame, after a first line
     with the categories. ``close`` makes ``FILE`` from it, one COCO document, whole or not at all; a run that appends
     to the lines of an earlier one gives a document of both. Category ids are class ids; ids that are no class are left
-    out; ``iscrowd`` is 0. ``area`` is in pixels of the frame, ``bbox`` is ``[x, y, width, height]``.
+    out; ``iscrowd`` is 0. ``area`` is in pixels of the frame, ``bbox`` is ``[x, y, width, height]``. An image of a
+    stored video has ``time_s``, the seconds from its first frame.
 
     Args:
         path: of the document, e.g. ``out.json``.
@@ -71,14 +72,16 @@ class CocoSink(FrameSink):
     def write(self, result: Segmentation) -> None:
         number = self._images + 1
         height, width = result.classes.shape
-        image = {
+        image: dict[str, Any] = {
             "id": number,
-            "file_name": result.frame.name,
+            "file_name": text_of(result.frame.name),
             "width": width,
             "height": height,
             "source": result.frame.source,
             "frame": result.frame.index,
         }
+        if result.frame.media_ns is not None:
+            image["time_s"] = round(result.frame.media_ns / 1e9, 6)
         annotations = [
             {"id": number * 256 + owner, "image_id": number, "category_id": owner, "iscrowd": 0, **shape}
             for owner, shape in self._shapes(result.classes)

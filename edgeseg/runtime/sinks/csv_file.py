@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import Sequence
 
+from edgeseg.files import text_of
 from edgeseg.runtime.frame import Segmentation
 from edgeseg.runtime.sinks.base import FrameSink
 from edgeseg.runtime.sinks.lines import LineFile
@@ -22,8 +23,9 @@ _STAGES = ("preprocess", "infer", "postprocess", "frame")
 class CsvSink(FrameSink):
     """Appends a row per frame under a header that is written once.
 
-    Columns: ``source, frame, name``, ``STAGE_ms`` for preprocess, infer, postprocess and frame, ``area CLASS`` (share
-    of the picture, 0-1) and ``confidence CLASS`` (0-1) for each class. What a run does not know stays empty.
+    Columns: ``source, frame, name, time_s`` (seconds in a stored video from its first frame), ``STAGE_ms`` for
+    preprocess, infer, postprocess and frame, ``area CLASS`` (share of the picture, 0-1) and ``confidence CLASS`` (0-1)
+    for each class. What a run does not know stays empty.
 
     Raises:
         ForeignFileError: the file has the header of another model or program, and ``overwrite`` is not set.
@@ -34,9 +36,9 @@ class CsvSink(FrameSink):
         self._class_count = len(spec.classes)
         stages = [f"{stage}_ms" for stage in _STAGES]
         shares = [f"{kind} {name}" for kind in ("area", "confidence") for name in spec.classes]
-        self._columns = ["source", "frame", "name", *stages, *shares]
+        self._columns = ["source", "frame", "name", "time_s", *stages, *shares]
         self._lines = LineFile(path, _row(self._columns), is_line=self._is_row, overwrite=overwrite)
-        self.description = f"CSV rows in {path}"
+        self.description = f"CSV rows in {text_of(path)}"
 
     def write(self, result: Segmentation) -> None:
         laps = [f"{result.laps_ms[stage]:.3f}" if stage in result.laps_ms else "" for stage in _STAGES]
@@ -45,7 +47,10 @@ class CsvSink(FrameSink):
         if result.confidence is not None:
             confidences = [f"{share:.4f}" for share in result.confidence[: self._class_count]]
         frame = result.frame
-        self._lines.append(_row([frame.source, str(frame.index), frame.name, *laps, *areas, *confidences]))
+        time_s = "" if frame.media_ns is None else f"{frame.media_ns / 1e9:.6f}"
+        self._lines.append(
+            _row([frame.source, str(frame.index), text_of(frame.name), time_s, *laps, *areas, *confidences])
+        )
 
     def close(self) -> None:
         self._lines.close()

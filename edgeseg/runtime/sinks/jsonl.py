@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, Sequence
 
+from edgeseg.files import text_of
 from edgeseg.runtime.frame import Segmentation
 from edgeseg.runtime.sinks.base import FrameSink
 from edgeseg.runtime.sinks.lines import LineFile
@@ -17,15 +18,17 @@ __all__ = ["JsonlSink", "frame_record", "is_record"]
 def frame_record(result: Segmentation, classes: Sequence[str]) -> dict[str, Any]:
     """What is reported of a frame, JSON-ready.
 
-    ``{"source", "frame": index, "name", "ms": {stage: ms}, "area": {class: share of the picture, 0-1},
-    "confidence": {class: mean probability where it won, 0-1}}``. Classes that are absent are left out; so is
-    ``source`` where it has no name, and ``confidence`` where the graph gives none.
+    ``{"source", "frame": index, "name", "time_s": seconds in a stored video from its first frame, "ms": {stage: ms},
+    "area": {class: share of the picture, 0-1}, "confidence": {class: mean probability where it won, 0-1}}``. Classes
+    that are absent are left out; so is ``source`` where it has no name, ``time_s`` where the source has no time of its
+    own, and ``confidence`` where the graph gives none.
     """
     present = [(number, name) for number, name in enumerate(classes) if result.area[number]]
     record: dict[str, Any] = {"source": result.frame.source} if result.frame.source else {}
+    record.update(frame=result.frame.index, name=text_of(result.frame.name))
+    if result.frame.media_ns is not None:
+        record["time_s"] = round(result.frame.media_ns / 1e9, 6)
     record.update(
-        frame=result.frame.index,
-        name=result.frame.name,
         ms={stage: round(ms, 3) for stage, ms in result.laps_ms.items()},
         area={name: round(float(result.area[number]), 5) for number, name in present},
     )
@@ -59,7 +62,7 @@ class JsonlSink(FrameSink):
     def __init__(self, path: Path, spec: ModelSpec, *, overwrite: bool = False) -> None:
         self._classes = spec.classes
         self._lines = LineFile(path, b"", b"{", is_record, overwrite=overwrite)
-        self.description = f"JSON lines in {path}"
+        self.description = f"JSON lines in {text_of(path)}"
 
     def write(self, result: Segmentation) -> None:
         self._lines.append(json.dumps(frame_record(result, self._classes)).encode() + b"\n")

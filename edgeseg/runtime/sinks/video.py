@@ -31,11 +31,13 @@ class VideoSink(FrameSink):
     """Records to ``NAME.partial.SUFFIX`` and renames on close: what is called NAME is whole.
 
     With GStreamer: H.264, in fragments of half a second, so that a recording that is killed can be played up to there;
-    pictures stand at the time of their capture. Without it, and for .avi: MPEG-4 or Motion JPEG by OpenCV at a
-    constant rate, which only a clean end makes playable.
+    pictures stand at their time in the source where it has one, else at that of their capture. Without it, and for
+    .avi: MPEG-4 or Motion JPEG by OpenCV at a constant rate, which only a clean end makes playable; a picture is
+    repeated where a stored video pauses.
 
-    A frame of another size, and the first one after a failure, begin the next part: ``NAME-2.SUFFIX`` and so on, the
-    next name that nobody has. A part without a picture is removed.
+    A frame of another size that a live source sends, and the first one after a failure, begin the next part:
+    ``NAME-2.SUFFIX`` and so on, the next name that nobody has. Pictures of stored sources are fitted into the size of
+    the first one, with black borders. A part without a picture is removed.
 
     Args:
         path: .mp4, .mkv or .avi.
@@ -99,7 +101,10 @@ class VideoSink(FrameSink):
         picture = self._painter.picture(result)
         size_hw = (picture.shape[0], picture.shape[1])
         if self._writer is not None and size_hw != self._size_hw:
-            self.close()
+            if self._fps:
+                picture = self._fitted(picture)
+            else:
+                self.close()
         if (self._writer is None or self._count % 30 == 0) and shutil.disk_usage(
             self._path.parent
         ).free < _LEAST_FREE_BYTES:
@@ -108,7 +113,7 @@ class VideoSink(FrameSink):
             self._begin(result, size_hw)
         assert self._writer is not None
         try:
-            self._writer.write(picture, self._pts_ns(result))
+            self._writer.write(picture, *self._times(result))
         except SinkError as error:
             lost = self._count - self._writer.kept
             left = self._discarded()
@@ -194,7 +199,7 @@ class VideoSink(FrameSink):
         self._place = self._place or self._next_place()
         self._fps = self._rate(result.frame.source)
         self._size_hw, self._count, self._pts = size_hw, 0, -1_000_000
-        self._first_ns, self._first_index = result.frame.captured_ns, result.frame.index
+        self._first_ns, self._first_index = result.frame.at_ns, result.frame.index
         partial = self._place.partial
         if self._by_gstreamer:
             kbps = max(500, size_hw[0] * size_hw[1] * 3 // 1000)
@@ -203,16 +208,31 @@ class VideoSink(FrameSink):
             self._writer, self.how = output, f"H.264 by {output.encoder}"
             self.remark = encoder_remark(output.encoder, self._refused) or self.remark
         else:
-            self._writer = _OpenCvWriter(partial, self._fps or 30.0, size_hw)
+            self._writer = _OpenCvWriter(partial, self._fps or 30.0, size_hw, repeats=result.frame.media_ns is not None)
 
-    def _pts_ns(self, result: Segmentation) -> int:
-        """When the picture is shown; always later than the one before, as containers ask for."""
-        if self._fps:
-            wanted = int((result.frame.index - self._first_index) / self._fps * 1e9)
+    def _times(self, result: Segmentation) -> tuple[int, int]:
+        """When the picture is shown and for how long; always later than the one before, as containers ask for."""
+        frame = result.frame
+        if frame.media_ns is None and self._fps:
+            wanted, duration = int((frame.index - self._first_index) / self._fps * 1e9), int(1e9 / self._fps)
         else:
-            wanted = result.frame.captured_ns - self._first_ns
-        self._pts = max(wanted, self._pts + 1_000_000)
-        return self._pts
+            wanted, duration = frame.at_ns - self._first_ns, frame.duration_ns
+        before, self._pts = self._pts, max(wanted, self._pts + 1_000_000)
+        # The last picture of a camera has no end; one as long as that before it is the least surprising.
+        return self._pts, duration or (self._pts - before if self._count else int(1e9 / (self._fps or 30)))
+
+    def _fitted(self, picture: np.ndarray) -> np.ndarray:
+        """The picture as large as the part allows, in its middle, on black."""
+        cv2 = require("cv2", "opencv")
+        self.remark = "pictures of other sizes are fitted into {1}x{0} with black borders".format(*self._size_hw)
+        scale = min(mine / theirs for mine, theirs in zip(self._size_hw, picture.shape))
+        height, width = (max(1, round(side * scale)) for side in picture.shape[:2])
+        top, left = (self._size_hw[0] - height) // 2, (self._size_hw[1] - width) // 2
+        fitted = np.zeros((*self._size_hw, 3), np.uint8)
+        fitted[top : top + height, left : left + width] = cv2.resize(
+            picture, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        )
+        return fitted
 
     def _target(self) -> Path:
         stem = self._path.stem if self._part == 1 else f"{self._path.stem}-{self._part}"
@@ -222,7 +242,7 @@ class VideoSink(FrameSink):
 class _Writer(Protocol):
     kept: int
 
-    def write(self, picture: np.ndarray, pts_ns: int) -> None: ...
+    def write(self, picture: np.ndarray, pts_ns: int, duration_ns: int = 0) -> None: ...
 
     def ask_to_finish(self) -> None: ...
 
@@ -232,24 +252,37 @@ class _Writer(Protocol):
 
 
 class _OpenCvWriter:
-    """A video by OpenCV at a constant rate."""
+    """A video by OpenCV at a constant rate; with ``repeats``, pictures are repeated where the next comes later."""
 
     kept = 0
 
-    def __init__(self, path: Path, fps: float, size_hw: tuple[int, int]) -> None:
+    def __init__(self, path: Path, fps: float, size_hw: tuple[int, int], repeats: bool) -> None:
         cv2 = require("cv2", "opencv")
         codec = cv2.VideoWriter_fourcc(*_CODECS[path.suffix.lower()])
         self._writer: Any = cv2.VideoWriter(str(path), codec, fps, (size_hw[1], size_hw[0]))
         if not self._writer.isOpened():
             raise SinkError(f"{path} cannot be opened for writing; is the folder writable?")
+        self._fps, self._repeats = fps, repeats
+        self._written = self._end_ns = 0
+        self._last: np.ndarray | None = None
 
-    def write(self, picture: np.ndarray, pts_ns: int) -> None:
+    def write(self, picture: np.ndarray, pts_ns: int, duration_ns: int = 0) -> None:
+        self._hold_until(pts_ns)
         self._writer.write(picture)
+        self._written += 1
+        self._last, self._end_ns = picture, pts_ns + duration_ns
+
+    def _hold_until(self, pts_ns: int) -> None:
+        """Repeat the last picture up to a time; pictures that come faster than the rate are all kept."""
+        while self._repeats and self._last is not None and self._written < round(pts_ns * self._fps / 1e9):
+            self._writer.write(self._last)
+            self._written += 1
 
     def ask_to_finish(self) -> None:
         pass  # it encodes as it is written to
 
     def finish(self, patience_s: float) -> None:
+        self._hold_until(self._end_ns)
         self._writer.release()
 
     def kill(self) -> None:

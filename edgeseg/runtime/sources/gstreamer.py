@@ -7,7 +7,7 @@ import os
 import struct
 import time
 from collections import Counter
-from typing import Any, Callable, Mapping
+from typing import Any, Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -58,7 +58,8 @@ class GstSource(FrameSource):
         self._process: GstProcess | None = None
         self._board: _Board | None = None
         self._memory: _FrameMemory | None = None
-        self._first = self._delivered = 0
+        self._first = self.delivered = 0
+        self._first_media: int | None = None
         self._silent_s = 0.0
         self._lost: Counter[str] = Counter()
 
@@ -72,16 +73,17 @@ class GstSource(FrameSource):
         self.close()
         self._check()
         self._board, self._silent_s = _Board(), 0.0
+        properties, handles = self._inherited()
         config = {
             "pipeline": self.pipeline.text,
-            "properties": self.pipeline.properties,
+            "properties": properties,
             "live": self.pipeline.live,
             "software": self.pipeline.software,
             "schemes": self.pipeline.schemes,
             "waits": self.pipeline.waits,
             "slots": _WAITING_SLOTS if self.pipeline.waits else _SLOTS,
         }
-        self._process = GstProcess("capture_child.py", config, [self._board.handle])
+        self._process = GstProcess("capture_child.py", config, [self._board.handle, *handles])
 
     def read(self) -> Frame | None:
         if self._process is None:
@@ -102,8 +104,21 @@ class GstSource(FrameSource):
             self._lay_out(message, handles)
             return None
         if "eos" in message and not (self.pipeline.endless or message["camera"]):
+            self._end()
             raise EndOfStream
         raise self._fault(message)
+
+    def _inherited(self) -> tuple[Mapping[str, Mapping[str, Any]], Sequence[int]]:
+        """The properties of the pipeline's elements, and the descriptors that they name."""
+        return self.pipeline.properties, ()
+
+    def _end(self) -> None:
+        """Raise SourceError when the stream ends and should not, or not yet."""
+        assert self._board is not None
+        produced, _, corrupt = self._board.counters()
+        if not self.delivered:
+            whole = f": all {corrupt} were corrupt" if corrupt and corrupt == produced else ""
+            raise SourceError(f"{self._name} ends without a picture{whole}; play it to see what it holds", "empty")
 
     def mend(self, kind: str) -> bool:
         return self._mend(kind)
@@ -112,7 +127,7 @@ class GstSource(FrameSource):
         """What an error, or an end that should not be, means; the process ends first, to hear all that it prints."""
         assert self._process is not None
         self._process.end(_LAST_WORDS_S)
-        printed, delivered = self._printed(), self._delivered > 0
+        printed, delivered = self._printed(), self.delivered > 0
         if "eos" in message:
             return end_fault(self._name, printed, csi=self._is_csi, delivered=delivered)
         return source_fault(self._name, message["error"], printed, delivered=delivered)
@@ -133,9 +148,9 @@ class GstSource(FrameSource):
             produced, busy, corrupt = self._board.counters()
             self._lost["busy"] += busy
             self._lost["corrupt"] += corrupt
-            self._lost["stopped"] += produced - busy - corrupt - self._delivered
+            self._lost["stopped"] += produced - busy - corrupt - self.delivered
             self._first += produced
-            self._delivered = 0
+            self.delivered = 0
             self._board.close()
             self._board = None
 
@@ -149,8 +164,19 @@ class GstSource(FrameSource):
     def _frame(self, message: dict[str, Any]) -> Frame:
         assert self._memory is not None
         index = self._first + int(message["frame"])
-        self._delivered += 1
-        return Frame(self._memory.picture(int(message["slot"])), index, int(message["at"]), f"{index:06d}")
+        self.delivered += 1
+        picture, media_ns = self._memory.picture(int(message["slot"])), message["media"]
+        if media_ns is not None:
+            self._first_media = media_ns if self._first_media is None else self._first_media
+            media_ns = int(media_ns - self._first_media)
+        return Frame(
+            picture,
+            index,
+            int(message["at"]),
+            f"{index:06d}",
+            media_ns=media_ns,
+            duration_ns=int(message["duration"]),
+        )
 
     def _lay_out(self, message: dict[str, Any], handles: list[int]) -> None:
         height, width, stride = message["caps"]
@@ -163,7 +189,7 @@ class GstSource(FrameSource):
         assert self._process is not None
         status = self._process.end()
         if self._is_csi:
-            fault = csi_fault(self._name, "", self._printed(), delivered=self._delivered > 0)
+            fault = csi_fault(self._name, "", self._printed(), delivered=self.delivered > 0)
             if fault is not None:
                 return fault
         how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"

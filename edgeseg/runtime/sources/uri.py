@@ -22,7 +22,7 @@ from edgeseg.runtime.sources.camera import CameraSource, refuse_missing_camera
 from edgeseg.runtime.sources.demo import StreetSource
 from edgeseg.runtime.sources.gstreamer import GstSource
 from edgeseg.runtime.sources.stored import ImagesSource
-from edgeseg.runtime.sources.video import VIDEO_SUFFIXES, VideoSource
+from edgeseg.runtime.sources.video import VIDEO_SUFFIXES, GstVideo, OpenCvVideo
 
 __all__ = ["CAPTURES", "Stream", "source_from_uri", "streams_from_uri"]
 
@@ -78,8 +78,7 @@ def source_from_uri(
             images (``.txt``), ``demo://street?seed=0&frames=300``, or ``replay://FILE``.
         options: size, rate, flip and format asked of cameras and streams.
         capture: what reads cameras and video files: ``"gstreamer"``; ``"software"``, GStreamer without decoders and
-            converters of the hardware; ``"opencv"``; or ``"auto"``: GStreamer for cameras where it is installed, for
-            files where options ask for it or on a Jetson, else OpenCV.
+            converters of the hardware; ``"opencv"``; or ``"auto"``: GStreamer where it is installed, else OpenCV.
         mend: see ``FrameSource.mend``.
 
     Raises:
@@ -115,7 +114,7 @@ def source_from_uri(
             f"no source for {what}; there are cameras (0), csi://0, rtsp://, http://, gst://, files, folders, globs, "
             "demo://street, replay://FILE"
         )
-    return _stored(Path(unquote(rest)) if separator else Path(uri), options, capture)
+    return _stored(Path(unquote(rest, errors="surrogateescape")) if separator else Path(uri), options, capture)
 
 
 def _camera(number: int, options: CaptureOptions, capture: str) -> FrameSource:
@@ -176,12 +175,11 @@ def _file(path: Path, options: CaptureOptions, capture: str) -> FrameSource:
     if suffix not in VIDEO_SUFFIXES:
         known = ", ".join((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES))
         raise SourceError(f"{path} is neither an image nor a video by its suffix ({known}), nor a .txt list of images")
-    hardware = capture == "auto" and (options.jetson or not options.asks_nothing)
-    if capture == "gstreamer" or (hardware and gstreamer_python()):
-        return GstSource(pipeline_from_uri(f"file://{path.resolve()}", options), f"video {path}")
+    if capture == "gstreamer" or (capture == "auto" and gstreamer_python()):
+        return GstVideo(path.resolve(), options)
     if not options.asks_nothing:
         raise UsageError("--size, --rate, --flip and --format need GStreamer; see edgeseg doctor")
-    return VideoSource(path)
+    return OpenCvVideo(path)
 
 
 def _images(files: list[Path], description: str, options: CaptureOptions) -> FrameSource:

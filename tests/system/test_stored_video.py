@@ -1,0 +1,244 @@
+"""Video files as cameras, phones and editors make them: every picture, upright, at its time, through every reader."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import struct
+import subprocess
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from edgeseg.errors import SourceError
+from edgeseg.runtime.frame import Frame
+from edgeseg.runtime.gst.process import gstreamer_python
+from edgeseg.runtime.overlay import Painter
+from edgeseg.runtime.sinks.video import VideoSink
+from edgeseg.runtime.sources import EndOfStream, FrameSource, source_from_uri
+from edgeseg.runtime.sources.container import missing_bytes
+from edgeseg.runtime.sources.video import OpenCvVideo
+from edgeseg.spec import ModelSpec
+from tests.runtime.results import context, segmentation
+
+pytestmark = pytest.mark.system
+MAKER = Path(__file__).with_name("video_maker.py")
+
+
+def made(path: Path, times_ms: list[int], **how: object) -> Path:
+    """A video of so many pictures, each brighter than the one before; see ``video_maker.py``."""
+    order = json.dumps({"path": str(path), "times_ms": times_ms, **how})
+    subprocess.run([str(gstreamer_python()), str(MAKER), order], check=True, timeout=60)
+    return path
+
+
+def frames_of(source: FrameSource) -> list[Frame]:
+    found = []
+    with source:
+        while True:
+            try:
+                frame = source.read()
+            except EndOfStream:
+                return found
+            if frame is not None:
+                found.append(Frame(frame.image.copy(), *[getattr(frame, name) for name in list(vars(frame))[1:]]))
+
+
+def times_of(path: Path) -> list[float]:
+    return [round(frame.media_ns / 1e9, 3) for frame in frames_of(source_from_uri(str(path)))]  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("suffix", [".ts", ".mp4", ".mkv"])
+def test_interlaced_pictures_are_seen_or_refused_but_never_black(tmp_path: Path, suffix: str) -> None:
+    path = made(tmp_path / f"camcorder{suffix}", [40 * number for number in range(12)], interlaced=True)
+    seen = frames_of(source_from_uri(str(path)))
+    assert len(seen) == 12 and seen[-1].image.mean() > 150 and seen[0].image.mean() > 30
+    try:
+        by_opencv = frames_of(OpenCvVideo(path))
+    except SourceError as error:
+        assert "interlaced" in str(error) and "install GStreamer" in str(error)
+    else:  # an OpenCV that converts them
+        assert [frame.image.mean() for frame in by_opencv] == pytest.approx(
+            [frame.image.mean() for frame in seen], abs=6
+        )
+
+
+@pytest.mark.parametrize("lead", [15, 40, 58])
+def test_a_clip_trimmed_without_encoding_gives_what_it_shows(tmp_path: Path, lead: int) -> None:
+    path = made(tmp_path / "trimmed.mp4", [40 * number for number in range(60)], gop=60)
+    _trim(path, 40 * lead)
+    for capture in ("auto", "gstreamer", "opencv"):
+        seen = frames_of(source_from_uri(str(path), capture=capture))
+        assert len(seen) == 60 - lead, capture
+        assert seen[0].media_ns == 0 and seen[-1].image.mean() == pytest.approx(220, abs=8)
+
+
+def _trim(path: Path, start_ms: int) -> None:
+    """Put an edit list over the track (ISO 14496-12, 8.6.6) that begins later: how phones and ffmpeg -c copy trim."""
+    data = path.read_bytes()
+    at = data.index(b"elst") + 4
+    version, count = data[at], struct.unpack(">I", data[at + 4 : at + 8])[0]
+    assert (version, count) == (0, 1)
+    scale_at = data.index(b"mdhd") + 4
+    scale = struct.unpack(">I", data[scale_at + 12 : scale_at + 16])[0]
+    movie_at = data.index(b"mvhd") + 4
+    movie_scale = struct.unpack(">I", data[movie_at + 12 : movie_at + 16])[0]
+    duration, start = struct.unpack(">Ii", data[at + 8 : at + 16])
+    left = duration - start_ms * movie_scale // 1000
+    new = bytearray(data)
+    new[at + 8 : at + 16] = struct.pack(">Ii", left, start + start_ms * scale // 1000)
+    new[movie_at + 16 : movie_at + 20] = struct.pack(">I", left)
+    path.write_bytes(bytes(new))
+
+
+@pytest.mark.parametrize("turn", [0, 90, 180, 270])
+@pytest.mark.parametrize("capture", ["gstreamer", "opencv"])
+def test_a_phone_held_anyhow_gives_an_upright_picture(tmp_path: Path, turn: int, capture: str) -> None:
+    path = made(tmp_path / "phone.mp4", [0, 40, 80], mark=True)
+    data = bytearray(path.read_bytes())
+    cos, sin = {0: (1, 0), 90: (0, 1), 180: (-1, 0), 270: (0, -1)}[turn]
+    at = data.index(b"tkhd") + 44  # the matrix (ISO 14496-12, 8.3.2), by which players turn it clockwise
+    data[at : at + 20] = struct.pack(">5i", cos << 16, sin << 16, 0, -sin << 16, cos << 16)
+    path.write_bytes(bytes(data))
+    image = frames_of(source_from_uri(str(path), capture=capture))[0].image
+    assert image.shape[:2] == ((96, 64) if turn in (90, 270) else (64, 96))
+    corners = [image[:8, :8], image[:8, -8:], image[-8:, -8:], image[-8:, :8]]
+    assert int(np.argmax([corner.mean() for corner in corners])) == turn // 90
+
+
+def test_a_source_without_a_picture_is_an_error_in_every_reader(tmp_path: Path) -> None:
+    whole = made(tmp_path / "whole.mp4", [0, 40, 80])
+    _trim(whole, 120)
+    for capture in ("gstreamer", "opencv"):
+        with pytest.raises(SourceError, match="without a picture|cannot be opened"):
+            frames_of(source_from_uri(str(whole), capture=capture))
+    with pytest.raises(SourceError, match="ends without a picture"):
+        frames_of(source_from_uri("gst://videotestsrc num-buffers=0"))
+
+
+TIMES = st.lists(st.integers(20, 3000), min_size=1, max_size=12).map(
+    lambda gaps: [sum(gaps[:number]) for number in range(len(gaps) + 1)]
+)
+
+
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(times_ms=TIMES)
+def test_pictures_stand_at_the_sources_times_in_every_sink(
+    tmp_path: Path, spec: ModelSpec, times_ms: list[int]
+) -> None:
+    source = made(tmp_path / "vfr.mkv", times_ms)
+    frames = frames_of(source_from_uri(str(source)))
+    wanted = [time_ms / 1000 for time_ms in times_ms]
+    assert [frame.media_ns / 1e9 for frame in frames] == pytest.approx(wanted, abs=0.002)  # type: ignore[operator]
+    for suffix in (".mp4", ".mkv", ".avi"):
+        out = tmp_path / f"out{suffix}"
+        out.unlink(missing_ok=True)
+        sink = VideoSink(out, Painter(spec), lambda name: 30.0)
+        for frame in frames:
+            sink.write(segmentation_of(frame))
+        sink.close()
+        times = times_of(out)
+        if suffix == ".avi":
+            assert times[-1] == pytest.approx(wanted[-1], abs=0.3), "a constant rate, of the source's length"
+        else:
+            assert times == pytest.approx(wanted, abs=0.003)
+
+
+def segmentation_of(frame: Frame) -> object:
+    from edgeseg.runtime.frame import Segmentation
+
+    return Segmentation(frame, np.zeros((8, 8), np.uint8), {}, 3)
+
+
+def test_the_last_picture_lasts_as_long_as_in_the_source(tmp_path: Path, spec: ModelSpec) -> None:
+    source = made(tmp_path / "slow.mp4", [1000 * number for number in range(5)])
+    for suffix in (".mp4", ".mkv"):
+        out = tmp_path / f"out{suffix}"
+        sink = VideoSink(out, Painter(spec), lambda name: 1.0)
+        for frame in frames_of(source_from_uri(str(source))):
+            sink.write(segmentation_of(frame))  # type: ignore[arg-type]
+        sink.close()
+        last = frames_of(source_from_uri(str(out)))[-1]
+        assert (last.media_ns + last.duration_ns) / 1e9 == pytest.approx(5.0, abs=0.01)  # type: ignore[operator]
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(height=st.integers(1, 130), width=st.integers(1, 130))
+def test_pictures_of_any_size_are_written(tmp_path: Path, spec: ModelSpec, height: int, width: int) -> None:
+    for suffix in (".mp4", ".mkv"):
+        out = tmp_path / f"odd{suffix}"
+        out.unlink(missing_ok=True)
+        sink = VideoSink(out, Painter(spec), lambda name: 10.0)
+        for index in range(3):
+            sink.write(segmentation(np.zeros((height, width), np.uint8), index))
+        sink.close()
+        seen = frames_of(source_from_uri(str(out)))
+        assert len(seen) == 3
+        assert seen[0].image.shape[:2] == tuple(max(16, side + side % 2) for side in (height, width))
+        colour = seen[0].image.reshape(-1, 3).astype(int)
+        assert np.ptp(colour, axis=0).max() < 12, "what is added continues the picture"
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi"])
+def test_a_file_whose_end_is_missing_is_said_to_be_cut(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"cut{suffix}"
+    if suffix == ".avi":
+        writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (96, 64))
+        for index in range(30):
+            writer.write(np.full((64, 96, 3), 8 * index, np.uint8))
+        writer.release()
+    else:
+        made(path, [40 * number for number in range(30)], faststart=True)
+    assert missing_bytes(path) == 0 and len(frames_of(source_from_uri(str(path)))) == 30
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) * 2 // 3])
+    for capture in ("gstreamer", "opencv"):
+        with pytest.raises(SourceError, match="truncated"):
+            frames_of(source_from_uri(str(path), capture=capture))
+
+
+NAMES = st.binary(min_size=1, max_size=40).filter(lambda name: not set(name) & set(b"\0/") and name[:1] != b".")
+HARD = [
+    b"14:05:32",
+    b"my%20holiday",
+    b"clip%02d",
+    b"a[1]",
+    b"\xef\xbb\xbfbom",
+    b"Stra\xdfe",
+    b'q"u\\o te',
+    b"-x",
+    b"\n",
+]
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(name=st.one_of(NAMES, st.sampled_from(HARD)))
+def test_a_video_of_any_name_is_read_and_reported(tmp_path: Path, spec: ModelSpec, name: bytes) -> None:
+    from edgeseg.runtime.sinks.uri import sink_from_uri
+
+    whole = tmp_path / "whole.mp4"
+    if not whole.exists():
+        made(whole, [0, 40, 80])
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name + b".mp4"))
+    shutil.copy(whole, path)
+    try:
+        for capture in ("gstreamer", "opencv"):
+            source = source_from_uri(str(path), capture=capture)
+            frames = frames_of(source)
+            assert len(frames) == 3, capture
+            source.description.encode()
+        table = tmp_path / "out.csv"
+        table.unlink(missing_ok=True)
+        sink = sink_from_uri(f"csv://{table}", context(spec))
+        sink.write(segmentation_of(Frame(frames[1].image, 1, 0, path.stem, media_ns=frames[1].media_ns)))  # type: ignore[arg-type]
+        sink.close()
+        (row,) = list(csv.DictReader(open(table, encoding="utf-8", newline="")))
+        assert float(row["time_s"]) == pytest.approx(0.04, abs=0.001)
+    finally:
+        path.unlink()
