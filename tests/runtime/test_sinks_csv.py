@@ -28,6 +28,7 @@ def test_rows_under_one_header(spec: ModelSpec, tmp_path: Path) -> None:
         "source": 'the "door", left',
         "frame": "0",
         "name": "000000",
+        "time_s": "",
         "preprocess_ms": "",
         "infer_ms": "12.346",
         "postprocess_ms": "",

@@ -1,4 +1,4 @@
-"""Makes a video with GStreamer: ``video_maker.py '{"path": ..., "times_ms": [...]}'``. Run by a Python with its bindings.
+"""Makes a video with GStreamer: ``video_maker.py '{"path": ..., "times_ms": [...]}'``. For a Python with its bindings.
 
 Every picture is flat and brighter than the one before; ``mark`` gives a black one with a white corner, which is top
 left. ``gop`` is the key frames' distance, ``faststart`` puts

@@ -240,10 +240,8 @@ class Capture:
         none, media = self.gst.CLOCK_TIME_NONE, None
         if self.waits and buffer.pts != none:
             media = sample.get_segment().to_stream_time(self.gst.Format.TIME, buffer.pts)
-        return {
-            "media": None if media == none else media,
-            "duration": 0 if buffer.duration == none else buffer.duration,
-        }
+        known = buffer.duration != none and buffer.duration > 1000  # h264parse says 1 ns where it knows none
+        return {"media": None if media == none else media, "duration": buffer.duration if known else 0}
 
     def lay_out(self, caps: Any) -> None:
         """New frame memory for a new frame size; the parent keeps the old one as long as it needs it."""
