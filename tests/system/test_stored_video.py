@@ -171,7 +171,7 @@ def test_pictures_of_any_size_are_written(tmp_path: Path, spec: ModelSpec, heigh
     for suffix in (".mp4", ".mkv"):
         out = tmp_path / f"odd{suffix}"
         out.unlink(missing_ok=True)
-        sink = VideoSink(out, Painter(spec), lambda name: 10.0)
+        sink = VideoSink(out, Painter(spec, legend=False), lambda name: 10.0)
         for index in range(3):
             sink.write(segmentation(np.zeros((height, width), np.uint8), index))
         sink.close()
