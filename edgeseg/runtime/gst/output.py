@@ -50,13 +50,16 @@ class GstOutput:
         self._what, self._refused = what, {} if refused is None else refused
         height, width = (max(_LEAST_SIDE, side + side % 2) for side in size_hw)
         self._size_hw = size_hw
-        length = _FRAMES_AT + _SLOTS * height * width * 3
+        stride = (3 * width + 3) // 4 * 4  # GStreamer begins every row at a multiple of 4 bytes
+        length = _FRAMES_AT + _SLOTS * height * stride
         handle = os.memfd_create("edgeseg-pictures")
         try:
             os.ftruncate(handle, length)
             shared = np.frombuffer(mmap.mmap(handle, length), np.uint8)
             self._taken = shared[:_SLOTS]
-            self._slots = shared[_FRAMES_AT:].reshape(_SLOTS, height, width, 3)
+            rows = shared[_FRAMES_AT:].reshape(_SLOTS, height, stride)
+            shape, steps = (_SLOTS, height, width, 3), (height * stride, stride, 3, 1)
+            self._slots = np.lib.stride_tricks.as_strided(rows, shape, steps)
             while not self._starts({**config, "height": height, "width": width}, handle):
                 pass
         finally:

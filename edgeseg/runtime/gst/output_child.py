@@ -92,7 +92,7 @@ def trial(gst: Any, encoder: str, config: Any) -> str:
         return gst.PadProbeReturn.OK
 
     pipeline.get_by_name("out").get_static_pad("sink").add_probe(gst.PadProbeType.BUFFER, on_encoded)
-    source, size = pipeline.get_by_name("in"), config["width"] * config["height"] * 3
+    source, size = pipeline.get_by_name("in"), picture_size(config)
     source.set_property("caps", picture_caps(gst, config))
     bus = pipeline.get_bus()
     if pipeline.set_state(gst.State.PLAYING) != gst.StateChangeReturn.FAILURE:
@@ -119,6 +119,11 @@ def described(message: Any) -> str:
     return " ".join([error.message, *detail]) if internal else str(error.message)
 
 
+def picture_size(config: Any) -> int:
+    """Bytes of a picture, whose rows begin at multiples of 4 bytes."""
+    return (3 * int(config["width"]) + 3) // 4 * 4 * int(config["height"])
+
+
 def picture_caps(gst: Any, config: Any) -> Any:
     return gst.Caps.from_string(
         f"video/x-raw,format=BGR,width={config['width']},height={config['height']},framerate=0/1"
@@ -131,7 +136,7 @@ class Output:
     def __init__(self, gst: Any, link: socket.socket, memory: mmap.mmap, config: Any, encoder: str) -> None:
         self.gst, self.link, self.memory, self.config = gst, link, memory, config
         self.encode = f"{encoder} ! h264parse"
-        self.size = config["width"] * config["height"] * 3
+        self.size = picture_size(config)
         self.caps = picture_caps(gst, config)
 
     def heard(self, bus: Any, wait_ns: int) -> bool:
