@@ -30,8 +30,8 @@ $(DEV)/ready: pyproject.toml tests/stubs.py
 
 demo: $(DEMO)/ready
 	mkdir -p demo-out
-	$(DEMO)/bin/edgeseg run edgeseg/models/street.edgeseg --source 'demo://street?frames=1&seed=7' --sink demo-out --json > demo-out/one-frame.json
-	$(DEMO)/bin/edgeseg run edgeseg/models/street.edgeseg --source 'demo://street?frames=300' --sink demo-out/street.mp4
+	$(DEMO)/bin/edgeseg run edgeseg/models/street.edgeseg --source 'demo://street?frames=1&seed=7' --sink demo-out --overwrite --json > demo-out/one-frame.json
+	$(DEMO)/bin/edgeseg run edgeseg/models/street.edgeseg --source 'demo://street?frames=300' --sink demo-out/street.mp4 --overwrite
 	@echo "look at demo-out/street.mp4 and demo-out/overlays/000000.png"
 
 setup-dev: $(DEV)/ready
