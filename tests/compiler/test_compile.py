@@ -82,7 +82,8 @@ def test_train_compile_run_eval_in_one_go(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_half_way_leaves_no_half_bundle(tmp_path: Path) -> None:
-    (tmp_path / "street.edgeseg").write_bytes(b"old")
+    old = SHIPPED.read_bytes()
+    (tmp_path / "street.edgeseg").write_bytes(old)
     command = [sys.executable, "-m", "edgeseg", "compile", str(SHIPPED), "--int8", "--no-cache", "-o", "street.edgeseg"]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None and process.stdout.readline()
@@ -90,7 +91,7 @@ def test_ctrl_c_half_way_leaves_no_half_bundle(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130 and err.strip().splitlines()[-1] == "edgeseg: interrupted"
-    assert (tmp_path / "street.edgeseg").read_bytes() == b"old"
+    assert (tmp_path / "street.edgeseg").read_bytes() == old
     assert [path.name for path in tmp_path.iterdir()] == ["street.edgeseg"]
 
 

@@ -351,7 +351,8 @@ def test_inspect_writes_the_page(bundle: Bundle, tmp_path: Path) -> None:
     measured = [bundle.report["graphs"][name]["iou"]["pole"] for name in ("fp32", "int8-tensorrt", "int8-cpu")]
     assert re.findall(r"\d+\.\d+", pole) == [f"{100 * iou:.2f}" for iou in measured]
     assert edgeseg("inspect", stored, "--html", "r.html", "--json", cwd=tmp_path).returncode == 0
-    assert (tmp_path / "r.html").read_text() == "<p>as it was compiled</p>"
+    made_anew = (tmp_path / "r.html").read_text()
+    assert "as it was compiled" not in made_anew and made_anew.startswith("<!doctype html>")
 
 
 def test_inspect_never_overwrites_a_bundle_and_names_a_report_it_cannot_read(bundle: Bundle, tmp_path: Path) -> None:
