@@ -34,9 +34,11 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def no_leaked_threads() -> Iterator[None]:
-    """Fail the test that leaves a thread of ours behind."""
+    """Fail the test that leaves a thread of ours behind, and only that one."""
+    before = threading.enumerate()
     yield
-    leaked = [thread.name for thread in threading.enumerate() if thread.name.startswith("edgeseg")]
+    ours = [thread for thread in threading.enumerate() if thread.name.startswith("edgeseg")]
+    leaked = [thread.name for thread in ours if thread not in before]
     assert not leaked, f"threads left running: {leaked}"
 
 

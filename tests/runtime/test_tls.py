@@ -13,6 +13,7 @@ from typing import Iterator
 import pytest
 
 from edgeseg.errors import SinkError
+from edgeseg.runtime.deadline import Deadline
 from edgeseg.runtime.overlay import Painter
 from edgeseg.runtime.sinks.actions import action_from_text
 from edgeseg.runtime.sinks.mqtt import MqttPublisher
@@ -87,7 +88,7 @@ def test_a_webhook_by_https(spec: ModelSpec, certificates: Path, monkeypatch: py
         stranger = action_from_text(address, Painter(spec), lambda *event: told.append(event[2]))
         stranger.act(record, None)
         with pytest.raises(SinkError, match="1 records could not be sent"):
-            stranger.close()
+            stranger.close(Deadline())
         assert not heard and any("certificate" in text for text in told), told
         monkeypatch.setenv("SSL_CERT_FILE", str(certificates / "ca.pem"))
         known = action_from_text(address, Painter(spec), lambda *event: told.append(event[2]))
@@ -95,7 +96,7 @@ def test_a_webhook_by_https(spec: ModelSpec, certificates: Path, monkeypatch: py
         until = time.monotonic() + 20  # close would give it three seconds only
         while not known.done and time.monotonic() < until:
             time.sleep(0.05)
-        known.close()
+        known.close(Deadline())
         assert heard == [record] and known.done == 1
     finally:
         server.shutdown()
