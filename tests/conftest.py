@@ -16,8 +16,8 @@ from edgeseg.cli.models import SHIPPED
 from edgeseg.images import write_png
 from edgeseg.spec import ModelSpec
 
-# A shell that starts this run in the background makes it ignore Ctrl-C, and nohup the end of a connection; every command
-# under test would inherit that.
+# A shell that starts this run in the background makes it ignore Ctrl-C, nohup makes it ignore the end of a connection,
+# and every command under test would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
