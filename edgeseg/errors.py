@@ -13,6 +13,7 @@ EdgesegError                exit 1: the user can fix it
 ├── EngineError             a back end cannot load or run a graph
 ├── SourceError             no frames: camera, video or folder
 ├── SinkError               results cannot be written
+│   └── ForeignFileError    a result would replace a file that edgeseg did not write
 ├── UsageError              exit 2: the command line does not make sense
 └── GateRefused             exit 3: the accuracy gate said no
 
