@@ -36,6 +36,7 @@ def train(folder: Path, *more: object, classes: str = "ground,disc") -> subproce
 
 @pytest.fixture
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch", reason="training needs torch, which the light suites leave out")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
