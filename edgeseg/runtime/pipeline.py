@@ -131,9 +131,9 @@ class Run:
 
     def stop(self, reason: str) -> None:
         """See ``RunControl``. Safe in a signal handler. Also hurries a run that is ending already."""
-        self.state.ended = self.state.ended or reason
         if reason in _ASKED:
-            self._deadline.bring_to(_STOP_S)
+            self._deadline.bring_to(_STOP_S)  # first: whoever sees the end finds how long it may last
+        self.state.ended = self.state.ended or reason
 
     def close_sinks(self, *, whole: bool = True) -> None:
         """Let the sinks finish though ``run`` does not: the loop hangs, or never began. Returns at once."""

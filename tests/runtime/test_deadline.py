@@ -270,6 +270,36 @@ def test_alarms_do_not_wait_for_who_does_not_answer(spec: ModelSpec, tmp_path: P
         assert (tmp_path / "o.jsonl").read_text().count('"alarm"') == 1
 
 
+def test_a_deadline_that_comes_nearer_is_seen_by_who_waits() -> None:
+    deadline, changed, gone = Deadline(), threading.Condition(), threading.Event()
+
+    def waits() -> None:
+        with changed:
+            assert not deadline.wait_for(changed, lambda: False, 600)
+        gone.set()
+
+    threading.Thread(target=waits, daemon=True).start()
+    assert not gone.wait(0.3)
+    deadline.bring_to(0.5)
+    assert gone.wait(FAR_S)
+
+
+def test_who_sees_the_end_of_a_run_finds_the_deadline(spec: ModelSpec) -> None:
+    """A sink that looked between the two took the time of a run that nobody hurries."""
+    running = made(spec)
+    seen: list[float] = []
+
+    class Watched(type(running.state)):  # type: ignore[misc]
+        def __setattr__(self, name: str, value: Any) -> None:
+            if name == "ended":
+                seen.append(running._deadline.at)
+            super().__setattr__(name, value)
+
+    running.state.__class__ = Watched
+    running.stop("interrupted")
+    assert seen and seen[0] < time.monotonic() + FAR_S
+
+
 def test_a_broker_that_acknowledges_nothing_is_not_said_to_have_taken(spec: ModelSpec) -> None:
     from edgeseg.runtime.sinks.mqtt import MqttSink
 

@@ -235,7 +235,7 @@ class _Remote(AlarmAction):
         with self._changed:
             first, self._closed = not self._closed, True
             if first:
-                self._changed.wait_for(lambda: not self._waiting, deadline.left(_GOODBYE_S))
+                deadline.wait_for(self._changed, lambda: not self._waiting, _GOODBYE_S)
             left = len(self._waiting)
             self.lost += left
             self._waiting.clear()

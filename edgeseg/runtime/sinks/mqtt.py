@@ -98,8 +98,8 @@ class MqttPublisher:
         """
         if not self._thread.is_alive():
             return
-        until = time.monotonic() + deadline.left(_PATIENCE_S)
-        while self._online and self._left() and time.monotonic() < until - _GOODBYE_S:
+        until = time.monotonic() + _PATIENCE_S
+        while self._online and self._left() and deadline.left(until - time.monotonic()) > _GOODBYE_S:
             _wait_for(self._sent[0], 0.1)
         left = self._left()
         if self._online:
