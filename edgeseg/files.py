@@ -8,13 +8,20 @@ import secrets
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Callable, Iterator
+from urllib.parse import unquote
 
-__all__ = ["atomic_write", "file_sha256", "file_state", "move_new", "text_of", "write_new"]
+__all__ = ["atomic_write", "file_sha256", "file_state", "move_new", "path_from_uri", "text_of", "write_new"]
 
 
 def text_of(name: Path | str) -> str:
     """A file name as text that can be printed and encoded: bytes that are not UTF-8 become ``\\xNN``."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def path_from_uri(uri: str) -> Path:
+    """The path of ``file://...``, or of a plain name. What is there under the name as it was typed goes first."""
+    plain = uri[len("file://") :] if uri.startswith("file://") else uri
+    return Path(plain if plain == uri or os.path.exists(plain) else unquote(plain, errors="surrogateescape"))
 
 
 def atomic_write(path: Path, data: bytes, *, durable: bool = True) -> None:

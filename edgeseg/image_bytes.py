@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import struct
 import zlib
-from typing import Iterator, Mapping
+from functools import partial
+from itertools import takewhile
+from typing import Callable, Iterator, Mapping
 
-__all__ = ["exif_orientation", "is_cut", "kind_of", "single_channel_png", "tiff_tags"]
+__all__ = [
+    "animation_length",
+    "exif_orientation",
+    "is_cut",
+    "kind_of",
+    "single_channel_png",
+    "tiff_pages",
+    "tiff_tags",
+]
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _ORIENTATION = 0x0112
+_SUBFILE_TYPE, _REDUCED_OR_MASK = 0x00FE, 0b101
+_MOST_PAGES = 1 << 16
 _SHORT, _LONG = 3, 4
 
 
@@ -67,6 +79,44 @@ def tiff_tags(block: bytes) -> Mapping[int, int]:
     return tags
 
 
+def tiff_pages(data: bytes) -> list[Callable[[], bytes]]:
+    """The pages of a TIFF or BigTIFF, each as what makes a TIFF whose first page it is; thumbnails and masks are none.
+
+    Empty for what is no TIFF, and what of a chain of pages that points outside the file can be followed.
+    """
+    order = {b"II": "<", b"MM": ">"}.get(data[:2], "")
+    if not order or data[2:4] not in (b"*\0", b"\0*", b"+\0", b"\0+"):
+        return []
+    number, count, entry, head = ("I", "H", 12, 4) if b"*" in data[2:4] else ("Q", "Q", 20, 8)
+    starts: list[int] = []
+    try:
+        (at,) = struct.unpack_from(order + number, data, head)
+        seen = {0}
+        while at not in seen and len(seen) < _MOST_PAGES:
+            seen.add(at)
+            (entries,) = struct.unpack_from(order + count, data, at)
+            first = at + struct.calcsize(count)
+            after = first + entry * entries
+            (following,) = struct.unpack_from(order + number, data, after)
+            if not _subfile_type(data[first:after], order, entry) & _REDUCED_OR_MASK:
+                starts.append(at)
+            at = following
+    except (struct.error, OverflowError):
+        pass
+    return [partial(_with_start, data, head, struct.pack(order + number, start)) for start in starts]
+
+
+def animation_length(data: bytes) -> int:
+    """How many pictures an animated PNG, WebP or GIF holds; 1 for all else."""
+    kind = kind_of(data)
+    if kind == "PNG":
+        before = takewhile(lambda chunk: chunk[0] != b"IDAT", _png_chunks(data))
+        return next((int.from_bytes(content[:4], "big") for name, content in before if name == b"acTL"), 1)
+    if kind == "WebP":
+        return max(1, sum(name == b"ANMF" for name, _ in _riff_chunks(data)))
+    return max(1, _gif_pictures(data)) if kind == "GIF" else 1
+
+
 def single_channel_png(data: bytes) -> tuple[bytes, int, bytes] | None:
     """A PNG of indices or grey values as an 8-bit decoder can show its stored samples.
 
@@ -84,6 +134,39 @@ def single_channel_png(data: bytes) -> tuple[bytes, int, bytes] | None:
     grey = [(b"IHDR", header[:9] + b"\0" + header[10:])]
     kept = grey + [(name, content) for name, content in chunks if name in (b"IDAT", b"IEND")]
     return _PNG + b"".join(_png_chunk(*chunk) for chunk in kept), 255 // (2 ** header[8] - 1), palette
+
+
+def _subfile_type(entries: bytes, order: str, size: int) -> int:
+    for at in range(0, len(entries) - size + 1, size):
+        tag, kind = struct.unpack_from(order + "HH", entries, at)
+        if tag == _SUBFILE_TYPE and kind in (_SHORT, _LONG):
+            (value,) = struct.unpack_from(order + ("H" if kind == _SHORT else "I"), entries, at + size // 2 + 2)
+            return int(value)
+    return 0
+
+
+def _with_start(data: bytes, head: int, start: bytes) -> bytes:
+    return data[:head] + start + data[head + len(start) :]
+
+
+def _gif_pictures(data: bytes) -> int:
+    """The image blocks of a GIF, as far as its blocks can be followed."""
+    pictures, at = 0, 13 + _gif_table_bytes(data[10:11])
+    while at < len(data) and data[at] in (0x21, 0x2C):
+        if data[at] == 0x2C:
+            pictures += 1
+            at += 10 + _gif_table_bytes(data[at + 9 : at + 10]) + 1
+        else:
+            at += 2
+        while at < len(data) and data[at]:
+            at += 1 + data[at]
+        at += 1
+    return pictures
+
+
+def _gif_table_bytes(flags: bytes) -> int:
+    """The size of a colour table that a byte of flags announces."""
+    return 3 << ((flags[0] & 7) + 1) if flags and flags[0] & 0x80 else 0
 
 
 def _exif_block(data: bytes) -> bytes:

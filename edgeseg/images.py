@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple, Protocol, Sequence
+from typing import Iterator, NamedTuple, Protocol, Sequence
 
 import numpy as np
 
 from edgeseg.errors import DatasetError, ImageError
 from edgeseg.files import atomic_write
-from edgeseg.image_bytes import exif_orientation, is_cut, kind_of, single_channel_png, tiff_tags
+from edgeseg.image_bytes import (
+    animation_length,
+    exif_orientation,
+    is_cut,
+    kind_of,
+    single_channel_png,
+    tiff_pages,
+    tiff_tags,
+)
+from edgeseg.picture_files import IMAGE_SUFFIXES, image_files, is_hidden, natural_key, pictures_in
 from edgeseg.spec import IGNORE_ID, ModelSpec
 
 __all__ = [
+    "IMAGE_SUFFIXES",
     "Dataset",
     "FolderDataset",
     "InMemory",
@@ -24,10 +34,10 @@ __all__ = [
     "image_files",
     "read_image",
     "read_mask",
+    "read_pages",
     "write_png",
 ]
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 _LABEL_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _BLACK_IS_ZERO = 258, 262, 1
 
@@ -57,10 +67,25 @@ def read_image(path: Path) -> np.ndarray:
 
     Raises:
         ImageError: missing, truncated or not an image (OpenCV returns the readable part of a truncated file as if it
-            were whole, so the end is looked for first); or samples whose range is not known: floating-point ones,
-            and 10, 12 or 14 bits in 16, which would be nearly black.
+            were whole, so the end is looked for first); several pictures, of which it would be one (an animation, a
+            TIFF of pages); or samples whose range is not known: floating-point ones, and 10, 12 or 14 bits in 16,
+            which would be nearly black.
     """
-    return _image_from(_image_bytes(path), path)
+    return _only_image(_image_bytes(path), path)
+
+
+def read_pages(path: Path) -> Iterator[np.ndarray]:
+    """The pictures of an image file as ``read_image`` gives them: the pages of a TIFF in turn, one of all others.
+
+    Raises:
+        ImageError: as ``read_image``.
+    """
+    data = _image_bytes(path)
+    pages = tiff_pages(data)
+    if len(pages) < 2:
+        yield _only_image(data, path)
+    for page in pages if len(pages) > 1 else ():
+        yield _image_from(page(), path)
 
 
 def read_mask(path: Path, classes: int = 1) -> np.ndarray:
@@ -75,6 +100,7 @@ def read_mask(path: Path, classes: int = 1) -> np.ndarray:
             ids are not sure (a palette of other greys, a TIFF or BMP of fewer than 8 bits or with a palette).
     """
     data = _image_bytes(path)
+    _refuse_several(data, path)
     if kind_of(data) == "JPEG":
         raise ImageError(f"{path} is a JPEG, whose compression changes class ids; save masks as PNG")
     if kind_of(data) in ("TIFF", "BMP") and not _has_plain_samples(data):
@@ -123,19 +149,6 @@ def encoded_png(image: np.ndarray, path: Path) -> bytes:
     return bytes(encoded)
 
 
-def image_files(folder: Path) -> list[Path]:
-    """The image files directly inside a folder, sorted by name, but for hidden ones (``._NAME`` of a Mac).
-
-    Raises DatasetError when there are none.
-    """
-    if not folder.is_dir():
-        raise DatasetError(f"{folder} is not a folder; pass a folder of images ({', '.join(IMAGE_SUFFIXES)})")
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and not _is_hidden(path))
-    if not found:
-        raise DatasetError(f"{folder} holds no images ({', '.join(IMAGE_SUFFIXES)})")
-    return found
-
-
 class FolderDataset:
     """Images in a folder, with the masks that belong to them.
 
@@ -162,8 +175,7 @@ class FolderDataset:
                 raise DatasetError(f"{folder} holds both masks and labels; pass images and masks as NAME and NAMEannot")
             folder, labels = folder / "images", inside[0] if inside else folder / "masks"
         self.files = image_files(folder)
-        hidden = sum(_is_hidden(path) for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
-        left_out = f" ({hidden} hidden files left out)" if hidden else ""
+        left_out = pictures_in(folder).left_out()
         # Only the end of the path: descriptions are stored in bundles, which travel to other machines.
         self.description = f"{len(self.files)} images in {Path(*folder.resolve().parts[-2:])}{left_out}"
         self._spec = spec
@@ -188,7 +200,7 @@ class FolderDataset:
     def __getitem__(self, index: int) -> Sample:
         path, label = self.files[index], self._labels[index]
         data = _image_bytes(path)
-        frame = _image_from(data, path)
+        frame = _only_image(data, path)
         if label is None or self._spec is None:
             return Sample(path.stem, frame, None)
         mask = read_mask(label, len(self._spec.classes))
@@ -236,17 +248,13 @@ def _label_files(images: Sequence[Path], labels: Path | None) -> list[Path | Non
     if not labels.is_dir():
         raise DatasetError(f"{labels} is not a folder of masks")
     by_stem: dict[str, Path] = {}
-    for path in sorted(labels.iterdir()):
-        if path.suffix.lower() not in _LABEL_SUFFIXES or _is_hidden(path):
+    for path in sorted(labels.iterdir(), key=natural_key):
+        if path.suffix.lower() not in _LABEL_SUFFIXES or is_hidden(path):
             continue
         if path.stem in by_stem:
             raise DatasetError(f"{by_stem[path.stem]} and {path} are masks of one image; keep the right one")
         by_stem[path.stem] = path
     return [by_stem.get(image.stem) for image in images]
-
-
-def _is_hidden(path: Path) -> bool:
-    return path.name.startswith(".")
 
 
 def _what_masks_there_are(folder: Path, image: Path) -> str:
@@ -255,11 +263,11 @@ def _what_masks_there_are(folder: Path, image: Path) -> str:
     if not folder.is_dir():
         beside = sorted(path.name for path in folder.parent.iterdir() if path.is_dir())
         return f"there is no folder {folder.name} beside {', '.join(beside)}; masks are in NAMEannot beside NAME"
-    named = sorted(path.name for path in folder.iterdir() if path.stem == image.stem and not _is_hidden(path))
+    named = sorted(path.name for path in folder.iterdir() if path.stem == image.stem and not is_hidden(path))
     if named:
         lossy = "compression changes class ids: " if Path(named[0]).suffix.lower() in (".jpg", ".jpeg") else ""
         return f"there is {named[0]}, {lossy}masks are read from {', '.join(_LABEL_SUFFIXES)}"
-    held = sorted(path.name for path in folder.iterdir() if not _is_hidden(path))
+    held = sorted(path.name for path in folder.iterdir() if not is_hidden(path))
     return f"the folder holds {held[0]}; {rule}" if held else f"the folder is empty; {rule}"
 
 
@@ -277,6 +285,28 @@ def _refuse_unsure_turn(orientation: int, mask: np.ndarray, frame: np.ndarray, p
         "the stored pixels, remove the tag (exiftool -Orientation= FILE), else turn the pixels (mogrify -auto-orient "
         "FILE)"
     )
+
+
+def _only_image(data: bytes, path: Path) -> np.ndarray:
+    _refuse_several(data, path)
+    return _image_from(data, path)
+
+
+def _refuse_several(data: bytes, path: Path) -> None:
+    """Raise ImageError where a file holds several pictures, of which decoders give the first without a word."""
+    pictures, pages = animation_length(data), len(tiff_pages(data))
+    apart = f"{path.stem}-%04d.png"
+    if pages > 1:
+        raise ImageError(
+            f"{path} is a TIFF of {pages} pages, of which one would be read; save each as a file: "
+            f"convert {path.name} {apart}"
+        )
+    if pictures > 1:
+        how = f"convert {path.name} -coalesce" if kind_of(data) == "WebP" else f"ffmpeg -i {path.name}"
+        raise ImageError(
+            f"{path} is an animation of {pictures} pictures, of which one would be read; save each as a file: "
+            f"{how} {apart}"
+        )
 
 
 def _image_from(data: bytes, path: Path) -> np.ndarray:
@@ -297,8 +327,9 @@ def _eight_bits(image: np.ndarray, path: Path) -> np.ndarray:
     if 0 < most < 1 << 14:
         bits = max(10, most.bit_length() + most.bit_length() % 2)
         raise ImageError(
-            f"{path} has 16-bit samples of at most {most}, as of a {bits}-bit camera; as 16 bits they would be at most "
-            f"{most >> 8} of 255; save it with 8 bits (values / {1 << (bits - 8)}) or spread over 0-65535"
+            f"{path} has 16-bit samples of at most {most}, as of a {bits}-bit camera or of a dark picture, which of "
+            f"them cannot be told; save it with 8 bits: values / {1 << (bits - 8)} (mogrify -evaluate multiply "
+            f"{1 << (16 - bits)} -depth 8 FILE), or, if it is dark, values / 256 (mogrify -depth 8 FILE)"
         )
     return (image >> 8).astype(np.uint8)
 

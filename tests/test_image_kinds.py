@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeseg.errors import DatasetError, ImageError
-from edgeseg.image_bytes import exif_orientation, kind_of, tiff_tags
-from edgeseg.images import IMAGE_SUFFIXES, FolderDataset, image_files, read_image, read_mask, write_png
+from edgeseg.errors import DatasetError, ImageError, SourceError
+from edgeseg.image_bytes import animation_length, exif_orientation, kind_of, tiff_pages, tiff_tags
+from edgeseg.images import IMAGE_SUFFIXES, FolderDataset, image_files, read_image, read_mask, read_pages, write_png
+from edgeseg.runtime.sources import source_from_uri
 from edgeseg.spec import ModelSpec
 
 PICTURE = cv2.resize(np.random.default_rng(0).integers(0, 256, (8, 10, 3), dtype=np.uint8), (80, 64))
@@ -164,6 +165,61 @@ def test_sixteen_bit_images_are_bright_or_refused(
             read_image(path)
 
 
+@given(
+    pages=st.integers(1, 6),
+    big=st.booleans(),
+    deep=st.booleans(),
+    thumbnails=st.sets(st.integers(0, 5)),
+)
+@settings(max_examples=25, deadline=None)
+def test_every_page_of_a_tiff_is_a_picture(
+    tmp_path_factory: pytest.TempPathFactory, pages: int, big: bool, deep: bool, thumbnails: set[int]
+) -> None:
+    from PIL import Image
+
+    path = tmp_path_factory.mktemp("t") / "a.tif"
+    levels = [70 + 30 * page for page in range(pages)]
+    shown = [level for page, level in enumerate(levels) if page not in thumbnails or page == 0]
+    pictures = [
+        Image.fromarray(np.full((6, 8), level * 256, np.uint16) if deep else np.full((6, 8, 3), level, np.uint8))
+        for level in levels
+    ]
+    for page, picture in enumerate(pictures):
+        picture.encoderinfo = {"tiffinfo": {254: int(page in thumbnails and page > 0)}}
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], big_tiff=big)
+    assert len(tiff_pages(path.read_bytes())) == len(shown)
+    assert [int(page.mean()) for page in read_pages(path)] == shown
+    if len(shown) == 1:
+        assert int(read_image(path).mean()) == shown[0]
+    else:
+        for read in (read_image, read_mask):
+            with pytest.raises(ImageError, match=f"is a TIFF of {len(shown)} pages, of which one would be read"):
+                read(path)
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.webp", "a.png"])
+@pytest.mark.parametrize("pictures", [1, 2, 7])
+def test_an_animation_is_no_picture(tmp_path: Path, name: str, pictures: int) -> None:
+    from PIL import Image
+
+    path = tmp_path / name
+    frames = [Image.fromarray(np.full((6, 8, 3), 30 * number, np.uint8)) for number in range(pictures)]
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=100)
+    assert animation_length(path.read_bytes()) == pictures
+    called = tmp_path / "a.bmp"
+    path.rename(called)
+    for read in (read_image, lambda path: next(read_pages(path))):
+        if pictures > 1:
+            with pytest.raises(ImageError, match=f"is an animation of {pictures} pictures.*save each as a file"):
+                read(called)
+        elif name != "a.gif":  # which older OpenCV does not read
+            assert read(called).max() == 0
+    if name == "a.gif":
+        called.rename(path)
+        with pytest.raises(SourceError, match=r"neither an image nor a video.*ffmpeg -i a.gif a-%04d.png"):
+            source_from_uri(str(path))
+
+
 def test_a_black_sixteen_bit_image_is_black(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((4, 4, 3), np.uint16))
     assert read_image(tmp_path / "a.png").max() == 0
@@ -184,11 +240,24 @@ def test_orientation_is_found_in_every_kind_of_file(suffix: str, order: str, ori
 
 @given(
     st.binary(max_size=400),
-    st.sampled_from([b"", b"II*\0", b"MM\0*", b"\xff\xd8\xff\xe1", b"\x89PNG\r\n\x1a\n", b"BM"]),
+    st.sampled_from(
+        [
+            b"",
+            b"II*\0",
+            b"MM\0*",
+            b"\xff\xd8\xff\xe1",
+            b"\x89PNG\r\n\x1a\n",
+            b"BM",
+            b"GIF89a",
+            b"MM\0+",
+            b"RIFF\0\1\0\0WEBP",
+        ]
+    ),
 )
 def test_damaged_bytes_have_no_orientation_and_no_traceback(data: bytes, start: bytes) -> None:
     assert 1 <= exif_orientation(start + data) <= 8
     tiff_tags(start + data)
+    assert animation_length(start + data) >= 0 and len(tiff_pages(start + data)) >= 0
     kind_of(start + data)
 
 

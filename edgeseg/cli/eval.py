@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import List, Optional, Tuple
+from typing import Dict, List, Optional, Tuple
 
 import typer
 from typing_extensions import Annotated
@@ -89,8 +89,7 @@ def eval_(
 def _of_masks(masks: Path, labels: Path, spec: ModelSpec) -> Tuple[ConfusionMatrix, int]:
     folder = masks / "masks" if (masks / "masks").is_dir() else masks
     confusion = ConfusionMatrix(len(spec.classes), spec.ignore_id)
-    predictions = {path.stem: path for path in image_files(folder)}
-    truths = {path.stem: path for path in image_files(labels)}
+    predictions, truths = _by_stem(folder), _by_stem(labels)
     missing = sorted(set(truths) - set(predictions))
     if missing:
         raise DatasetError(f"{len(missing)} of {len(truths)} labels have no mask in {folder} (first: {missing[0]})")
@@ -98,3 +97,12 @@ def _of_masks(masks: Path, labels: Path, spec: ModelSpec) -> Tuple[ConfusionMatr
         prediction = read_mask(predictions[stem])
         confusion.update(prediction, checked_mask(read_mask(path, len(spec.classes)), prediction, spec, path))
     return confusion, len(truths)
+
+
+def _by_stem(folder: Path) -> Dict[str, Path]:
+    """The pictures of a folder by their names without suffix. Raises DatasetError: two share one."""
+    found: Dict[str, Path] = {}
+    for path in image_files(folder):
+        if found.setdefault(path.stem, path) is not path:
+            raise DatasetError(f"{found[path.stem]} and {path} are masks of one image; keep the right one")
+    return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import itertools
 import os
 import re
@@ -12,7 +11,8 @@ from urllib.parse import unquote
 
 from edgeseg.credentials import redacted
 from edgeseg.errors import UsageError
-from edgeseg.images import IMAGE_SUFFIXES
+from edgeseg.files import path_from_uri
+from edgeseg.picture_files import IMAGE_SUFFIXES, listed_files, pictures_matching
 from edgeseg.runtime.sources.uri import Stream
 
 __all__ = ["refuse_overwriting"]
@@ -60,27 +60,19 @@ def _files_of(uri: str) -> Iterator[Path]:
             name = quoted or plain
             yield Path(unquote(name[len("file://") :]) if name.startswith("file://") else name)
         return
-    if separator and scheme not in ("file", "replay"):
+    if separator and scheme not in ("file", "replay") and not os.path.exists(uri):
         return
-    path = Path(unquote(rest) if scheme == "file" else rest.split("?")[0]) if separator else Path(uri)
+    path = Path(rest.split("?")[0]) if separator and scheme == "replay" else path_from_uri(uri)
     try:
         if path.is_dir():
             yield from path.iterdir()
         elif path.is_file():
             yield path
-            yield from _listed(path) if path.suffix.lower() == ".txt" else ()
+            yield from listed_files(path) if path.suffix.lower() == ".txt" else ()
         else:
-            yield from map(Path, glob.glob(str(path), recursive=True))
-    except OSError:
+            yield from pictures_matching(path).files
+    except (OSError, UnicodeDecodeError):
         return  # it cannot be read as a source either, and that says so
-
-
-def _listed(path: Path) -> Iterator[Path]:
-    try:
-        lines = path.read_text().splitlines()
-    except UnicodeDecodeError:
-        return
-    yield from (path.parent / line.strip() for line in lines if line.strip() and not line.startswith("#"))
 
 
 def _names(streams: Sequence[Stream]) -> list[str]:

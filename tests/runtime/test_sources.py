@@ -9,14 +9,18 @@ import numpy as np
 import pytest
 
 from edgeseg.errors import DatasetError, EdgesegError, ImageError, SourceError, UsageError
-from edgeseg.runtime.frame import Frame
+from edgeseg.images import read_mask
+from edgeseg.runtime.frame import Frame, Segmentation
+from edgeseg.runtime.overlay import Painter
 from edgeseg.runtime.policy import Policy
+from edgeseg.runtime.sinks.folder import FolderSink
 from edgeseg.runtime.sources import EndOfStream, FrameSource, source_from_uri
 from edgeseg.runtime.sources.camera import CameraSource, camera_devices
 from edgeseg.runtime.sources.demo import StreetSource
 from edgeseg.runtime.sources.gstreamer import GstSource
 from edgeseg.runtime.sources.latest import LatestFrame
 from edgeseg.runtime.sources.uri import Stream, streams_from_uri
+from edgeseg.spec import ModelSpec
 from edgeseg.street import StreetScene
 from tests.fakes import ScriptedSource
 
@@ -79,10 +83,28 @@ def test_a_truncated_image_in_a_folder_stops_with_its_name(pairs: Path) -> None:
         frames_of(source_from_uri(str(pairs)))
 
 
-def test_two_images_of_one_name_are_refused(pairs: Path) -> None:
-    (pairs / "1.jpg").write_bytes(b"")
-    with pytest.raises(SourceError, match=r"1\.(png|jpg) and .*1\.(png|jpg) have the same name"):
-        source_from_uri(str(pairs))
+def test_images_that_share_a_name_are_all_kept(pairs: Path, tmp_path: Path, spec: ModelSpec) -> None:
+    cv2.imwrite(str(pairs / "1.jpg"), np.full((64, 96, 3), 200, np.uint8))
+    cv2.imwrite(str(pairs / "2-0001.png"), np.full((64, 96, 3), 200, np.uint8))
+    cv2.imwritemulti(str(pairs / "2.tif"), [np.full((64, 96, 3), 80 * page, np.uint8) for page in range(3)])
+    source = source_from_uri(str(pairs))
+    assert source.description.endswith(f"; files share names, so the results of {pairs}/1.jpg are called 1.jpg")
+    sink = FolderSink(tmp_path / "out", Painter(spec))
+    with source, sink:
+        for frame in frames_of(source):
+            sink.write(Segmentation(frame, np.full((8, 8), frame.index, np.uint8), {}, 3))
+    made = {path.stem: int(read_mask(path)[0, 0]) for path in (tmp_path / "out" / "masks").iterdir()}
+    assert made == {
+        "0": 0,
+        "1.jpg": 1,
+        "1.png": 2,
+        "2-0001": 3,
+        "2.png": 4,
+        "2.tif-0001": 5,
+        "2.tif-0002": 6,
+        "2.tif-0003": 7,
+        "3": 8,
+    }
 
 
 def test_what_is_no_source(tmp_path: Path) -> None:

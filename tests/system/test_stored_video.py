@@ -186,6 +186,38 @@ def test_pictures_of_any_size_are_written(tmp_path: Path, spec: ModelSpec, heigh
         assert np.abs(whole - seen[2].image).mean() < 12, "what is added continues the picture"
 
 
+SIZES = st.lists(st.tuples(st.integers(24, 200), st.integers(24, 200)), min_size=2, max_size=6)
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(sizes=SIZES, suffix=st.sampled_from([".mp4", ".avi"]))
+def test_pictures_of_several_sizes_stand_whole_in_one_video(
+    tmp_path: Path, spec: ModelSpec, sizes: list[tuple[int, int]], suffix: str
+) -> None:
+    folder, out = tmp_path / "pictures", tmp_path / f"out{suffix}"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    out.unlink(missing_ok=True)
+    for number, size_hw in enumerate(sizes):
+        cv2.imwrite(str(folder / f"{number}.png"), np.full((*size_hw, 3), 220, np.uint8))
+    sink = VideoSink(out, Painter(spec, 0.0), lambda name: 10.0)
+    for frame in frames_of(source_from_uri(str(folder))):
+        sink.write(segmentation_of(frame))
+    remark = sink.remark
+    sink.close()
+    assert [path.name for path in tmp_path.iterdir() if path.suffix == suffix] == [out.name], "no parts"
+    assert bool(remark) == (len(set(sizes)) > 1)
+    height, width = sizes[0]
+    seen = frames_of(source_from_uri(str(out)))
+    assert len(seen) == len(sizes)
+    for (high, wide), frame in zip(sizes, seen):
+        scale = min(height / high, width / wide)
+        bright = frame.image[:height, :width].mean(2) > 110
+        rows, columns = (np.flatnonzero(bright.mean(axis) > 0.05) for axis in (1, 0))
+        for found, side, room in ((rows, high * scale, height), (columns, wide * scale, width)):
+            assert abs(len(found) - side) <= 2 and abs(found[0] - (room - side) / 2) <= 2, "whole, in the middle"
+
+
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi"])
 def test_a_file_whose_end_is_missing_is_said_to_be_cut(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"cut{suffix}"

@@ -14,7 +14,8 @@ import numpy as np
 from edgeseg.bundle import Bundle
 from edgeseg.engines import Engine, engine_from_bundle
 from edgeseg.errors import EdgesegError, SinkError, UsageError, require
-from edgeseg.images import IMAGE_SUFFIXES, read_image
+from edgeseg.images import read_image
+from edgeseg.picture_files import pictures_in
 from edgeseg.preprocess import class_map_at, resized_frame
 from edgeseg.runtime.field.drift import DriftGraph, DriftWatch
 from edgeseg.runtime.field.shadow import ShadowAgreement
@@ -165,7 +166,7 @@ class _DriftFrames:
         self._folder, self._most = folder, most
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            there = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+            there = pictures_in(folder).files
         except OSError as error:
             raise SinkError(f"{folder} cannot be a folder of frames: {error.strerror}; name another") from error
         self._descriptors = [descriptor_from_image(read_image(path)) for path in there[:most]]

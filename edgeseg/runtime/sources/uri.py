@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import glob
+import os
 import re
 import shlex
 import socket
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Callable
-from urllib.parse import unquote
+from typing import Callable, Sequence
 
 from edgeseg.credentials import address_parts, redacted
 from edgeseg.errors import SourceError, UsageError, first_line
-from edgeseg.images import IMAGE_SUFFIXES, image_files
+from edgeseg.files import path_from_uri, text_of
+from edgeseg.picture_files import IMAGE_SUFFIXES, image_files, listed_files, pictures_in, pictures_matching
 from edgeseg.runtime.gst.pipelines import CaptureOptions, pipeline_from_uri
 from edgeseg.runtime.gst.process import gstreamer_python
 from edgeseg.runtime.policy import Policy
@@ -108,13 +108,13 @@ def source_from_uri(
         from edgeseg.runtime.sources.replay import replay_from_uri  # it needs sources.base, which is of this package
 
         return replay_from_uri(uri)
-    if separator and scheme != "file":
+    if separator and scheme != "file" and not os.path.exists(uri):
         what = redacted(uri) if scheme.isalnum() else _hidden(uri)
         raise SourceError(
             f"no source for {what}; there are cameras (0), csi://0, rtsp://, http://, gst://, files, folders, globs, "
             "demo://street, replay://FILE"
         )
-    return _stored(Path(unquote(rest, errors="surrogateescape")) if separator else Path(uri), options, capture)
+    return _stored(path_from_uri(uri), options, capture)
 
 
 def _camera(number: int, options: CaptureOptions, capture: str) -> FrameSource:
@@ -148,13 +148,12 @@ def _refuse_unreachable(uri: str) -> None:
 def _stored(path: Path, options: CaptureOptions, capture: str) -> FrameSource:
     if path.is_dir():
         files = image_files(path)
-        return _images(files, f"{len(files)} images in {path}", options)
+        return _images(files, f"{len(files)} images in {text_of(path)}{pictures_in(path).left_out()}", options)
     if path.is_file():
         return _file(path, options, capture)
-    files = [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]
-    files = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
-    if files:
-        return _images(files, f"{len(files)} images matching {path}", options)
+    found = pictures_matching(path)
+    if found.files:
+        return _images(found.files, f"{len(found.files)} images matching {text_of(path)}{found.left_out()}", options)
     # Not a file that is there: it may be an address that was mistyped, with its password.
     hint = "; a camera in the network is rtsp://USER:PASSWORD@HOST/PATH" if "@" in str(path) else ""
     what = f"{_hidden(str(path))} is no file, folder or glob with images, and no camera number"
@@ -174,7 +173,10 @@ def _file(path: Path, options: CaptureOptions, capture: str) -> FrameSource:
         return _images(files, f"{len(files)} images listed in {path}", options)
     if suffix not in VIDEO_SUFFIXES:
         known = ", ".join((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES))
-        raise SourceError(f"{path} is neither an image nor a video by its suffix ({known}), nor a .txt list of images")
+        convert = f"; take it apart first: ffmpeg -i {path.name} {path.stem}-%04d.png" if suffix == ".gif" else ""
+        raise SourceError(
+            f"{path} is neither an image nor a video by its suffix ({known}), nor a .txt list of images{convert}"
+        )
     if capture == "gstreamer" or (capture == "auto" and gstreamer_python()):
         return GstVideo(path.resolve(), options)
     if not options.asks_nothing:
@@ -182,22 +184,21 @@ def _file(path: Path, options: CaptureOptions, capture: str) -> FrameSource:
     return OpenCvVideo(path)
 
 
-def _images(files: list[Path], description: str, options: CaptureOptions) -> FrameSource:
+def _images(files: Sequence[Path], description: str, options: CaptureOptions) -> FrameSource:
     if not options.asks_nothing:
         raise UsageError("--size, --rate, --flip and --format are for cameras, streams and videos, not for images")
     return ImagesSource(files, description)
 
 
 def _listed(path: Path) -> list[Path]:
-    """The images of a text file, one path per line, relative to the file's folder."""
+    """The images of a text file; see ``listed_files``. Raises SourceError."""
     try:
-        lines = [line.strip() for line in path.read_text().splitlines()]
+        files = listed_files(path)
     except (OSError, UnicodeDecodeError) as error:
         raise SourceError(f"{path} cannot be read as a list of images ({error})") from error
-    files = [path.parent / line for line in lines if line and not line.startswith("#")]
     if not files:
         raise SourceError(f"{path} lists no image; write one path per line")
-    missing = [file for file in files if not file.is_file()]
+    missing = [file for file in files if not os.path.isfile(file)]
     if missing:
         raise SourceError(f"{path}: {len(missing)} of {len(files)} images are not there, the first is {missing[0]}")
     return files
