@@ -548,7 +548,7 @@ def golden_of(onnx: bytes, data: StreetDataset, size_hw: tuple[int, int]) -> Gol
 def chosen_bundle(path: Path | None, size: str | None, network: str | None) -> tuple[Bundle, str]:
     """The bundle to measure and what it is. Raises EdgesegError."""
     if size is None and network is None:
-        return bundle_or_default(path)
+        return bundle_or_default(path, None)
     require("torch", "train")
     require("onnx", "compile")
     size_hw, architecture = size_hw_from(size or "512x512"), network or "unet"

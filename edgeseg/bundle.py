@@ -10,7 +10,8 @@ A zip archive with stored (uncompressed) entries::
     report.html         the same as a page for people
 
 The last 64 bytes of the file (the zip comment) are the SHA-256 of all bytes before them, so a file that is cut or
-altered anywhere is refused before anything in it is parsed.
+altered anywhere is refused before anything in it is parsed. Anybody can make such a seal; signatures, where there are
+any, stand in front of it (``edgeseg.signature``).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import json
 import struct
 import zipfile
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Mapping
 
@@ -29,9 +30,17 @@ import numpy as np
 
 from edgeseg.errors import BundleError, SpecError, first_line
 from edgeseg.files import atomic_write
+from edgeseg.signature import (
+    PublicKeys,
+    Signature,
+    checked_signatures,
+    signature_of,
+    signed_file,
+    unsigned_file,
+)
 from edgeseg.spec import ModelSpec
 
-__all__ = ["Bundle", "Golden", "GraphEntry", "read_bundle", "write_bundle"]
+__all__ = ["Bundle", "Golden", "GraphEntry", "read_bundle", "sign_bundle", "write_bundle"]
 
 SCHEMA = 1
 _DIGEST_LENGTH = 64
@@ -76,7 +85,8 @@ class Golden:
 class Bundle:
     """A compiled model: spec, graphs by name, the ranges they came from, golden frames, report and provenance.
 
-    ``page`` is the report as a self-contained HTML page; None in bundles that were made without one.
+    ``page`` is the report as a self-contained HTML page; None in bundles that were made without one. ``signatures`` are
+    those of the file that it was read from; they are of that file's bytes, so ``write_bundle`` leaves them out.
     """
 
     spec: ModelSpec
@@ -86,6 +96,12 @@ class Bundle:
     report: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     page: str | None = None
+    signatures: tuple[Signature, ...] = ()
+
+    @property
+    def signer(self) -> str | None:
+        """Fingerprint of the accepted key whose signature was verified on reading; None where none was demanded."""
+        return next((signature.fingerprint for signature in self.signatures if signature.checked), None)
 
 
 def write_bundle(bundle: Bundle, path: Path) -> None:
@@ -110,19 +126,45 @@ def write_bundle(bundle: Bundle, path: Path) -> None:
     atomic_write(path, _sealed_zip({"manifest.json": _json_bytes(manifest), **entries}))
 
 
-def read_bundle(path: Path) -> Bundle:
+def read_bundle(path: Path, *, accepted: PublicKeys | None = None) -> Bundle:
     """Read and verify a bundle.
+
+    Args:
+        path: the file; it is read once, and what was verified is what is used.
+        accepted: demand a signature by one of these keys; it is verified before anything is unpacked.
 
     Raises:
         BundleError: missing, truncated, altered, from a newer edgeseg, or with an entry that escapes the archive.
+        SignatureError: a signature was demanded, and there is no valid one by an accepted key.
+        MissingDependencyError: a signature was demanded, and the package cryptography is not installed.
     """
-    try:
-        if path.exists() and not (path.is_file() or path.is_dir()):
-            raise BundleError(f"{path} is no file; a device or a pipe may have no end")
-        data = path.read_bytes()
-    except OSError as error:
-        raise BundleError(f"{path} cannot be read: {error.strerror or error}") from error
-    entries = _unsealed_zip(data, path)
+    unsigned, signatures = unsigned_file(_sealed_bytes(path), path)
+    if accepted is not None:
+        signatures = checked_signatures(signatures, unsigned[-_DIGEST_LENGTH:], accepted, path)
+    return replace(_bundle_from_zip(unsigned, path), signatures=signatures)
+
+
+def sign_bundle(path: Path, key: Any, target: Path) -> Signature:
+    """Add a signature to a bundle, atomically; signatures by other keys stay.
+
+    Args:
+        path: the bundle; it must be one that ``read_bundle`` reads.
+        key: of ``signature.private_key_from_file``.
+        target: where to write it, may be ``path``.
+
+    Raises:
+        BundleError: the bundle cannot be read or holds too many signatures. OSError: it cannot be written.
+    """
+    unsigned, signatures = unsigned_file(_sealed_bytes(path), path)
+    _bundle_from_zip(unsigned, path)
+    signature = signature_of(unsigned[-_DIGEST_LENGTH:], key)
+    others = [other for other in signatures if other.public_key != signature.public_key]
+    atomic_write(target, signed_file(unsigned, [*others, signature]))
+    return signature
+
+
+def _bundle_from_zip(data: bytes, path: Path) -> Bundle:
+    entries = _unpacked_zip(data, path)
     try:
         manifest = json.loads(entries["manifest.json"])
         if manifest["schema"] > SCHEMA:
@@ -161,12 +203,23 @@ def _sealed_zip(entries: Mapping[str, bytes]) -> bytes:
     return body + hashlib.sha256(body).hexdigest().encode()
 
 
-def _unsealed_zip(data: bytes, path: Path) -> dict[str, bytes]:
+def _sealed_bytes(path: Path) -> bytes:
+    """The file, whose seal is right. Raises BundleError."""
+    try:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise BundleError(f"{path} is no file; a device or a pipe may have no end")
+        data = path.read_bytes()
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read: {error.strerror or error}") from error
     if not data.startswith(_MAGIC):
         raise BundleError(f"{path} is not an edgeseg bundle ({len(data)} bytes); 'edgeseg compile' writes one")
     body, seal = data[:-_DIGEST_LENGTH], data[-_DIGEST_LENGTH:]
     if hashlib.sha256(body).hexdigest().encode() != seal:
         raise BundleError(f"{path} is truncated or altered ({len(data)} bytes, digest does not match); copy it again")
+    return data
+
+
+def _unpacked_zip(data: bytes, path: Path) -> dict[str, bytes]:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             infos = archive.infolist()

@@ -7,6 +7,7 @@ EdgesegError                exit 1: the user can fix it
 │   ├── DatasetError        a folder of images and masks that cannot be used
 │   ├── CheckpointError     a training checkpoint that cannot be loaded
 │   └── BundleError         a bundle that is truncated, altered or too new
+│       └── SignatureError  a bundle that nobody whose key is accepted has signed
 ├── MissingDependencyError  an optional package is not installed
 ├── TrainingError           a training run cannot go on: no finite loss, no memory
 ├── CompileError            a graph cannot be exported, quantized or emitted
@@ -37,6 +38,7 @@ __all__ = [
     "ImageError",
     "InputError",
     "MissingDependencyError",
+    "SignatureError",
     "SinkError",
     "SourceError",
     "SpecError",
@@ -76,6 +78,10 @@ class CheckpointError(InputError):
 
 class BundleError(InputError):
     """A bundle that is truncated, altered, from a newer edgeseg, or not a bundle."""
+
+
+class SignatureError(BundleError):
+    """A bundle that nobody whose key is accepted has signed, or that was altered since."""
 
 
 class MissingDependencyError(EdgesegError):
@@ -136,6 +142,7 @@ class GateRefused(EdgesegError):
 
 
 _REMEDIES = {
+    "cryptography": "pip install 'edgeseg[sign]', or on a Jetson: sudo apt install python3-cryptography",
     "cv2": "on a Jetson or Debian: sudo apt install python3-opencv; elsewhere: pip install 'edgeseg[opencv]'",
 }
 

@@ -23,6 +23,8 @@ __all__ = [
     "FallbackOption",
     "GraphOption",
     "ProgramOption",
+    "REQUIRE_SIGNATURE",
+    "RequireSignatureOption",
     "dataset_from",
     "size_hw_from",
     "spec_from",
@@ -30,6 +32,8 @@ __all__ = [
 ]
 
 CAMVID_VOID = 11
+REQUIRE_SIGNATURE = "EDGESEG_REQUIRE_SIGNATURE"
+"""Environment variable that demands signatures of every bundle that a command opens."""
 
 
 class EngineName(str, Enum):
@@ -61,6 +65,16 @@ ProgramOption = Annotated[
 ]
 FallbackOption = Annotated[
     bool, typer.Option("--fallback", help="Where TensorRT cannot be used, run on the CPU and say so.")
+]
+
+RequireSignatureOption = Annotated[
+    Optional[Path],
+    typer.Option(
+        "--require-signature",
+        envvar=REQUIRE_SIGNATURE,
+        metavar="PUBLIC_KEY",
+        help="Open a bundle only if 'edgeseg sign' signed it with the key of this PEM file (or one of several).",
+    ),
 ]
 
 

@@ -10,7 +10,7 @@ from typing_extensions import Annotated
 
 from edgeseg import __version__
 from edgeseg.bundle import Bundle
-from edgeseg.cli.arguments import EngineName, dataset_from, size_hw_from
+from edgeseg.cli.arguments import EngineName, RequireSignatureOption, dataset_from, size_hw_from
 from edgeseg.cli.console import JsonFlag, percent, print_json, say, say_aside, table
 from edgeseg.cli.models import bundle_or_default
 from edgeseg.cli.opening import engine_name, model_stem, tensorrt_provider
@@ -46,6 +46,7 @@ def bench(
         Optional[str],
         typer.Option(help="Input of the PyTorch network, WIDTHxHEIGHT; else the model's, rounded up to 32."),
     ] = None,
+    require_signature: RequireSignatureOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Measure end-to-end ms/frame (resize, inference, class map) of every graph that runs here, in every engine.
@@ -58,7 +59,7 @@ def bench(
     from edgeseg.device.telemetry import Telemetry, throttled_between
     from edgeseg.engines.evaluate import evaluated
 
-    bundle, name = bundle_or_default(model)
+    bundle, name = bundle_or_default(model, require_signature)
     spec = bundle.spec
     images = dataset_from(source)
     frames = [images[index].frame for index in range(min(len(images), 64))]

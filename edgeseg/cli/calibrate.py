@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Callable, Iterator, Optional
 import typer
 from typing_extensions import Annotated
 
+from edgeseg.cli.arguments import RequireSignatureOption
 from edgeseg.cli.console import JsonFlag, on_terminal, print_json, say, stop_on_signals, table
 from edgeseg.cli.targets import is_calibration_cache, refuse_foreign
 from edgeseg.errors import UsageError
@@ -153,6 +154,7 @@ def export(
         str, typer.Option(help="Version of the TensorRT that will read it, e.g. 8.5.2; 11 has no calibration cache.")
     ] = "8.5.2",
     out: Annotated[Optional[Path], typer.Option("-o", "--out", help="File to write, e.g. street.cache.")] = None,
+    require_signature: RequireSignatureOption = None,
 ) -> None:
     """Write a bundle's ranges as TensorRT's INT8 calibration cache.
 
@@ -166,7 +168,7 @@ def export(
     from edgeseg.compiler.tensorrt_cache import cache_from_ranges, text_from_cache
     from edgeseg.files import atomic_write
 
-    bundle, name = bundle_or_default(model)
+    bundle, name = bundle_or_default(model, require_signature)
     if bundle.ranges is None:
         raise UsageError(f"{name} holds no ranges: it was compiled without --int8")
     cache = cache_from_ranges(Ranges.from_json(bundle.ranges), tensorrt)

@@ -9,10 +9,10 @@ import typer
 from typing_extensions import Annotated
 
 from edgeseg.bundle import write_bundle
-from edgeseg.cli.arguments import dataset_from
-from edgeseg.cli.console import JsonFlag, on_terminal, percent, print_json, say, table
+from edgeseg.cli.arguments import REQUIRE_SIGNATURE, RequireSignatureOption, dataset_from
+from edgeseg.cli.console import JsonFlag, on_terminal, percent, print_json, say, say_aside, table
 from edgeseg.cli.device_engine import ENGINE_FLAGS, DeviceFlags, compile_for_device
-from edgeseg.cli.models import SHIPPED
+from edgeseg.cli.models import SHIPPED, accepted_keys
 from edgeseg.cli.opening import cache_folder, on_jetson
 from edgeseg.cli.origins import Foreign, How, origin_from
 from edgeseg.cli.targets import is_bundle, is_program, refuse_foreign
@@ -146,6 +146,7 @@ def compile_(
         typer.Option(help="Existing folder for what TensorRT says and what its inspector shows.", **_ENGINE),
     ] = None,
     note: Annotated[str, typer.Option(help="Stored in the bundle, e.g. the licence of the data.")] = "",
+    require_signature: RequireSignatureOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Compile a network into a bundle; INT8 graphs are emitted from one calibration and must pass the accuracy gate.
@@ -169,15 +170,21 @@ def compile_(
     )
     path, given = model or SHIPPED, _given(context)
     of_a_bundle = path.suffix == ".edgeseg" and not (calib or evaluation or emit or golden)
+    if require_signature is not None and path.suffix != ".edgeseg":
+        raise UsageError(
+            f"a signature is required ({REQUIRE_SIGNATURE} or --require-signature), and {path.name} is no bundle and "
+            "has none; leave that out to compile it"
+        )
     if flavour is not None or (of_a_bundle and backend == "bundle" and on_jetson() and out is None):
         if path.suffix != ".edgeseg":
             raise UsageError(
                 f"an engine is built of a bundle alone; compile {path.name} into one first, without --flavour"
             )
         _refuse_idle(
-            given - ENGINE_FLAGS - {"--int8", "--fp16", "--out", "--json"}, "where an engine is built of a bundle"
+            given - ENGINE_FLAGS - {"--int8", "--fp16", "--out", "--require-signature", "--json"},
+            "where an engine is built of a bundle",
         )
-        compile_for_device(model, out, engine, as_json)
+        compile_for_device(model, out, engine, require_signature, as_json)
         return
     if given & ENGINE_FLAGS:
         raise UsageError(
@@ -232,7 +239,7 @@ def compile_(
     )
     with _progress(as_json) as progress:
         progress.step(f"compile {path}{' (the shipped model)' if model is None else ''} -> {target}")
-        origin = origin_from(path, How(size, simplifier, scores, foreign), progress)
+        origin = origin_from(path, How(size, simplifier, scores, foreign), progress, accepted_keys(require_signature))
         calibration = _calibration(calib or [], origin.spec)
         judged_on = (
             dataset_from(evaluation, spec=origin.spec, need_labels=True) if evaluation else origin.golden or calibration
@@ -261,6 +268,9 @@ def compile_(
             progress=progress,
         )
     write_bundle(compilation.bundle, target)
+    if origin.is_signed:
+        tell = say_aside if as_json else say
+        tell(f"note: {target} is not signed, for the signature of {path.name} is of that file; 'edgeseg sign' signs it")
     if as_json:
         print_json({"bundle": str(target), "bytes": target.stat().st_size, **compilation.bundle.report})
         return

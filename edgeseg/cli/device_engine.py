@@ -44,11 +44,13 @@ class DeviceFlags:
     build_log: Optional[Path]
 
 
-def compile_for_device(model: Optional[Path], out: Optional[Path], flags: DeviceFlags, as_json: bool) -> None:
+def compile_for_device(
+    model: Optional[Path], out: Optional[Path], flags: DeviceFlags, require_signature: Optional[Path], as_json: bool
+) -> None:
     """Build, test and keep the engine of a bundle; with ``--compute-capability`` write one for another GPU.
 
     Raises:
-        EdgesegError: it cannot be built, or it failed the self-test.
+        EdgesegError: the bundle is not signed as demanded, the engine cannot be built, or it failed the self-test.
     """
     from edgeseg.engines.tensorrt.api import FLAVOURS
     from edgeseg.engines.tensorrt.provide import EngineOptions
@@ -62,7 +64,7 @@ def compile_for_device(model: Optional[Path], out: Optional[Path], flags: Device
         raise UsageError("the engine goes into the cache of this device ('edgeseg engines list'); leave -o out")
     if flags.build_log is not None and not flags.build_log.is_dir():
         raise UsageError(f"--build-log is a folder that exists, got {flags.build_log}")
-    bundle, name = bundle_or_default(model)
+    bundle, name = bundle_or_default(model, require_signature)
     options = EngineOptions(
         precision="int8" if flags.int8 else "fp16" if flags.fp16 else None,
         int8_mode=flags.int8_mode,

@@ -214,7 +214,7 @@ def _power(facts: Facts) -> str:
 
 def _shipped_model() -> Tuple[str, List[Finding]]:
     try:
-        bundle, _ = bundle_or_default(SHIPPED)
+        bundle, _ = bundle_or_default(SHIPPED, None)
     except EdgesegError as error:
         fix = "pip install --force-reinstall edgeseg"
         return "broken", [Finding("shipped-model", "problem", "the shipped model cannot be read", str(error), fix)]

@@ -1,6 +1,7 @@
 """``edgeseg engines``: what TensorRT built on this machine."""
 
 import json
+import os
 import shutil
 import time
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, Dict, List
 import typer
 from typing_extensions import Annotated
 
+from edgeseg.cli.arguments import REQUIRE_SIGNATURE
 from edgeseg.cli.console import JsonFlag, print_json, say, table
 from edgeseg.cli.opening import engine_cache
 from edgeseg.errors import EngineError, UsageError
@@ -83,6 +85,11 @@ def add(
     """
     if not engine.is_file():
         raise UsageError(f"{engine} does not exist; pass an engine that 'edgeseg compile --flavour rtx' wrote")
+    if REQUIRE_SIGNATURE in os.environ:
+        raise UsageError(
+            f"{REQUIRE_SIGNATURE} is set, and no signature covers an engine from elsewhere; build it here of a signed "
+            "bundle: edgeseg compile BUNDLE"
+        )
     added = engine_cache().add(engine)
     say(f"added {added.path.name}, built for {added.key.describe()}")
 

@@ -7,7 +7,15 @@ from typing import Dict, List, Optional, Tuple
 import typer
 from typing_extensions import Annotated
 
-from edgeseg.cli.arguments import EngineName, EngineOption, FallbackOption, GraphOption, ProgramOption, dataset_from
+from edgeseg.cli.arguments import (
+    EngineName,
+    EngineOption,
+    FallbackOption,
+    GraphOption,
+    ProgramOption,
+    RequireSignatureOption,
+    dataset_from,
+)
 from edgeseg.cli.console import JsonFlag, percent, print_json, say, say_aside, table
 from edgeseg.cli.models import bundle_or_default
 from edgeseg.cli.opening import opened_engine
@@ -36,13 +44,14 @@ def eval_(
     fallback: FallbackOption = False,
     program: ProgramOption = None,
     threads: Annotated[int, typer.Option(min=0)] = 0,
+    require_signature: RequireSignatureOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Measure IoU per class, mIoU and pixel accuracy.
 
     Example: edgeseg eval street.edgeseg --data camvid/val
     """
-    bundle, name = bundle_or_default(model)
+    bundle, name = bundle_or_default(model, require_signature)
     spec = bundle.spec
     if (data is None) == (masks is None):
         raise UsageError("say what to evaluate: --data FOLDER (runs the model) or --masks FOLDER --labels FOLDER")

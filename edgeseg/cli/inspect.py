@@ -7,8 +7,9 @@ import typer
 from typing_extensions import Annotated
 
 from edgeseg.bundle import Bundle
+from edgeseg.cli.arguments import RequireSignatureOption
 from edgeseg.cli.console import JsonFlag, percent, print_json, say, table
-from edgeseg.cli.models import bundle_or_default
+from edgeseg.cli.models import bundle_or_default, signature_lines
 from edgeseg.cli.targets import is_page, refuse_foreign
 from edgeseg.errors import BundleError, UsageError
 from edgeseg.files import atomic_write
@@ -22,6 +23,7 @@ def inspect(
         Optional[Path], typer.Argument(help="A bundle; else the newest *.edgeseg here, else the shipped one.")
     ] = None,
     html: Annotated[Optional[Path], typer.Option(help="Write the bundle's report as one page, FILE.html.")] = None,
+    require_signature: RequireSignatureOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Verify a bundle and show its spec, graphs, measured accuracy and provenance.
@@ -32,14 +34,14 @@ def inspect(
         raise UsageError(f"--html must be NAME.html in an existing folder, got {html}")
     if html is not None:
         refuse_foreign(html, "report of edgeseg", is_page)
-    bundle, name = bundle_or_default(model)
+    bundle, name = bundle_or_default(model, require_signature)
     try:
         if html is not None:
             atomic_write(html, _page(bundle).encode())
         if as_json:
             print_json(_document(bundle, name))
         else:
-            _print(bundle, name)
+            _print(bundle, name, require_signature)
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise BundleError(
             f"{name} holds a report that this edgeseg cannot read ({type(error).__name__}: {error}); compile it again"
@@ -67,10 +69,11 @@ def _document(bundle: Bundle, name: str) -> Dict[str, Any]:
         "ranges": bundle.ranges,
         "report": bundle.report,
         "provenance": bundle.provenance,
+        "signatures": [{"key": one.fingerprint, "checked": one.checked} for one in bundle.signatures],
     }
 
 
-def _print(bundle: Bundle, name: str) -> None:
+def _print(bundle: Bundle, name: str, require_signature: Optional[Path]) -> None:
     from edgeseg.compiler.report import accuracy_from_json, graph_names, provenance_facts, verdict
 
     spec, pre = bundle.spec, bundle.spec.preprocess
@@ -78,6 +81,8 @@ def _print(bundle: Bundle, name: str) -> None:
     accuracies = {key: accuracy_from_json(facts) for key, facts in measured.items()}
     stored = [key for key in graph_names(bundle) if key in bundle.graphs]
     say(f"{name}: complete and unaltered")
+    for line in signature_lines(bundle, require_signature):
+        say(line)
     if not bundle.report.get("gate", True):
         say("NO GATE: graphs were stored whatever they lose against FP32")
     say(f"gate:    {verdict(bundle)}")

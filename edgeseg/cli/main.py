@@ -19,6 +19,7 @@ from edgeseg.cli.eval import eval_
 from edgeseg.cli.inspect import inspect
 from edgeseg.cli.run import run
 from edgeseg.cli.service import app as service
+from edgeseg.cli.sign import sign
 from edgeseg.cli.signals import leave_if_interrupted
 from edgeseg.cli.train import train
 from edgeseg.cli.tune import tune
@@ -76,6 +77,7 @@ app.command("tune")(tune)
 app.add_typer(calibrate, name="calibrate")
 app.add_typer(engines, name="engines")
 app.command("inspect")(inspect)
+app.command("sign")(sign)
 app.command("verify")(verify)
 app.command("doctor")(doctor)
 app.add_typer(service, name="service")

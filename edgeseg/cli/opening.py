@@ -132,6 +132,8 @@ def opened_engine(
     chosen = engine_name(asked)
     if (chosen == "torch-tensorrt") != (program is not None):
         raise UsageError("--engine torch-tensorrt and --program FILE.pt2 go together")
+    if program is not None and bundle.signer is not None:
+        raise UsageError(f"a signature is required, and none covers {program.name}, which is code; leave --program out")
     if program is not None:
         return _opened_program(bundle, program, tell)
     if chosen not in ("tensorrt", "rtx"):

@@ -10,6 +10,7 @@ from edgeseg.cli.arguments import size_hw_from, spec_from, triple_from
 from edgeseg.errors import CompileError, SpecError, UsageError, require
 from edgeseg.files import file_sha256
 from edgeseg.images import Dataset, InMemory, Sample
+from edgeseg.signature import PublicKeys
 from edgeseg.spec import ModelSpec, Preprocess, of_byte_scale
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class Origin:
     golden: Optional[Dataset] = None
     float16_weights: bool = False
     notes: Tuple[str, ...] = ()
+    is_signed: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,24 +65,27 @@ class How:
     foreign: Foreign = field(default_factory=Foreign)
 
 
-def origin_from(path: Path, how: How, progress: "Progress") -> Origin:
-    """The folded FP32 graph and all that is known with it. Raises EdgesegError."""
+def origin_from(path: Path, how: How, progress: "Progress", accepted: Optional[PublicKeys] = None) -> Origin:
+    """The folded FP32 graph and all that is known with it; of a bundle, only if an accepted key signed it.
+
+    Raises EdgesegError.
+    """
     if path.suffix == ".onnx":
         return _from_onnx(path, how, progress)
     if how.foreign.given():
         raise UsageError(
             f"{', '.join(how.foreign.given())} describe an ONNX file; {path.name} carries its own description"
         )
-    return _from_bundle(path, how) if path.suffix == ".edgeseg" else _from_checkpoint(path, how, progress)
+    return _from_bundle(path, how, accepted) if path.suffix == ".edgeseg" else _from_checkpoint(path, how, progress)
 
 
-def _from_bundle(path: Path, how: How) -> Origin:
+def _from_bundle(path: Path, how: How, accepted: Optional[PublicKeys]) -> Origin:
     from edgeseg.compiler.compile import float_graph_from_bundle
     from edgeseg.compiler.ranges import Ranges
 
     if how.size is not None or how.scores:
         raise UsageError("--size and --scores need a checkpoint or an ONNX file: a bundle's graphs are fixed")
-    bundle = read_bundle(path)
+    bundle = read_bundle(path, accepted=accepted)
     return Origin(
         graph=float_graph_from_bundle(bundle),
         spec=bundle.spec,
@@ -88,6 +93,7 @@ def _from_bundle(path: Path, how: How) -> Origin:
         ranges=Ranges.from_json(bundle.ranges) if bundle.ranges is not None else None,
         golden=_golden_samples(bundle),
         float16_weights=bundle.graphs["fp32"].recipe.get("weights") == "float16",
+        is_signed=bool(bundle.signatures),
     )
 
 

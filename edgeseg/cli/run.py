@@ -14,6 +14,7 @@ from edgeseg.cli.arguments import (
     FallbackOption,
     GraphOption,
     ProgramOption,
+    RequireSignatureOption,
     size_hw_from,
 )
 from edgeseg.cli.argus import ArgusDaemon
@@ -200,6 +201,7 @@ def run(
     memory: Annotated[str, typer.Option(help="TensorRT: auto, mapped or copy.", rich_help_panel=_ENGINE)] = "auto",
     threads: Annotated[int, typer.Option(min=0, help="CPU threads, 0 for all.", rich_help_panel=_ENGINE)] = 0,
     frames: Annotated[int, typer.Option(min=0, help="Stop after so many frames, 0 for no limit.")] = 0,
+    require_signature: RequireSignatureOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Stream frames through a model and report ms/frame. Ctrl-C stops and prints the summary.
@@ -215,7 +217,7 @@ def run(
     from edgeseg.runtime.overlay import Painter
     from edgeseg.runtime.pipeline import Run
 
-    bundle, name = bundle_or_default(model)
+    bundle, name = bundle_or_default(model, require_signature)
     chosen_policy = _policy(policy, deadline_ms)
     streams = _streams(camera, source)
     size_hw = size_hw_from(size) if size else None
@@ -273,6 +275,8 @@ def run(
             running.add(origin, stream.name, stream.policy)
         if not as_json:
             say(f"model:  {name}, classes: {', '.join(bundle.spec.classes)}")
+            if bundle.signer is not None:
+                say(f"signed: by {bundle.signer}, a key of {require_signature}")
             say(f"engine: {opened.description}")
             say(f"device: {device.describe()}")
         try:
@@ -299,6 +303,7 @@ def run(
             throttled = throttled_between(before, telemetry.sample())
             summary = {
                 "model": name,
+                "signed_by": bundle.signer,
                 "engine": opened.description,
                 "source": ", ".join(item.description for item in running.state.sources.values()),
                 "device": device.to_json(),

@@ -14,6 +14,7 @@ import typer
 from typing_extensions import Annotated, get_type_hints
 
 from edgeseg.cli.console import JsonFlag, print_json, say
+from edgeseg.cli.models import bundle_or_default, keys_file
 from edgeseg.credentials import has_credentials
 from edgeseg.errors import EdgesegError, InputError, UsageError, first_line
 from edgeseg.files import atomic_write
@@ -166,6 +167,7 @@ def install(
     starts = root == Path("/") and not no_start
     if starts:
         _require_systemd()
+        _require_signed(words)
     for path, text, mode in files:
         _write(path, text, mode)
         say(f"wrote {path} (mode {mode:o})")
@@ -261,9 +263,19 @@ def service_words(args: Sequence[str]) -> Tuple[List[str], Dict[str, str]]:
     words = [_changed(before, word, changes) for before, word in zip(["", *args], args)]
     if values.get("token") and not any(word.split("=")[0] == "--token" for word in words):
         words += ["--token", str(values["token"])]  # of EDGESEG_TOKEN, which the service does not see
+    keys = keys_file(values.get("require_signature"))
+    if keys is not None and not any(word.split("=")[0] == "--require-signature" for word in words):
+        words += ["--require-signature", os.path.abspath(keys)]  # of the environment, as above
     if values.get("model") is None:
         words.insert(0, str(_default_model()))
     return _without_secrets(words)
+
+
+def _require_signed(words: Sequence[str]) -> None:
+    """Refuse here what would be refused at every start. Raises EdgesegError."""
+    values, _ = _parsed(words)
+    if values.get("require_signature") is not None:
+        bundle_or_default(Path(values["model"]), Path(values["require_signature"]))
 
 
 def quoted(word: str) -> str:

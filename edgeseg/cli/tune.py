@@ -6,7 +6,7 @@ from typing import Optional
 import typer
 from typing_extensions import Annotated
 
-from edgeseg.cli.arguments import dataset_from
+from edgeseg.cli.arguments import RequireSignatureOption, dataset_from
 from edgeseg.cli.console import JsonFlag, percent, print_json, say, say_aside, table
 from edgeseg.cli.models import bundle_or_default
 from edgeseg.cli.opening import model_stem, tensorrt_provider
@@ -23,6 +23,7 @@ def tune(
     ] = "demo://street?frames=16&step=30&size=640x480",
     seconds: Annotated[float, typer.Option(min=0.1, help="Measuring time per candidate.")] = 10.0,
     warmup: Annotated[float, typer.Option(min=0.0, help="Warm-up time per candidate, in seconds.")] = 5.0,
+    require_signature: RequireSignatureOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Build FP16, implicit INT8 and Q/DQ (and DLA) engines, time them, keep the fastest that passes its self-test.
@@ -37,7 +38,7 @@ def tune(
 
     if flavour not in FLAVOURS:
         raise UsageError(f"--flavour is {' or '.join(FLAVOURS)}, got {flavour!r}")
-    bundle, name = bundle_or_default(model)
+    bundle, name = bundle_or_default(model, require_signature)
     images = dataset_from(source)
     frames = [images[index].frame for index in range(min(len(images), 64))]
     device = detected_device()

@@ -6,9 +6,9 @@ from typing import Any, Dict, List, Optional
 import typer
 from typing_extensions import Annotated
 
-from edgeseg.cli.arguments import EngineName, EngineOption, GraphOption
+from edgeseg.cli.arguments import EngineName, EngineOption, GraphOption, RequireSignatureOption
 from edgeseg.cli.console import JsonFlag, print_json, say, say_aside
-from edgeseg.cli.models import bundle_or_default
+from edgeseg.cli.models import bundle_or_default, signature_lines
 from edgeseg.cli.opening import engine_name, model_stem, tensorrt_provider
 from edgeseg.errors import GateRefused, UsageError
 
@@ -19,18 +19,21 @@ def verify(
     ] = None,
     graph: GraphOption = None,
     engine: EngineOption = EngineName.auto,
+    require_signature: RequireSignatureOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Run the self-test: golden frames against the class maps that FP32 gave on the host. Exit 3 if it fails.
 
     Example: edgeseg verify street.edgeseg
     """
-    bundle, name = bundle_or_default(model)
+    bundle, name = bundle_or_default(model, require_signature)
     tell = say_aside if as_json else say
     chosen = engine_name(engine)
     if chosen == "torch-tensorrt":
         raise UsageError("a program is verified each time it is opened: edgeseg run --engine torch-tensorrt --program")
     tell(f"model: {name}")
+    for line in signature_lines(bundle, require_signature):
+        tell(line)
     results: List[Dict[str, Any]] = []
     if chosen in ("tensorrt", "rtx"):
         from edgeseg.engines.tensorrt.provide import EngineOptions
@@ -50,7 +53,7 @@ def verify(
             results.append({"graph": one, "engine": opened.description, **test.to_json()})
             tell(f"{'passed' if test.passed else 'FAILED'}: {one} in {chosen}: {test.describe()}")
     if as_json:
-        print_json({"model": name, "results": results})
+        print_json({"model": name, "signed_by": bundle.signer, "results": results})
     failed = [result["graph"] for result in results if not result["passed"]]
     if failed:
         raise GateRefused(f"self-test failed for {', '.join(failed)}; compile the bundle again, or run another graph")

@@ -100,6 +100,7 @@ class CachedEngine:
         build_s: how long the build took.
         created: Unix time in seconds.
         self_test: what the golden frames gave; None when they were not tried yet.
+        added: it was built elsewhere and taken in, so no signature of a bundle covers it.
     """
 
     path: Path
@@ -112,6 +113,7 @@ class CachedEngine:
     build_s: float
     created: float
     self_test: Mapping[str, Any] | None
+    added: bool = False
 
     def plan(self) -> bytes:
         """The engine file's bytes. Raises EngineError when they are not those that were written."""
@@ -145,6 +147,7 @@ def read_engine(path: Path) -> CachedEngine:
         if not all(isinstance(name, str) for name in (key.model, key.precision, key.options)):
             raise ValueError("names are texts")
         precisions = LayerPrecisions.from_json(data["precisions"])
+        data.setdefault("added", False)  # sidecars of older versions do not say
         values = {field.name: data[field.name] for field in fields(CachedEngine) if field.name != "path"}
         values.update(key=key, precisions=precisions, notes=tuple(data["notes"]))
         return CachedEngine(path=path, **values)
@@ -169,12 +172,17 @@ class EngineCache:
         model, precision = (_UNSAFE.sub("_", name)[:100] for name in (key.model, key.precision))
         return self.folder / f"{model.lstrip('.')}-{precision}-{key.digest()}{_SUFFIX}"
 
-    def find(self, key: EngineKey) -> tuple[tuple[CachedEngine, bytes] | None, str]:
-        """The engine of a key and its plan; else None and, where a similar engine is there, why it does not do."""
+    def find(self, key: EngineKey, *, own: bool = False) -> tuple[tuple[CachedEngine, bytes] | None, str]:
+        """The engine of a key and its plan; else None and, where a similar engine is there, why it does not do.
+
+        With ``own``, one that was built elsewhere does not do.
+        """
         exact, reason = self.path(key), ""
         if exact.exists():
             try:
                 engine = read_engine(exact)
+                if own and engine.added:
+                    return None, f"{exact.name} was built elsewhere, and no signature covers it"
                 return (engine, engine.plan()), ""
             except EngineError as error:
                 return None, str(error)
@@ -255,12 +263,15 @@ class EngineCache:
         atomic_write(self._choice_path(model_digest), json.dumps(kept, indent=1).encode())
 
     def add(self, path: Path) -> CachedEngine:
-        """Take in an engine that was built elsewhere, with its sidecar. Raises EngineError, OSError."""
+        """Take in an engine that was built elsewhere, with its sidecar; it is tested here, whatever that says.
+
+        Raises EngineError, OSError.
+        """
         engine = read_engine(path)
         target = self.path(engine.key)
         self.folder.mkdir(parents=True, exist_ok=True)
         atomic_write(target, engine.plan())
-        return _write_sidecar(replace(engine, path=target))
+        return _write_sidecar(replace(engine, path=target, added=True, self_test=None))
 
     def _paths(self) -> list[Path]:
         return sorted(self.folder.glob(f"*{_SUFFIX}")) if self.folder.is_dir() else []

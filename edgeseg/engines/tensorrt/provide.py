@@ -218,7 +218,8 @@ class TensorRtProvider:
         options = self._with_choice(bundle, facts, options)
         precision, graph, request = self._planned(bundle, options)
         key = self._key(bundle, model, graph, request, options, facts)
-        cached, plan = self._found_or_built(key, bundle.graphs[graph].onnx, request, facts, rebuild)
+        own = bundle.signer is not None
+        cached, plan = self._found_or_built(key, bundle.graphs[graph].onnx, request, facts, rebuild, own)
         cuda = self._open_cuda()
         try:
             engine = TensorRtEngine(
@@ -369,14 +370,14 @@ class TensorRtProvider:
         )
 
     def _found_or_built(
-        self, key: EngineKey, onnx: bytes, request: BuildRequest, facts: GpuFacts, rebuild: bool
+        self, key: EngineKey, onnx: bytes, request: BuildRequest, facts: GpuFacts, rebuild: bool, own: bool
     ) -> tuple[CachedEngine, bytes]:
-        """The engine of a key, and its plan."""
-        found, _ = self.cache.find(key)
+        """The engine of a key, and its plan; with ``own`` only one that was built on this machine."""
+        found, _ = self.cache.find(key, own=own)
         if found is not None and not rebuild:
             return found
         with self.cache.building(lambda: self._say("waiting for another build on this device")):
-            found, reason = self.cache.find(key)
+            found, reason = self.cache.find(key, own=own)
             if found is not None and not rebuild:
                 return found
             reason = "as asked" if found is not None else reason or "it is not in the cache yet"
