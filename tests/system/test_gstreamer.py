@@ -167,8 +167,13 @@ def test_a_truncated_video_is_an_error(video: Path) -> None:
 
 @pytest.fixture
 def web(tmp_path: Path) -> Iterator[str]:
-    """An HTTP server: files of the folder, and a camera that speaks MJPEG at /camera."""
+    """An HTTP server: files of the folder, and a camera that speaks MJPEG at /camera?what=is&odd=with&it."""
     import cv2
+
+    odd = {
+        "dashed": "multipart/x-mixed-replace; boundary=--frame", "page": "text/html", "no-type": None,
+        "quoted": 'multipart/x-mixed-replace; boundary="frame"', "wrong": "multipart/x-mixed-replace; boundary=no",
+    }
 
     class Server(http.server.SimpleHTTPRequestHandler):
         def __init__(self, *args: Any, **named: Any) -> None:
@@ -178,18 +183,27 @@ def web(tmp_path: Path) -> Iterator[str]:
             pass
 
         def do_GET(self) -> None:
-            if self.path != "/camera":
+            if not self.path.startswith("/camera"):
                 super().do_GET()
                 return
+            how = self.path.partition("?")[2]
             self.send_response(200)
-            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+            kind = odd.get(how, "multipart/x-mixed-replace; boundary=frame")
+            if kind:
+                self.send_header("Content-Type", kind)
             self.end_headers()
+            line = b"\n" if how == "line-feeds" else b"\r\n"
             try:
+                self.wfile.write(b"Welcome" + 2 * line if how == "preamble" else b"")
                 for index in range(30):
                     jpeg = cv2.imencode(".jpg", np.full((120, 160, 3), 8 * index, np.uint8))[1].tobytes()
-                    head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
-                    self.wfile.write(head.encode() + jpeg + b"\r\n")
-                    time.sleep(0.02)
+                    jpeg = jpeg[: len(jpeg) * 2 // 3] if how == "cut" and index % 5 == 4 else jpeg
+                    head = [b"Content-Type: image/jpeg"] if how != "bare" else []
+                    head += [] if how in ("no-length", "bare") else [b"Content-Length: %d" % len(jpeg)]
+                    head = head if how == "no-first" and not index else [b"--frame", *head]
+                    noise = os.urandom(4000).replace(b"\xff", b"") if how == "noise" else jpeg
+                    self.wfile.write(b"".join(part + line for part in [*head, b"", noise]))
+                    time.sleep(0.2 if how == "noise" else 0.02)
             except OSError:
                 return
 
@@ -209,6 +223,36 @@ def test_an_mjpeg_camera(web: str) -> None:
         for frame in frames_of(source):
             levels.append(int(frame.image.mean()))
     assert len(levels) >= 25 and levels == sorted(levels) and ended.value.kind == "ended"
+
+
+ODD = ["dashed", "quoted", "wrong", "no-type", "page", "no-first", "no-length", "bare", "line-feeds", "preamble"]
+
+
+@pytest.mark.parametrize("how", ODD)
+def test_an_mjpeg_camera_that_keeps_to_no_standard(web: str, how: str) -> None:
+    source, levels = source_from_uri(f"{web}/camera?{how}"), []
+    with pytest.raises(SourceError, match="ended"):
+        for frame in frames_of(source):
+            levels.append(int(frame.image.mean()))
+    assert len(levels) >= 25 and levels == sorted(levels)
+
+
+def test_half_pictures_of_a_camera_are_counted_and_not_shown(web: str) -> None:
+    source, levels = source_from_uri(f"{web}/camera?cut"), []
+    with pytest.raises(SourceError, match="ended"):
+        for frame in frames_of(source):
+            assert frame.image.std() < 3, "a half picture is grey below"
+            levels.append(int(frame.image.mean()))
+    assert source.lost_frames()["corrupt"] == 6
+    assert 19 <= len(levels) <= 24 and not {8 * index for index in range(4, 30, 5)} & set(levels)
+
+
+def test_an_address_without_pictures_says_so_in_time(web: str, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="bytes of a multipart stream hold no JPEG picture"):
+        list(frames_of(source_from_uri(f"{web}/camera?noise")))
+    (tmp_path / "login").write_text("<!DOCTYPE html>\n<html><body>Password?</body></html>" + " " * 5000)
+    with pytest.raises(SourceError, match="a web page comes, and no stream"):
+        list(frames_of(source_from_uri(f"{web}/login")))
 
 
 def test_an_mjpeg_camera_on_a_board(web: str, board: Callable[..., None]) -> None:

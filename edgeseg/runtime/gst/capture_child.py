@@ -16,6 +16,7 @@ import ctypes
 import json
 import mmap
 import os
+import runpy
 import signal
 import socket
 import struct
@@ -28,6 +29,8 @@ COUNTERS = struct.Struct("<QQQ")
 FRAMES_AT = 4096
 POLL_NS = 50_000_000
 TRY, SKIP = 0, 2  # GstAutoplugSelectResult
+NO_PICTURE_S, NO_PICTURE_BYTES = 3.0, 1 << 16
+"""A camera that has sent so much for so long, and no JPEG picture in it, sends something else."""
 HARDWARE = ("nv", "va", "omx", "msdk", "qsv", "v4l2")
 
 
@@ -55,6 +58,7 @@ class Capture:
         self.waits = config["waits"]
         self.slots = config["slots"]
         self.produced = self.busy = self.corrupt = 0
+        self.counting = threading.Lock()
         self.memory: Any = None
         self.address = 0
         self.extract = ctypes.CDLL("libgstreamer-1.0.so.0").gst_buffer_extract
@@ -125,6 +129,8 @@ class Capture:
             self.camera = True
         elif name == "decodebin":
             element.connect("autoplug-select", self.choose)
+        elif name == "souphttpsrc":
+            HttpDocument(self, element.get_static_pad("src"))
 
     def choose(self, decodebin: Any, pad: Any, caps: Any, factory: Any) -> int:
         """Whether decodebin may try an element. It goes by rank, and hardware ranks first.
@@ -198,11 +204,13 @@ class Capture:
         if sample is None or self.stopped.is_set():
             return self.gst.FlowReturn.EOS
         buffer = sample.get_buffer()
-        index = self.produced
-        self.produced += 1
+        with self.counting:
+            index = self.produced
+            self.produced += 1
         self.count()
         if buffer.has_flags(self.gst.BufferFlags.CORRUPTED):
-            self.corrupt += 1
+            with self.counting:
+                self.corrupt += 1
             self.count()
             return self.gst.FlowReturn.OK
         caps = sample.get_caps()
@@ -216,7 +224,8 @@ class Capture:
         # The hash of a boxed value is its address; mapped in Python the picture would be copied twice, under the lock.
         place = self.address + FRAMES_AT + slot * self.size
         if self.extract(hash(buffer), 0, place, self.size) != self.size:
-            self.corrupt += 1
+            with self.counting:
+                self.corrupt += 1
             self.count()
             return self.gst.FlowReturn.OK
         self.memory[slot] = 1  # before the parent hears of it, so that it is not given to two frames
@@ -224,6 +233,14 @@ class Capture:
         if not send(self.link, told):
             return self.gst.FlowReturn.EOS
         return self.gst.FlowReturn.OK
+
+    def cut(self, pictures: int) -> None:
+        """Count pictures that came and were not whole."""
+        if pictures:
+            with self.counting:
+                self.produced += pictures
+                self.corrupt += pictures
+            self.count()
 
     def captured_ns(self, sample: Any, buffer: Any) -> int:
         """When the frame was captured on CLOCK_MONOTONIC, as far as the pipeline knows; else now."""
@@ -279,6 +296,78 @@ class Capture:
 
     def count(self) -> None:
         COUNTERS.pack_into(self.board, 0, self.produced, self.busy, self.corrupt)
+
+
+class HttpDocument:
+    """What an HTTP source sends on. JPEG pictures of a multipart stream go on in well-formed parts, without those that
+    are cut: what GStreamer does with other parts depends on their boundaries and lengths, and cut ones it shows."""
+
+    def __init__(self, capture: Capture, pad: Any) -> None:
+        self.capture, self.gst = capture, capture.gst
+        self.normaliser_of = runpy.run_path(os.path.join(os.path.dirname(__file__), "jpeg_parts.py"))["Normaliser"]
+        self.normaliser = self.normaliser_of()
+        self.began = time.monotonic()
+        self.cut = 0
+        self.pushing = False
+        types = self.gst.PadProbeType
+        pad.add_probe(types.BUFFER | types.EVENT_DOWNSTREAM, self.on_data)
+
+    def on_data(self, pad: Any, info: Any) -> Any:
+        verdict = self.gst.PadProbeReturn
+        if self.pushing:
+            return verdict.OK
+        if info.type & self.gst.PadProbeType.BUFFER:
+            return verdict.OK if self.normaliser.passes else self.on_buffer(pad, info.get_buffer())
+        event = info.get_event()
+        if event.type == self.gst.EventType.CUSTOM_DOWNSTREAM_STICKY:
+            self.normaliser, self.cut = self.normaliser_of(content_type(event.get_structure())), 0
+            self.began = time.monotonic()
+        elif event.type == self.gst.EventType.EOS:
+            self.push(pad, self.normaliser.finish())
+            self.look()
+        return verdict.OK
+
+    def on_buffer(self, pad: Any, buffer: Any) -> Any:
+        data = buffer.extract_dup(0, buffer.get_size())
+        self.push(pad, self.normaliser.add(data))
+        self.look()
+        return self.gst.PadProbeReturn.DROP
+
+    def push(self, pad: Any, data: bytes) -> None:
+        if data:
+            self.pushing = True  # it comes through here too
+            pad.push(self.gst.Buffer.new_wrapped(data))
+            self.pushing = False
+
+    def look(self) -> None:
+        """Count what was cut, and give up where no picture comes."""
+        parts = self.normaliser.parts
+        if self.normaliser.is_page:
+            self.give_up("a web page comes, and no stream: it may ask for a login, or have the stream's address in it")
+        if parts is None:
+            return
+        self.capture.cut(parts.cut - self.cut)
+        self.cut = parts.cut
+        enough = parts.received > NO_PICTURE_BYTES and time.monotonic() - self.began > NO_PICTURE_S
+        if enough and not parts.found and not parts.cut:
+            self.give_up(
+                f"{parts.received} bytes of a multipart stream hold no JPEG picture; see in a browser what is there"
+            )
+
+    def give_up(self, text: str) -> None:
+        if not self.capture.stopped.is_set():
+            self.capture.fail(None, text)
+            self.capture.stopped.set()
+
+
+def content_type(headers: Any) -> str:
+    """Of the answer that an HTTP source tells downstream; empty where it is not told."""
+    answer = headers.get_value("response-headers") if headers and headers.has_field("response-headers") else None
+    for number in range(answer.n_fields() if answer is not None else 0):
+        name = answer.nth_field_name(number)
+        if name.lower() == "content-type":
+            return str(answer.get_value(name))
+    return ""
 
 
 def confine(gst: Any, schemes: Set[str]) -> None:
