@@ -1,6 +1,6 @@
 """A camera on the network: GStreamer's own RTSP server with a user and a password. Run by the system's Python.
 
-Arguments: port, codec (h264 or mjpeg), size WIDTHxHEIGHT. Each line on standard input is an order:
+Arguments: port, codec (h264, rare-keys or mjpeg), size WIDTHxHEIGHT. Each line on standard input is an order:
 ``size WIDTHxHEIGHT`` changes the picture's size for the next client. Prints ``ready`` once it listens.
 """
 
@@ -16,6 +16,9 @@ from gi.repository import GLib, Gst, GstRtspServer  # noqa: E402
 ENCODERS = {
     "h264": "x264enc tune=zerolatency speed-preset=ultrafast key-int-max=15 ! h264parse ! rtph264pay name=pay0 pt=96 "
     "config-interval=-1",
+    # A key frame every ten seconds, and a large one.
+    "rare-keys": "x264enc tune=zerolatency speed-preset=ultrafast key-int-max=300 bitrate=20000 ! h264parse ! "
+    "rtph264pay name=pay0 pt=96 config-interval=-1 mtu=500",
     "mjpeg": "jpegenc ! rtpjpegpay name=pay0 pt=26",
 }
 

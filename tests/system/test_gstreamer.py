@@ -171,8 +171,11 @@ def web(tmp_path: Path) -> Iterator[str]:
     import cv2
 
     odd = {
-        "dashed": "multipart/x-mixed-replace; boundary=--frame", "page": "text/html", "no-type": None,
-        "quoted": 'multipart/x-mixed-replace; boundary="frame"', "wrong": "multipart/x-mixed-replace; boundary=no",
+        "dashed": "multipart/x-mixed-replace; boundary=--frame",
+        "page": "text/html",
+        "no-type": None,
+        "quoted": 'multipart/x-mixed-replace; boundary="frame"',
+        "wrong": "multipart/x-mixed-replace; boundary=no",
     }
 
     class Server(http.server.SimpleHTTPRequestHandler):
@@ -375,6 +378,15 @@ def test_rtsp_frames_and_a_password_that_nobody_sees(rtsp: Any, transport: str) 
         command_line = Path(f"/proc/{source.pid}/cmdline").read_bytes()
         assert b"s3cret" not in command_line and b"s3cret" not in Path(f"/proc/{source.pid}/environ").read_bytes()
     assert "s3cret" not in source.description + source.pipeline.shown() and "***@" in source.description
+
+
+@pytest.mark.parametrize("size", ["640x480", "1280x960"])
+def test_rtsp_with_rare_key_frames_shows_its_first_ones(rtsp: Any, size: str) -> None:
+    rtsp.kill()
+    rtsp.start(size, "rare-keys")
+    source = source_from_uri(rtsp.uri, CaptureOptions(latency_ms=20))
+    seen = list(frames_of(source, 5, 60))
+    assert len(seen) == 5 and not source.lost_frames()["corrupt"] and seen[-1].index < 150
 
 
 def test_no_process_and_no_descriptor_is_left(rtsp: Any) -> None:
