@@ -362,7 +362,7 @@ class HttpDocument:
 
 def content_type(headers: Any) -> str:
     """Of the answer that an HTTP source tells downstream; empty where it is not told."""
-    answer = headers.get_value("response-headers") if headers and headers.has_field("response-headers") else None
+    answer: Any = headers.get_value("response-headers") if headers and headers.has_field("response-headers") else None
     for number in range(answer.n_fields() if answer is not None else 0):
         name = answer.nth_field_name(number)
         if name.lower() == "content-type":
