@@ -23,7 +23,8 @@ import struct
 import sys
 import threading
 import time
-from typing import Any, Iterator, List, Optional, Set
+from typing import Any, Iterator, List, Optional, Set, Tuple
+from urllib.parse import urlsplit
 
 COUNTERS = struct.Struct("<QQQ")
 FRAMES_AT = 4096
@@ -32,6 +33,7 @@ TRY, SKIP = 0, 2  # GstAutoplugSelectResult
 NO_PICTURE_S, NO_PICTURE_BYTES = 3.0, 1 << 16
 """A camera that has sent so much for so long, and no JPEG picture in it, sends something else."""
 HARDWARE = ("nv", "va", "omx", "msdk", "qsv", "v4l2")
+MOST_REQUESTS = 500
 
 
 def main(socket_fd: int, board_fd: int) -> int:
@@ -68,6 +70,8 @@ class Capture:
         self.camera = False
         self.jpegdec = gst.ElementFactory.find("jpegdec") is not None
         self.tried: List[str] = []
+        self.requests = 0
+        self.elsewhere = ""
         self.stopped = threading.Event()
         self.pipeline: Any = None
 
@@ -131,6 +135,24 @@ class Capture:
             element.connect("autoplug-select", self.choose)
         elif name == "souphttpsrc":
             HttpDocument(self, element.get_static_pad("src"))
+        elif name == "rtspsrc":
+            element.connect("before-send", self.guard, place(element.get_property("location")))
+
+    def guard(self, rtspsrc: Any, request: Any, home: Tuple[str, int]) -> bool:
+        """Before each request of RTSP: no other place than the one asked for gets the account, whoever sends us there.
+
+        rtspsrc itself would follow a redirect with it, and without end.
+        """
+        self.requests += 1
+        there = place(rtspsrc.get_property("location"))
+        if there != home and not self.elsewhere:
+            self.elsewhere = "{}:{}".format(*there)
+            for name in ("user-id", "user-pw"):
+                rtspsrc.set_property(name, None)
+        if self.requests > MOST_REQUESTS and not self.produced and not self.stopped.is_set():
+            self.fail(None, f"no picture after {MOST_REQUESTS} requests: it redirects in circles")
+            self.stopped.set()
+        return True
 
     def choose(self, decodebin: Any, pad: Any, caps: Any, factory: Any) -> int:
         """Whether decodebin may try an element. It goes by rank, and hardware ranks first.
@@ -180,6 +202,8 @@ class Capture:
         ctypes.CDLL(None).fflush(None)
         domain = getattr(error, "domain", "") or ""
         text = getattr(error, "message", "") or debug or "unknown"
+        if self.elsewhere:
+            text += f" (redirected to {self.elsewhere}, which gets no password: name that address)"
         failure = {
             "domain": domain,
             "code": getattr(error, "code", 0),
@@ -383,6 +407,15 @@ def confine(gst: Any, schemes: Set[str]) -> None:
     registry.connect("feature-added", forget)  # a plugin that is loaded brings them all again
     for factory in registry.get_feature_list(gst.ElementFactory.__gtype__):
         forget(registry, factory)
+
+
+def place(address: Optional[str]) -> Tuple[str, int]:
+    """Host and port of an RTSP address."""
+    try:
+        parts = urlsplit(address or "")
+        return (parts.hostname or "").lower(), parts.port or (322 if parts.scheme.startswith("rtsps") else 554)
+    except ValueError:
+        return str(address), 0
 
 
 def factory_name(element: Any) -> str:
