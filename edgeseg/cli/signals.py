@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 import threading
 import time
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import TYPE_CHECKING, Dict, Iterator, Optional, Union
+from typing import TYPE_CHECKING, Dict, Iterator, Optional, Sequence, Union
 
 if TYPE_CHECKING:
     from edgeseg.runtime.pipeline import Run
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Interrupts", "interrupts", "leave_if_interrupted", "reacted", "stopping_signals"]
 
 _HUNG_LOOP_S, _END_S, _REST_S = 1.0, 2.0, 3.0
+_LOOK_S = 0.1
 
 
 def stopping_signals() -> Iterator[signal.Signals]:
@@ -57,6 +59,7 @@ class Interrupts:
         if number == signal.SIGHUP:
             _leave_dead_terminal()
         if self._run is None or self.asked:
+            self.asked = True
             raise KeyboardInterrupt
         self.asked = True
         self._run.stop("interrupted")
@@ -70,26 +73,42 @@ class Interrupts:
                 return
             if heard[0] not in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 continue
+            asked_at = time.monotonic()
             if self._run is not None:
-                self._end(self._run)
+                self._end(self._run, asked_at)
             elif not reacted.wait(_END_S):  # a graph that never ends, while it is opened
                 _leave()
+            _rest(asked_at)
 
-    def _end(self, run: Run) -> None:
-        asked_at = time.monotonic()
+    def _end(self, run: Run, asked_at: float) -> None:
         run.stop("interrupted")
         if not self._over.wait(_HUNG_LOOP_S):
             run.close_sinks()
-        if self._over.wait(max(0.0, asked_at + _END_S - time.monotonic())):
-            time.sleep(_REST_S)  # the summary waits for whoever reads it, but not for ever
-            os._exit(1)
-        _leave()
+        if not self._over.wait(max(0.0, asked_at + _END_S - time.monotonic())):
+            _leave()
+
+
+def _rest(asked_at: float) -> None:
+    """Let the main thread say how it ended, which takes longer on a busy machine; but wait for no reader of it."""
+    time.sleep(max(0.0, asked_at + _END_S - time.monotonic()))
+    while time.monotonic() < asked_at + _END_S + _REST_S and not _blocked((1, 2)):
+        time.sleep(_LOOK_S)
+    os._exit(1)
 
 
 def _leave() -> None:
-    with suppress(OSError, ValueError):
-        os.write(2, b"edgeseg: interrupted, and something hangs: it is left behind, with what it wrote last\n")
+    if not _blocked((2,)):
+        with suppress(OSError, ValueError):
+            os.write(2, b"edgeseg: interrupted, and something hangs: it is left behind, with what it wrote last\n")
     os._exit(1)
+
+
+def _blocked(descriptors: Sequence[int]) -> bool:
+    """Whether one of them takes nothing: a pipe or terminal that is full and that nobody reads."""
+    poll = select.poll()
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLOUT)
+    return len(poll.poll(0)) < len(descriptors)
 
 
 @contextmanager

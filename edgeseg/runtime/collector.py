@@ -91,8 +91,9 @@ class Collector:
         feeds = list(self)
         for feed in feeds:
             feed.ask_to_stop()
-        while any(feed.lives() for feed in feeds) and not is_over():
-            next(feed for feed in feeds if feed.lives()).wait(_TICK_S)
+        for feed in feeds:
+            while feed.lives() and not is_over():
+                feed.wait(_TICK_S)
         left = [feed.state.name for feed in feeds if feed.lives()]
         for feed in feeds:
             feed.settle()

@@ -10,12 +10,15 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Iterator
 
 import cv2
 import pytest
 
+from edgeseg.runtime.collector import Collector
+from edgeseg.runtime.state import SourceState
 from tests.runtime.test_deadline import connack_only, dripping, server, silent
 
 pytestmark = pytest.mark.system
@@ -165,3 +168,62 @@ def test_a_run_ends_though_the_driver_hangs(tmp_path: Path) -> None:
     assert process.returncode == 1 and "something hangs" in err
     assert [path.name for path in tmp_path.iterdir()] == ["o.avi"], "the sinks finished"
     assert cv2.VideoCapture(str(video)).read()[0]
+
+
+@pytest.mark.parametrize("when", ["before it starts", "while it runs"])
+def test_a_run_ends_though_nobody_reads_what_it_says(started: Any, tmp_path: Path, when: str) -> None:
+    """``edgeseg run 2>&1 | less``: whoever prints waits, the last line and the summary too."""
+    log = tmp_path / "o.jsonl"
+    unread, said = os.pipe()
+
+    def fill() -> None:
+        ours = os.open(f"/proc/self/fd/{said}", os.O_WRONLY | os.O_NONBLOCK)  # the child's own end goes on blocking
+        with suppress(BlockingIOError):
+            while os.write(ours, b"\n" * 4096):
+                pass
+        with suppress(BlockingIOError):
+            while os.write(ours, b"\n"):
+                pass
+        os.close(ours)
+
+    if when == "before it starts":
+        fill()
+    command = [sys.executable, "-m", "edgeseg", "run", "--source", LIVE, "--sink", f"jsonl://{log}"]
+    process = subprocess.Popen(command, stdout=said, stderr=said)
+    try:
+        if when == "while it runs":
+            wait_for(log)
+            fill()
+        else:
+            until = time.monotonic() + 60
+            while "pipe_write" not in Path(f"/proc/{process.pid}/wchan").read_text():
+                if time.monotonic() > until:
+                    pytest.skip("the kernel does not say what a process waits for")
+                time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        process.wait(FAR_S)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(said)
+        os.close(unread)
+
+
+def test_a_feed_that_ends_while_it_is_looked_for(spec: Any) -> None:
+    """Between two looks at which sources still live all may have ended."""
+
+    class Ending:
+        def __init__(self) -> None:
+            self.looks = iter([True])
+            self.state = SourceState("0", "")
+
+        def lives(self) -> bool:
+            return next(self.looks, False)
+
+        def __getattr__(self, name: str) -> Any:
+            return lambda *_: None
+
+    collector = Collector()
+    feed: Any = Ending()
+    collector.add(feed)
+    assert collector.close(lambda: False) == []

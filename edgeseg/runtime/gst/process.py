@@ -20,6 +20,7 @@ from edgeseg.errors import MissingDependencyError
 __all__ = ["GstProcess", "gstreamer_python"]
 
 _FIRST_BYTES, _LAST_BYTES, _MOST_READS = 1 << 14, 1 << 16, 16
+_ASK_S = 0.2
 
 
 def gstreamer_python() -> str | None:
@@ -96,7 +97,7 @@ class GstProcess:
         Raises:
             EOFError: the process is gone.
         """
-        readable, _, _ = select.select([self.link.fileno(), self._errors], [], [], timeout_s)
+        readable = _readable([self.link.fileno(), self._errors], timeout_s)
         if self._errors in readable:
             self._listen()
         if self.link.fileno() not in readable:
@@ -126,16 +127,18 @@ class GstProcess:
         self._listen()
         return self._first.decode(errors="replace")
 
-    def _listen(self) -> None:
+    def _listen(self) -> bool:
+        """Take what it printed; whether that was the end of it."""
         for _ in range(_MOST_READS if self._errors >= 0 else 0):  # one that prints without end must not hold us here
             try:
                 data = os.read(self._errors, 1 << 16)
             except OSError:  # nothing there
-                return
+                return False
             if not data:
-                return
+                return True
             self._first += data[: _FIRST_BYTES - len(self._first)]
             self._last = (self._last + data)[-_LAST_BYTES:]
+        return False
 
     def end(self, grace_s: float = 1.5) -> int:
         """Ask it to stop, wait, kill it if it does not. Returns its exit status; may be called twice."""
@@ -157,9 +160,22 @@ class GstProcess:
         """Its exit status, or None when it still runs; what it prints meanwhile is heard, else a full pipe loses it."""
         give_up_at = time.monotonic() + grace_s
         while True:
-            self._listen()
+            status = self._process.poll()
             left_s = give_up_at - time.monotonic()
-            with suppress(subprocess.TimeoutExpired):
-                return self._process.wait(timeout=min(0.05, max(0.0, left_s)))
-            if left_s <= 0:
+            if status is not None or left_s <= 0:
+                return status
+            # Its end is the end of what it prints. Asking again and again, as Popen.wait does, costs the loop its time
+            # where there are hundreds of sources.
+            _readable([self._errors] if self._errors >= 0 else [], min(left_s, _ASK_S))
+            if self._listen():
+                with suppress(subprocess.TimeoutExpired):
+                    return self._process.wait(timeout=left_s)
                 return None
+
+
+def _readable(descriptors: Sequence[int], timeout_s: float) -> list[int]:
+    """Those that can be read, after up to so many seconds; select() takes none above 1023."""
+    poll = select.poll()
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
+    return [descriptor for descriptor, _ in poll.poll(max(0, round(1000 * timeout_s)))]
