@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import struct
 import zlib
+from contextlib import suppress
 from functools import partial
 from itertools import takewhile
-from typing import Callable, Iterator, Mapping
+from typing import Callable, Iterator, Mapping, NamedTuple
 
 __all__ = [
     "animation_length",
@@ -31,7 +32,7 @@ def kind_of(data: bytes) -> str:
         return "PNG"
     if data.startswith(b"\xff\xd8\xff"):
         return "JPEG"
-    if data[:4] in (b"II*\0", b"MM\0*"):
+    if _tiff_form(data) is not None:
         return "TIFF"
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WebP"
@@ -58,25 +59,11 @@ def exif_orientation(data: bytes) -> int:
 
 
 def tiff_tags(block: bytes) -> Mapping[int, int]:
-    """Tag -> first value, of the short and long entries of the first directory; empty for what is no TIFF block."""
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(block[:4])
-    if order is None:
-        return {}
-    tags = {}
-    try:
-        (start,) = struct.unpack_from(order + "I", block, 4)
-        (count,) = struct.unpack_from(order + "H", block, start)
-        for entry in range(start + 2, start + 2 + 12 * count, 12):
-            tag, kind, values = struct.unpack_from(order + "HHI", block, entry)
-            if kind not in (_SHORT, _LONG):
-                continue
-            form, width = (order + "H", 2) if kind == _SHORT else (order + "I", 4)
-            is_inside = values * width <= 4
-            place = entry + 8 if is_inside else struct.unpack_from(order + "I", block, entry + 8)[0]
-            (tags[tag],) = struct.unpack_from(form, block, place)
-    except struct.error:  # a directory that points outside the file: what was read so far
-        pass
-    return tags
+    """Tag -> first value, of the short and long entries of the first directory; empty for what is no (Big)TIFF."""
+    form = _tiff_form(block)
+    with suppress(struct.error):
+        return _tags_at(block, form.start(block), form) if form is not None else {}
+    return {}
 
 
 def tiff_pages(data: bytes) -> list[Callable[[], bytes]]:
@@ -84,26 +71,21 @@ def tiff_pages(data: bytes) -> list[Callable[[], bytes]]:
 
     Empty for what is no TIFF, and what of a chain of pages that points outside the file can be followed.
     """
-    order = {b"II": "<", b"MM": ">"}.get(data[:2], "")
-    if not order or data[2:4] not in (b"*\0", b"\0*", b"+\0", b"\0+"):
+    form = _tiff_form(data)
+    if form is None:
         return []
-    number, count, entry, head = ("I", "H", 12, 4) if b"*" in data[2:4] else ("Q", "Q", 20, 8)
     starts: list[int] = []
-    try:
-        (at,) = struct.unpack_from(order + number, data, head)
+    with suppress(struct.error, OverflowError):
+        at = form.start(data)
         seen = {0}
         while at not in seen and len(seen) < _MOST_PAGES:
             seen.add(at)
-            (entries,) = struct.unpack_from(order + count, data, at)
-            first = at + struct.calcsize(count)
-            after = first + entry * entries
-            (following,) = struct.unpack_from(order + number, data, after)
-            if not _subfile_type(data[first:after], order, entry) & _REDUCED_OR_MASK:
+            (entries,) = struct.unpack_from(form.entries, data, at)
+            (following,) = struct.unpack_from(form.offset, data, form.entry(at, entries))
+            if not _tags_at(data, at, form).get(_SUBFILE_TYPE, 0) & _REDUCED_OR_MASK:
                 starts.append(at)
             at = following
-    except (struct.error, OverflowError):
-        pass
-    return [partial(_with_start, data, head, struct.pack(order + number, start)) for start in starts]
+    return [partial(_with_start, data, form.head, struct.pack(form.offset, start)) for start in starts]
 
 
 def animation_length(data: bytes) -> int:
@@ -128,7 +110,7 @@ def single_channel_png(data: bytes) -> tuple[bytes, int, bytes] | None:
     """
     chunks = list(_png_chunks(data))
     header = next((content for name, content in chunks if name == b"IHDR"), b"")
-    if len(header) != 13 or header[9] not in (0, 3) or header[8] > 8:
+    if len(header) != 13 or header[9] not in (0, 3) or header[8] not in (1, 2, 4, 8):
         return None
     palette = next((content for name, content in chunks if name == b"PLTE"), b"") if header[9] == 3 else b""
     grey = [(b"IHDR", header[:9] + b"\0" + header[10:])]
@@ -136,13 +118,49 @@ def single_channel_png(data: bytes) -> tuple[bytes, int, bytes] | None:
     return _PNG + b"".join(_png_chunk(*chunk) for chunk in kept), 255 // (2 ** header[8] - 1), palette
 
 
-def _subfile_type(entries: bytes, order: str, size: int) -> int:
-    for at in range(0, len(entries) - size + 1, size):
-        tag, kind = struct.unpack_from(order + "HH", entries, at)
-        if tag == _SUBFILE_TYPE and kind in (_SHORT, _LONG):
-            (value,) = struct.unpack_from(order + ("H" if kind == _SHORT else "I"), entries, at + size // 2 + 2)
-            return int(value)
-    return 0
+class _TiffForm(NamedTuple):
+    """How a TIFF or a BigTIFF is written: where its first directory is told, and formats of struct."""
+
+    order: str
+    head: int
+    offset: str
+    entries: str
+
+    def start(self, data: bytes) -> int:
+        """Where the first directory is. Raises struct.error."""
+        (start,) = struct.unpack_from(self.offset, data, self.head)
+        return int(start)
+
+    def entry(self, directory: int, number: int) -> int:
+        """Where an entry of a directory is; behind the last one is the place of the next directory."""
+        return directory + struct.calcsize(self.entries) + number * (4 + 2 * struct.calcsize(self.offset))
+
+
+def _tiff_form(data: bytes) -> _TiffForm | None:
+    order = {b"II*\0": "<", b"MM\0*": ">", b"II+\0": "<", b"MM\0+": ">"}.get(data[:4])
+    if order is None:
+        return None
+    head, offset, entries = (4, "I", "H") if b"*" in data[:4] else (8, "Q", "Q")
+    return _TiffForm(order, head, order + offset, order + entries)
+
+
+def _tags_at(data: bytes, directory: int, form: _TiffForm) -> dict[int, int]:
+    """As ``tiff_tags``, of any directory; of one that points outside the file what could be read."""
+    tags: dict[int, int] = {}
+    with suppress(struct.error, OverflowError):
+        (count,) = struct.unpack_from(form.entries, data, directory)
+        for number in range(count):
+            entry = form.entry(directory, number)
+            tag, kind = struct.unpack_from(form.order + "HH", data, entry)
+            if kind not in (_SHORT, _LONG):
+                continue
+            (values,) = struct.unpack_from(form.offset, data, entry + 4)
+            width = struct.calcsize(form.offset)
+            place, letter = entry + 4 + width, "H" if kind == _SHORT else "I"
+            if values * struct.calcsize("=" + letter) > width:
+                (place,) = struct.unpack_from(form.offset, data, place)
+            (tags[tag],) = struct.unpack_from(form.order + letter, data, place)
+    return tags
 
 
 def _with_start(data: bytes, head: int, start: bytes) -> bytes:

@@ -312,13 +312,22 @@ def _refuse_several(data: bytes, path: Path) -> None:
 def _image_from(data: bytes, path: Path) -> np.ndarray:
     import cv2
 
-    image = _decoded(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+    image = _decoded(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION)
     if image is None and _decoded(data, cv2.IMREAD_UNCHANGED) is None:
         content = f" (its content is {kind_of(data) or 'unknown'})"
         raise ImageError(f"{path} cannot be decoded as an image{content}; open it in a viewer or remove it")
     if image is None or image.dtype not in (np.uint8, np.uint16):
         raise ImageError(f"{path} holds samples whose range is not known (not 8- or 16-bit); save it with 8 bits")
+    if kind_of(data) != "TIFF":  # of which every version of OpenCV turns the pictures, asked or not
+        image = _upright(image, exif_orientation(data))
     return image if image.dtype == np.uint8 else _eight_bits(image, path)
+
+
+def _upright(image: np.ndarray, orientation: int) -> np.ndarray:
+    """Turn an image as its EXIF orientation says. OpenCV of version 4.5 does it itself, but not for WebP."""
+    turned = image.swapaxes(0, 1) if orientation >= 5 else image
+    turned = turned[:, ::-1] if orientation in (2, 3, 6, 7) else turned
+    return np.ascontiguousarray(turned[::-1] if orientation in (3, 4, 7, 8) else turned)
 
 
 def _eight_bits(image: np.ndarray, path: Path) -> np.ndarray:
@@ -340,11 +349,13 @@ def _has_plain_samples(data: bytes) -> bool:
         tags = tiff_tags(data)
         return tags.get(_BITS_PER_SAMPLE, 1) >= 8 and tags.get(_PHOTOMETRIC) in (_BLACK_IS_ZERO, 2)
     header, bits = int.from_bytes(data[14:18], "little"), int.from_bytes(data[28:30], "little")
+    if header < 40:
+        return False  # of OS/2, with other places
     if bits != 8:
         return bits > 8
     colours = int.from_bytes(data[46:50], "little") or 256
-    palette = np.frombuffer(data[14 + header : 14 + header + 4 * colours], np.uint8).reshape(-1, 4)[:, :3]
-    return bool((palette == np.arange(len(palette))[:, None]).all())
+    palette = data[14 + header : 14 + header + 4 * colours]
+    return all(palette[at : at + 3] == bytes([at // 4]) * 3 for at in range(0, min(len(palette), 1024), 4))
 
 
 def _ids_of_png(png: bytes, factor: int, palette: bytes, path: Path, classes: int) -> np.ndarray:
