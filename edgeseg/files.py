@@ -13,7 +13,7 @@ from urllib.parse import unquote
 __all__ = ["atomic_write", "file_sha256", "file_state", "move_new", "path_from_uri", "text_of", "write_new"]
 
 
-def text_of(name: Path | str) -> str:
+def text_of(name: Path | str | bytes) -> str:
     """A file name as text that can be printed and encoded: bytes that are not UTF-8 become ``\\xNN``."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 

@@ -25,7 +25,8 @@ from edgeseg.cli.train import train
 from edgeseg.cli.tune import tune
 from edgeseg.cli.verify import verify
 from edgeseg.credentials import without_secrets_of
-from edgeseg.errors import EdgesegError, missing
+from edgeseg.errors import EdgesegError, first_line, missing
+from edgeseg.files import text_of
 
 
 class _Commands(typer.core.TyperGroup):
@@ -136,14 +137,28 @@ def _main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
-        if error.errno == errno.ENOSPC:
-            _fail(
-                f"no space left on the disk while writing {error.filename or 'output'}; nothing half-written was kept",
-                1,
-            )
-        if error.filename is not None:
-            _fail(f"{error.filename}: {error.strerror}", 1)
-        raise
+        _fail(_what_the_system_refused(error), 1)
+
+
+_REFUSALS = {
+    errno.ENOSPC: "no space left on the disk; free some and run it again",
+    errno.EDQUOT: "the disk quota is used up; free some and run it again",
+    errno.EIO: "the disk or card reports an input/output error; look at dmesg, and copy what is on it",
+    errno.EROFS: "the file system is read-only; name another folder",
+    errno.EMFILE: "this process has too many files open; raise the limit (ulimit -n)",
+    errno.ENFILE: "this machine has too many files open",
+    errno.ENOMEM: "there is no memory left; end other programs",
+}
+
+
+def _what_the_system_refused(error: OSError) -> str:
+    """One line for any errno, with the file where the error knows it: that of a write after the opening does not."""
+    known = _REFUSALS.get(error.errno or 0)
+    what = known or error.strerror or first_line(error)
+    names = [name for name in (error.filename, error.filename2) if isinstance(name, (str, bytes))]
+    if names:
+        return f"{' -> '.join(map(text_of, names))}: {what}"
+    return known or f"the system refused: {what} ({errno.errorcode.get(error.errno or 0, type(error).__name__)})"
 
 
 def _fail(message: str, code: int) -> None:
