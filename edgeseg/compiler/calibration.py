@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Callable
 
 import numpy as np
 
+from edgeseg.files import text_of
 from edgeseg.images import Dataset
 from edgeseg.preprocess import resized_frame
 from edgeseg.spec import IGNORE_ID, ModelSpec
@@ -19,6 +20,7 @@ USUAL_FRAMES = 100
 _DARK = 16
 _BRIGHT = 240
 _RARE = 1e-4
+_EXAMPLES = 3
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class CalibrationReport:
         near_white: images whose 1st percentile of brightness is above 240 of 255.
         labelled: images with a label.
         class_shares: share of the labelled pixels per class name; empty without labels.
+        examples: names of the first images that ``duplicates``, ``near_black`` and ``near_white`` count, by these.
     """
 
     data: str
@@ -44,6 +47,7 @@ class CalibrationReport:
     near_white: int
     labelled: int
     class_shares: dict[str, float]
+    examples: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def usable(self) -> int:
@@ -55,13 +59,15 @@ class CalibrationReport:
         lines = []
         if self.images < USUAL_FRAMES:
             lines.append(f"only {self.images} calibration images; a few hundred are usual")
-        for count, what in (
-            (self.duplicates, "repeat an earlier one"),
-            (self.near_black, "are near-black or empty"),
-            (self.near_white, "are near-white or overexposed"),
+        for kind, count, what in (
+            ("duplicates", self.duplicates, "repeat an earlier one"),
+            ("near_black", self.near_black, "are near-black or empty"),
+            ("near_white", self.near_white, "are near-white or overexposed"),
         ):
             if count:
-                lines.append(f"{count} of {self.images} calibration images {what}")
+                names = self.examples.get(kind, [])
+                named = f" ({', '.join(names)}{', ...' if count > len(names) else ''})" if names else ""
+                lines.append(f"{count} of {self.images} calibration images {what}{named}")
         rare = [name for name, share in self.class_shares.items() if share < _RARE]
         if rare:
             lines.append(f"classes hardly seen in calibration (under 0.01 % of pixels): {', '.join(rare)}")
@@ -86,15 +92,23 @@ def calibration_report(
         ImageError: an image or label that cannot be used.
     """
     whole, seen = hashlib.sha256(), set()
-    dark = bright = labelled = 0
+    found: dict[str, list[str]] = {"duplicates": [], "near_black": [], "near_white": []}
+    labelled = 0
     pixels = np.zeros(256, np.int64)
     for index in range(len(frames)):
-        _, image, label = frames[index]
+        name, image, label = frames[index]
         network_input = np.ascontiguousarray(resized_frame(image, spec.size_hw)).tobytes()
         whole.update(network_input)
-        seen.add(hashlib.sha256(network_input).digest())
+        digest = hashlib.sha256(network_input).digest()
         low, high = np.percentile(image[::4, ::4].max(axis=2), (1, 99))
-        dark, bright = dark + (high < _DARK), bright + (low > _BRIGHT)
+        for kind, holds in (
+            ("duplicates", digest in seen),
+            ("near_black", high < _DARK),
+            ("near_white", low > _BRIGHT),
+        ):
+            if holds:
+                found[kind].append(text_of(name))
+        seen.add(digest)
         if label is not None:
             labelled += 1
             pixels += np.bincount(label.ravel(), minlength=256)
@@ -105,9 +119,10 @@ def calibration_report(
         data=frames.description,
         sha256=whole.hexdigest(),
         images=len(frames),
-        duplicates=len(frames) - len(seen),
-        near_black=int(dark),
-        near_white=int(bright),
+        duplicates=len(found["duplicates"]),
+        near_black=len(found["near_black"]),
+        near_white=len(found["near_white"]),
         labelled=labelled,
         class_shares={name: int(n) / total for name, n in zip(spec.classes, pixels)} if total else {},
+        examples={kind: names[:_EXAMPLES] for kind, names in found.items() if names},
     )

@@ -8,6 +8,7 @@ pictures in step with it on the disk, so that memory grows neither with the stre
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections import deque
 from contextlib import contextmanager, suppress
@@ -54,6 +55,8 @@ REPORT_NAME = "selection.json"
 SCHEMA = 1
 _MOST = 2048
 _LONGER_SIDE = 640
+_LONGEST_NAME = 200
+"""Bytes of 255 that file systems take."""
 _LEVELS = np.arange(1, 16, dtype=np.float32) / 16
 _MEDIAN_OVER = 255
 
@@ -312,7 +315,8 @@ class ChosenFrame:
     """One frame of a selection.
 
     Attributes:
-        file: name of its PNG in the folder; names sort in the order of the stream.
+        file: name of its PNG in the folder, with that of the image file it came from; names sort in the order of the
+            stream.
         index: counts the frames of the source from 0, those dropped by the latest-frame policy included.
         name: the source's name for it, e.g. the image file's without suffix.
         seconds: since the stream's start; None where the source announces no frame rate.
@@ -482,10 +486,10 @@ def _watched(
 def _look_at(frame: Frame, chooser: FrameChooser, files: _Files) -> None:
     candidate = chooser.judged(frame)
     if candidate is not None:
-        name = _file_name(frame.index)
+        name = _file_name(candidate)
         files.write(name, encoded_png(frame.image, files.folder / name))
         chooser.keep(candidate)
-        files.keep_only({_file_name(kept.index) for kept in chooser.kept()})
+        files.keep_only({_file_name(kept) for kept in chooser.kept()})
 
 
 class _Files:
@@ -537,9 +541,13 @@ def _own_folder(folder: Path) -> Iterator[_Files]:
         raise
 
 
-def _file_name(index: int) -> str:
-    """Nine digits: at 30 frames per second names sort for a year."""
-    return f"{index:09d}.png"
+def _file_name(frame: Candidate) -> str:
+    """Nine digits, by which names sort for a year at 30 frames per second, and the user's name where there is one."""
+    number = f"{frame.index:09d}"
+    if frame.name.isdecimal() and int(frame.name) == frame.index:
+        return f"{number}.png"
+    name = os.fsdecode(os.fsencode(frame.name.replace("/", "-"))[:_LONGEST_NAME])
+    return f"{number}-{name}.png"
 
 
 def _chosen(chooser: FrameChooser, source: FrameSource) -> tuple[ChosenFrame, ...]:
@@ -554,7 +562,7 @@ def _chosen(chooser: FrameChooser, source: FrameSource) -> tuple[ChosenFrame, ..
     nearest = _nearest(np.array([frame.descriptor for frame in kept]))
     return tuple(
         ChosenFrame(
-            file=_file_name(frame.index),
+            file=_file_name(frame),
             index=frame.index,
             name=frame.name,
             seconds=seconds(frame),

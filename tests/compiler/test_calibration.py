@@ -47,6 +47,19 @@ def test_the_report_counts_what_is_wrong() -> None:
         assert part in told
 
 
+def test_what_is_wrong_names_the_users_files() -> None:
+    def flat(name: str, value: int) -> Sample:
+        return Sample(name, np.full((72, 104, 3), value, np.uint8), None)
+
+    night = [flat(f"IMG_{index}", index) for index in range(5)]
+    report = calibration_report(InMemory([*night, flat("IMG_0 copy", 0), flat("snow", 250)], "mixed"), SPEC)
+    told = report.warnings()
+    assert "1 of 7 calibration images repeat an earlier one (IMG_0 copy)" in told
+    assert "6 of 7 calibration images are near-black or empty (IMG_0, IMG_1, IMG_2, ...)" in told
+    assert "1 of 7 calibration images are near-white or overexposed (snow)" in told
+    assert report.to_json()["examples"]["near_white"] == ["snow"]
+
+
 def test_a_class_without_pixels_is_named() -> None:
     label = np.zeros((72, 104), np.uint8)
     label[:8] = 11  # void, counted nowhere

@@ -333,6 +333,20 @@ def test_ctrl_c_at_any_moment_leaves_folder_and_report_in_step(
         np.testing.assert_array_equal(read_image(tmp_path / "out" / frame.file), distinct[frame.index % 24])
 
 
+@pytest.mark.parametrize("name", ["IMG_3344", "a b (1)", "00012", "ü" * 120, "x" * 251, "nö\udcff"])
+def test_chosen_frames_keep_the_names_of_their_files(tmp_path: Path, distinct: list[np.ndarray], name: str) -> None:
+    (tmp_path / "in").mkdir()
+    for index, image in enumerate(distinct[:3]):
+        own = (tmp_path / "in" / f"{index}.png", tmp_path / "in" / f"{name}.png")[index == 1]
+        write_png(own, image)
+    selection = selected_frames(source_from_uri(str(tmp_path / "in")), tmp_path / "out", count=3)
+    assert len(selection.chosen) == 3
+    assert sorted(path.name for path in image_files(tmp_path / "out")) == [frame.file for frame in selection.chosen]
+    (one,) = (frame for frame in selection.chosen if frame.name == name)
+    number, _, rest = one.file[:-4].partition("-")
+    assert number == f"{one.index:09d}" and rest and name.startswith(rest)
+
+
 def test_a_live_source_that_breaks_leaves_its_frames_and_is_an_error(
     tmp_path: Path, distinct: list[np.ndarray]
 ) -> None:
