@@ -385,6 +385,7 @@ class _Job:
         self.results: list[GraphResult] = []
         self.entries: dict[str, GraphEntry] = {}
         self.notes: list[str] = []
+        self._poor: str | None = None
         self._steps: list[dict[str, Any]] = []
         self._sensitivities: list[LayerSensitivity] = []
         self._calibration: CalibrationReport | None = None
@@ -396,6 +397,7 @@ class _Job:
         self.graph = graph
         self.fp32, self._reference = self._judge(graph, "fp32")
         self._step("folded FP32 graph", graph, self.fp32)
+        self._say_of_network()
         if self.options.argmax_first:
             self.graph = argmax_first_onnx(self.graph)
             self._judge_step("argmax before the last enlargement", self.options.limits)
@@ -410,6 +412,23 @@ class _Job:
             self._judge_step("weights rounded to float16", _ROUNDING)
         self.results.append(GraphResult("fp32", 0, int8_convolutions(self.graph), self.fp32))
         return stored
+
+    def _say_of_network(self) -> None:
+        """How good the network is before anything of it is quantized, while it still helps to know."""
+        if not math.isfinite(self.fp32.miou):
+            return
+        score = f"mIoU {100 * self.fp32.miou:.2f}"
+        self._progress.step(f"fp32, before anything is quantized: {score} on {self._evaluation.description}")
+        if self.fp32.is_poor:
+            self._poor = (
+                f"it scores {score} before anything is quantized, and {self.fp32.commonest!r} everywhere would score "
+                f"{100 * self.fp32.commonest_miou:.2f}"
+            )
+            self.notes.append(
+                f"the network is poor: {self._poor}; train it longer, or check that classes, mean, std and channel "
+                "order are its own. INT8 is not repaired for it"
+            )
+            self._progress.step(self.notes[-1])
 
     def ranges(self, calibration: Dataset | None, frozen: Ranges | None) -> Ranges:
         """Frozen ranges if they belong to this graph, else those of the calibration images."""
@@ -437,6 +456,7 @@ class _Job:
         point = self._point(name, self._static(name), ranges)
         if not point.refused or not self._sound():
             return ranges
+        self._progress.step(f"{name} with minmax: {'; '.join(point.refused)}; trying percentile and mse")
         choices = {ranges.calibrator: (quality(point.accuracy), ranges)}
         for calibrator in ("percentile", "mse"):
             other = self._calibrated(calibration, calibrator)
@@ -500,7 +520,11 @@ class _Job:
 
         points = [judged(())]
         search = self.options.pareto or self.options.budget_ms is not None
-        if search or (points[0].refused and self.options.mixed and self._sound()):
+        repair = bool(points[0].refused) and self.options.mixed and self._sound()
+        if repair and not search:
+            refused = "; ".join(points[0].refused)
+            self._progress.step(f"{name}: {refused}; looking for the layers that have to stay in float")
+        if search or repair:
             points = passing_mix(self.ranked(ranges, calibration), judged, whole=search)
         chosen = best_point(points, self.options.budget_ms)
         if chosen is None and self.options.budget_ms is not None:
@@ -562,6 +586,7 @@ class _Job:
             "board": None if self.options.board is None else self.options.board.name,
             "limits": asdict(self.options.limits),
             "notes": list(self.notes),
+            "network_is_poor": self._poor,
             "steps": self._steps,
             "calibration": None if self._calibration is None else self._calibration.to_json(),
             "sensitivity": [one.to_json() for one in self._sensitivities],
@@ -598,8 +623,9 @@ class _Job:
         )
 
     def _sound(self) -> bool:
-        """Whether the calibration images are worth a repair: float layers would only hide that they are useless."""
-        return self._calibration is None or self._calibration.usable >= MINIMUM_FRAMES
+        """Whether a repair is worth it: float layers would hide that the calibration images are useless, and mend
+        nothing of a poor network."""
+        return not self._poor and (self._calibration is None or self._calibration.usable >= MINIMUM_FRAMES)
 
     def _roofline(self, floats: Sequence[str]) -> float | None:
         board = self.options.board

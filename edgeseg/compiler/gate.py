@@ -30,6 +30,8 @@ __all__ = [
     "worst_drop",
 ]
 
+_POOR = 0.1
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -59,6 +61,8 @@ class Accuracy:
         miou: mean IoU over the classes that the labels hold; NaN where there are no labels, like all that follows.
         pixel_accuracy: share of labelled pixels that are right.
         iou: IoU per class name; NaN for a class that the labels do not hold.
+        commonest: the class that most labelled pixels have; empty without labels.
+        commonest_miou: what answering that class everywhere would score.
     """
 
     images: int
@@ -67,6 +71,13 @@ class Accuracy:
     miou: float
     pixel_accuracy: float
     iou: dict[str, float]
+    commonest: str = ""
+    commonest_miou: float = math.nan
+
+    @property
+    def is_poor(self) -> bool:
+        """Whether less than a tenth of the way from one class everywhere to a perfect answer is done."""
+        return self.miou < self.commonest_miou + _POOR * (1 - self.commonest_miou)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dict; NaN becomes None."""
@@ -77,6 +88,8 @@ class Accuracy:
             "miou": _finite(self.miou),
             "pixel_accuracy": _finite(self.pixel_accuracy),
             "iou": {name: _finite(value) for name, value in self.iou.items()},
+            "commonest": self.commonest,
+            "commonest_miou": _finite(self.commonest_miou),
         }
 
 
@@ -122,7 +135,18 @@ def measured_accuracy(
     miou = float(np.nanmean(labelled)) if np.isfinite(labelled).any() else float("nan")
     iou = dict(zip(spec.classes, (float(value) for value in labelled)))
     agreement, at_boundary = (1.0, 1.0) if reference is None else agreements(maps, reference)
-    return Accuracy(len(data), agreement, at_boundary, miou, confusion.pixel_accuracy(), iou), maps
+    common, common_miou = _commonest(confusion, spec)
+    accuracy = Accuracy(len(data), agreement, at_boundary, miou, confusion.pixel_accuracy(), iou, common, common_miou)
+    return accuracy, maps
+
+
+def _commonest(confusion: ConfusionMatrix, spec: ModelSpec) -> tuple[str, float]:
+    """See ``Accuracy``."""
+    pixels = confusion.counts.sum(1)
+    if not pixels.any():
+        return "", math.nan
+    most = int(pixels.argmax())
+    return spec.classes[most], float(pixels[most] / pixels.sum() / np.count_nonzero(pixels))
 
 
 def executor() -> str:

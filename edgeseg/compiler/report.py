@@ -77,6 +77,8 @@ def accuracy_from_json(data: Mapping[str, Any]) -> Accuracy:
         miou=_number(data.get("miou")),
         pixel_accuracy=_number(data.get("pixel_accuracy")),
         iou={str(name): _number(value) for name, value in data.get("iou", {}).items()},
+        commonest=str(data.get("commonest", "")),
+        commonest_miou=_number(data.get("commonest_miou")),
     )
 
 

@@ -22,6 +22,7 @@ def test_bare_compile_int8_takes_the_shipped_model_and_its_ranges(tmp_path: Path
     done = edgeseg("compile", "--int8", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "the shipped model" in done.stdout and "ranges: frozen" in done.stdout
+    assert "the shipped model again" in done.stdout
     made, shipped = read_bundle(tmp_path / "street.edgeseg"), read_bundle(SHIPPED)
     assert made.ranges == shipped.ranges
     for name in ("int8-cpu", "int8-tensorrt"):

@@ -3,8 +3,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pytest
 
-from edgeseg.compiler.gate import Accuracy, Limits, agreements, refusals
+from edgeseg.bundle import Bundle
+from edgeseg.compiler.gate import Accuracy, Limits, agreements, measured_accuracy, refusals
+from edgeseg.demo import StreetDataset
 
 FP32 = Accuracy(10, 1.0, 1.0, 0.70, 0.9, {"road": 0.9, "pole": 0.5, "absent": math.nan})
 
@@ -35,6 +38,27 @@ def test_agreement_is_judged_without_labels() -> None:
 
 def test_a_graph_that_gives_nan_is_refused() -> None:
     assert len(refusals(FP32, _int8(agreement=math.nan, miou=math.nan, road=math.nan), Limits())) >= 2
+
+
+def test_poor_is_hardly_better_than_one_class_everywhere() -> None:
+    """For two classes with one in 5 % of the pixels 47.5 is nothing; for a hundred classes 15 is something."""
+    for commonest, miou, poor in ((0.475, 0.475, True), (0.475, 0.52, True), (0.475, 0.60, False), (0.01, 0.15, False),
+                                  (0.03, 0.05, True), (math.nan, math.nan, False)):  # fmt: skip
+        accuracy = Accuracy(4, 1.0, 1.0, miou, 0.9, {"road": miou}, "road", commonest)
+        assert accuracy.is_poor is poor, (commonest, miou)
+
+
+def test_the_score_of_one_class_everywhere_is_that_of_a_graph_that_does_so(shipped: Bundle) -> None:
+    """Counted by another way: a prediction of the commonest class against the same labels."""
+    data = StreetDataset("demo://street?frames=2&step=90&size=240x180")
+    accuracy, _ = measured_accuracy(shipped.graphs["fp32"].onnx, shipped.spec, data)
+    labels = np.concatenate([data[index].label.ravel() for index in range(2)])
+    held = [c for c in range(len(shipped.spec.classes)) if (labels == c).any()]
+    counted = labels[labels < len(shipped.spec.classes)]
+    common = max(held, key=lambda c: int((labels == c).sum()))
+    assert accuracy.commonest == shipped.spec.classes[common]
+    assert accuracy.commonest_miou == pytest.approx((counted == common).mean() / len(held))
+    assert not accuracy.is_poor
 
 
 def test_json_has_no_nan() -> None:

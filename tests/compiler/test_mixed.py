@@ -10,7 +10,9 @@ import numpy as np
 import onnx
 import pytest
 
-from edgeseg.compiler.gate import Accuracy
+import edgeseg.compiler.compile as compile_module
+from edgeseg.compiler.compile import CompileOptions, Progress, bundle_from_graph
+from edgeseg.compiler.gate import Accuracy, Limits
 from edgeseg.compiler.layers import layer_costs, roofline_ms
 from edgeseg.compiler.mixed import MixedPoint, best_point, pareto_front, passing_mix
 from edgeseg.compiler.qdq import cpu_qdq_onnx, int8_convolutions, layer_names, tensorrt_qdq_onnx
@@ -20,7 +22,8 @@ from edgeseg.compiler.sensitivity import layer_sensitivities, logits, relative_e
 from edgeseg.compiler.stepcache import StepCache
 from edgeseg.demo import StreetDataset
 from edgeseg.device.specifications import BOARDS
-from edgeseg.errors import CompileError
+from edgeseg.errors import CompileError, GateRefused
+from tests.compiler.conftest import SPEC
 
 FRAMES = StreetDataset("demo://street?frames=2&step=50&size=104x72&seed=3")
 
@@ -147,3 +150,30 @@ def test_layer_costs_of_a_known_convolution() -> None:
     board = BOARDS["orin-nano"]
     int8, half = roofline_ms([cost], board, ()), roofline_ms([cost], board, {"y"})
     assert int8 > 0 and half == pytest.approx(2 * int8, rel=1e-2)
+
+
+def test_a_network_that_is_poor_before_int8_is_told_so_at_once_and_not_repaired(
+    graph_and_ranges: tuple[Any, Ranges], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its decoder has random weights. Every repair would ask for a ranking of its layers."""
+    graph, ranges = graph_and_ranges
+    said: list[str] = []
+
+    def ranked(*arguments: Any, **options: Any) -> Any:
+        raise AssertionError("INT8 of an untrained network is repaired")
+
+    monkeypatch.setattr(compile_module, "layer_sensitivities", ranked)
+    with pytest.raises(GateRefused, match="mIoU .* before anything is quantized") as refused:
+        bundle_from_graph(
+            graph, SPEC, CompileOptions(graphs=("int8-cpu",), limits=Limits(min_agreement=1.0)), calibration=None,
+            evaluation=FRAMES, golden=FRAMES, ranges=ranges, progress=Progress(step=said.append),
+        )  # fmt: skip
+    assert "everywhere would score" in str(refused.value) and "mixes" not in str(refused.value)
+    assert said[0].startswith("fp32, before anything is quantized: mIoU ") and "the network is poor" in said[1]
+
+
+def test_a_stored_poor_network_says_so_in_its_report(graph_and_ranges: tuple[Any, Ranges]) -> None:
+    graph, _ = graph_and_ranges
+    made = bundle_from_graph(graph, SPEC, CompileOptions(), calibration=None, evaluation=FRAMES, golden=FRAMES)
+    assert "before anything is quantized" in made.bundle.report["network_is_poor"]
+    assert any("the network is poor" in note for note in made.notes)
