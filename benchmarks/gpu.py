@@ -31,8 +31,8 @@ from edgeseg.bench.contenders import engine_contender
 from edgeseg.bench.measure import Contender, Measurement, measured_side_by_side
 from edgeseg.bundle import Bundle, Golden, GraphEntry
 from edgeseg.cli.arguments import size_hw_from
-from edgeseg.cli.models import bundle_or_default
-from edgeseg.cli.opening import engine_cache, model_stem
+from edgeseg.cli.models import bundle_or_default, model_stem
+from edgeseg.cli.opening import engine_cache
 from edgeseg.demo import StreetDataset
 from edgeseg.device.detect import detected_device
 from edgeseg.device.driver_errors import broken

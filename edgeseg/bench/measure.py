@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, field
 from statistics import median
@@ -77,6 +78,7 @@ def measured_side_by_side(
     seconds: float = 10.0,
     warmup_s: float = 2.0,
     clock_ns: Callable[[], int] = time.perf_counter_ns,
+    report: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> list[Measurement]:
     """Time contenders in alternating short turns, so that a noisy machine is noisy for all of them.
 
@@ -86,18 +88,24 @@ def measured_side_by_side(
         seconds: measuring time per contender, counted after the warm-up.
         warmup_s: each contender runs so long (and at least two frames) before anything counts.
         clock_ns: monotonic clock; injected in tests.
+        report: called with (what is done, done, in all): contenders while they warm up, then seconds.
     """
     watches = [Stopwatch(clock_ns) for _ in contenders]
-    for contender, watch in zip(contenders, watches):
+    for index, (contender, watch) in enumerate(zip(contenders, watches)):
+        report("warming up", index, len(contenders))
         _run_for(contender, watch, frames, warmup_s, clock_ns)
         watch.reset()
+    report("warming up", len(contenders), len(contenders))
     turns: list[list[float]] = [[] for _ in contenders]
     spent = [0] * len(contenders)
+    in_all = math.ceil(seconds)
     while min(spent) < seconds * 1e9:
         for index, contender in enumerate(contenders):
             laps = _turn(contender, watches[index], frames, clock_ns)
             turns[index].append(median(laps) / 1e6)
             spent[index] += sum(laps)
+            report("timing, seconds each", min(in_all, int(min(spent) / 1e9)), in_all)
+    report("timing, seconds each", in_all, in_all)
     return [_measurement(c, watch, medians) for c, watch, medians in zip(contenders, watches, turns)]
 
 

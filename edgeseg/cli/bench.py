@@ -3,7 +3,7 @@
 import importlib.util
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, Dict, Iterator, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import typer
 from typing_extensions import Annotated
@@ -12,10 +12,13 @@ from edgeseg import __version__
 from edgeseg.bundle import Bundle
 from edgeseg.cli.arguments import EngineName, RequireSignatureOption, dataset_from, size_hw_from
 from edgeseg.cli.console import JsonFlag, percent, print_json, say, say_aside, table
-from edgeseg.cli.models import bundle_or_default
-from edgeseg.cli.opening import engine_name, model_stem, tensorrt_provider
+from edgeseg.cli.models import bundle_or_default, model_stem
+from edgeseg.cli.opening import engine_name, tensorrt_provider
+from edgeseg.cli.progress import Count, shown_progress
 from edgeseg.errors import EdgesegError, UsageError
+from edgeseg.images import Dataset
 from edgeseg.labels import refuse_unusable_labels
+from edgeseg.spec import ModelSpec
 
 if TYPE_CHECKING:
     from edgeseg.bench.measure import Contender, Measurement
@@ -26,7 +29,7 @@ _DEFAULT_SOURCE = "demo://street?frames=16&step=30&size=640x480"
 
 def bench(
     model: Annotated[
-        Optional[Path], typer.Argument(help="A bundle; else the newest *.edgeseg here, else the shipped one.")
+        Optional[Path], typer.Argument(help="A bundle; else your newest *.edgeseg here, else the shipped one.")
     ] = None,
     source: Annotated[
         str, typer.Option(help="Frames to time with: a folder or demo://street?frames=N.")
@@ -57,7 +60,6 @@ def bench(
     from edgeseg.bench.measure import measured_side_by_side
     from edgeseg.device.detect import detected_device
     from edgeseg.device.telemetry import Telemetry, throttled_between
-    from edgeseg.engines.evaluate import evaluated
 
     bundle, name = bundle_or_default(model, require_signature)
     spec = bundle.spec
@@ -73,20 +75,29 @@ def bench(
         labelled = dataset_from(data, spec=spec, need_labels=True) if data is not None else None
         if labelled is not None:
             refuse_unusable_labels(labelled, spec)
-        for contender, opened in _contenders(bundle, name, engines, threads, stack, tell):
+        tell(f"edgeseg {__version__}, {name}, {spec.size_hw[1]}x{spec.size_hw[0]}")
+        tell(device.describe())
+        opened: List[Engine] = []
+        for contender, engine_of_it in _contenders(bundle, name, engines, threads, stack, tell):
+            tell(f"opened {contender.name}")
             contenders.append(contender)
-            if labelled is not None:
-                miou[contender.name] = evaluated(opened, spec, labelled).miou()
+            opened.append(engine_of_it)
         if with_torch:
+            tell("opening PyTorch")
             height, width = size_hw_from(torch_size) if torch_size else spec.size_hw
             contenders.append(torch_contender((height + -height % 32, width + -width % 32), len(spec.classes), threads))
-        if not as_json:
-            say(f"edgeseg {__version__}, {name}, {spec.size_hw[1]}x{spec.size_hw[0]}")
-            say(device.describe())
-            say(f"graphs are timed in {' and in '.join(engines)}")
-            say(f"timing {len(contenders)} contenders in alternating turns, {seconds:g} s each after {warmup:g} s")
-        before = telemetry.sample()
-        measured = measured_side_by_side(contenders, frames, seconds=seconds, warmup_s=warmup)
+        with shown_progress(tell) as count:
+            for contender, engine_of_it in zip(contenders, opened) if labelled is not None else ():
+                assert labelled is not None
+                miou[contender.name] = _miou(contender.name, engine_of_it, spec, labelled, count)
+            tell(f"graphs are timed in {' and in '.join(engines)}")
+            takes = len(contenders) * (seconds + warmup)
+            tell(
+                f"timing {len(contenders)} contenders in alternating turns, {seconds:g} s each after {warmup:g} s of "
+                f"warm-up: about {takes:.0f} s"
+            )
+            before = telemetry.sample()
+            measured = measured_side_by_side(contenders, frames, seconds=seconds, warmup_s=warmup, report=count)
         throttled = throttled_between(before, telemetry.sample())
     if as_json:
         ours = measured[0]
@@ -116,6 +127,15 @@ def bench(
         say(f"{missing} not installed (pip install 'edgeseg[train]'), so there is no ratio against PyTorch")
     if data is None:
         say("mIoU needs labelled images: --data FOLDER")
+
+
+def _miou(name: str, engine: "Engine", spec: ModelSpec, labelled: Dataset, count: Count) -> float:
+    from edgeseg.engines.evaluate import evaluated
+
+    def done(index: int, classes: Any) -> None:
+        count(f"mIoU of {name}", index + 1, len(labelled))
+
+    return evaluated(engine, spec, labelled, on_map=done).miou()
 
 
 def _engines(asked: EngineName) -> List[str]:

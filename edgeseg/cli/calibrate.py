@@ -148,7 +148,7 @@ def _summary(selection: "Selection", folder: Path) -> None:
 @app.command("export")
 def export(
     model: Annotated[
-        Optional[Path], typer.Argument(help="A bundle; else the newest *.edgeseg here, else the shipped one.")
+        Optional[Path], typer.Argument(help="A bundle; else your newest *.edgeseg here, else the shipped one.")
     ] = None,
     tensorrt: Annotated[
         str, typer.Option(help="Version of the TensorRT that will read it, e.g. 8.5.2; 11 has no calibration cache.")

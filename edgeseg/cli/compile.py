@@ -3,18 +3,19 @@
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional, Set
+from typing import TYPE_CHECKING, Any, Iterator, List, Optional, Set
 
 import typer
 from typing_extensions import Annotated
 
 from edgeseg.bundle import write_bundle
 from edgeseg.cli.arguments import REQUIRE_SIGNATURE, RequireSignatureOption, dataset_from
-from edgeseg.cli.console import JsonFlag, on_terminal, percent, print_json, say, say_aside, table
+from edgeseg.cli.console import JsonFlag, percent, print_json, say, say_aside, table
 from edgeseg.cli.device_engine import ENGINE_FLAGS, DeviceFlags, compile_for_device
 from edgeseg.cli.models import SHIPPED, accepted_keys
 from edgeseg.cli.opening import cache_folder, on_jetson
 from edgeseg.cli.origins import Foreign, How, origin_from
+from edgeseg.cli.progress import shown_progress
 from edgeseg.cli.targets import is_bundle, is_program, refuse_foreign
 from edgeseg.device.specifications import BOARDS
 from edgeseg.errors import UsageError, require
@@ -276,6 +277,8 @@ def compile_(
         return
     _print_results(compilation)
     say(f"wrote {target} ({target.stat().st_size / 1e6:.1f} MB)")
+    if model is None:
+        say("it is the shipped model again: where no model is named, commands here take a bundle of your own before it")
 
 
 def _compile_for_torch(path: Path, out: Optional[Path], precision: str, batch: int, as_json: bool) -> None:
@@ -352,27 +355,18 @@ def _calibration(folders: List[str], spec: Any) -> Optional[Dataset]:
 
 @contextmanager
 def _progress(quiet: bool) -> "Iterator[Progress]":
-    """Steps as lines; long steps as a progress bar on a terminal."""
+    """Steps as lines; how far long steps are."""
     from edgeseg.compiler.compile import Progress
 
     if quiet:
         yield Progress()
-    elif not on_terminal():
-        yield Progress(step=lambda line: say(f"  {line}"))
-    else:
-        from rich.progress import Progress as Bars
+        return
 
-        with Bars(transient=True) as bars:
-            tasks: Dict[str, Any] = {}
+    def step(line: str) -> None:
+        say(f"  {line}")
 
-            def count(what: str, done: int, total: int) -> None:
-                if what not in tasks:
-                    tasks[what] = bars.add_task(what, total=total)
-                bars.update(tasks[what], completed=done)
-
-            yield Progress(
-                step=lambda line: bars.console.print(f"  {line}", highlight=False, markup=False), count=count
-            )
+    with shown_progress(step) as count:
+        yield Progress(step=step, count=count)
 
 
 def _print_results(compilation: "Compilation") -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, Dict, Optional
 
 from edgeseg.cli.console import print_json, say, say_aside
-from edgeseg.cli.models import bundle_or_default
-from edgeseg.cli.opening import model_stem, tensorrt_provider
+from edgeseg.cli.models import bundle_or_default, model_stem, without_reason
+from edgeseg.cli.opening import tensorrt_provider
 from edgeseg.cli.targets import is_sidecar, refuse_foreign
 from edgeseg.errors import UsageError
 
@@ -75,7 +75,7 @@ def compile_for_device(
     )
     tell = say_aside if as_json else say
     tell(f"model: {name}")
-    bundle_name = name.split(" (")[0]
+    bundle_name = without_reason(name)
     with tensorrt_provider(flavour, tell, flags.build_log) as provider:
         if flags.compute_capability is not None:
             capability = _capability(flags.compute_capability)

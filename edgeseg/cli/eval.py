@@ -19,6 +19,7 @@ from edgeseg.cli.arguments import (
 from edgeseg.cli.console import JsonFlag, percent, print_json, say, say_aside, table
 from edgeseg.cli.models import bundle_or_default
 from edgeseg.cli.opening import opened_engine
+from edgeseg.cli.progress import shown_progress
 from edgeseg.errors import DatasetError, UsageError
 from edgeseg.images import checked_mask, ignored_ids, image_files, read_mask
 from edgeseg.labels import refuse_single_class
@@ -28,7 +29,7 @@ from edgeseg.spec import ModelSpec
 
 def eval_(
     model: Annotated[
-        Optional[Path], typer.Argument(help="A bundle; else the newest *.edgeseg here, else the shipped one.")
+        Optional[Path], typer.Argument(help="A bundle; else your newest *.edgeseg here, else the shipped one.")
     ] = None,
     data: Annotated[
         Optional[str], typer.Option(help="Folder of images with masks beside them, or demo://street?frames=N.")
@@ -67,8 +68,9 @@ def eval_(
         tell = say_aside if as_json else say
         with opened_engine(
             bundle, name, engine, graph, threads=threads, fallback=fallback, program=program, tell=tell
-        ) as opened:
-            confusion, images = evaluated(opened, spec, dataset), len(dataset)
+        ) as opened, shown_progress(tell) as count:
+            images = len(dataset)
+            confusion = evaluated(opened, spec, dataset, on_map=lambda index, _: count("images", index + 1, images))
             what = f"{name} on {dataset.description} ({opened.description})"
     refuse_single_class(confusion.counts.sum(1), confusion.ignored, spec, f"the labels of {labels or data}")
     ignored = confusion.ignored / (confusion.ignored + int(confusion.counts.sum()))

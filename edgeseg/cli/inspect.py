@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def inspect(
     model: Annotated[
-        Optional[Path], typer.Argument(help="A bundle; else the newest *.edgeseg here, else the shipped one.")
+        Optional[Path], typer.Argument(help="A bundle; else your newest *.edgeseg here, else the shipped one.")
     ] = None,
     html: Annotated[Optional[Path], typer.Option(help="Write the bundle's report as one page, FILE.html.")] = None,
     require_signature: RequireSignatureOption = None,

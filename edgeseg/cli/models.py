@@ -3,38 +3,64 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
-from typing import Optional, Tuple
+from typing import List, Optional, Tuple
 
 from edgeseg.bundle import Bundle, read_bundle
 from edgeseg.cli.arguments import REQUIRE_SIGNATURE
 from edgeseg.errors import BundleError, UsageError
+from edgeseg.images import IMAGE_SUFFIXES
 from edgeseg.signature import PublicKeys, public_keys_from_file
 
-__all__ = ["SHIPPED", "accepted_keys", "bundle_or_default", "keys_file", "signature_lines"]
+__all__ = [
+    "SHIPPED",
+    "accepted_keys",
+    "bundle_or_default",
+    "chosen_path",
+    "keys_file",
+    "model_stem",
+    "signature_lines",
+    "without_reason",
+]
 
 SHIPPED = Path(__file__).resolve().parent.parent / "models" / "street.edgeseg"
 
+_REASON = re.compile(r"(?<=\.edgeseg) \(the [^()]*\)$")
+_URI = re.compile(r"[a-z][a-z0-9+.-]*:/")
+_VIDEO_SUFFIXES = (".mp4", ".mkv", ".avi", ".mov", ".webm", ".ts", ".m4v")
+_NETWORK_SUFFIXES = (".safetensors", ".onnx", ".pth", ".pt", ".ckpt")
+
 
 def bundle_or_default(path: Optional[Path], require_signature: Optional[Path]) -> Tuple[Bundle, str]:
-    """The named bundle; else the newest ``*.edgeseg`` in this folder; else the shipped one. Says which and why.
+    """The named bundle; else the newest of the user's own in this folder; else the newest there; else the shipped one.
+
+    Bundles that were compiled from the shipped model are demos: they come after the user's own.
 
     Args:
         path: of the bundle, if one was named.
         require_signature: file of the public keys one of which must have signed it; None demands nothing.
+
+    Returns:
+        The bundle, and its name with the reason why it was taken.
 
     Raises:
         BundleError, InputError, MissingDependencyError: as ``read_bundle`` and ``public_keys_from_file``.
     """
     accepted = accepted_keys(require_signature)
     if path is not None:
-        return read_bundle(path, accepted=accepted), str(path)
-    here = sorted(Path.cwd().glob("*.edgeseg"), key=lambda file: file.stat().st_mtime)
-    if here:
-        return read_bundle(here[-1], accepted=accepted), f"{here[-1].name} (the newest bundle in this folder)"
-    if not SHIPPED.is_file():
-        raise BundleError(f"no model was named, this folder has no *.edgeseg, and the shipped {SHIPPED} is missing")
-    return read_bundle(SHIPPED, accepted=accepted), "street.edgeseg (the shipped model)"
+        return _named(path, accepted), str(path)
+    here = _newest_first()
+    if not here:
+        if not SHIPPED.is_file():
+            raise BundleError(f"no model was named, this folder has no *.edgeseg, and the shipped {SHIPPED} is missing")
+        return read_bundle(SHIPPED, accepted=accepted), "street.edgeseg (the shipped model)"
+    chosen, bundle = _own_first(here, accepted)
+    which = f"newest of {len(here)} bundles" if len(here) > 1 else "only bundle"
+    if chosen != here[0]:
+        which = "newest bundle that is not the shipped model"
+    demo = ", the shipped model compiled again" if _is_demo(bundle) else ""
+    return bundle, f"{chosen.name} (the {which} in this folder{demo}{_poor(bundle)})"
 
 
 def accepted_keys(require_signature: Optional[Path]) -> Optional[PublicKeys]:
@@ -63,3 +89,69 @@ def signature_lines(bundle: Bundle, require_signature: Optional[Path]) -> Tuple[
         + (f"verified with {require_signature}" if signature.checked else "not checked (--require-signature checks it)")
         for signature in bundle.signatures
     )
+
+
+def chosen_path() -> Path:
+    """The file that ``bundle_or_default`` takes where none is named. Raises BundleError as that does."""
+    here = _newest_first()
+    return _own_first(here, None)[0] if here else SHIPPED
+
+
+def without_reason(name: str) -> str:
+    """``street.edgeseg (the shipped model)`` -> ``street.edgeseg``."""
+    return _REASON.sub("", name)
+
+
+def model_stem(name: str) -> str:
+    """``street.edgeseg (the shipped model)`` -> ``street``."""
+    return Path(without_reason(name)).stem
+
+
+def _newest_first() -> List[Path]:
+    return sorted(Path.cwd().glob("*.edgeseg"), key=lambda file: file.stat().st_mtime, reverse=True)
+
+
+def _own_first(here: List[Path], accepted: Optional[PublicKeys]) -> Tuple[Path, Bundle]:
+    """The newest that is no demo, else the newest."""
+    for path in here:
+        try:
+            bundle = read_bundle(path, accepted=accepted)
+        except BundleError as error:
+            raise type(error)(f"{error}; no model was named, and this is the newest of this folder") from error
+        if not _is_demo(bundle):
+            return path, bundle
+    return here[0], read_bundle(here[0], accepted=accepted)
+
+
+def _is_demo(bundle: Bundle) -> bool:
+    return SHIPPED.is_file() and _weights(bundle) is not None and _weights(bundle) == _weights(read_bundle(SHIPPED))
+
+
+def _weights(bundle: Bundle) -> Optional[str]:
+    return bundle.provenance.get("checkpoint_sha256")
+
+
+def _poor(bundle: Bundle) -> str:
+    poor = bundle.report.get("network_is_poor")
+    return f", a poor network: {poor}" if isinstance(poor, str) else ""
+
+
+def _named(path: Path, accepted: Optional[PublicKeys]) -> Bundle:
+    """Read what stands where a bundle is meant; of what people put there instead, the error says where it belongs."""
+    try:
+        return read_bundle(path, accepted=accepted)
+    except BundleError as error:
+        remedy = _remedy(path)
+        if remedy:
+            raise BundleError(f"{path} stands where a bundle (*.edgeseg) is meant; {remedy}") from error
+        raise
+
+
+def _remedy(path: Path) -> str:
+    suffix = path.suffix.lower()
+    if suffix in _NETWORK_SUFFIXES and path.is_file():
+        return f"a network is compiled into one first: edgeseg compile {path}"
+    is_source = suffix in (*IMAGE_SUFFIXES, *_VIDEO_SUFFIXES) or _URI.match(str(path)) or path.is_dir()
+    if is_source:
+        return "pictures, videos, folders and streams are given with --source (or --data)"
+    return f"cameras are given with --camera {path}" if str(path).isdigit() else ""

@@ -4,11 +4,13 @@ import os
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, Dict, Iterator, Optional
+from typing import TYPE_CHECKING, Callable, Iterator, Optional
 
 from edgeseg.bundle import Bundle
 from edgeseg.cli.arguments import EngineName
 from edgeseg.cli.console import on_terminal, say, stop_on_signals
+from edgeseg.cli.models import model_stem
+from edgeseg.cli.progress import shown_progress
 from edgeseg.errors import EdgesegError, InputError, UsageError
 
 if TYPE_CHECKING:
@@ -20,7 +22,6 @@ __all__ = [
     "cache_folder",
     "engine_cache",
     "engine_name",
-    "model_stem",
     "on_jetson",
     "opened_engine",
     "tensorrt_provider",
@@ -61,11 +62,6 @@ def engine_name(asked: EngineName) -> str:
     return "tensorrt" if on_jetson() else "onnxruntime"
 
 
-def model_stem(name: str) -> str:
-    """``street.edgeseg (the shipped model)`` -> ``street``."""
-    return Path(name.split(" (")[0]).stem
-
-
 @contextmanager
 def tensorrt_provider(flavour: str, tell: Say, build_log: Optional[Path] = None) -> "Iterator[TensorRtProvider]":
     """A maker of TensorRT engines; on a terminal it shows the progress of a build. SIGTERM ends a build too.
@@ -84,16 +80,7 @@ def tensorrt_provider(flavour: str, tell: Say, build_log: Optional[Path] = None)
         with stop_on_signals():
             yield TensorRtProvider(engine_cache(), flavour, say=tell, build=build)
         return
-    from rich.progress import Progress, TaskID
-
-    with stop_on_signals(), Progress(transient=True) as bars:
-        tasks: Dict[str, TaskID] = {}
-
-        def show(phase: str, done: int, total: int) -> None:
-            if phase not in tasks:
-                tasks[phase] = bars.add_task(phase, total=total)
-            bars.update(tasks[phase], completed=done, visible=done < total)
-
+    with stop_on_signals(), shown_progress(tell) as show:
         yield TensorRtProvider(engine_cache(), flavour, say=tell, on_progress=show, build=build)
 
 

@@ -43,11 +43,15 @@ _SOURCES = "Sources and how they are read"
 _SINKS = "Sinks and pictures"
 _PAGE = "Page, alarms, accuracy in the field"
 _ENGINE = "Engine"
+_NOTHING_KEPT = (
+    "no result was kept, for no --sink was named: --sink out keeps masks and overlays in the folder out, "
+    "--sink out.mp4 a video; --preview 127.0.0.1:8080 shows them on a page"
+)
 
 
 def run(
     model: Annotated[
-        Optional[Path], typer.Argument(help="A bundle; else the newest *.edgeseg here, else the shipped one.")
+        Optional[Path], typer.Argument(help="A bundle; else your newest *.edgeseg here, else the shipped one.")
     ] = None,
     camera: Annotated[
         Optional[int], typer.Option(help="Camera number N of /dev/videoN.", rich_help_panel=_SOURCES)
@@ -249,8 +253,13 @@ def run(
         memory=memory,
         tell=tell,
     ) as opened, live_view(", ".join(origin.description for _, origin in origins), quiet=as_json) as show:
+        head = _Head([f"model:  {name}, classes: {', '.join(bundle.spec.classes)}"], quiet=as_json)
+        if bundle.signer is not None:
+            head.lines.append(f"signed: by {bundle.signer}, a key of {require_signature}")
+        head.lines += [f"engine: {opened.description}", f"device: {device.describe()}"]
 
         def on_frame(state: Any, result: Any) -> None:
+            head.say()
             if state.frames == 1:
                 notifier.ready("frames flow")
             show(state, result)
@@ -270,15 +279,9 @@ def run(
             on_frame=on_frame,
             on_tick=on_tick,
         )
-        running.state.on_event = lambda event: _say(event, running.state)
+        running.state.on_event = lambda event: _say(event, running.state, head)
         for stream, origin in origins:
             running.add(origin, stream.name, stream.policy)
-        if not as_json:
-            say(f"model:  {name}, classes: {', '.join(bundle.spec.classes)}")
-            if bundle.signer is not None:
-                say(f"signed: by {bundle.signer}, a key of {require_signature}")
-            say(f"engine: {opened.description}")
-            say(f"device: {device.describe()}")
         try:
             alarms = _alarms(running, painter, rules, regions, on_alarm, overwrite)
             field = _field(bundle, running, shadow, drift, drift_frames)
@@ -318,17 +321,36 @@ def run(
                 summary["replay"] = comparison.to_json()
     if as_json:
         print_json(summary)
-    else:
+    elif running.state.frames or failure is None:
         say_summary(running.state)
         for reason in throttled:
             say(f"throttled: {reason}")
+        watched = wanted != ["null://"] and any(origin.is_live for _, origin in origins)
+        if not (sink or preview or alarms or field or comparison or watched):
+            say(_NOTHING_KEPT)
     if failure is not None:
         raise failure
 
 
-def _say(event: "Event", state: "RunState") -> None:
+class _Head:
+    """What runs where: said with the first frame or event, so that a camera that never opens leaves its error alone."""
+
+    def __init__(self, lines: List[str], *, quiet: bool) -> None:
+        self.lines = lines
+        self._pending = not quiet
+
+    def say(self) -> None:
+        """Say it, once."""
+        if self._pending:
+            self._pending = False
+            for line in self.lines:
+                say(line)
+
+
+def _say(event: "Event", state: "RunState", head: _Head) -> None:
     """Print an event, unless it is the failure of the only source, which is the command's own last line."""
     if event.level != "error" or list(state.sources) != [event.who]:
+        head.say()
         say_event(event)
 
 

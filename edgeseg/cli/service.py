@@ -347,10 +347,9 @@ def _parsed(args: Sequence[str]) -> Tuple[Dict[str, Any], List[str]]:
 
 
 def _default_model() -> Path:
-    from edgeseg.cli.models import SHIPPED
+    from edgeseg.cli.models import chosen_path
 
-    here = sorted(Path.cwd().glob("*.edgeseg"), key=lambda file: file.stat().st_mtime)
-    return here[-1] if here else SHIPPED
+    return chosen_path()
 
 
 def _absolute_uri(uri: str) -> str:

@@ -8,14 +8,14 @@ from typing_extensions import Annotated
 
 from edgeseg.cli.arguments import RequireSignatureOption, dataset_from
 from edgeseg.cli.console import JsonFlag, percent, print_json, say, say_aside, table
-from edgeseg.cli.models import bundle_or_default
-from edgeseg.cli.opening import model_stem, tensorrt_provider
+from edgeseg.cli.models import bundle_or_default, model_stem
+from edgeseg.cli.opening import tensorrt_provider
 from edgeseg.errors import UsageError
 
 
 def tune(
     model: Annotated[
-        Optional[Path], typer.Argument(help="A bundle; else the newest *.edgeseg here, else the shipped one.")
+        Optional[Path], typer.Argument(help="A bundle; else your newest *.edgeseg here, else the shipped one.")
     ] = None,
     flavour: Annotated[str, typer.Option(help="tensorrt or rtx.")] = "tensorrt",
     source: Annotated[
@@ -47,6 +47,7 @@ def tune(
     tell(f"device: {device.describe()}")
     with tensorrt_provider(flavour, tell) as provider:
         tried = candidates(provider, provider.dla_cores())
+        tell(f"up to {len(tried)} candidates, each built, then {seconds:g} s after {warmup:g} s of warm-up")
         tuning = tuned(
             provider, bundle, model_stem(name), tried, frames, seconds=seconds, warmup_s=warmup, on_result=tell
         )

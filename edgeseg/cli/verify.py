@@ -8,14 +8,14 @@ from typing_extensions import Annotated
 
 from edgeseg.cli.arguments import EngineName, EngineOption, GraphOption, RequireSignatureOption
 from edgeseg.cli.console import JsonFlag, print_json, say, say_aside
-from edgeseg.cli.models import bundle_or_default, signature_lines
-from edgeseg.cli.opening import engine_name, model_stem, tensorrt_provider
+from edgeseg.cli.models import bundle_or_default, model_stem, signature_lines
+from edgeseg.cli.opening import engine_name, tensorrt_provider
 from edgeseg.errors import GateRefused, UsageError
 
 
 def verify(
     model: Annotated[
-        Optional[Path], typer.Argument(help="A bundle; else the newest *.edgeseg here, else the shipped one.")
+        Optional[Path], typer.Argument(help="A bundle; else your newest *.edgeseg here, else the shipped one.")
     ] = None,
     graph: GraphOption = None,
     engine: EngineOption = EngineName.auto,

@@ -100,7 +100,7 @@ def _independent_miou(masks: Path, labels: Path) -> float:
 def test_the_newest_bundle_of_the_folder_is_preferred_and_named(tmp_path: Path) -> None:
     (tmp_path / "mine.edgeseg").write_bytes(SHIPPED.read_bytes())
     done = edgeseg("inspect", cwd=tmp_path)
-    assert done.returncode == 0 and "mine.edgeseg (the newest bundle in this folder)" in done.stdout
+    assert done.returncode == 0 and "mine.edgeseg (the only bundle in this folder, the shipped" in done.stdout
     assert "complete and unaltered" in done.stdout
 
 
