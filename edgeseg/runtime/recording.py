@@ -32,20 +32,33 @@ __all__ = [
 ]
 
 APPLICATION_ID = 0x45445352
-SCHEMA = 1
+SCHEMA = 2
 TABLES = {
     "meta": "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)",
-    "sources": "CREATE TABLE sources (name TEXT PRIMARY KEY, description TEXT NOT NULL)",
+    "sources": (
+        "CREATE TABLE sources (name TEXT PRIMARY KEY, description TEXT NOT NULL, live INTEGER NOT NULL, "
+        "fps REAL NOT NULL)"
+    ),
     "frames": (
         "CREATE TABLE frames (id INTEGER PRIMARY KEY, source TEXT NOT NULL, number INTEGER NOT NULL, "
-        "captured_ns INTEGER NOT NULL, name TEXT NOT NULL, image BLOB NOT NULL, ids BLOB NOT NULL, laps TEXT NOT NULL, "
-        "UNIQUE (source, number))"
+        "captured_ns INTEGER NOT NULL, media_ns INTEGER, duration_ns INTEGER NOT NULL, name TEXT NOT NULL, "
+        "image BLOB NOT NULL, ids BLOB NOT NULL, laps TEXT NOT NULL, UNIQUE (source, number))"
     ),
     "drops": (
         "CREATE TABLE drops (id INTEGER PRIMARY KEY, source TEXT NOT NULL, first INTEGER NOT NULL, "
         "count INTEGER NOT NULL, cause TEXT NOT NULL, at REAL NOT NULL)"
     ),
 }
+_TABLES_OF_SCHEMA_1 = {
+    **TABLES,
+    "sources": "CREATE TABLE sources (name TEXT PRIMARY KEY, description TEXT NOT NULL)",
+    "frames": (
+        "CREATE TABLE frames (id INTEGER PRIMARY KEY, source TEXT NOT NULL, number INTEGER NOT NULL, "
+        "captured_ns INTEGER NOT NULL, name TEXT NOT NULL, image BLOB NOT NULL, ids BLOB NOT NULL, laps TEXT NOT NULL, "
+        "UNIQUE (source, number))"
+    ),
+}
+"""Without the sources' own times."""
 UNRECORDED = "unrecorded"
 """Cause of a gap that the run's counters do not explain: the frame was segmented, but the recorder missed it."""
 
@@ -53,6 +66,7 @@ MAX_PIXELS = 1 << 26
 """8192x8192: larger pictures are neither recorded nor decoded."""
 MAX_BYTES = 1 << 28
 _MAX_TEXT = 1 << 16
+_LATEST_NS = 1 << 62
 _MOST_SOURCES = 1024
 _PNG = b"\x89PNG\r\n\x1a\n"
 _SOF = frozenset((*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0)))
@@ -68,6 +82,9 @@ class RecordedFrame:
         captured_ns: on the recorder's clock.
         name: see ``Frame``.
         source: name of its source in the recorded run.
+        media_ns: when it is shown: in the source's own time; of a live one when it was captured, from the first
+            recorded frame on; None for pictures without a time.
+        duration_ns: see ``Frame``.
     """
 
     image: np.ndarray
@@ -75,6 +92,8 @@ class RecordedFrame:
     captured_ns: int
     name: str
     source: str
+    media_ns: int | None = None
+    duration_ns: int = 0
 
 
 class Recording:
@@ -90,7 +109,8 @@ class Recording:
         sources: name -> description.
         order: row ids of the frames in the order of their capture.
         drops: frames that were not recorded, by cause (``DROP_CAUSES`` and ``UNRECORDED``).
-        fps: frames per second of all chosen sources together, from their capture times; 0 for a single frame.
+        fps: frames per second of a stored source as it said, 0 where it did not; else of all chosen sources together,
+            from their capture times, 0 for a single frame.
 
     Raises:
         SourceError: missing, damaged, from a newer edgeseg, or no recording.
@@ -118,11 +138,15 @@ class Recording:
         found = self._blob_row("image", "id = ?", (row,))
         if found is None:
             raise SourceError(f"{self.path} is damaged: row {row} is gone")
-        source, number, captured_ns, name, data = found
-        numbers = isinstance(number, int) and isinstance(captured_ns, int) and number >= 0
+        source, number, captured_ns, media_ns, duration_ns, name, data = found
+        numbers = all(isinstance(value, int) for value in (number, captured_ns, media_ns or 0, duration_ns))
+        numbers = numbers and number >= 0 and 0 <= (media_ns or 0) < _LATEST_NS and 0 <= duration_ns < _LATEST_NS
         if not (numbers and _is_plain_name(name) and source in self.sources):
             raise SourceError(f"{self.path} has a frame with a malformed name or number; it was not written by edgeseg")
-        return RecordedFrame(self._decoded(data, colour=True), number, captured_ns, name, source)
+        if media_ns is None and source in self._live:
+            media_ns = captured_ns - self._first_ns
+        picture = self._decoded(data, colour=True)
+        return RecordedFrame(picture, number, captured_ns, name, source, media_ns, duration_ns)
 
     def ids(self, index: int, source: str) -> np.ndarray | None:
         """hxw uint8 class ids, at the network's size, that were recorded with a frame; None where it was not.
@@ -152,8 +176,10 @@ class Recording:
             raise SourceError(
                 f"{self.path} has recording schema {version}, this edgeseg reads up to {SCHEMA}; upgrade edgeseg"
             )
+        self._has_times = version > 1
+        known = TABLES if self._has_times else _TABLES_OF_SCHEMA_1
         tables = self._rows("SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL LIMIT 100")
-        if sorted(tables) != sorted(("table", name, sql) for name, sql in TABLES.items()):
+        if sorted(tables) != sorted(("table", name, sql) for name, sql in known.items()):
             raise SourceError(f"{self.path} does not have the tables of a recording; it was not written by edgeseg")
 
     def _read_head(self, source: str | None) -> None:
@@ -166,12 +192,12 @@ class Recording:
             self.spec = ModelSpec.from_json(json.loads(self.meta["spec"]))
         except (KeyError, ValueError, RecursionError, SpecError) as error:
             raise SourceError(f"{self.path} says nothing readable of its model: {first_line(error)}") from error
-        self.sources = {
-            str(name): str(what)
-            for name, what in self._rows(
-                f"SELECT name, description FROM sources WHERE {small.format('description')} LIMIT {_MOST_SOURCES}"
-            )
-        }
+        times = "CAST(live AS INTEGER), CAST(fps AS REAL)" if self._has_times else "1, 0.0"
+        sources = self._rows(
+            f"SELECT name, description, {times} FROM sources WHERE {small.format('description')} LIMIT {_MOST_SOURCES}"
+        )
+        self.sources = {str(name): str(what) for name, what, _, _ in sources}
+        self._live = {str(name) for name, _, live, _ in sources if live}
         if not all(name == "" or _is_plain_name(name) for name in self.sources):
             raise SourceError(f"{self.path} has a source with a malformed name; it was not written by edgeseg")
         if source is not None and source not in self.sources:
@@ -182,14 +208,22 @@ class Recording:
         frames = f"SELECT id, CAST(captured_ns AS INTEGER) FROM frames {where} ORDER BY captured_ns, id"
         found = self._rows(frames, values)
         self.order = [int(row) for row, _ in found]
-        span = found[-1][1] - found[0][1] if found else 0
-        self.fps = round((len(found) - 1) / span * 1e9, 3) if span else 0.0
+        self._first_ns = int(found[0][1]) if found else 0
+        span = found[-1][1] - self._first_ns if found else 0
+        stored = [
+            float(fps) if 0 <= fps < 1e6 else 0.0
+            for name, _, live, fps in sources
+            if not live and source in (None, name)
+        ]
+        by_captures = round((len(found) - 1) / span * 1e9, 3) if span else 0.0
+        self.fps = stored[0] if len(stored) == 1 and (source is not None or len(sources) == 1) else by_captures
         drops = f"SELECT substr(cause, 1, 64), CAST(SUM(count) AS INTEGER) FROM drops {where} GROUP BY 1 LIMIT 100"
         self.drops = Counter({str(cause): int(count) for cause, count in self._rows(drops, values)})
 
     def _blob_row(self, column: str, where: str, values: Sequence[object]) -> tuple[Any, ...] | None:
+        times = "media_ns, duration_ns" if self._has_times else "NULL, 0"
         rows = self._rows(
-            f"SELECT source, number, captured_ns, name, {column} FROM frames WHERE {where} "
+            f"SELECT source, number, captured_ns, {times}, name, {column} FROM frames WHERE {where} "
             f"AND length({column}) <= {MAX_BYTES} AND length(name) <= 255 AND length(source) <= 255",
             values,
         )

@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Iterator
 
@@ -56,6 +57,66 @@ def test_what_was_written_comes_back_bit_for_bit_from_one_file(tmp_path: Path) -
             np.testing.assert_array_equal(recording.ids(index, "0"), expected.ids)
             assert (frame.index, frame.name, frame.captured_ns) == (index, f"{index:06d}", 1_000_000 * index)
         assert recording.ids(3, "0") is None
+
+
+def test_names_that_a_file_cannot_have_stay_apart(tmp_path: Path) -> None:
+    names = ["a/b", "a_b", "a\nb", "..", "", "\udcff", "\udcfe", "x" * 300 + "1", "x" * 300 + "2", "x" * 240, "50%2f"]
+    results = [result_of(index) for index in range(len(names))]
+    named = [replace(result, frame=replace(result.frame, name=name)) for result, name in zip(results, names)]
+    record(tmp_path / "a", named)
+    with Recording(tmp_path / "a") as recording:
+        kept = [recording.frame(row).name for row in recording.order]
+    assert len(set(kept)) == len(names)
+    assert [new for new, old in zip(kept, names) if new == old] == ["a_b", "x" * 240, "50%2f"]
+
+
+def as_schema_1(path: Path) -> Path:
+    """The recording as the version before it had times of sources would have written it."""
+    with sqlite3.connect(path) as database:
+        database.executescript(
+            """
+            ALTER TABLE frames RENAME TO frames_2;
+            ALTER TABLE sources RENAME TO sources_2;
+            """
+            "CREATE TABLE sources (name TEXT PRIMARY KEY, description TEXT NOT NULL);"
+            "CREATE TABLE frames (id INTEGER PRIMARY KEY, source TEXT NOT NULL, number INTEGER NOT NULL, "
+            "captured_ns INTEGER NOT NULL, name TEXT NOT NULL, image BLOB NOT NULL, ids BLOB NOT NULL, "
+            "laps TEXT NOT NULL, UNIQUE (source, number));"
+            """
+            INSERT INTO frames SELECT id, source, number, captured_ns, name, image, ids, laps FROM frames_2;
+            INSERT INTO sources SELECT name, description FROM sources_2;
+            DROP TABLE frames_2;
+            DROP TABLE sources_2;
+            PRAGMA user_version = 1;
+            """
+        )
+    database.close()
+    return path
+
+
+def test_a_recording_of_an_older_version_stays_readable(tmp_path: Path) -> None:
+    record(tmp_path / "a", [result_of(index) for index in (0, 2, 7)])
+    with Recording(as_schema_1(tmp_path / "a")) as recording:
+        frames = [recording.frame(row) for row in recording.order]
+        assert [frame.index for frame in frames] == [0, 2, 7] and recording.sources == {"0": "camera 0"}
+        assert [frame.media_ns for frame in frames] == [0, 2_000_000, 7_000_000], "as they were captured"
+        np.testing.assert_array_equal(recording.ids(2, "0"), result_of(2).ids)
+        assert recording.drops == {UNRECORDED: 5}
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_times_are_the_sources_own_or_of_a_live_one_those_of_capture(tmp_path: Path, live: bool) -> None:
+    state = RunState(ConfusionMatrix(3), {"0": SourceState("0", "x", is_live=live, announced_fps=25.0)})
+    results = [result_of(index) for index in range(1, 4)]
+    timed = replace(results[1], frame=replace(results[1].frame, media_ns=5_000_000_000, duration_ns=77))
+    record(tmp_path / "a", [results[0], timed, results[2]], state)
+    with Recording(tmp_path / "a") as recording:
+        frames = [recording.frame(row) for row in recording.order]
+        assert [frame.media_ns for frame in frames] == (
+            [0, 5_000_000_000, 2_000_000] if live else [None, 5 * 10**9, None]
+        )
+        assert [frame.duration_ns for frame in frames] == [0, 77, 0]
+        assert recording.fps == (1000 if live else 25)
 
 
 def test_jpeg_is_near_and_ids_stay_exact(tmp_path: Path) -> None:
@@ -207,6 +268,9 @@ def test_a_foreign_or_altered_file_is_one_line(tmp_path: Path, sql: str, message
         "UPDATE frames SET name = '../../etc/x' WHERE id = 1",
         "UPDATE frames SET name = x'00ff' WHERE id = 1",
         "UPDATE frames SET number = 'x' WHERE id = 1",
+        "UPDATE frames SET media_ns = 'x' WHERE id = 1",
+        "UPDATE frames SET media_ns = -1 WHERE id = 1",
+        "UPDATE frames SET duration_ns = 9223372036854775807 WHERE id = 1",
         "UPDATE frames SET source = 'other' WHERE id = 1",
         "UPDATE frames SET image = x'89504e47' WHERE id = 1",
         "UPDATE frames SET image = 'text' WHERE id = 1",

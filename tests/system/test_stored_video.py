@@ -20,11 +20,15 @@ from edgeseg.errors import SourceError
 from edgeseg.runtime.frame import Frame, Segmentation
 from edgeseg.runtime.gst.process import gstreamer_python
 from edgeseg.runtime.overlay import Painter
+from edgeseg.runtime.pipeline import Run
+from edgeseg.runtime.recording import Recording
+from edgeseg.runtime.sinks.uri import SinkContext, sink_from_uri
 from edgeseg.runtime.sinks.video import VideoSink
 from edgeseg.runtime.sources import EndOfStream, FrameSource, source_from_uri
 from edgeseg.runtime.sources.container import missing_bytes
 from edgeseg.runtime.sources.video import OpenCvVideo
 from edgeseg.spec import ModelSpec
+from tests.fakes import ThresholdEngine
 from tests.runtime.results import context, segmentation
 
 pytestmark = pytest.mark.system
@@ -153,6 +157,49 @@ def test_pictures_stand_at_the_sources_times_in_every_sink(
             assert times == pytest.approx(wanted, abs=0.003)
 
 
+@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(times_ms=TIMES, name=st.sampled_from(["", "gate"]))
+def test_a_replay_gives_the_sources_times_to_every_sink(
+    tmp_path: Path, spec: ModelSpec, times_ms: list[int], name: str
+) -> None:
+    source, folder = made(tmp_path / "vfr.mkv", times_ms), tmp_path / "sinks"
+    shutil.rmtree(folder, ignore_errors=True)
+    told = {}
+    for turn, uri in (("first", str(source)), ("again", f"replay://{folder}/first/r.edgerec")):
+        out = folder / turn
+        out.mkdir(parents=True)
+        run = Run(ThresholdEngine(), spec)
+        run.add(source_from_uri(uri), name if turn == "first" else "")
+        context = SinkContext(spec, Painter(spec), run.state)
+        for sink in (
+            "o.mp4",
+            "o.mkv",
+            "o.avi",
+            "jsonl://o.jsonl",
+            "csv://o.csv",
+            "coco://c.json",
+            "record://r.edgerec",
+        ):
+            scheme, separator, file = sink.rpartition("://")
+            run.add_sink(sink_from_uri(f"{scheme}{separator}{out / file}", context))
+        run.run()
+        lines = [json.loads(line) for line in (out / "o.jsonl").read_text().splitlines()]
+        rows = list(csv.DictReader((out / "o.csv").read_text().splitlines()))
+        images = json.loads((out / "c.json").read_text())["images"]
+        with Recording(out / "r.edgerec") as recording:
+            kept = [recording.frame(row) for row in recording.order]
+        told[turn] = {
+            **{f"o{suffix}": times_of(out / f"o{suffix}") for suffix in (".mp4", ".mkv", ".avi")},
+            "rate": cv2.VideoCapture(str(out / "o.mp4")).get(cv2.CAP_PROP_FPS),
+            "jsonl": [line["time_s"] for line in lines],
+            "csv": sorted({float(row["time_s"]) for row in rows}),
+            "coco": [image["time_s"] for image in images],
+            "record": [(frame.media_ns, frame.duration_ns) for frame in kept],
+        }
+    assert told["first"]["jsonl"] == pytest.approx([time_ms / 1000 for time_ms in times_ms], abs=0.002)
+    assert told["again"] == told["first"]
+
+
 def segmentation_of(frame: Frame) -> Segmentation:
     return Segmentation(frame, np.zeros((8, 8), np.uint8), {}, 3)
 
@@ -253,8 +300,6 @@ HARD = [
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(name=st.one_of(NAMES, st.sampled_from(HARD)))
 def test_a_video_of_any_name_is_read_and_reported(tmp_path: Path, spec: ModelSpec, name: bytes) -> None:
-    from edgeseg.runtime.sinks.uri import sink_from_uri
-
     whole = tmp_path / "whole.mp4"
     if not whole.exists():
         made(whole, [0, 40, 80])

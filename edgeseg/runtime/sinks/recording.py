@@ -28,6 +28,7 @@ __all__ = ["RecordSink"]
 
 _FORMATS = ("png", "jpeg")
 _JPEG_QUALITY = 95
+_LONGEST_NAME = 240
 
 
 class RecordSink(FrameSink):
@@ -84,7 +85,9 @@ class RecordSink(FrameSink):
             frame.source,
             frame.index,
             frame.captured_ns,
-            _recordable(frame.name),
+            None if frame.media_ns is None else max(0, frame.media_ns),
+            max(0, frame.duration_ns),
+            _recordable(frame.name, frame.index),
             self._encoded(frame.image),
             _png(result.ids),
             json.dumps({stage: round(ms, 3) for stage, ms in result.laps_ms.items()}),
@@ -93,7 +96,8 @@ class RecordSink(FrameSink):
         def insert(database: sqlite3.Connection) -> None:
             self._note_source(database, frame.source)
             database.execute(
-                "INSERT INTO frames (source, number, captured_ns, name, image, ids, laps) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO frames (source, number, captured_ns, media_ns, duration_ns, name, image, ids, laps) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 row,
             )
             self._note_drops(database, frame.source, gaps.before(frame.index, self._dropped(frame.source)))
@@ -192,7 +196,13 @@ class RecordSink(FrameSink):
     def _note_source(self, database: sqlite3.Connection, name: str) -> None:
         state = self._state.sources.get(name)
         database.execute(
-            "INSERT OR IGNORE INTO sources VALUES (?, ?)", (name, _text(state.description if state else ""))
+            "INSERT OR IGNORE INTO sources VALUES (?, ?, ?, ?)",
+            (
+                name,
+                _text(state.description if state else ""),
+                state is not None and state.is_live,
+                state.announced_fps if state else 0.0,
+            ),
         )
 
     def _note_drops(self, database: sqlite3.Connection, source: str, drops: Iterator[tuple[int, int, str]]) -> None:
@@ -247,10 +257,11 @@ def _text(said: str) -> str:
     return said.encode(errors="backslashreplace").decode()
 
 
-def _recordable(name: str) -> str:
-    """A name of a frame as ``Recording`` takes it: names of files may hold any bytes."""
-    plain = "".join(sign if sign.isprintable() and sign not in "/\\" else "_" for sign in name[:255])
-    return plain if plain not in ("", ".", "..") else "_"
+def _recordable(name: str, index: int) -> str:
+    """A name of a frame as ``Recording`` takes it: names of files may hold any bytes. One that changes gets the index,
+    so that no two become one."""
+    plain = "".join(sign if sign.isprintable() and sign not in "/\\" else "_" for sign in name[:_LONGEST_NAME])
+    return plain if plain == name and plain not in ("", ".", "..") else f"{plain}~{index}"
 
 
 def _png(picture: np.ndarray) -> bytes:

@@ -56,8 +56,12 @@ class SinkContext:
     overwrite: bool = False
 
     def rate(self, source: str) -> float:
-        """Frames per second of a stored source (30 where it does not say); 0 for a live one."""
-        mine = self.state.sources.get(source)
+        """Frames per second of a stored source (30 where it does not say); 0 for a live one.
+
+        Frames of a replay carry the names of the recorded sources, which are no sources of this run.
+        """
+        only = next(iter(self.state.sources.values())) if len(self.state.sources) == 1 else None
+        mine = self.state.sources.get(source, only)
         return 0.0 if mine is None or mine.is_live else mine.announced_fps or 30.0
 
 

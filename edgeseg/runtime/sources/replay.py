@@ -24,7 +24,7 @@ _LONGEST_WAIT_S = 0.1
 
 
 class ReplaySource(FrameSource):
-    """Recorded frames in the order of their capture, with their index, name and source as recorded.
+    """Recorded frames in the order of their capture, with their index, name, source and times as recorded.
 
     The frames and the gaps between their indices are those of the recording, however slow this machine is.
 
@@ -133,7 +133,15 @@ class ReplaySource(FrameSource):
             self._shift_ns = now - recorded.captured_ns
         self._next += 1
         captured_ns = recorded.captured_ns + self._shift_ns if self._pace else now
-        return Frame(recorded.image, recorded.index, captured_ns, recorded.name, source=recorded.source)
+        return Frame(
+            recorded.image,
+            recorded.index,
+            captured_ns,
+            recorded.name,
+            source=recorded.source,
+            media_ns=recorded.media_ns,
+            duration_ns=recorded.duration_ns,
+        )
 
 
 def replay_from_uri(uri: str) -> ReplaySource:
