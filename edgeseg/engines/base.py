@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from types import MappingProxyType, TracebackType
-from typing import Mapping
+from typing import Mapping, Sequence
 
 import numpy as np
 
 from edgeseg.errors import EngineError
 
-__all__ = ["Engine"]
+__all__ = ["Engine", "require_shapes"]
 
 
 class Engine(ABC):
@@ -68,3 +68,30 @@ class Engine(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+def require_shapes(
+    name: str, frame: Sequence[object], classes: Sequence[object], scores: Sequence[object] | None = None
+) -> None:
+    """Refuse a graph that does not map NxHxWx3 of fixed size to NxHxW, and to NxCxHxW scores if it gives any.
+
+    Args:
+        name: of the graph, for the message.
+        frame: shape of its input; what is no number is not fixed.
+        classes: shape of its first output.
+        scores: shape of its second output; None without one.
+
+    Raises:
+        EngineError: another rank or size, or one that is not fixed.
+    """
+    given = f"{name} maps {_by(frame)} to {_by(classes)}" + ("" if scores is None else f" and {_by(scores)}")
+    if not all(isinstance(side, int) and side > 0 for side in (*frame, *classes, *(scores or ()))):
+        raise EngineError(f"{given}; expected sizes that are fixed")
+    size = [*frame[:3]]
+    fits = len(frame) == 4 and frame[3] == 3 and [*classes] == size
+    if not fits or (scores is not None and (len(scores) != 4 or [scores[0], *scores[2:]] != size)):
+        raise EngineError(f"{given}; expected NxHxWx3 to NxHxW, and to NxCxHxW scores")
+
+
+def _by(shape: Sequence[object]) -> str:
+    return "x".join("?" if side is None else str(side) for side in shape) or "a scalar"

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeseg.engines.base import Engine
+from edgeseg.engines.base import Engine, require_shapes
 from edgeseg.errors import EngineError, first_line, require
 
 __all__ = ["OpenVinoEngine"]
@@ -82,19 +82,25 @@ class OpenVinoEngine(Engine):
 
 
 def _check_ports(model: Any, name: str) -> None:
-    """Raise EngineError unless the model maps one uint8 NxHxWx3 of fixed shape to one uint8 NxHxW."""
+    """Raise EngineError unless the model maps one uint8 NxHxWx3 of fixed shape to one uint8 NxHxW, and maybe scores."""
     if len(model.inputs) != 1 or len(model.outputs) not in (1, 2):
         raise EngineError(
             f"{name} has {len(model.inputs)} inputs and {len(model.outputs)} outputs; expected one of each"
         )
-    feed, result = model.input(), model.output(0)
-    types = feed.element_type.get_type_name(), result.element_type.get_type_name()
-    shape = feed.partial_shape
-    if types != ("u8", "u8") or shape.is_dynamic or len(shape) != 4 or result.partial_shape.is_dynamic:
+    ports = [*model.inputs, *model.outputs]
+    types = [port.element_type.get_type_name() for port in ports]
+    if types != ["u8", "u8", "f32"][: len(types)]:
         raise EngineError(
-            f"{name} maps {types[0]} {shape} to {types[1]} {result.partial_shape}; "
-            "expected uint8 NxHxWx3 to uint8 NxHxW, of fixed size"
+            f"{name} maps {types[0]} to {' and '.join(types[1:])}; expected uint8 to uint8, and to float32 scores"
         )
+    require_shapes(name, *(_shape(port.partial_shape) for port in ports))
+
+
+def _shape(shape: Any) -> list[int | None]:
+    """Sizes, None where one is not fixed."""
+    if shape.rank.is_dynamic:
+        return [None]
+    return [None if side.is_dynamic else side.get_length() for side in shape]
 
 
 def _reason(error: RuntimeError) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeseg.engines.base import Engine
+from edgeseg.engines.base import Engine, require_shapes
 from edgeseg.errors import EngineError, first_line, require
 
 __all__ = ["OrtEngine"]
@@ -41,14 +41,12 @@ class OrtEngine(Engine):
         if len(feeds) != 1 or len(results) not in (1, 2):
             raise EngineError(f"{name} has {len(feeds)} inputs and {len(results)} outputs; expected one of each")
         feed, result = feeds[0], results[0]
-        if feed.type != "tensor(uint8)" or result.type != "tensor(uint8)" or len(feed.shape) != 4:
+        types = [port.type for port in (feed, *results)]
+        if types != ["tensor(uint8)", "tensor(uint8)", "tensor(float)"][: len(types)]:
             raise EngineError(
-                f"{name} maps {feed.type} {feed.shape} to {result.type}; expected uint8 NxHxWx3 to uint8 NxHxW"
+                f"{name} maps {types[0]} to {' and '.join(types[1:])}; expected uint8 to uint8, and to float scores"
             )
-        if not all(isinstance(side, int) and side > 0 for port in (feed, *results) for side in port.shape):
-            raise EngineError(f"{name} maps {feed.shape} to {result.shape}; expected sizes that are fixed")
-        if len(result.shape) != 3 or any(len(scores.shape) != 4 for scores in results[1:]):
-            raise EngineError(f"{name} gives {[port.shape for port in results]}; expected NxHxW, and NxCxHxW scores")
+        require_shapes(name, *(port.shape for port in (feed, *results)))
         self.input = np.zeros(feed.shape, np.uint8)
         self._output = np.zeros(result.shape, np.uint8)
         self._binding = self._session.io_binding()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Iterator
 import numpy as np
 
 from edgeseg.device.driver_errors import translated
-from edgeseg.engines.base import Engine
+from edgeseg.engines.base import Engine, require_shapes
 from edgeseg.engines.cuda import Buffer, Cuda, CudaGraph, Event, Kernel, Stream
 from edgeseg.engines.tensorrt.api import Log, TensorRt
 from edgeseg.errors import EngineError, UsageError
@@ -156,8 +156,7 @@ class TensorRtEngine(Engine):
         frame, classes = ports.get("frame"), ports.get("classes")
         if frame is None or classes is None or not frame.is_input or set(ports) - {"frame", "classes", "scores"}:
             raise EngineError(f"the plan has the tensors {', '.join(ports)}, not frame and classes; build it again")
-        if min(frame.shape) < 1 or len(frame.shape) != 4 or frame.shape[:3] != classes.shape:
-            raise EngineError(f"the plan maps {frame.shape} to {classes.shape}; expected NxHxWx3 to NxHxW")
+        require_shapes("the plan", *(port.shape for port in (frame, classes, ports.get("scores")) if port is not None))
         return ports
 
     def _some(self, made: Any, what: str) -> Any:
