@@ -35,7 +35,7 @@ from edgeseg.spec import IGNORE_ID, ModelSpec
 
 __all__ = ["EpochResult", "TrainRecipe", "TrainingPlan", "train"]
 
-_STATE = 2
+_STATE = 3
 """Version of what ``resume.safetensors`` holds."""
 
 
@@ -168,9 +168,6 @@ class SegmentationTask(pl.LightningModule):
         target = label[0].cpu().numpy()
         self.confusion.update(class_map_at(classes[0].cpu().numpy(), target.shape), target)
 
-    def on_validation_epoch_end(self) -> None:
-        self.log("val_miou", self.confusion.miou(), prog_bar=True)
-
     def configure_optimizers(self) -> Any:
         unet = self.network.network
         encoder = list(unet.encoder.parameters())  # type: ignore[union-attr]
@@ -290,7 +287,8 @@ def run_description(config: NetworkConfig, facts: Mapping[str, Any]) -> str:
     """What must be the same for a run to be resumed: all but the number of workers and of epochs."""
     recipe = {key: value for key, value in facts["recipe"].items() if key not in ("workers", "epochs")}
     data = {key: facts[key] for key in ("training_data", "validation_data", "classes", "size_hw")}
-    return json.dumps({"state": _STATE, "network": asdict(config), **data, "recipe": recipe}, sort_keys=True)
+    network = {"network": config.architecture, "encoder": config.encoder}
+    return json.dumps({"state": _STATE, **network, **data, **recipe}, sort_keys=True)
 
 
 def _epochs_done(path: Path, run: str, epochs: int) -> int:
@@ -299,7 +297,7 @@ def _epochs_done(path: Path, run: str, epochs: int) -> int:
         raise CheckpointError(f"nothing to resume: {path} does not exist; leave --resume out to start")
     state = SafetensorsIO().load_checkpoint(path)
     earlier = next((item["run"] for item in state["callbacks"].values() if "run" in item), "{}")
-    one, other = _flat(json.loads(earlier)), _flat(json.loads(run))
+    one, other = json.loads(earlier), json.loads(run)
     if one.get("state") != _STATE:
         raise CheckpointError(f"{path} was written by another version of edgeseg; start a new --out")
     differing = [f"{key} was {one.get(key)} and is {value}" for key, value in other.items() if one.get(key) != value]
@@ -314,14 +312,6 @@ def _epochs_done(path: Path, run: str, epochs: int) -> int:
     return done
 
 
-def _flat(run: Mapping[str, Any]) -> dict[str, Any]:
-    """``{"recipe": {"seed": 0}}`` -> ``{"seed": 0}``: no name stands in two parts of a run's description."""
-    flat: dict[str, Any] = {}
-    for key, value in run.items():
-        flat.update(value if isinstance(value, dict) else {key: value})
-    return flat
-
-
 def _log(path: Path, result: EpochResult) -> None:
     """Write an epoch's row; rows of this or later epochs, left by an interruption, go."""
     row = {
@@ -332,7 +322,7 @@ def _log(path: Path, result: EpochResult) -> None:
         "val_pixel_accuracy": f"{result.pixel_accuracy:.5f}",
         **{f"iou {name}": f"{value:.5f}" for name, value in result.iou.items()},
     }
-    earlier = csv.DictReader(path.read_text().splitlines()) if path.exists() else []
+    earlier = csv.DictReader(path.read_text(encoding="utf-8").splitlines()) if path.exists() else []
     text = io.StringIO()
     writer = csv.DictWriter(text, row, lineterminator="\n")
     writer.writeheader()
