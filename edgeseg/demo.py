@@ -13,6 +13,8 @@ __all__ = ["StreetDataset", "StreetUri", "parse_street_uri"]
 
 
 _LARGEST = 8192
+_MOST = {"seed": 2**63, "frames": 10**9, "step": 10**6}
+_RATES = (1e-3, 1e6)
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,11 @@ def parse_street_uri(uri: str) -> StreetUri:
         raise UsageError(f"demo://street: {error} in {uri!r}") from error
     if max(parsed.size_hw) > _LARGEST:
         raise UsageError(f"demo://street: pictures are up to {_LARGEST}x{_LARGEST} pixels, got {uri!r}")
+    for name, most in _MOST.items():
+        if getattr(parsed, name) > most:
+            raise UsageError(f"demo://street: {name} is up to {most}, got {values[name][:40]}")
+    if not _RATES[0] <= parsed.fps <= _RATES[1]:
+        raise UsageError(f"demo://street: fps is {_RATES[0]:g} to {_RATES[1]:g}, got {parsed.fps}")
     if parsed.frames < 0 or parsed.step < 1 or parsed.seed < 0:
         raise UsageError(f"demo://street: frames and seed must be >= 0 and step >= 1, got {uri!r}")
     return parsed

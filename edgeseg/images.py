@@ -416,9 +416,13 @@ def _decoded(data: bytes, how: int) -> np.ndarray | None:
 
 def _image_bytes(path: Path) -> bytes:
     try:
+        if path.exists() and not path.is_file():
+            raise ImageError(f"{path} is no file; a device or a pipe may have no end")
         data = path.read_bytes()
     except OSError as error:
         raise ImageError(f"{path} cannot be read: {error.strerror or error}") from error
+    except MemoryError as error:
+        raise ImageError(f"{path} does not fit into the memory ({path.stat().st_size} bytes)") from error
     if not data:
         raise ImageError(f"{path} cannot be decoded: it is empty (truncated to 0 bytes); copy it again or remove it")
     if is_cut(data):

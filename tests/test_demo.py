@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+import math
+import threading
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from edgeseg.demo import StreetDataset, parse_street_uri
 from edgeseg.errors import UsageError
@@ -26,6 +31,24 @@ def test_every_parameter() -> None:
 def test_wrong_uris_name_what_is_wrong(uri: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         parse_street_uri(uri)
+
+
+_WHOLE = st.integers(-(10**400), 10**400) | st.integers(0, 10**6)
+_RATES = st.floats() | st.sampled_from([1e-3, 1e6, math.pi])
+
+
+@settings(deadline=None, max_examples=60)
+@given(seed=_WHOLE, frames=_WHOLE, step=_WHOLE, fps=_RATES)
+def test_whatever_numbers_are_given_they_are_refused_or_rendered(seed: int, frames: int, step: int, fps: float) -> None:
+    try:
+        parsed = parse_street_uri(f"demo://street?seed={seed}&frames={frames}&step={step}&fps={fps}&size=32x32")
+    except UsageError as error:
+        assert "demo://street: " in str(error)
+        return
+    scene = parsed.scene()
+    for index in (0, 1, parsed.frames or 10**9):
+        assert scene.render(index * parsed.step)[0].shape == (32, 32, 3)
+    assert 1 / parsed.fps < threading.TIMEOUT_MAX
 
 
 def test_dataset_is_a_labelled_stretch() -> None:

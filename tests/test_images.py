@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import cv2
@@ -98,3 +99,14 @@ def test_an_empty_file_is_no_image(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"")
         with pytest.raises(ImageError, match="cannot be decoded"):
             read_image(tmp_path / name)
+
+
+def test_a_device_or_a_pipe_is_no_image(tmp_path: Path) -> None:
+    """It may have no end, or nobody who writes to it."""
+    device, pipe = tmp_path / "zero.png", tmp_path / "pipe.png"
+    device.symlink_to("/dev/zero")
+    os.mkfifo(pipe)
+    for path in (device, pipe):
+        for read in (read_image, read_mask):
+            with pytest.raises(ImageError, match="is no file"):
+                read(path)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import time
 from pathlib import Path
 from typing import Any, Dict, List
@@ -53,7 +52,7 @@ def prune(
     older_than: Annotated[float, typer.Option(min=0.0, help="Engines built more than so many days ago.")] = 0.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
 ) -> None:
-    """Delete engines that are damaged or lack their sidecar, and those that the options name.
+    """Delete engines that are damaged or lack their sidecar, and those that the options name. Foreign files stay.
 
     Example: edgeseg engines prune --older-than 90
     """
@@ -62,7 +61,7 @@ def prune(
     cache = engine_cache()
     before = time.time() - older_than * 86400 if older_than else 0.0
     freed = count = 0
-    for path, entry in list(cache.entries()):
+    for path, entry in [one for one in cache.entries() if cache.is_ours(one[0])]:
         broken = not isinstance(entry, NewerEngine) and (isinstance(entry, EngineError) or not _whole(entry))
         old = not isinstance(entry, EngineError) and entry.created < before
         if everything or broken or old:
@@ -70,8 +69,9 @@ def prune(
             say(f"{'would delete' if dry_run else 'deleted'} {path.name} ({why})")
             freed += path.stat().st_size if dry_run else cache.remove(path)
             count += 1
-    if everything and not dry_run and cache.folder.is_dir():
-        shutil.rmtree(cache.folder)
+    if everything and not dry_run:
+        for left in cache.clear():
+            say(f"kept {left}: edgeseg did not write it")
     say(f"{count} engines, {freed / 1e6:.1f} MB {'would be freed' if dry_run else 'freed'}")
 
 

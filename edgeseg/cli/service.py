@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Sequence, Tuple
@@ -40,7 +41,7 @@ _SEALED = (
 )
 _SECRET = "@EDGESEG_SECRET_{}@"
 _SHELL_SPECIAL = re.compile(r'([\\"$`])')
-_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 _SHOWN = "LoadState,ActiveState,SubState,Result,NRestarts,ExecMainStatus,StatusText,StateChangeTimestampMonotonic"
 
 NameOption = Annotated[str, typer.Option(help="Of the service.")]
@@ -139,7 +140,9 @@ def install(
     """
     for what, value in (("--name", name), ("--user", user)):
         if not _NAME.fullmatch(value):
-            raise UsageError(f"{what} takes letters, digits, dot, dash and underscore, got {value!r}")
+            raise UsageError(
+                f"{what} takes letters, digits, dot, dash and underscore, no dot or dash first; got {value!r}"
+            )
     words, secrets = service_words([*args, "--argus-restart"] if argus_restart else args)
     groups = tuple(group for group in _GROUPS if group in _names(root / "etc/group"))
     command = (*_program(), *(("service", "exec", "--") if secrets else ()), "run", *words)
@@ -279,11 +282,16 @@ def _require_signed(words: Sequence[str]) -> None:
 
 
 def quoted(word: str) -> str:
-    """A word of ``ExecStart=`` as systemd reads it. Raises UsageError for line breaks."""
-    if any(ord(letter) < 32 for letter in word):
+    """A word of ``ExecStart=`` as systemd reads it. Raises UsageError for control characters and line ends."""
+    if any(_commands(letter) for letter in word):
         raise UsageError(f"a unit cannot hold control characters, got {word!r}")
     escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
     return escaped if re.fullmatch(r"[\w@%+=:,./?&$-]+", escaped) else f'"{escaped}"'
+
+
+def _commands(letter: str) -> bool:
+    """Whether a letter is none to read, in whatever program shows the unit."""
+    return unicodedata.category(letter) in ("Cc", "Zl", "Zp")
 
 
 def environment_text(secrets: Dict[str, str]) -> str:
@@ -385,7 +393,7 @@ def _without_secrets(words: List[str]) -> Tuple[List[str], Dict[str, str]]:
         # The path of a webhook is its password.
         is_webhook = name == "--on-alarm" and value.startswith(("http:", "https:"))
         if has_credentials(value) or is_webhook or name == "--token" and value:
-            if any(ord(letter) < 32 for letter in value):
+            if any(_commands(letter) for letter in value):
                 raise UsageError(f"the value of {name} holds control characters, which a service cannot be given")
             name = f"EDGESEG_SECRET_{len(secrets) + 1}"
             secrets[name] = value

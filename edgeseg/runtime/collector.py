@@ -72,7 +72,8 @@ class Collector:
         """Declare failed whose driver does not return from a read."""
         for feed in self:
             if feed.is_stuck():
-                feed.give_up(SourceError(f"{feed.state.description}: the driver hangs in a read", "stalled"))
+                what = "the driver hangs in a read" if feed.state.is_live else "one picture takes too long to read"
+                feed.give_up(SourceError(f"{feed.state.description}: {what}", "stalled"))
 
     def all_finished(self) -> bool:
         """Whether no feed will bring another frame."""

@@ -223,6 +223,23 @@ def test_prune_takes_what_is_broken_old_or_asked_for(orin: Board) -> None:
     assert "no engines" in (orin.run("engines", "prune", "--all") and orin.run("engines", "list"))
 
 
+def test_prune_keeps_what_edgeseg_did_not_write(orin: Board) -> None:
+    orin.run("compile", "tiny.edgeseg", "--int8", "--flavour", "tensorrt")
+    folder = orin.engines()[0].parent
+    kept = [
+        folder / name for name in ("mine.engine", "mine.engine.json", "notes.txt", "mine-1234.engine", "timing.cache")
+    ]
+    for path in kept:
+        path.write_text("of the user")
+    (folder / "photos").mkdir()
+    (folder / "photos/a-0123456789abcdef.engine").write_text("of the user")
+    for words in ((), ("--older-than", "0.000001"), ("--all",)):
+        said = orin.run("engines", "prune", *words)
+        assert all(path.read_text() == "of the user" for path in kept)
+    assert sorted(folder.iterdir()) == sorted([*kept, folder / "photos"]) and list((folder / "photos").iterdir())
+    assert all(f"kept {path}: edgeseg did not write it" in said for path in [*kept, folder / "photos"])
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

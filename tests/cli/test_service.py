@@ -128,11 +128,23 @@ def test_sudo_is_for_one_command_only(root: Path) -> None:
         (["--camera", "x"], "no arguments of 'edgeseg run'", 2),
         (["--help"], "no arguments of 'edgeseg run'", 2),
         (["--camera", "0", "--sink", "a\nb"], "control characters", 2),
+        (["--camera", "0", "--sink", "a\u2028b"], "control characters", 2),
+        (["--camera", "0", "--sink", "a\x7fb"], "control characters", 2),
+        (["--camera", "0", "--sink", "a\x85b"], "control characters", 2),
     ],
 )
 def test_wrong_arguments_are_one_line_and_write_nothing(root: Path, words: list[str], message: str, code: int) -> None:
     done = edgeseg("service", "install", "--root", str(root), "--", str(SHIPPED), *words)
     assert done.returncode == code and message in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
+    assert not (root / "etc/systemd").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "name"), [("--name", name) for name in ("..", "-x", "../evil", "a\nb")] + [("--user", ".")]
+)
+def test_names_that_lead_elsewhere_are_refused(root: Path, option: str, name: str) -> None:
+    done = edgeseg("service", "install", "--root", str(root), f"{option}={name}", "--", str(SHIPPED), "--camera", "0")
+    assert done.returncode == 2 and f"{option} takes letters" in done.stderr, done.stderr
     assert not (root / "etc/systemd").exists()
 
 

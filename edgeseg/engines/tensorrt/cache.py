@@ -27,6 +27,11 @@ __all__ = ["CachedEngine", "EngineCache", "EngineKey", "NewerEngine", "engine_fr
 SCHEMA = 1
 _SUFFIX = ".engine"
 _UNSAFE = re.compile(r"[^\w.+ -]")
+_OURS = re.compile(
+    r".+-[0-9a-f]{16}\.engine(\.json)?|timing-[0-9a-f]{16}\.cache|choice-[0-9a-f]{16}\.json|building\.lock|\.[0-9a-f]{16}\.tmp",
+    re.DOTALL,
+)
+"""What the files of the folder are called; whatever else is there somebody else put there."""
 
 
 class NewerEngine(EngineError):
@@ -234,6 +239,20 @@ class EngineCache:
                 freed += file.stat().st_size
                 file.unlink()
         return freed
+
+    def is_ours(self, path: Path) -> bool:
+        """Whether a file of the folder is called as edgeseg calls its own."""
+        return path.is_file() and _OURS.fullmatch(path.name) is not None
+
+    def clear(self) -> list[Path]:
+        """Delete all that edgeseg wrote, and the folder when it is empty then. Returns what stays; raises OSError."""
+        for path in list(self.folder.iterdir()) if self.folder.is_dir() else ():
+            if self.is_ours(path):
+                path.unlink()
+        left = sorted(self.folder.iterdir()) if self.folder.is_dir() else []
+        if not left and self.folder.is_dir() and not self.folder.is_symlink():
+            self.folder.rmdir()
+        return left
 
     def timing_cache(self, key: EngineKey) -> bytes:
         """What earlier builds with this TensorRT on this GPU learnt; empty at first."""

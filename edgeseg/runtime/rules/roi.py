@@ -160,7 +160,10 @@ def _checked(name: str, points: Any, classes: Collection[str], scale: tuple[floa
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    try:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # an integer above all floats
+        return False
 
 
 def _area(polygon: Sequence[tuple[float, float]]) -> float:
