@@ -232,7 +232,8 @@ class Api:
             raise Refusal(
                 400,
                 "uri is a camera number, /dev/videoN, v4l2://, csi://, rtsp://, rtsps://, http://, https:// or "
-                "demo://street; files and pipelines are added on the command line only",
+                "demo://street; files and pipelines are added on the command line only; in an address "
+                "a blank is %20, ! is %21, quotes are %22 and %27",
             )
         sources = list(self._control.state.sources.values())
         if sum(source.status != "ended" for source in sources) >= _MOST_SOURCES or len(sources) >= _MOST_NAMES:
