@@ -20,6 +20,8 @@ from tests.fake_cuda import FakeCuda
 from tests.fake_tensorrt import fake_tensorrt
 
 VERSIONS = ("8.5.2.2", "8.6.2.3", "10.3.0.30", "10.13.3.9", "10.16.2.10", "11.4.1.1")
+_THIS_DEVICE = detected_device()
+"""Looked at once: that reads all of dpkg's status."""
 
 
 class Rig:
@@ -45,7 +47,7 @@ class Rig:
             api=self.api,
             open_cuda=self.cuda,
             build=self._build,
-            device=lambda: replace(detected_device(), memory_available_gib=self.fake.free_mib / 1024),
+            device=lambda: replace(_THIS_DEVICE, memory_available_gib=self.fake.free_mib / 1024),
         )
 
     def cuda(self) -> Cuda:
