@@ -17,6 +17,7 @@ import os
 import re
 import stat
 import struct
+import warnings
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -245,10 +246,12 @@ def _fingerprint(public_key: bytes) -> str:
 
 def _cryptography() -> tuple[Any, Any]:
     """The modules for PEM files and for Ed25519. Raises MissingDependencyError."""
-    return (
-        require("cryptography.hazmat.primitives.serialization", _EXTRA),
-        require("cryptography.hazmat.primitives.asymmetric.ed25519", _EXTRA),
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it prints its plans for the Pythons of older JetPacks
+        return (
+            require("cryptography.hazmat.primitives.serialization", _EXTRA),
+            require("cryptography.hazmat.primitives.asymmetric.ed25519", _EXTRA),
+        )
 
 
 def _backend() -> Any:
