@@ -20,6 +20,7 @@ import hashlib
 import io
 import json
 import struct
+import sys
 import zipfile
 import zlib
 from dataclasses import dataclass, field, replace
@@ -46,6 +47,7 @@ SCHEMA = 1
 _DIGEST_LENGTH = 64
 _MAGIC = b"PK\x03\x04"
 _MOST_GOLDEN = 1 << 30
+_TARGETS = ("any", "cpu", "tensorrt")
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _ARCHIVE_ERRORS = (zipfile.BadZipFile, zlib.error, struct.error, OSError, EOFError, RuntimeError, ValueError)
 """What zipfile raises for a damaged archive; there is no common base (NotImplementedError is a RuntimeError)."""
@@ -166,7 +168,9 @@ def sign_bundle(path: Path, key: Any, target: Path) -> Signature:
 def _bundle_from_zip(data: bytes, path: Path) -> Bundle:
     entries = _unpacked_zip(data, path)
     try:
-        manifest = json.loads(entries["manifest.json"])
+        manifest = _object(json.loads(entries["manifest.json"]), "the manifest")
+        if type(manifest["schema"]) is not int or manifest["schema"] < 1:
+            raise ValueError(f"its schema is {str(manifest['schema'])[:40]!r} and no number of edgeseg's")
         if manifest["schema"] > SCHEMA:
             raise BundleError(
                 f"{path} has bundle schema {manifest['schema']}, this edgeseg reads up to {SCHEMA}; upgrade edgeseg"
@@ -176,13 +180,13 @@ def _bundle_from_zip(data: bytes, path: Path) -> Bundle:
         return Bundle(
             spec=spec,
             graphs={
-                name: GraphEntry(entries[f"graphs/{name}.onnx"], graph["recipe"], graph["target"])
+                name: _graph_entry(name, graph, entries[f"graphs/{name}.onnx"])
                 for name, graph in manifest["graphs"].items()
             },
-            ranges=json.loads(entries["ranges.json"]) if "ranges.json" in entries else None,
+            ranges=_ranges(json.loads(entries["ranges.json"])) if "ranges.json" in entries else None,
             golden=_golden(entries["golden.npz"], spec) if "golden.npz" in entries else None,
-            report=json.loads(entries["report.json"]),
-            provenance=manifest["provenance"],
+            report=_report(json.loads(entries["report.json"])),
+            provenance=_object(manifest["provenance"], "the provenance"),
             page=entries["report.html"].decode() if "report.html" in entries else None,
         )
     except BundleError as error:
@@ -251,6 +255,51 @@ def _verify_entries(digests: Mapping[str, str], entries: Mapping[str, bytes], pa
     for name, digest in digests.items():
         if hashlib.sha256(entries[name]).hexdigest() != digest:
             raise BundleError(f"{path}: entry {name} does not match its SHA-256; copy it again")
+
+
+def _graph_entry(name: str, graph: Mapping[str, Any], onnx: bytes) -> GraphEntry:
+    recipe = _object(graph["recipe"], f"the recipe of {name}")
+    layers = recipe.get("float_layers", [])
+    if not isinstance(layers, list) or not all(isinstance(layer, str) for layer in layers):
+        raise ValueError(f"the recipe of {name} has float_layers {layers!r}, which are no list of names")
+    if graph["target"] not in _TARGETS:
+        raise ValueError(f"{name} is for {graph['target']!r}; there are {', '.join(_TARGETS)}")
+    return GraphEntry(onnx, recipe, graph["target"])
+
+
+def _ranges(value: Any) -> Mapping[str, Any] | None:
+    """What every reader of ranges relies on. Raises TypeError, ValueError."""
+    if value is None:
+        return None
+    for name, ends in _object(_object(value, "the ranges").get("tensors", {}), "the ranges of tensors").items():
+        low, high = ends
+        if not (_is_finite(low) and _is_finite(high)):
+            raise ValueError(f"the range of {name} is {ends!r}, which are no two finite numbers")
+    for name, means in _object(value.get("means", {}), "the means of the ranges").items():
+        if not isinstance(means, list) or not all(_is_finite(mean) for mean in means):
+            raise ValueError(f"the means of {name} are no finite numbers")
+    return dict(value)
+
+
+def _report(value: Any) -> Mapping[str, Any]:
+    """The report; the limits in it decide what a device lets pass. Raises ValueError."""
+    report = _object(value, "the report")
+    gate = _object(report.get("limits", {}), "the limits of the report").get("min_agreement", 1.0)
+    tests = _object(report.get("self_test", {}), "self_test of the report")
+    for name, limit in {"min_agreement": gate, **tests}.items():
+        if not _is_finite(limit):
+            raise ValueError(f"the limit {name} of its report is {limit!r} and no finite number")
+    return report
+
+
+def _object(value: Any, what: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"{what} should be a JSON object and is a {type(value).__name__}")
+    return value
+
+
+def _is_finite(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max  # JSON knows larger
 
 
 def _json_bytes(value: Any) -> bytes:

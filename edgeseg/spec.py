@@ -100,9 +100,13 @@ class ModelSpec:
         if len(set(self.classes)) != len(self.classes):
             raise SpecError(f"class names must differ, got {', '.join(self.classes)}")
         for name in self.classes:
-            if len(name) > _LONGEST_NAME or any(unicodedata.category(c) in _UNPRINTABLE or c in _TURNS for c in name):
+            if (
+                not name.strip()
+                or len(name) > _LONGEST_NAME
+                or any(unicodedata.category(c) in _UNPRINTABLE or c in _TURNS for c in name)
+            ):
                 raise SpecError(
-                    f"class names are up to {_LONGEST_NAME} characters, none of them a control character; "
+                    f"class names are 1 to {_LONGEST_NAME} characters, none of them a control character; "
                     f"got {ascii(name[:40])}"
                 )
         if len(self.palette) != len(self.classes):

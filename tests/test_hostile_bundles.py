@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import os
 import re
 import resource
@@ -17,7 +18,7 @@ import zipfile
 import zlib
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Iterator
 
 import numpy as np
 import onnx
@@ -25,12 +26,21 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
+from typer.testing import CliRunner
 
 from edgeseg.bundle import Bundle, GraphEntry, _sealed_zip, read_bundle, write_bundle
 from edgeseg.cli.console import printable
+from edgeseg.cli.main import app
 from edgeseg.cli.models import SHIPPED
 from edgeseg.engines import engine_from_bundle
-from edgeseg.errors import BundleError, EngineError, SpecError
+from edgeseg.engines.golden import self_tested
+from edgeseg.engines.tensorrt.api import TensorRt
+from edgeseg.engines.tensorrt.provide import EngineOptions, request_from_bundle
+from edgeseg.errors import BundleError, EdgesegError, EngineError, SpecError
+from edgeseg.runtime.field.drift import DriftGraph, DriftWatch
+from tests.engines.tensorrt.tiny import tiny_bundle, tiny_frames
+from tests.fake_cuda import FakeCuda
+from tests.fake_tensorrt import fake_tensorrt
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -173,6 +183,96 @@ def test_the_page_that_came_with_a_bundle_is_not_what_inspect_writes(tmp_path: P
     done = edgeseg("inspect", str(path), "--html", str(tmp_path / "x.html"))
     page = (tmp_path / "x.html").read_text()
     assert done.returncode == 0 and "PWNED" not in page and "<h2>" in page, done.stderr
+
+
+JSON_ENTRIES = ("manifest.json", "report.json", "ranges.json")
+OTHER_JSON = (None, True, 0, -1, 10**400, 1.5, math.nan, math.inf, "", "x", [], [1], [[]], {}, {"x": 1}, {"x": [1, 2]})
+
+
+def places(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The way to every value within a JSON document."""
+    yield place
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from places(inner, (*place, name))
+    if isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from places(inner, (*place, index))
+
+
+def replaced(value: Any, place: tuple[Any, ...], by: Any) -> Any:
+    if not place:
+        return by
+    copy = value.copy()
+    copy[place[0]] = replaced(value[place[0]], place[1:], by)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def tiny_entries(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    made = tmp_path_factory.mktemp("tiny") / "tiny.edgeseg"
+    bundle = tiny_bundle(provenance={"note": "x", "network": {"encoder": "y"}})
+    recipe = {"name": "StaticInt8", "float_layers": ["conv"]}
+    graphs = {**bundle.graphs, "int8-tensorrt": replace(bundle.graphs["int8-tensorrt"], recipe=recipe)}
+    report = {"limits": {"min_agreement": 0.9}, "self_test": {"fp32": 0.9, "int8": 0.9}, "gate": True, "graphs": {}}
+    ranges = {**(bundle.ranges or {}), "schema": 1, "means": {"x": [0.5, 1.0]}}
+    write_bundle(replace(bundle, graphs=graphs, report=report, ranges=ranges), made)
+    with zipfile.ZipFile(made) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def used_as_commands_do(path: Path) -> None:
+    """What verify, a drift check, TensorRT's build, compile and inspect take from a bundle."""
+    bundle = read_bundle(path)
+    with engine_from_bundle(bundle, "fp32") as engine:
+        self_tested(engine, bundle, "fp32").describe()
+        self_tested(engine, bundle, "int8-qdq").describe()
+    if bundle.ranges is not None and bundle.ranges.get("tensors"):
+        DriftWatch(DriftGraph(bundle), tiny_frames(), lambda level, text: None)
+    for precision in ("fp32", "int8-implicit"):
+        request_from_bundle(TensorRt(fake_tensorrt("8.5.2.2", FakeCuda())), bundle, precision, EngineOptions())
+    dict(bundle.provenance)
+    write_bundle(bundle, path.with_name("again.edgeseg"))
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
+@given(st.data())
+def test_any_value_of_another_type_is_refused_or_does_no_harm(
+    tmp_path: Path, tiny_entries: dict[str, bytes], data: Any
+) -> None:
+    entry = data.draw(st.sampled_from(JSON_ENTRIES))
+    document = json.loads(tiny_entries[entry])
+    place = data.draw(st.sampled_from(list(places(document))))
+    edited = json.dumps(replaced(document, place, data.draw(st.sampled_from(OTHER_JSON)))).encode()
+    path = tmp_path / "x.edgeseg"
+    if entry == "manifest.json":
+        path.write_bytes(_sealed_zip({**tiny_entries, entry: edited}))
+    else:
+        packed(path, {**tiny_entries, entry: edited})
+    try:
+        used_as_commands_do(path)
+    except EdgesegError as error:
+        assert "\n" not in str(error)
+    done = CliRunner().invoke(app, ["inspect", str(path), "--html", str(tmp_path / "x.html")])
+    assert done.exception is None or isinstance(done.exception, EdgesegError), done.exception
+
+
+@pytest.mark.parametrize("schema", [math.nan, math.inf, True, 1.0, "1", None, 0, -3])
+def test_a_schema_that_is_no_number_of_ours_is_refused(
+    tmp_path: Path, tiny_entries: dict[str, bytes], schema: Any
+) -> None:
+    path = packed(tmp_path / "x.edgeseg", tiny_entries, lambda manifest: manifest.update(schema=schema))
+    with pytest.raises(BundleError):
+        read_bundle(path)
+
+
+@pytest.mark.parametrize("name", ["", " ", "\u3000"])
+def test_a_class_has_a_name(tmp_path: Path, tiny_entries: dict[str, bytes], name: str) -> None:
+    path = packed(
+        tmp_path / "x.edgeseg", tiny_entries, lambda manifest: manifest["spec"]["classes"].__setitem__(0, name)
+    )
+    with pytest.raises(BundleError, match="class names are 1 to 256"):
+        read_bundle(path)
 
 
 # Graphs that differ from what their bundle says.

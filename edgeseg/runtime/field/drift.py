@@ -50,6 +50,9 @@ class Reading:
     shifted: np.ndarray
 
 
+_OF_ANOTHER_GRAPH = "the bundle's ranges belong to another graph than its FP32 graph; compile it again"
+
+
 class DriftGraph:
     """The bundle's FP32 graph with the two measures computed inside it; a thread of the CPU.
 
@@ -71,15 +74,16 @@ class DriftGraph:
         ort = require("onnxruntime", "")
         if bundle.ranges is None or "fp32" not in bundle.graphs:
             raise UsageError("drift needs the calibrated ranges and the FP32 graph, and the bundle lacks one of them")
-        ranges = {str(name): (float(low), float(high)) for name, (low, high) in bundle.ranges["tensors"].items()}
-        means = {str(name): np.asarray(values, np.float64) for name, values in bundle.ranges.get("means", {}).items()}
+        tensors, channels = bundle.ranges.get("tensors", {}), bundle.ranges.get("means", {})
+        ranges = {str(name): (float(low), float(high)) for name, (low, high) in tensors.items()}
+        means = {str(name): np.asarray(values, np.float64) for name, values in channels.items()}
         model = onnx.load_from_string(bundle.graphs["fp32"].onnx)
         kinds = {name: node.op_type for node in model.graph.node for name in node.output}
         # A tensor behind Clip never leaves its range.
         self.clip_tensors = _spread([name for name, kind in kinds.items() if name in ranges and kind in _UNBOUNDED])
         self.shift_tensors = _spread([name for name in kinds if name in ranges and name in means])
         if not self.clip_tensors or not self.shift_tensors:
-            raise UsageError("the bundle's ranges belong to another graph than its FP32 graph; compile it again")
+            raise UsageError(_OF_ANOTHER_GRAPH)
         self.widths = np.array([ranges[name][1] - ranges[name][0] for name in self.shift_tensors])
         self._means = [means[name] for name in self.shift_tensors]
         _add_outputs(onnx, model, {name: ranges[name] for name in self.clip_tensors}, self.shift_tensors)
@@ -98,13 +102,15 @@ class DriftGraph:
         self._outputs += [_mean_name(i) for i in range(len(self.shift_tensors))]
 
     def read(self, frame: np.ndarray) -> Reading:
-        """Measure one HxWx3 uint8 BGR frame at the network's size. Raises EngineError."""
+        """Measure one HxWx3 uint8 BGR frame at the network's size. Raises EngineError, UsageError."""
         batch = np.repeat(frame[None], self._feed.shape[0], 0)
         try:
             found = self._session.run(self._outputs, {self._feed.name: batch})
         except Exception as error:  # as above
             raise EngineError(f"onnxruntime failed on the FP32 graph for drift: {first_line(error)}") from error
         split = 1 + len(self.clip_tensors)
+        if any(got.size != mean.size for got, mean in zip(found[split:], self._means)):
+            raise UsageError(_OF_ANOTHER_GRAPH)
         shifted = [float(np.sqrt(np.mean((got - mean) ** 2))) for got, mean in zip(found[split:], self._means)]
         clipped = np.array([float(share) for share in found[1:split]])
         return Reading(np.asarray(found[0])[0], clipped, np.array(shifted))
