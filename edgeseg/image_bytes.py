@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from contextlib import suppress
@@ -24,6 +25,7 @@ _ORIENTATION = 0x0112
 _SUBFILE_TYPE, _REDUCED_OR_MASK = 0x00FE, 0b101
 _MOST_PAGES = 1 << 16
 _SHORT, _LONG = 3, 4
+_JPEG_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])", re.DOTALL)
 
 
 def kind_of(data: bytes) -> str:
@@ -48,8 +50,9 @@ def is_cut(data: bytes) -> bool:
     kind = kind_of(data)
     if kind == "WebP":
         return len(data) < int.from_bytes(data[4:8], "little") + 8
-    mark = {"PNG": b"IEND\xaeB`\x82", "JPEG": b"\xff\xd9"}.get(kind)
-    return mark is not None and mark not in data[len(data) // 2 :]
+    if kind == "JPEG":
+        return not _jpeg_ends(data)
+    return kind == "PNG" and b"IEND\xaeB`\x82" not in data[len(data) // 2 :]
 
 
 def exif_orientation(data: bytes) -> int:
@@ -226,6 +229,20 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
         size = int.from_bytes(data[place + 2 : place + 4], "big")
         yield data[place + 1], data[place + 4 : place + 2 + size]
         place += 2 + size
+
+
+def _jpeg_ends(data: bytes) -> bool:
+    """Whether the end mark of the picture itself comes: not a thumbnail's, and whatever a phone appends behind it."""
+    place = 2
+    while True:
+        # Between scans and within them: no stuffed byte, restart mark or fill byte.
+        found = _JPEG_MARKER.search(data, place)
+        if found is None:
+            return False
+        place = found.end()
+        if found.group(1) == b"\xd9":
+            return True
+        place += int.from_bytes(data[place : place + 2], "big")
 
 
 def _riff_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:

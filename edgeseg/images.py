@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 from typing import Iterator, NamedTuple, Protocol, Sequence
 
@@ -35,6 +36,7 @@ __all__ = [
     "read_image",
     "read_mask",
     "read_pages",
+    "stem_key",
     "write_png",
 ]
 
@@ -251,10 +253,17 @@ def _label_files(images: Sequence[Path], labels: Path | None) -> list[Path | Non
     for path in sorted(labels.iterdir(), key=natural_key):
         if path.suffix.lower() not in _LABEL_SUFFIXES or is_hidden(path):
             continue
-        if path.stem in by_stem:
-            raise DatasetError(f"{by_stem[path.stem]} and {path} are masks of one image; keep the right one")
-        by_stem[path.stem] = path
-    return [by_stem.get(image.stem) for image in images]
+        stem = stem_key(path)
+        if stem in by_stem:
+            raise DatasetError(f"{by_stem[stem]} and {path} are masks of one image; keep the right one")
+        by_stem[stem] = path
+    return [by_stem.get(stem_key(image)) for image in images]
+
+
+def stem_key(path: Path) -> str:
+    """A file's name without suffix, by which images find their masks: letters with accents have two spellings, and
+    macOS writes the other one."""
+    return unicodedata.normalize("NFC", path.stem)
 
 
 def _what_masks_there_are(folder: Path, image: Path) -> str:
@@ -391,6 +400,7 @@ def _ids_of_decoder(data: bytes, path: Path) -> np.ndarray:
     mask = _decoded(data, cv2.IMREAD_UNCHANGED)
     if mask is None:
         raise ImageError(f"{path} cannot be decoded as a mask; open it in a viewer or remove it")
+    mask = _one_channel(mask)
     if mask.ndim != 2 or not np.issubdtype(mask.dtype, np.integer):
         raise ImageError(
             f"{path} is {mask.shape} {mask.dtype}; a mask has one channel of whole numbers holding class ids "
@@ -401,6 +411,15 @@ def _ids_of_decoder(data: bytes, path: Path) -> np.ndarray:
             f"{path} holds values of {mask.min()} to {mask.max()}; class ids are 0-254 and 255 is no class"
         )
     return mask.astype(np.uint8, copy=False)
+
+
+def _one_channel(mask: np.ndarray) -> np.ndarray:
+    """One channel of a grey picture that was saved as an opaque colour picture: all of its channels are the same."""
+    if mask.ndim != 3 or mask.shape[2] not in (3, 4):
+        return mask
+    first, opaque = mask[..., 0], np.iinfo(mask.dtype).max if np.issubdtype(mask.dtype, np.integer) else 1
+    is_grey = all(np.array_equal(first, mask[..., channel]) for channel in (1, 2))
+    return first if is_grey and (mask[..., 3:] == opaque).all() else mask
 
 
 def _decoded(data: bytes, how: int) -> np.ndarray | None:

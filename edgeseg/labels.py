@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -24,12 +25,14 @@ class LabelCounts:
         classes: pixels per class id, int64 of length C.
         ignored: pixels that are no class.
         one_class_masks: masks that hold one class and ``IGNORE_ID`` and nothing else, as masks of 0 and 255 do.
+        pictures: a digest of each different image.
     """
 
     masks: int
     classes: np.ndarray
     ignored: int
     one_class_masks: int
+    pictures: frozenset[bytes] = frozenset()
 
     def absent(self, spec: ModelSpec) -> tuple[str, ...]:
         """Names of the classes that no mask holds."""
@@ -41,6 +44,7 @@ class LabelCounts:
             self.classes + other.classes,
             self.ignored + other.ignored,
             self.one_class_masks + other.one_class_masks,
+            self.pictures | other.pictures,
         )
 
 
@@ -51,8 +55,11 @@ def label_counts(data: Dataset, spec: ModelSpec) -> LabelCounts:
         ImageError: the first image or mask that cannot be read or does not fit.
     """
 
+    pictures: set[bytes] = set()
+
     def of_sample(index: int) -> LabelCounts:
-        label = data[index].label
+        _, frame, label = data[index]
+        pictures.add(hashlib.blake2b(frame.tobytes(), digest_size=16).digest())
         histogram = np.bincount(np.zeros(0, np.uint8) if label is None else label.ravel(), minlength=256)
         classes = histogram[: len(spec.classes)]
         is_one = np.count_nonzero(classes) == 1 and histogram[IGNORE_ID] > 0
@@ -63,7 +70,7 @@ def label_counts(data: Dataset, spec: ModelSpec) -> LabelCounts:
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1) if isinstance(data, FolderDataset) else 1) as threads:
         for one in threads.map(of_sample, range(len(data))):
             total += one
-    return total
+    return replace(total, pictures=frozenset(pictures))
 
 
 def refuse_unusable_labels(data: Dataset, spec: ModelSpec) -> None:

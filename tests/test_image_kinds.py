@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import unicodedata
 import zlib
 from pathlib import Path
 from typing import Sequence
@@ -15,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeseg.errors import DatasetError, ImageError, SourceError
-from edgeseg.image_bytes import animation_length, exif_orientation, kind_of, tiff_pages, tiff_tags
+from edgeseg.image_bytes import animation_length, exif_orientation, is_cut, kind_of, tiff_pages, tiff_tags
 from edgeseg.images import IMAGE_SUFFIXES, FolderDataset, image_files, read_image, read_mask, read_pages, write_png
 from edgeseg.runtime.sources import source_from_uri
 from edgeseg.spec import ModelSpec
@@ -167,6 +168,62 @@ def test_damaged_files_are_read_or_refused_in_one_line(
             assert read(path).dtype == np.uint8
         except ImageError as error:
             assert "\n" not in str(error)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    quality=st.integers(5, 100),
+    progressive=st.booleans(),
+    restarts=st.sampled_from((0, 1, 7)),
+    thumbnail=st.booleans(),
+    behind=st.one_of(st.binary(max_size=40), st.sampled_from((b"\0" * 5000, b"\0\0\0\x18ftypmp42" + b"x" * 9000))),
+    cut=st.floats(0, 0.999),
+)
+def test_a_jpeg_is_whole_whatever_a_phone_appends_and_cut_wherever_it_ends(
+    quality: int, progressive: bool, restarts: int, thumbnail: bool, behind: bytes, cut: float
+) -> None:
+    """A motion photo has a film behind its picture, and a thumbnail within has an end mark of its own."""
+    how = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_PROGRESSIVE, int(progressive)]
+    data = cv2.imencode(".jpg", PICTURE, [*how, cv2.IMWRITE_JPEG_RST_INTERVAL, restarts])[1].tobytes()
+    if thumbnail:
+        small = cv2.imencode(".jpg", PICTURE[::2, ::2], [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
+        data = data[:2] + b"\xff\xe1" + struct.pack(">H", 2 + len(small)) + small + data[2:]
+    assert not is_cut(data + behind)
+    assert is_cut(data[: max(3, int(cut * len(data)))])
+
+
+@pytest.mark.parametrize("depth", [np.uint8, np.uint16])
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".bmp"])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_ids_that_were_saved_as_an_opaque_colour_picture(
+    tmp_path: Path, suffix: str, channels: int, depth: type[np.generic]
+) -> None:
+    """All channels are the same, so there is one thing that they can mean."""
+    if suffix == ".bmp" and (channels == 4 or depth is np.uint16):
+        pytest.skip("there is no such BMP")
+    ids = np.random.default_rng(1).integers(0, 7, (20, 30)).astype(depth)
+    opaque = np.full_like(ids, np.iinfo(depth).max)
+    path = tmp_path / f"mask{suffix}"
+    cv2.imwrite(str(path), np.dstack([ids, ids, ids, opaque][:channels]))
+    np.testing.assert_array_equal(read_mask(path, 7), ids)
+    for channel in range(channels):
+        other = np.dstack([ids, ids, ids, opaque][:channels])
+        other[3, 4, channel] = 9
+        cv2.imwrite(str(path), other)
+        with pytest.raises(ImageError, match="one channel"):
+            read_mask(path, 7)
+
+
+@pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC"), ("NFD", "NFD")])
+@pytest.mark.parametrize("name", ["é", "Straße Zürich", "한국", "ｶﾞ", "plain"])
+def test_names_are_the_same_in_both_spellings_of_their_letters(
+    pairs: Path, spec: ModelSpec, name: str, forms: tuple[str, str]
+) -> None:
+    """macOS writes letters with accents in two code points, and copies them so to other systems."""
+    image, mask = (unicodedata.normalize(form, name) for form in forms)
+    (pairs / "0.png").rename(pairs / f"{image}.png")
+    (pairs.with_name("trainannot") / "0.png").rename(pairs.with_name("trainannot") / f"{mask}.png")
+    assert all(sample.label is not None for sample in FolderDataset(pairs, spec=spec, need_labels=True))
 
 
 def test_a_bit_depth_of_none_and_half_a_palette_are_refused(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def test_what_is_no_image_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_coloured_mask_is_refused(tmp_path: Path) -> None:
-    write_png(tmp_path / "m.png", np.zeros((4, 4, 3), np.uint8))
+    write_png(tmp_path / "m.png", np.full((4, 4, 3), (0, 0, 1), np.uint8))
     with pytest.raises(ImageError, match="one channel of whole numbers"):
         read_mask(tmp_path / "m.png")
 

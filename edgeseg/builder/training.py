@@ -387,7 +387,11 @@ def train(
     state = folder / "resume.safetensors"
     done = _epochs_done(state, run_description(config, facts), recipe.epochs) if resume else 0
     trainer = _trainer(recipe, folder, _SaveBest(folder, facts, config, report), on_step)
-    remarks = (*_remarks(trained_on, spec, "training"), *_remarks(validated_on, spec, "validation"))
+    remarks = (
+        *_remarks(trained_on, spec, "training"),
+        *_remarks(validated_on, spec, "validation"),
+        *_shared_images(trained_on, validated_on),
+    )
     device = _device(trainer.strategy.root_device)
     on_start(TrainingPlan(device, len(crops), len(crops) // recipe.batch, done + 1, recipe.epochs, remarks))
     validation_loader = DataLoader(ValidationImages(validation, spec), 1, num_workers=min(1, recipe.workers))
@@ -418,6 +422,15 @@ def _remarks(counts: LabelCounts, spec: ModelSpec, what: str) -> Iterator[str]:
     elif counts.ignored:
         share = counts.ignored / (counts.ignored + int(counts.classes.sum()))
         yield f"{100 * share:.1f} % of the {what} masks' pixels are no class (label {ignored_ids(spec)})"
+
+
+def _shared_images(trained_on: LabelCounts, validated_on: LabelCounts) -> Iterator[str]:
+    shared = len(trained_on.pictures & validated_on.pictures)
+    if shared:
+        yield (
+            f"{shared} of {len(validated_on.pictures)} validation images are training images too: mIoU on what was "
+            "learned by heart says nothing of new images"
+        )
 
 
 def _device(device: torch.device) -> str:

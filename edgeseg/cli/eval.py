@@ -21,7 +21,7 @@ from edgeseg.cli.models import bundle_or_default
 from edgeseg.cli.opening import opened_engine
 from edgeseg.cli.progress import shown_progress
 from edgeseg.errors import DatasetError, UsageError
-from edgeseg.images import checked_mask, ignored_ids, image_files, read_mask
+from edgeseg.images import checked_mask, ignored_ids, image_files, read_mask, stem_key
 from edgeseg.labels import refuse_single_class
 from edgeseg.metrics import ConfusionMatrix
 from edgeseg.spec import ModelSpec
@@ -92,6 +92,14 @@ def eval_(
     missing = [label for label, value in iou.items() if not math.isfinite(value)]
     if missing:
         say(f"neither labelled nor predicted, not in the mean: {', '.join(missing)}")
+    stray = [name for name, labelled in zip(spec.classes, confusion.counts.sum(1)) if iou[name] == 0 and not labelled]
+    if stray:
+        labelled_only = sum(value for value in iou.values() if math.isfinite(value))
+        labelled_only /= len(iou) - len(missing) - len(stray)
+        say(
+            f"predicted but nowhere labelled, in the mean as 0: {', '.join(stray)}; over the labelled classes alone, "
+            f"which compile counts, mIoU is {percent(labelled_only)}"
+        )
     if ignored:
         say(f"ignored (label {ignored_ids(spec)}): {percent(ignored)} % of the pixels")
     say(f"mIoU {percent(confusion.miou())}, pixel accuracy {percent(confusion.pixel_accuracy())}, {images} images")
@@ -114,6 +122,7 @@ def _by_stem(folder: Path) -> Dict[str, Path]:
     """The pictures of a folder by their names without suffix. Raises DatasetError: two share one."""
     found: Dict[str, Path] = {}
     for path in image_files(folder):
-        if found.setdefault(path.stem, path) is not path:
-            raise DatasetError(f"{found[path.stem]} and {path} are masks of one image; keep the right one")
+        first = found.setdefault(stem_key(path), path)
+        if first is not path:
+            raise DatasetError(f"{first} and {path} are masks of one image; keep the right one")
     return found

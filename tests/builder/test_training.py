@@ -227,8 +227,32 @@ def test_odd_labels_are_remarked_before_the_first_step(tmp_path: Path) -> None:
     mixed = Joined([DATA, _of_0_and_255()])
     with pytest.raises(Stop):
         train(network_from_config(config), config, SPEC, [DATA], mixed, RECIPE, tmp_path, on_start=stop)
+    remarks = [remark for remark in remarks if "training images too" not in remark]
     assert any("8 of 16 validation masks hold one class and 255" in remark for remark in remarks)
     assert all("no training mask holds" in remark or "training masks' pixels" in remark for remark in remarks[:-1])
+
+
+@pytest.mark.parametrize("shared", [0, 1, 3])
+def test_images_to_learn_and_to_judge_on_are_told_apart(tmp_path: Path, shared: int) -> None:
+    """By their pixels, whatever they are called and wherever they are."""
+
+    class Stop(Exception):
+        pass
+
+    remarks: list[str] = []
+
+    def stop(plan: TrainingPlan) -> None:
+        remarks.extend(plan.remarks)
+        raise Stop
+
+    others = StreetDataset("demo://street?seed=77&frames=4&step=50&size=104x72")
+    renamed = [Sample(f"copy of {index}", *DATA[index][1:]) for index in range(shared)]
+    validation = Joined([others, InMemory(renamed, "copies")])
+    config = NetworkConfig()
+    with pytest.raises(Stop):
+        train(network_from_config(config), config, SPEC, [DATA], validation, RECIPE, tmp_path, on_start=stop)
+    said = [remark for remark in remarks if "are training images too" in remark]
+    assert [remark[: len("3 of 7")] for remark in said] == ([f"{shared} of {4 + shared}"] if shared else [])
 
 
 @pytest.mark.parametrize("where", ["train", "val"])

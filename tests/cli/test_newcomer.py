@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Callable
 
+import numpy as np
 import pytest
 
 from edgeseg.bundle import Bundle, read_bundle, write_bundle
@@ -227,3 +228,20 @@ def test_on_a_terminal_finished_bars_go() -> None:
     assert process.returncode == 0 and b"last" in shown
     ups = [len(re.findall(rb"\x1b\[1A", run)) for run in re.findall(rb"(?:\x1b\[1A\x1b\[2K)+", shown)]
     assert max(ups, default=0) <= 1, shown
+
+
+def test_a_class_that_is_predicted_but_nowhere_labelled_is_told_apart(tmp_path: Path) -> None:
+    """A stray pixel of it takes a share from the mean; compile leaves such classes out, so both numbers are said."""
+    labels = np.zeros((20, 30), np.uint8)
+    labels[10:] = 1
+    found = labels.copy()
+    found[0, 0] = 7
+    for folder, mask in (("labels", labels), ("found", found)):
+        (tmp_path / folder).mkdir()
+        write_png(tmp_path / folder / "a.png", mask)
+    said = edgeseg("eval", "--masks", "found", "--labels", "labels", cwd=tmp_path).stdout
+    both = (299 / 300 + 1) / 2
+    assert f"mIoU {100 * both * 2 / 3:.2f}," in said
+    assert "in the mean as 0: fence" in said and f"mIoU is {100 * both:.2f}" in said
+    write_png(tmp_path / "found" / "a.png", labels)
+    assert "nowhere labelled" not in edgeseg("eval", "--masks", "found", "--labels", "labels", cwd=tmp_path).stdout
