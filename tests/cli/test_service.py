@@ -174,7 +174,7 @@ def test_paths_become_absolute_and_the_model_is_named(tmp_path: Path, monkeypatc
     words, secrets = service_words(["--camera", "0", "--sink", "jsonl://log.jsonl", "--sink=out"])
     assert words == [str(SHIPPED), "--camera", "0", "--sink", f"jsonl://{tmp_path}/log.jsonl", f"--sink={tmp_path}/out"]
     assert secrets == {}
-    (tmp_path / "mine.edgeseg").write_bytes(b"")
+    (tmp_path / "mine.edgeseg").write_bytes(SHIPPED.read_bytes())
     assert service_words(["--camera", "0"])[0][0] == str(tmp_path / "mine.edgeseg")
     words, secrets = service_words(["m.edgeseg", "--source", "http://h/v?token=abc", "--sink", "null://"])
     assert words[:3] == [str(tmp_path / "m.edgeseg"), "--source", "@EDGESEG_SECRET_1@"]
