@@ -67,6 +67,17 @@ def test_every_whole_picture_and_no_other(made: tuple[bytes, list[bytes], int], 
         )
 
 
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_a_picture_that_is_cut_within_a_header_does_not_take_the_next_one_in(end: bytes) -> None:
+    """The length of the header may reach just to a marker of the next picture."""
+    for picture in PICTURES[:2]:
+        for cut in range(4, 40):
+            for length in range(48):
+                parts = JpegParts()
+                found = parts.add(picture[:cut] + end + b"-" * length + end + end + picture) + parts.finish()
+                assert found == [picture] and parts.cut == 1, (cut, length)
+
+
 @given(st.lists(st.binary(max_size=40), max_size=20))
 @settings(deadline=None)
 def test_what_is_no_stream_of_pictures_passes_as_it_is(chunks: list[bytes]) -> None:

@@ -5,6 +5,7 @@ from typing import List
 
 _START = re.compile(rb"\xff\xd8\xff")
 _START_OF_PART = re.compile(rb"(?<=\n)\xff\xd8\xff")
+_NEXT_PART = re.compile(rb"\n\r?\n\xff\xd8")
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 """What ends the coded data of a scan; 255 itself is written there as FF 00."""
 _SOI, _EOI, _SOS = 0xD8, 0xD9, 0xDA
@@ -105,6 +106,8 @@ class JpegParts:
             length = int.from_bytes(data[self._at + 2 : self._at + 4], "big")
             if len(data) < self._at + 2 + length:
                 return 0
+            if _NEXT_PART.search(data, self._at + 4, self._at + 2 + length):  # it was cut within this segment
+                return -1
             self._at += 2 + length
             self._scanning = kind == _SOS
             self._scanned = self._scanned or self._scanning

@@ -142,7 +142,7 @@ class GstProcess:
 
     def end(self, grace_s: float = 1.5) -> int:
         """Ask it to stop, wait, kill it if it does not. Returns its exit status; may be called twice."""
-        if self.link.fileno() >= 0:
+        if self.link.fileno() >= 0 and grace_s > 0:
             self.send({"stop": True})
             self.link.shutdown(socket.SHUT_WR) if self._process.poll() is None else None
         status = self._awaited(grace_s)

@@ -27,6 +27,7 @@ _SLOTS, _WAITING_SLOTS = 24, 8
 """More than three sinks hold that hang, each with its queue; memory is taken for those that are ever filled."""
 _LONGEST_SILENCE_S = 30.0
 """Of a stored source: one behind a slow network has to come first."""
+_GOODBYE_S = 1.5
 _LAST_WORDS_S = 3.0
 """How long a process that has failed may take to end: NVIDIA's camera source waits for threads that may print why."""
 
@@ -141,7 +142,8 @@ class GstSource(FrameSource):
 
     def close(self) -> None:
         if self._process is not None:
-            self._process.end()
+            # HTTP knows no goodbye, and hundreds of processes that end in good order take a busy machine's seconds.
+            self._process.end(0.0 if "http" in self.pipeline.schemes else _GOODBYE_S)
             self._process = None
         self._memory = None
         if self._board is not None:
