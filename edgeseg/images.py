@@ -175,7 +175,7 @@ class FolderDataset:
             inside = [folder / name for name in ("masks", "labels") if (folder / name).is_dir()]
             if len(inside) > 1:
                 raise DatasetError(f"{folder} holds both masks and labels; pass images and masks as NAME and NAMEannot")
-            folder, labels = folder / "images", inside[0] if inside else folder / "masks"
+            folder, labels = folder / "images", inside[0] if inside else None
         self.files = image_files(folder)
         left_out = pictures_in(folder).left_out()
         # Only the end of the path: descriptions are stored in bundles, which travel to other machines.
@@ -271,7 +271,10 @@ def _what_masks_there_are(folder: Path, image: Path) -> str:
     rule = f"a mask has the name of its image and one of {', '.join(_LABEL_SUFFIXES)}"
     if not folder.is_dir():
         beside = sorted(path.name for path in folder.parent.iterdir() if path.is_dir())
-        return f"there is no folder {folder.name} beside {', '.join(beside)}; masks are in NAMEannot beside NAME"
+        return (
+            f"there is no folder {folder.name} beside {', '.join(beside)}; masks are in NAMEannot beside NAME, or in "
+            "masks beside images"
+        )
     named = sorted(path.name for path in folder.iterdir() if path.stem == image.stem and not is_hidden(path))
     if named:
         lossy = "compression changes class ids: " if Path(named[0]).suffix.lower() in (".jpg", ".jpeg") else ""

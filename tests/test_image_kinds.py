@@ -480,6 +480,11 @@ def test_images_and_labels_in_one_folder(pairs: Path, spec: ModelSpec) -> None:
     pairs.with_name("trainannot").rename(root / "labels")
     data = FolderDataset(root, spec=spec, need_labels=True)
     assert len(data) == 4 and data[0].label is not None
+    (root / "labels").rename(pairs)
+    assert FolderDataset(root, spec=spec)[0].label is None, "pictures to calibrate on need no masks"
+    with pytest.raises(DatasetError, match="4 of 4 images have no mask .*or in masks beside images"):
+        FolderDataset(root, spec=spec, need_labels=True)
+    pairs.rename(root / "labels")
     (root / "masks").mkdir()
     with pytest.raises(DatasetError, match="holds both masks and labels"):
         FolderDataset(root, spec=spec, need_labels=True)

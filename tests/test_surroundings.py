@@ -73,8 +73,8 @@ def test_a_user_without_a_name_and_home(tmp_path: Path) -> None:
     assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
 
 
-_NAMES = st.text(st.sampled_from("./\\\0\n ~a-é"), min_size=1, max_size=12) | st.sampled_from(
-    ["../../../victim/autostart", "/etc/cron.d/x", "..", ".", "a/../../b"]
+_NAMES = st.text(st.sampled_from("./\\\0\n ~a-é\ud800"), min_size=1, max_size=12) | st.sampled_from(
+    ["../../../victim/autostart", "/etc/cron.d/x", "..", ".", "a/../../b", "模" * 80, "a" * 300]
 )
 
 

@@ -174,7 +174,8 @@ class EngineCache:
     def path(self, key: EngineKey) -> Path:
         """Where the engine of a key is or would be."""
         # A sidecar that came from elsewhere names the model, so its name must not lead out of the folder.
-        model, precision = (_UNSAFE.sub("_", name)[:100] for name in (key.model, key.precision))
+        safe = (_UNSAFE.sub("_", name).encode()[:100] for name in (key.model, key.precision))
+        model, precision = (name.decode(errors="ignore") for name in safe)
         return self.folder / f"{model.lstrip('.')}-{precision}-{key.digest()}{_SUFFIX}"
 
     def find(self, key: EngineKey, *, own: bool = False) -> tuple[tuple[CachedEngine, bytes] | None, str]:
