@@ -275,6 +275,30 @@ def test_a_class_has_a_name(tmp_path: Path, tiny_entries: dict[str, bytes], name
         read_bundle(path)
 
 
+@pytest.mark.parametrize(
+    ("forgery", "says"),
+    [
+        ({"size_hw": [240, 320]}, "as the spec says"),
+        ({"size_hw": [64, 64]}, "as the spec says"),
+        (
+            {"classes": ["soil", "crop"], "palette": [[0, 0, 0], [1, 1, 1]]},
+            "golden frames hold class 2, the spec has 2",
+        ),
+    ],
+    ids=["larger", "square", "fewer classes"],
+)
+def test_verify_and_run_say_on_one_line_what_is_forged(
+    tmp_path: Path, tiny_entries: dict[str, bytes], forgery: dict[str, Any], says: str
+) -> None:
+    path = packed(tmp_path / "x.edgeseg", tiny_entries, lambda manifest: manifest["spec"].update(forgery))
+    sink = f"jsonl://{tmp_path}/x.jsonl"
+    for words in (["verify"], ["verify", "--json"], ["run", "--source", "demo://street?frames=1", "--sink", sink]):
+        done = edgeseg(words[0], str(path), *words[1:])
+        assert done.returncode == 1 and done.stdout == "", done.stdout
+        assert says in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
+    assert not (tmp_path / "x.jsonl").exists()
+
+
 # Graphs that differ from what their bundle says.
 
 
@@ -381,3 +405,39 @@ def _cpu_s(process: int) -> float:
 def test_a_spec_is_not_made_of_names_that_command_a_terminal(shipped: Bundle) -> None:
     with pytest.raises(SpecError, match="control character"):
         replace(shipped.spec, classes=("\x1b[2J", *shipped.spec.classes[1:]))
+
+
+def failing_graph(*nodes: onnx.NodeProto, **constants: Any) -> bytes:
+    """uint8 frames of the shipped model's size to class maps, through nodes that fail while they run."""
+    shape = (1, 360, 480)
+    graph = helper.make_graph(
+        list(nodes),
+        "failing",
+        [helper.make_tensor_value_info("x", TensorProto.UINT8, [*shape, 3])],
+        [helper.make_tensor_value_info("y", TensorProto.UINT8, list(shape))],
+        [numpy_helper.from_array(np.array(value, np.int64), name) for name, value in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+
+
+@pytest.mark.parametrize(
+    "graph",
+    [
+        failing_graph(helper.make_node("Gather", ["x", "far"], ["y"], axis=3), far=-99999999),
+        failing_graph(
+            helper.make_node("ConstantOfShape", ["huge"], ["many"]),
+            helper.make_node("ReduceMax", ["many"], ["most"], keepdims=0),
+            helper.make_node("Cast", ["most"], ["add"], to=TensorProto.UINT8),
+            helper.make_node("ArgMax", ["x"], ["first"], axis=3, keepdims=0),
+            helper.make_node("Cast", ["first"], ["class"], to=TensorProto.UINT8),
+            helper.make_node("Max", ["class", "add"], ["y"]),
+            huge=[10**13],
+        ),
+    ],
+    ids=["an index out of range", "40 terabytes"],
+)
+def test_a_graph_that_fails_while_it_runs_is_one_line(shipped: Bundle, tmp_path: Path, graph: bytes) -> None:
+    path = tmp_path / "failing.edgeseg"
+    write_bundle(replace(shipped, graphs={"int8-cpu": GraphEntry(graph, {}, "cpu")}, page=None), path)
+    done = edgeseg("run", str(path), "--source", "demo://street?frames=2", "--sink", "null://")
+    assert done.returncode == 1 and done.stderr.startswith("edgeseg: ") and done.stderr.count("\n") == 1, done.stderr

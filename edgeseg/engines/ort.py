@@ -30,7 +30,7 @@ class OrtEngine(Engine):
         ort = require("onnxruntime", "")
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # an error comes as an exception, which is said once
         if float_qdq:
             options.add_session_config_entry("session.disable_quant_qdq", "1")
         try:

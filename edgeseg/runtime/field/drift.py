@@ -89,7 +89,7 @@ class DriftGraph:
         _add_outputs(onnx, model, {name: ranges[name] for name in self.clip_tensors}, self.shift_tensors)
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # an error comes as an exception, which is said once
         try:
             self._session: Any = ort.InferenceSession(
                 model.SerializeToString(), options, providers=["CPUExecutionProvider"]
