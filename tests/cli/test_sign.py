@@ -21,7 +21,7 @@ from edgeseg.bundle import GraphEntry, read_bundle, sign_bundle, write_bundle
 from edgeseg.cli.arguments import REQUIRE_SIGNATURE
 from edgeseg.cli.main import app
 from edgeseg.cli.models import SHIPPED
-from edgeseg.cli.service import service_words
+from edgeseg.cli.service import _require_signed, service_words
 from edgeseg.errors import SignatureError, UsageError
 from tests.cli.test_device_commands import Board
 from tests.engines.tensorrt.tiny import tiny_bundle
@@ -326,6 +326,9 @@ def test_a_service_demands_what_its_installation_did(folder: Path, monkeypatch: 
     key, words = str(folder / "public.pem"), ["tiny.edgeseg", "--camera", "0", "--sink", "null://"]
     found, _ = service_words([*words, *DEMAND])
     assert found[-2:] == ["--require-signature", key]
+    with pytest.raises(SignatureError, match="is not signed"):
+        _require_signed(found)
+    _require_signed(words)
     found, _ = service_words([*words, "--require-signature=public.pem"])
     assert found[-1] == f"--require-signature={key}"
     monkeypatch.setenv(REQUIRE_SIGNATURE, "public.pem")
