@@ -12,7 +12,8 @@ __all__ = ["address_parts", "has_credentials", "redacted", "without_secrets_of"]
 
 _NO_USER = "".join(rf"(?<!\b{name})" for name in ("file", "jsonl", "csv", "coco", "record", "replay", "demo", "gst"))
 # People type passwords as they are, with / ? # and blanks in them, so only the last @ is known to end one.
-_USER_INFO = re.compile(_NO_USER + r"://(?!\*\*\*@).*@", re.DOTALL)
+_PLACE = r"(?:\d{1,3}(?:\.\d{1,3}){3}|\[[0-9A-Fa-f:.]+\]|localhost)(?::\d{1,5})?[/?#]"  # nobody is called so
+_USER_INFO = re.compile(_NO_USER + rf"://(?!(?:{_PLACE})?\*\*\*@)({_PLACE})?.*@", re.DOTALL)
 _KEYS = (
     r"\b[\w.\-\[]*(?:passphrase|password|passcode|passwd|pass?|pwd|psw|pw|token|secret|credentials?|authorization|auth|sig"
     r"|signature|key|jwt|cookies?|session|sid)\d*\]?"
@@ -31,9 +32,10 @@ def redacted(text: str) -> str:
 
     Args:
         text: an address, a GStreamer pipeline, or a sentence with addresses. After ``://`` everything up to the
-            last ``@`` is hidden, and so are values of keys such as ``access_token``: rather too much than too little.
+            last ``@`` is hidden, but not a host that is a number, and so are values of keys such as ``access_token``:
+            rather too much than too little.
     """
-    text = _HEADER.sub(r"\1: ***", _USER_INFO.sub("://***@", text))
+    text = _HEADER.sub(r"\1: ***", _USER_INFO.sub(lambda found: f"://{found[1] or ''}***@", text))
     return _IN_ADDRESS.sub(r"\1=***", text) if _ADDRESS.match(text) else _IN_TEXT.sub(_hidden, text)
 
 

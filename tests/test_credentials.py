@@ -22,6 +22,13 @@ from edgeseg.runtime.sources.gstreamer import GstSource
         ("rtsp://anna:s3cret@10.0.0.7/main", "rtsp://***@10.0.0.7/main"),
         ("rtsp://anna:p@ss@10.0.0.7/main", "rtsp://***@10.0.0.7/main"),
         ("https://host/live.m3u8?access_token=abc&size=2", "https://host/live.m3u8?access_token=***&size=2"),
+        ("rtsp://u:5 6@10.0.0.7/main", "rtsp://***@10.0.0.7/main"),
+        ("rtsp://10.0.0.7:554/user=a&p@ss/x", "rtsp://10.0.0.7:554/***@ss/x"),
+        ("http://[fe80::1]:80/a@b/c", "http://[fe80::1]:80/***@b/c"),
+        ("http://localhost?to=a@b", "http://localhost?***@b"),
+        ("http://10.0.0.7:words@h/x", "http://***@h/x"),
+        ("http://10.0.0.7.words/1@h/x", "http://***@h/x"),
+        ("http://words:12/34@h/x", "http://***@h/x"),
         ("mqtt://anna@broker/alarms", "mqtt://***@broker/alarms"),
         ('gst://rtspsrc location=rtsp://h/ user-id=anna user-pw="two words" !', None),
         ("gst://rtspsrc location=rtsp://h/ user-pw='two words' !", None),
@@ -71,7 +78,7 @@ def _said(act: Callable[[], object]) -> str:
 def test_no_sign_in_a_password_shows_it(scheme: str, password: str) -> None:
     address = f"{scheme}://admin:{password}@127.0.0.1:9/main?channel=1"
     assert redacted(address) == f"{scheme}://***@127.0.0.1:9/main?channel=1" and has_credentials(address)
-    told = redacted(f"cannot open {address}: refused")
+    told = redacted(f"http://10.0.0.7/a is open, cannot open {address}: refused")
     assert _unseen(told) and redacted(told) == told
     assert _unseen(without_secrets_of(["run", f"--source={address}"], f"no such option --source={address}"))
 
