@@ -132,10 +132,11 @@ def test_entries_that_share_bytes_are_refused_before_they_are_read(tmp_path: Pat
         at += 30 + len(name)
     end = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, len(names), len(names), len(listed), len(body), 64)
     whole = body + listed + end
-    path = tmp_path / "overlap.edgeseg"
+    path = tmp_path / "shared.edgeseg"
     path.write_bytes(whole + hashlib.sha256(whole).hexdigest().encode())
-    with pytest.raises(BundleError, match="overlap"):
+    with pytest.raises(BundleError, match="has entries that overlap; it was not written by edgeseg"):
         read_bundle(path)
+    assert "entries that overlap" in edgeseg("inspect", str(path), memory=600 << 20).stderr  # 800 MB in all
 
 
 @pytest.mark.parametrize("entry", ["manifest.json", "report.json", "ranges.json"])
