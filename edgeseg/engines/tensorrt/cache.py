@@ -25,6 +25,8 @@ from edgeseg.files import atomic_write
 __all__ = ["CachedEngine", "EngineCache", "EngineKey", "NewerEngine", "engine_from_plan", "read_engine", "write_engine"]
 
 SCHEMA = 1
+_MOST = 1 << 40
+"""Of bytes, and of seconds since 1970."""
 _SUFFIX = ".engine"
 _UNSAFE = re.compile(r"[^\w.+ -]")
 _OURS = re.compile(
@@ -149,10 +151,9 @@ def read_engine(path: Path) -> CachedEngine:
         if data["schema"] > SCHEMA:
             raise NewerEngine(f"{sidecar} has schema {data['schema']}, this edgeseg reads up to {SCHEMA}; upgrade it")
         key = EngineKey(**{**data["key"], "shape": tuple(data["key"]["shape"])})
-        if not all(isinstance(name, str) for name in (key.model, key.precision, key.options)):
-            raise ValueError("names are texts")
-        precisions = LayerPrecisions.from_json(data["precisions"])
         data.setdefault("added", False)  # sidecars of older versions do not say
+        _require_kinds(data, key)
+        precisions = LayerPrecisions.from_json(data["precisions"])
         values = {field.name: data[field.name] for field in fields(CachedEngine) if field.name != "path"}
         values.update(key=key, precisions=precisions, notes=tuple(data["notes"]))
         return CachedEngine(path=path, **values)
@@ -161,8 +162,23 @@ def read_engine(path: Path) -> CachedEngine:
             f"{path} has no sidecar {sidecar.name}, so edgeseg did not build it and cannot know what it is; "
             "pass the bundle, and the engine is built from it"
         ) from error
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise EngineError(f"{sidecar} is damaged; delete it and {path.name}, and the engine is built again") from error
+
+
+def _require_kinds(data: Mapping[str, Any], key: EngineKey) -> None:
+    """Raise ValueError unless the parts of a sidecar, which may come from elsewhere, are what others take them for."""
+    texts = [value for name, value in asdict(key).items() if name not in ("shape", "sm_count")]
+    numbers = [key.sm_count, *key.shape, data["plan_bytes"], data["build_s"], data["created"]]
+    test = data["self_test"]
+    if not (
+        all(isinstance(text, str) for text in (*texts, data["plan_sha256"], *data["notes"]))
+        and all(isinstance(number, (int, float)) and 0 <= number < _MOST for number in numbers)
+        and isinstance(json.loads(key.options), dict)
+        and (test is None or isinstance(test, dict) and "passed" in test)
+        and isinstance(data["added"], bool)
+    ):
+        raise ValueError("a part of another kind")
 
 
 class EngineCache:
