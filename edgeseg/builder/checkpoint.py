@@ -64,11 +64,14 @@ def load_checkpoint(path: Path) -> Checkpoint:
     try:
         config = NetworkConfig.from_json(header["network"])
         spec = ModelSpec.from_json(header["spec"])
-    except (KeyError, TypeError, ValueError, SpecError) as error:
-        raise CheckpointError(f"{path} has a malformed header: {error}") from error
+        training = dict(header.get("training", {}))
+    except (KeyError, TypeError, ValueError, OverflowError, SpecError) as error:
+        raise CheckpointError(f"{path} has a malformed header: {first_line(error)}") from error
+    if config.classes != len(spec.classes):
+        raise CheckpointError(f"{path} is of a network of {config.classes} classes and names {len(spec.classes)}")
     network = network_from_config(config)
     load_weights(network, path)
-    return Checkpoint(network.eval(), config, spec, header.get("training", {}))
+    return Checkpoint(network.eval(), config, spec, training)
 
 
 def load_weights(network: torch.nn.Module, path: Path) -> None:
@@ -113,14 +116,16 @@ def _header(path: Path) -> dict[str, Any]:
     _refuse_other_kinds(path)
     try:
         with safetensors.safe_open(path, "pt") as file:
-            header: dict[str, Any] = json.loads((file.metadata() or {})[_HEADER])
+            header = json.loads((file.metadata() or {})[_HEADER])
     except (OSError, safetensors.SafetensorError) as error:
         raise CheckpointError(_unreadable(path, error)) from error
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, RecursionError) as error:
         raise CheckpointError(
             f"{path} is a safetensors file but no checkpoint of 'edgeseg train' (no edgeseg header says which network "
             "it is); export that network to ONNX and compile the .onnx"
         ) from error
+    if not isinstance(header, dict) or not isinstance(header.get("schema", 0), int):
+        raise CheckpointError(f"{path} has a malformed header: it is no object with a schema")
     if "schema" not in header:
         raise CheckpointError(f"{path} is the state that --resume needs; the network is in best.safetensors beside it")
     if header["schema"] > SCHEMA:

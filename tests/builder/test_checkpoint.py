@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any, Callable
 
 import pytest
 import torch
@@ -42,6 +44,34 @@ def test_truncated_foreign_and_missing_files(path: Path, tmp_path: Path) -> None
     safetensors.torch.save_file({"x": torch.zeros(1)}, tmp_path / "foreign.safetensors")
     with pytest.raises(CheckpointError, match="no edgeseg header"):
         load_checkpoint(tmp_path / "foreign.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        (lambda header: "[" * 200_000, "no edgeseg header"),
+        (lambda header: "[]", "malformed header"),
+        (lambda header: json.dumps({**header, "schema": "1"}), "malformed header"),
+        (lambda header: json.dumps({**header, "schema": 9}), "has schema 9"),
+        (lambda header: json.dumps({**header, "network": []}), "malformed header"),
+        (lambda header: json.dumps({**header, "network": {**header["network"], "classes": 1e400}}), "malformed header"),
+        (
+            lambda header: json.dumps({**header, "network": {**header["network"], "classes": 4}}),
+            "4 classes and names 3",
+        ),
+        (lambda header: json.dumps({**header, "spec": 3}), "malformed header"),
+        (lambda header: json.dumps({**header, "training": [1]}), "malformed header"),
+    ],
+)
+def test_a_header_of_another_kind_is_one_line(path: Path, edit: Callable[[dict[str, Any]], str], said: str) -> None:
+    import safetensors.torch
+
+    with safetensors.safe_open(path, "pt") as file:
+        header = json.loads(file.metadata()["edgeseg"])
+    safetensors.torch.save_file(safetensors.torch.load_file(path), path, {"edgeseg": edit(header)})
+    with pytest.raises(CheckpointError, match=said) as refused:
+        load_checkpoint(path)
+    assert "\n" not in str(refused.value)
 
 
 def test_weights_of_another_network_are_refused(path: Path) -> None:
