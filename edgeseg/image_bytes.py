@@ -6,9 +6,8 @@ import re
 import struct
 import zlib
 from contextlib import suppress
-from functools import partial
 from itertools import takewhile
-from typing import Callable, Iterator, Mapping, NamedTuple
+from typing import Iterable, Iterator, Mapping, NamedTuple, cast
 
 __all__ = [
     "animation_length",
@@ -18,6 +17,7 @@ __all__ = [
     "single_channel_png",
     "tiff_pages",
     "tiff_tags",
+    "tiffs_of_pages",
 ]
 
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -69,8 +69,8 @@ def tiff_tags(block: bytes) -> Mapping[int, int]:
     return {}
 
 
-def tiff_pages(data: bytes) -> list[Callable[[], bytes]]:
-    """The pages of a TIFF or BigTIFF, each as what makes a TIFF whose first page it is; thumbnails and masks are none.
+def tiff_pages(data: bytes) -> list[int]:
+    """Where the pages of a TIFF or BigTIFF are described; thumbnails and masks are none.
 
     Empty for what is no TIFF, and what of a chain of pages that points outside the file can be followed.
     """
@@ -88,7 +88,17 @@ def tiff_pages(data: bytes) -> list[Callable[[], bytes]]:
             if not _tags_at(data, at, form).get(_SUBFILE_TYPE, 0) & _REDUCED_OR_MASK:
                 starts.append(at)
             at = following
-    return [partial(_with_start, data, form.head, struct.pack(form.offset, start)) for start in starts]
+    return starts
+
+
+def tiffs_of_pages(data: bytes, pages: Iterable[int]) -> Iterator[bytes]:
+    """The TIFF again for each of its pages, which is its first then. What is yielded is valid until the next."""
+    form = _tiff_form(data)
+    assert form is not None
+    whole = bytearray(data)  # one copy of what may be thousands of pages
+    for page in pages:
+        struct.pack_into(form.offset, whole, form.head, page)
+        yield cast(bytes, whole)  # nobody writes to it
 
 
 def animation_length(data: bytes) -> int:
@@ -140,7 +150,7 @@ class _TiffForm(NamedTuple):
 
 
 def _tiff_form(data: bytes) -> _TiffForm | None:
-    order = {b"II*\0": "<", b"MM\0*": ">", b"II+\0": "<", b"MM\0+": ">"}.get(data[:4])
+    order = {b"II*\0": "<", b"MM\0*": ">", b"II+\0": "<", b"MM\0+": ">"}.get(bytes(data[:4]))
     if order is None:
         return None
     head, offset, entries = (4, "I", "H") if b"*" in data[:4] else (8, "Q", "Q")
@@ -164,10 +174,6 @@ def _tags_at(data: bytes, directory: int, form: _TiffForm) -> dict[int, int]:
                 (place,) = struct.unpack_from(form.offset, data, place)
             (tags[tag],) = struct.unpack_from(form.order + letter, data, place)
     return tags
-
-
-def _with_start(data: bytes, head: int, start: bytes) -> bytes:
-    return data[:head] + start + data[head + len(start) :]
 
 
 def _gif_pictures(data: bytes) -> int:

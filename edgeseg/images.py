@@ -18,6 +18,7 @@ from edgeseg.image_bytes import (
     single_channel_png,
     tiff_pages,
     tiff_tags,
+    tiffs_of_pages,
 )
 from edgeseg.picture_files import IMAGE_SUFFIXES, image_files, is_hidden, natural_key, pictures_in
 from edgeseg.spec import IGNORE_ID, ModelSpec
@@ -86,8 +87,9 @@ def read_pages(path: Path) -> Iterator[np.ndarray]:
     pages = tiff_pages(data)
     if len(pages) < 2:
         yield _only_image(data, path)
-    for page in pages if len(pages) > 1 else ():
-        yield _image_from(page(), path)
+    else:
+        for page in tiffs_of_pages(data, pages):
+            yield _image_from(page, path)
 
 
 def read_mask(path: Path, classes: int = 1) -> np.ndarray:
