@@ -23,6 +23,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import edgeseg.bundle
+import edgeseg.signature
 from edgeseg.bundle import Bundle, Golden, GraphEntry, read_bundle, sign_bundle, write_bundle
 from edgeseg.errors import BundleError, InputError, SignatureError
 from edgeseg.signature import (
@@ -386,6 +387,18 @@ def test_there_is_a_limit_to_signatures(path: Path) -> None:
     with pytest.raises(BundleError, match="at most 16 signatures"):
         sign_bundle(path, Ed25519PrivateKey.generate(), path)
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("count", [17, 18, 40])
+def test_more_signatures_than_that_are_refused(count: int, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unsigned = path.read_bytes()
+    signatures = [Signature(bytes([index]) * 32, bytes(64)) for index in range(count)]
+    with monkeypatch.context() as patch:
+        patch.setattr(edgeseg.signature, "_MOST_SIGNATURES", count)
+        path.write_bytes(signed_file(unsigned, signatures))
+        assert len(read_bundle(path).signatures) == count
+    with pytest.raises(BundleError, match="damaged signatures or another end"):
+        read_bundle(path)
 
 
 def test_what_cannot_be_read_is_not_signed(path: Path, key: Any, tmp_path: Path) -> None:
