@@ -218,7 +218,7 @@ def test_each_refusal_is_one_line_with_its_exit_code(folder: Path, key: Any) -> 
 
     write_bundle(changed, folder / "changed.edgeseg")
     (folder / "changed.edgeseg").write_bytes(signed_file((folder / "changed.edgeseg").read_bytes(), [mine]))
-    (folder / "damaged.edgeseg").write_bytes(data[:-100] + b"0" + data[-99:])
+    (folder / "damaged.edgeseg").write_bytes(data[:-100] + (b"1" if data[-100:-99] == b"0" else b"0") + data[-99:])
     (folder / "text.pem").write_text("hello\n")
     for words, code, message in (
         (("tiny.edgeseg", *DEMAND), 1, "is not signed"),
