@@ -295,6 +295,25 @@ def test_the_content_counts_and_not_the_suffix(tmp_path: Path, suffix: str, cont
             read_image(path)
 
 
+@pytest.mark.parametrize("behind", [b"\0" * 200_000, b"\0\0\0\x18ftypmp42" + b"\xff\xd8\xff\xd9" * 50_000])
+@pytest.mark.parametrize("how", [{}, {"progressive": True}, {"exif": True}])
+def test_what_stands_behind_a_jpeg_is_not_its_end(tmp_path: Path, behind: bytes, how: dict[str, bool]) -> None:
+    """Phones put a video there, recorders fill their blocks."""
+    from PIL import Image
+
+    exif = Image.Exif()
+    exif[0x010E] = "a picture with an end: \xff\xd9"
+    kept = io.BytesIO()
+    Image.fromarray(PICTURE).save(kept, "JPEG", **{**how, **({"exif": exif} if how.get("exif") else {})})
+    path = tmp_path / "a.jpg"
+    path.write_bytes(kept.getvalue() + behind)
+    assert read_image(path).shape == PICTURE.shape
+    for length in (len(kept.getvalue()) // 2, len(kept.getvalue()) - 3):
+        path.write_bytes(kept.getvalue()[:length] + b"\0" * 200_000)
+        with pytest.raises(ImageError, match="is truncated"):
+            read_image(path)
+
+
 @given(bits=st.integers(9, 16), seed=st.integers(0, 100), suffix=st.sampled_from([".png", ".tif"]))
 @settings(max_examples=30, deadline=None)
 def test_sixteen_bit_images_are_bright_or_refused(

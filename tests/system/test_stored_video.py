@@ -74,8 +74,12 @@ def test_interlaced_pictures_are_seen_or_refused_but_never_black(tmp_path: Path,
 
 
 @pytest.mark.parametrize("lead", [15, 40, 58])
-def test_a_clip_trimmed_without_encoding_gives_what_it_shows(tmp_path: Path, lead: int) -> None:
-    path = made(tmp_path / "trimmed.mp4", [40 * number for number in range(60)], gop=60)
+@pytest.mark.parametrize("gop", [1, 7, 60])
+@pytest.mark.parametrize("faststart", [False, True])
+def test_a_clip_trimmed_without_encoding_gives_what_it_shows(
+    tmp_path: Path, lead: int, gop: int, faststart: bool
+) -> None:
+    path = made(tmp_path / "trimmed.mp4", [40 * number for number in range(60)], gop=gop, faststart=faststart)
     _trim(path, 40 * lead)
     for capture in ("auto", "gstreamer", "opencv"):
         seen = frames_of(source_from_uri(str(path), capture=capture))
@@ -99,6 +103,59 @@ def _trim(path: Path, start_ms: int) -> None:
     new[at + 8 : at + 16] = struct.pack(">Ii", left, start + start_ms * scale // 1000)
     new[movie_at + 16 : movie_at + 20] = struct.pack(">I", left)
     path.write_bytes(bytes(new))
+
+
+@pytest.mark.parametrize("bframes", [0, 1, 3])
+@pytest.mark.parametrize("listed", [True, False])
+def test_pictures_that_are_coded_in_another_order_all_come(tmp_path: Path, bframes: int, listed: bool) -> None:
+    """Without an edit list the end of the track stands before its last pictures."""
+    path = made(tmp_path / "a.mp4", [40 * number for number in range(31)], bframes=bframes)
+    if not listed:
+        path.write_bytes(path.read_bytes().replace(b"edts", b"free"))
+    for capture in ("gstreamer", "opencv"):
+        seen = frames_of(source_from_uri(str(path), capture=capture))
+        assert [frame.media_ns / 1e9 for frame in seen] == pytest.approx(  # type: ignore[operator]
+            [0.04 * number for number in range(31)], abs=0.002
+        ), capture
+        assert [frame.image.mean() for frame in seen] == sorted(frame.image.mean() for frame in seen)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts"])
+@pytest.mark.parametrize("whole_range", [True, False])
+def test_values_of_the_whole_range_keep_their_contrast(tmp_path: Path, suffix: str, whole_range: bool) -> None:
+    path = made(tmp_path / f"a{suffix}", [0, 40, 80, 120], whole_range=whole_range)
+    if whole_range:
+        _forget_matrix(path)
+    wanted = [luma if whole_range else (luma - 16) * 255 / 219 for luma in (60, 108, 156, 205)]
+    for capture in ("gstreamer", "opencv"):
+        seen = [frame.image.mean() for frame in frames_of(source_from_uri(str(path), capture=capture))]
+        assert seen == pytest.approx(wanted, abs=5), capture
+
+
+def _forget_matrix(path: Path) -> None:
+    """Make the pictures' headers say no more than that values are of the whole range (H.264, E.2.1), as cameras do."""
+    data = path.read_bytes()
+    bits = f"{int.from_bytes(data, 'big'):0{8 * len(data)}b}"
+    said, unknown = "10111" + 2 * "00000010", "00000010"
+    assert said + "00000110" in bits
+    changed = bits.replace(said + "00000110", said + unknown)
+    path.write_bytes(int(changed, 2).to_bytes(len(data), "big"))
+
+
+def test_the_times_of_joined_recordings_go_on(tmp_path: Path) -> None:
+    path = made(tmp_path / "one.ts", [40 * number for number in range(25)])
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(3 * path.read_bytes())
+    for capture in ("gstreamer", "opencv"):
+        times = [frame.media_ns for frame in frames_of(source_from_uri(str(joined), capture=capture))]
+        assert len(times) == 75 and times[-1] == pytest.approx(74 * 40_000_000, abs=400_000_000), capture
+        assert all(later > earlier for earlier, later in zip(times, times[1:])), capture  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("suffix", [".MTS", ".m2ts", ".3gp", ".h264", ".flv", ".WMV", ".vob"])
+def test_a_video_may_be_called_as_recorders_call_it(tmp_path: Path, suffix: str) -> None:
+    path = made(tmp_path / "a.mp4", [0, 40, 80]).rename(tmp_path / f"a{suffix}")
+    assert len(frames_of(source_from_uri(str(path)))) == 3
 
 
 @pytest.mark.parametrize("turn", [0, 90, 180, 270])

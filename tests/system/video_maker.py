@@ -2,7 +2,8 @@
 
 Every picture is flat and brighter than the one before; ``mark`` gives a black one with a white corner, which is top
 left. ``gop`` is the key frames' distance, ``faststart`` puts
-the index first, ``interlaced`` encodes fields.
+the index first, ``interlaced`` encodes fields, ``bframes`` pictures
+in another order than they are shown, and ``whole_range`` values of 0 to 255.
 """
 
 import json
@@ -25,7 +26,11 @@ def main(order):
         "ts": "mpegtsmux",
     }[suffix]
     interlaced = "interlaced=true" if order.get("interlaced") else ""
-    encoder = "x264enc bframes=0 qp-min=1 qp-max=20 key-int-max={} {}".format(order.get("gop", 30), interlaced)
+    encoder = "x264enc bframes={} b-adapt=false qp-min=1 qp-max=20 key-int-max={} {}".format(
+        order.get("bframes", 0),
+        order.get("gop", 30),
+        interlaced,
+    )
     pipeline = Gst.parse_launch(
         f"appsrc name=in format=time ! {encoder} ! h264parse ! {mux} name=mux ! filesink name=out"
     )
@@ -34,6 +39,7 @@ def main(order):
     mode = ",interlace-mode=interleaved,field-order=top-field-first" if interlaced else ""
     rate = "25/1" if interlaced else "0/1"
     caps = f"video/x-raw,format=I420,width={WIDTH},height={HEIGHT},framerate={rate}{mode}"
+    caps += ",colorimetry=1:4:0:0" if order.get("whole_range") else ""
     source.set_property("caps", Gst.Caps.from_string(caps))
     durations = []
 

@@ -85,6 +85,8 @@ class Capture:
             element = self.pipeline.get_by_name(name)
             for key, value in values.items():
                 element.set_property(key, value)
+        for place, data in self.config["instead"]:
+            Instead(gst, self.pipeline.get_by_name("origin").get_static_pad("src"), place, bytes.fromhex(data))
         sink = self.pipeline.get_by_name("frames")
         sink.set_property("emit-signals", True)
         sink.connect("new-sample", self.on_sample)
@@ -135,6 +137,10 @@ class Capture:
             element.connect("autoplug-select", self.choose)
         elif name == "souphttpsrc":
             HttpDocument(self, element.get_static_pad("src"))
+        elif name == "qtdemux":
+            element.connect("pad-added", lambda demux, pad: Ending(self.gst, pad))
+        elif "Decoder" in (element.get_metadata("klass") or "") and element.get_static_pad("src") is not None:
+            WholeRange(self.gst, element.get_static_pad("src"))
         elif name == "rtspsrc":
             element.connect("before-send", self.guard, place(element.get_property("location")))
 
@@ -320,6 +326,73 @@ class Capture:
 
     def count(self) -> None:
         COUNTERS.pack_into(self.board, 0, self.produced, self.busy, self.corrupt)
+
+
+class Instead:
+    """Sends other bytes on than a file holds at one place, as often as it is read."""
+
+    def __init__(self, gst: Any, pad: Any, place: int, data: bytes) -> None:
+        self.gst, self.place, self.data, self.pushing = gst, place, data, False
+        pad.add_probe(gst.PadProbeType.BUFFER | gst.PadProbeType.PUSH, self.on_buffer)
+
+    def on_buffer(self, pad: Any, info: Any) -> Any:
+        buffer = info.get_buffer()
+        first, last = buffer.offset, buffer.offset + buffer.get_size()
+        begin, end = max(first, self.place), min(last, self.place + len(self.data))
+        if self.pushing or begin >= end:
+            return self.gst.PadProbeReturn.OK
+        changed = buffer.copy_deep()
+        changed.fill(begin - first, self.data[begin - self.place : end - self.place])
+        self.pushing = True  # it comes through here too
+        pad.push(changed)
+        self.pushing = False
+        return self.gst.PadProbeReturn.DROP
+
+
+class Ending:
+    """Lets a track's last pictures through. Where pictures are coded in another order than they are shown and no edit
+    list says by how much the first one is late, the end of the track stands before the last ones."""
+
+    def __init__(self, gst: Any, pad: Any) -> None:
+        self.gst = gst
+        pad.add_probe(gst.PadProbeType.BUFFER, self.on_first)
+
+    def on_first(self, pad: Any, info: Any) -> Any:
+        none = self.gst.CLOCK_TIME_NONE
+        told = pad.get_sticky_event(self.gst.EventType.SEGMENT, 0)
+        segment = told.parse_segment().copy() if told is not None else None
+        pts = info.get_buffer().pts
+        if segment is not None and none not in (segment.stop, pts) and pts > segment.start:
+            segment.stop += pts - segment.start
+            pad.push_event(self.gst.Event.new_segment(segment))
+        return self.gst.PadProbeReturn.REMOVE
+
+
+class WholeRange:
+    """Says BT.601, or BT.709 of larger pictures, of those that use the whole range of values and do not say how they
+    code colours: converters of GStreamer take them for such of the narrow range."""
+
+    def __init__(self, gst: Any, pad: Any) -> None:
+        self.gst, self.pushing = gst, False
+        pad.add_probe(gst.PadProbeType.EVENT_DOWNSTREAM, self.on_event)
+
+    def on_event(self, pad: Any, info: Any) -> Any:
+        event = info.get_event()
+        if self.pushing or event.type != self.gst.EventType.CAPS:
+            return self.gst.PadProbeReturn.OK
+        caps = event.parse_caps()
+        structure = caps.get_structure(0)
+        parts = (structure.get_string("colorimetry") or "").split(":")
+        if parts[:2] != ["1", "0"] or structure.get_name() != "video/x-raw":
+            return self.gst.PadProbeReturn.OK
+        known, height = structure.get_int("height")
+        matrix = "3" if known and height > 576 else "4"
+        told = caps.copy()
+        told.set_value("colorimetry", ":".join(["1", matrix, *parts[2:]]))
+        self.pushing = True  # it comes through here too
+        pad.push_event(self.gst.Event.new_caps(told))
+        self.pushing = False
+        return self.gst.PadProbeReturn.DROP
 
 
 class HttpDocument:

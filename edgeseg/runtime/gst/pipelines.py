@@ -205,13 +205,23 @@ def _http(uri: str, options: CaptureOptions) -> Pipeline:
 
 
 def _file(path: Path, options: CaptureOptions) -> Pipeline:
-    # The queue makes qtdemux take data as they are pushed. Where it pulls, a clip that was trimmed without encoding it
-    # again loses as much at its end as its edit list skips at its beginning (1.22 compares the end in media time).
-    pushed = "queue ! " if path.suffix.lower() in (".mp4", ".mov", ".m4v") else ""
+    # Behind a valve qtdemux takes data as they are pushed. Where it pulls, a clip that was trimmed without encoding it
+    # again loses as much at its end as its edit list skips at its beginning (1.22 compares the end in media time). A
+    # queue would do it too, but hangs now and then (1.22) where the index is at the end of the file.
+    pushed = "valve ! " if _is_movie(path) else ""
     text = f"filesrc name=origin ! {pushed}decodebin ! {_to_frames(options, stored=True)}"
     return Pipeline(
         text, {"origin": {"location": str(path)}}, live=False, endless=False, waits=True, schemes=("file", "pushfile")
     )
+
+
+def _is_movie(path: Path) -> bool:
+    """Whether a file is MP4 or MOV by its content, whatever it is called."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(8)[4:] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot", b"styp")
+    except OSError:
+        return path.suffix.lower() in (".mp4", ".mov", ".m4v")
 
 
 def _csi(sensor: str, options: CaptureOptions) -> Pipeline:

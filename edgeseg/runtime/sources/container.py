@@ -1,12 +1,15 @@
-"""Whether a video file is all there, by the lengths that its container writes down. Frame counts are estimates."""
+"""What the container of a video file writes down: whether it is all there, and how long it lasts.
+
+Frame counts are estimates, and are not looked at.
+"""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Iterator, Tuple
 
-__all__ = ["missing_bytes"]
+__all__ = ["corrections", "missing_bytes"]
 
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 
@@ -28,6 +31,80 @@ def missing_bytes(path: Path) -> int:
         if head[:4] == b"RIFF" and head[8:] == b"AVI ":
             return _missing_of_chunks(file, size)
         return _missing_of_segment(file, size) if head[:4] == _EBML else 0
+
+
+def corrections(path: Path) -> list[tuple[int, bytes]]:
+    """What GStreamer is to read instead of what an MP4 or MOV file holds, so that it shows all of it as it is.
+
+    It ends a track at the first key frame that in the track's own time is later than the whole duration. A clip that
+    was trimmed has its time begin before what it shows, so that its last seconds would be lost: a longer one is told.
+    It reads a colour box that tells the whole range of values as the narrow one (1.22): then the pictures tell.
+
+    Returns:
+        (offset in the file, bytes to take instead of those there); empty for other containers.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with open(path, "rb") as file:
+        whole = (b"", 0, os.fstat(file.fileno()).st_size)
+        found = [(at + 4, b"free") for at in _wide_colour_boxes(file, whole)]
+        for _, header, _ in _inside(file, whole, b"moov", b"mvhd"):
+            scale, length, at, width = _duration(file, header)
+            tracks = [_duration(file, box[1])[:2] for box in _inside(file, whole, b"moov", b"trak", b"mdia", b"mdhd")]
+            longest_s = max((ticks / rate for rate, ticks in tracks if rate), default=0.0)
+            # Five times as long as the track is not believed.
+            wanted = min(int(3 * longest_s * scale), (1 << (8 * width - 1)) - 1)
+            found += [(at, wanted.to_bytes(width, "big"))] if 0 < length < wanted else []
+    return found
+
+
+Box = Tuple[bytes, int, int]
+"""Kind, and where the content begins and ends."""
+
+
+def _wide_colour_boxes(file: BinaryIO, whole: Box) -> Iterator[int]:
+    """Where boxes begin that say of a track's pictures that they use the whole range (ISO 14496-12, 12.1.5)."""
+    for _, begin, end in _inside(file, whole, b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd"):
+        for _, entry, entry_end in _boxes(file, begin + 8, end):
+            for kind, colour, _ in _boxes(file, entry + 78, entry_end):
+                file.seek(colour)
+                if kind == b"colr" and file.read(11)[::10] == b"n\x80":
+                    yield colour - 8
+
+
+def _inside(file: BinaryIO, box: Box, *kinds: bytes) -> Iterator[Box]:
+    """The boxes of the last kind within those of the kind before it, and so on."""
+    if not kinds:
+        yield box
+        return
+    for inner in _boxes(file, *box[1:]):
+        if inner[0] == kinds[0]:
+            yield from _inside(file, inner, *kinds[1:])
+
+
+def _boxes(file: BinaryIO, at: int, end: int) -> Iterator[Box]:
+    """The boxes between two places."""
+    while at + 8 <= end:
+        file.seek(at)
+        head = file.read(16)
+        length, kind, content = int.from_bytes(head[:4], "big"), head[4:8], at + 8
+        if length == 1:
+            length, content = int.from_bytes(head[8:16], "big"), at + 16
+        length = length or end - at
+        if at + length < content:
+            return
+        yield kind, content, min(end, at + length)
+        at += length
+
+
+def _duration(file: BinaryIO, content: int) -> tuple[int, int, int, int]:
+    """Ticks per second and ticks of a header box, and where in the file the ticks stand, in so many bytes."""
+    file.seek(content)
+    data = file.read(32)
+    at, width = (24, 8) if data[:1] == b"\1" else (16, 4)
+    scale, length = (int.from_bytes(data[a:b], "big") for a, b in ((at - 4, at), (at, at + width)))
+    return scale, length, content + at, width
 
 
 def _missing_of_boxes(file: BinaryIO, size: int) -> int:

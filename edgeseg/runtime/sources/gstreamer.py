@@ -18,6 +18,7 @@ from edgeseg.runtime.gst.faults import csi_fault, end_fault, source_fault
 from edgeseg.runtime.gst.pipelines import Pipeline
 from edgeseg.runtime.gst.process import GstProcess
 from edgeseg.runtime.sources.base import EndOfStream, FrameSource
+from edgeseg.runtime.sources.media_time import MediaTime
 
 __all__ = ["GstSource"]
 
@@ -60,7 +61,7 @@ class GstSource(FrameSource):
         self._board: _Board | None = None
         self._memory: _FrameMemory | None = None
         self._first = self.delivered = 0
-        self._first_media: int | None = None
+        self._media_time = MediaTime()
         self._silent_s = 0.0
         self._lost: Counter[str] = Counter()
 
@@ -83,6 +84,7 @@ class GstSource(FrameSource):
             "schemes": self.pipeline.schemes,
             "waits": self.pipeline.waits,
             "slots": _WAITING_SLOTS if self.pipeline.waits else _SLOTS,
+            "instead": self._instead(),
         }
         self._process = GstProcess("capture_child.py", config, [self._board.handle, *handles])
 
@@ -112,6 +114,10 @@ class GstSource(FrameSource):
     def _inherited(self) -> tuple[Mapping[str, Mapping[str, Any]], Sequence[int]]:
         """The properties of the pipeline's elements, and the descriptors that they name."""
         return self.pipeline.properties, ()
+
+    def _instead(self) -> list[tuple[int, str]]:
+        """Where in a file other bytes are to be read than those there, and which, in hex."""
+        return []
 
     def _end(self) -> None:
         """Raise SourceError when the stream ends and should not, or not yet."""
@@ -169,8 +175,7 @@ class GstSource(FrameSource):
         self.delivered += 1
         picture, media_ns = self._memory.picture(int(message["slot"])), message["media"]
         if media_ns is not None:
-            self._first_media = media_ns if self._first_media is None else self._first_media
-            media_ns = int(media_ns - self._first_media)
+            media_ns = self._media_time.at(int(media_ns), int(message["duration"]))
         return Frame(
             picture,
             index,

@@ -15,12 +15,17 @@ from edgeseg.files import text_of
 from edgeseg.runtime.frame import Frame
 from edgeseg.runtime.gst.pipelines import CaptureOptions, file_pipeline
 from edgeseg.runtime.sources.base import EndOfStream, FrameSource
-from edgeseg.runtime.sources.container import missing_bytes
+from edgeseg.runtime.sources.container import corrections, missing_bytes
 from edgeseg.runtime.sources.gstreamer import GstSource
+from edgeseg.runtime.sources.media_time import MediaTime
 
 __all__ = ["VIDEO_SUFFIXES", "GstVideo", "OpenCvVideo"]
 
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".ts")
+VIDEO_SUFFIXES = (
+    *(".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".3gp", ".3g2", ".qt"),
+    *(".flv", ".f4v", ".wmv", ".asf", ".ogv", ".vob", ".m2v", ".mxf", ".divx", ".h264", ".264", ".h265", ".265"),
+    *(".hevc", ".mjpg", ".mjpeg", ".ivf"),
+)
 
 
 class GstVideo(GstSource):
@@ -45,6 +50,12 @@ class GstVideo(GstSource):
     def _inherited(self) -> tuple[Mapping[str, Mapping[str, Any]], Sequence[int]]:
         self._file = _descriptor_of(self._path)
         return {"origin": {"location": f"/proc/self/fd/{self._file}"}}, [self._file]
+
+    def _instead(self) -> list[tuple[int, str]]:
+        try:
+            return [(at, data.hex()) for at, data in corrections(self._path)]
+        except OSError:  # the reader will say so
+            return []
 
     def _frame(self, message: dict[str, Any]) -> Frame:
         """The frame; a copy where its reader holds so many that the file could not go on."""
@@ -82,7 +93,7 @@ class OpenCvVideo(FrameSource):
         self._capture: Any = None
         self._file = -1
         self._index = self._corrupt = 0
-        self._first_ms = 0.0
+        self._media_time = MediaTime()
         self.description = f"video {text_of(path)}"
 
     def open(self) -> None:
@@ -94,7 +105,7 @@ class OpenCvVideo(FrameSource):
         if not capture.isOpened():
             self.close()
             raise _unopened(self._path, " ".join(complaints()[-1:]) or "OpenCV does not say why")
-        self._capture, self._index = capture, 0
+        self._capture, self._index, self._media_time = capture, 0, MediaTime()
         self.fps = max(0.0, float(capture.get(cv2.CAP_PROP_FPS)))
         width, height = int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)), int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
         self.description = f"video {text_of(self._path)}, {width}x{height} at {self.fps:g} fps, through OpenCV"
@@ -114,11 +125,9 @@ class OpenCvVideo(FrameSource):
                 "codec",
             )
         index, self._index = self._index, self._index + 1
-        now_ms = float(self._capture.get(0))  # CAP_PROP_POS_MSEC
-        self._first_ms = now_ms if index == 0 else self._first_ms
-        return Frame(
-            image, index, time.perf_counter_ns(), f"{index:06d}", media_ns=int((now_ms - self._first_ms) * 1e6)
-        )
+        told_ns = int(float(self._capture.get(0)) * 1e6)  # CAP_PROP_POS_MSEC
+        media_ns = self._media_time.at(told_ns, int(1e9 / self.fps) if self.fps else 0)
+        return Frame(image, index, time.perf_counter_ns(), f"{index:06d}", media_ns=media_ns)
 
     def _end(self) -> None:
         """Raise SourceError when the file is cut, or gave nothing."""
