@@ -264,7 +264,15 @@ def test_an_mjpeg_camera_on_a_board(web: str, board: Callable[..., None]) -> Non
     assert {frame.image.shape for frame in frames} == {(48, 64, 3)} and source.description.endswith("by jpegdec")
 
 
+@pytest.mark.parametrize("scheme", ["rtsp", "http"])
+def test_an_address_is_sent_as_requests_take_it(scheme: str) -> None:
+    properties = pipeline_from_uri(f"{scheme}://anna:a@10.0.0.7/gate 1/M\u00fcll%20?x=a b&y=2,3;4").properties["origin"]
+    sent = properties["location" if scheme == "rtsp" else "uri"]
+    assert sent.endswith("10.0.0.7/gate%201/M%C3%BCll%20?x=a%20b&y=2,3;4")
+
+
 def test_a_video_over_http(web: str, video: Path) -> None:
+    assert sum(1 for _ in frames_of(source_from_uri(f"{web}/clip with space.mp4"))) == 45
     source = source_from_uri(f"{web}/clip%20with%20space.mp4")
     assert not source.is_live and sum(1 for _ in frames_of(source)) == 45
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import string
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Mapping
@@ -173,7 +174,7 @@ def _rtsp(uri: str, options: CaptureOptions) -> Pipeline:
     host = (f"[{name}]" if ":" in name else name) + (f":{parts.port}" if parts.port else "")
     if not host:
         raise UsageError(f"{redacted(uri)} names no host; rtsp://[USER:PASSWORD@]HOST[:PORT]/PATH")
-    location = f"{parts.scheme}://{host}{parts.path}" + (f"?{parts.query}" if parts.query else "")
+    location = f"{parts.scheme}://{host}{_as_sent(parts.path)}" + (f"?{_as_sent(parts.query)}" if parts.query else "")
     properties: dict[str, Any] = {"location": location}
     if parts.username is not None:
         properties["user-id"], properties["user-pw"] = unquote(parts.username), unquote(parts.password or "")
@@ -184,13 +185,19 @@ def _rtsp(uri: str, options: CaptureOptions) -> Pipeline:
     return Pipeline(text, {"origin": properties}, schemes=_RTSP_OPENS)
 
 
+def _as_sent(text: str) -> str:
+    """A path or query as a request takes it: a blank would end it."""
+    return quote(text, safe=string.punctuation)
+
+
 def _http(uri: str, options: CaptureOptions) -> Pipeline:
     parts = address_parts(uri)
     suffix = Path(parts.path).suffix.lower()
     user, at, host = parts.netloc.rpartition("@")
     if at:  # as it was typed, a blank or an @ in it would end it
         user = ":".join(quote(unquote(word), safe="") for word in user.split(":", 1))
-        uri = parts._replace(netloc=f"{user}@{host}").geturl()
+        parts = parts._replace(netloc=f"{user}@{host}")
+    uri = parts._replace(path=_as_sent(parts.path), query=_as_sent(parts.query)).geturl()
     # HLS comes in bursts of seconds: the pipeline's clock paces it. A stored video is paced by its reader.
     stored = suffix in (".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v")
     text = f"uridecodebin name=origin ! {_to_frames(options, paced=suffix == '.m3u8', stored=stored)}"
