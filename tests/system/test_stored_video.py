@@ -132,6 +132,16 @@ def test_values_of_the_whole_range_keep_their_contrast(tmp_path: Path, suffix: s
         assert seen == pytest.approx(wanted, abs=5), capture
 
 
+def test_a_file_without_times_has_a_time_for_every_picture_or_for_none(tmp_path: Path, spec: ModelSpec) -> None:
+    pictures = [cv2.imencode(".jpg", np.full((64, 96, 3), 20 * number, np.uint8))[1] for number in range(9)]
+    path = tmp_path / "raw.mjpeg"
+    path.write_bytes(b"".join(picture.tobytes() for picture in pictures))
+    for capture in ("gstreamer", "opencv"):
+        frames = frames_of(source_from_uri(str(path), capture=capture))
+        assert [frame.media_ns for frame in frames] == [40_000_000 * number for number in range(9)], capture
+        assert [round(frame.image.mean() / 20) for frame in frames] == list(range(9))
+
+
 def _forget_matrix(path: Path) -> None:
     """Make the pictures' headers say no more than that values are of the whole range (H.264, E.2.1), as cameras do."""
     data = path.read_bytes()

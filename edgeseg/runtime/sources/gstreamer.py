@@ -173,16 +173,17 @@ class GstSource(FrameSource):
         assert self._memory is not None
         index = self._first + int(message["frame"])
         self.delivered += 1
-        picture, media_ns = self._memory.picture(int(message["slot"])), message["media"]
-        if media_ns is not None:
-            media_ns = self._media_time.at(int(media_ns), int(message["duration"]))
+        picture, duration_ns = self._memory.picture(int(message["slot"])), int(message["duration"])
+        media_ns = None
+        if self.pipeline.waits:
+            media_ns = self._media_time.at(message["media"], duration_ns or (int(1e9 / self.fps) if self.fps else 0))
         return Frame(
             picture,
             index,
             int(message["at"]),
             f"{index:06d}",
             media_ns=media_ns,
-            duration_ns=int(message["duration"]),
+            duration_ns=duration_ns,
         )
 
     def _lay_out(self, message: dict[str, Any], handles: list[int]) -> None:

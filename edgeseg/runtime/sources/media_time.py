@@ -6,6 +6,8 @@ __all__ = ["MediaTime"]
 
 _JUMP_NS = 500_000_000
 _LEAST_NS = 1_000_000
+_USUAL_NS = 40_000_000
+"""For which players show a picture of a file without times and rate: 25 a second."""
 
 
 class MediaTime:
@@ -19,13 +21,18 @@ class MediaTime:
         self._first_ns: int | None = None
         self._last_ns = self._offset_ns = 0
 
-    def at(self, told_ns: int, duration_ns: int) -> int:
-        """Nanoseconds from the first picture; ``duration_ns`` is how long a picture is shown, 0 where nobody says."""
+    def at(self, told_ns: int | None, duration_ns: int) -> int | None:
+        """Nanoseconds from the first picture; None as long as no picture had a time.
+
+        Args:
+            told_ns: when it is shown; None where nobody says.
+            duration_ns: for how long a picture is shown; 0 where nobody says.
+        """
         if self._first_ns is None:
             self._first_ns = told_ns
-            return 0
-        following = self._last_ns + max(duration_ns, _LEAST_NS)
-        at = told_ns - self._first_ns + self._offset_ns
+            return None if told_ns is None else 0
+        following = self._last_ns + max(duration_ns or (_USUAL_NS if told_ns is None else 0), _LEAST_NS)
+        at = following if told_ns is None else told_ns - self._first_ns + self._offset_ns
         if at <= self._last_ns:
             self._offset_ns += following - at if self._last_ns - at > _JUMP_NS else 0
             at = following
