@@ -73,7 +73,9 @@ class Engine(ABC):
 def require_shapes(
     name: str, frame: Sequence[object], classes: Sequence[object], scores: Sequence[object] | None = None
 ) -> None:
-    """Refuse a graph that does not map NxHxWx3 of fixed size to NxHxW, and to NxCxHxW scores if it gives any.
+    """Refuse a graph that does not map NxHxWx3 of fixed size to Nxhxw, and to NxCxhxw scores if it gives any.
+
+    The class map is as large as the frame, or smaller by a whole factor where the last enlargement was left out.
 
     Args:
         name: of the graph, for the message.
@@ -85,12 +87,19 @@ def require_shapes(
         EngineError: another rank or size, or one that is not fixed.
     """
     given = f"{name} maps {_by(frame)} to {_by(classes)}" + ("" if scores is None else f" and {_by(scores)}")
-    if not all(isinstance(side, int) and side > 0 for side in (*frame, *classes, *(scores or ()))):
+    sizes = [side for side in (*frame, *classes, *(scores or ())) if isinstance(side, int) and side > 0]
+    if len(sizes) < len(frame) + len(classes) + len(scores or ()):
         raise EngineError(f"{given}; expected sizes that are fixed")
-    size = [*frame[:3]]
-    fits = len(frame) == 4 and frame[3] == 3 and [*classes] == size
-    if not fits or (scores is not None and (len(scores) != 4 or [scores[0], *scores[2:]] != size)):
-        raise EngineError(f"{given}; expected NxHxWx3 to NxHxW, and to NxCxHxW scores")
+    fits = len(frame) == 4 and len(classes) == 3 and frame[0] == classes[0] and frame[3] == 3
+    if not fits or not _is_smaller_by_a_factor(*sizes[1:3], *sizes[5:7]):
+        raise EngineError(f"{given}; expected NxHxWx3 to NxHxW")
+    if scores is not None and (len(scores) != 4 or [scores[0], *scores[2:]] != [*classes]):
+        raise EngineError(f"{given}; expected NxHxWx3 to NxHxW and NxCxHxW scores")
+
+
+def _is_smaller_by_a_factor(height: int, width: int, low_height: int, low_width: int) -> bool:
+    factor = height // low_height
+    return (height, width) == (factor * low_height, factor * low_width)
 
 
 def _by(shape: Sequence[object]) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from edgeseg.bundle import Bundle
 from edgeseg.engines.base import Engine
 from edgeseg.errors import EngineError, GateRefused
+from edgeseg.preprocess import class_map_at
 
 __all__ = ["FLOAT_AGREEMENT", "SelfTest", "require_as_spec", "self_tested"]
 
@@ -110,8 +111,11 @@ def self_tested(engine: Engine, bundle: Bundle, precision: str) -> SelfTest:
         raise EngineError("the bundle has no golden frames, so nothing on it can be checked; compile it again")
     require_as_spec(engine, bundle, precision)
     batch = engine.input.shape[0]
-    found = np.concatenate([engine.infer(np.repeat(frame[None], batch, 0))[:1].copy() for frame in golden.frames])
-    same = found == golden.classes
+    found = [
+        class_map_at(engine.infer(np.repeat(frame[None], batch, 0))[0], bundle.spec.size_hw).copy()
+        for frame in golden.frames
+    ]
+    same = np.stack(found) == golden.classes
     expected = [(golden.classes == index) for index in range(len(bundle.spec.classes))]
     lost = tuple(
         name for name, mask in zip(bundle.spec.classes, expected) if mask.mean() >= _RARE and same[mask].mean() < _LOST

@@ -82,6 +82,20 @@ def test_train_compile_run_eval_in_one_go(tmp_path: Path) -> None:
     assert json.loads(evaluated.stdout)["miou"] == pytest.approx(graphs["int8-cpu"]["miou"], abs=1e-6)
 
 
+def test_a_model_whose_class_map_is_taken_before_the_last_enlargement_runs(tmp_path: Path) -> None:
+    data = "demo://street?frames=16&size=480x360"
+    compiled = edgeseg(
+        "compile", SHIPPED, "--int8", "--argmax-first", "--calib", data, "--min-agreement", 80, "--max-drop", 20,
+        "--max-class-drop", 50, "-o", "m.edgeseg", cwd=tmp_path,
+    )  # fmt: skip
+    assert compiled.returncode == 0, compiled.stderr
+    ran = edgeseg("run", "m.edgeseg", "--source", "demo://street?frames=2", "--sink", "masks", "--json", cwd=tmp_path)
+    evaluated = edgeseg("eval", "m.edgeseg", "--data", "demo://street?frames=2", "--json", cwd=tmp_path)
+    assert json.loads(ran.stdout)["miou"] == pytest.approx(json.loads(evaluated.stdout)["miou"], abs=1e-9)
+    verified = edgeseg("verify", "m.edgeseg", cwd=tmp_path)
+    assert verified.returncode == 0 and verified.stdout.count("passed: ") == 2, verified.stdout + verified.stderr
+
+
 def test_ctrl_c_half_way_leaves_no_half_bundle(tmp_path: Path) -> None:
     old = SHIPPED.read_bytes()
     (tmp_path / "street.edgeseg").write_bytes(old)

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from edgeseg.bundle import Bundle
+from edgeseg.bundle import Bundle, GraphEntry
 from edgeseg.engines import engine_from_bundle
 from edgeseg.engines.golden import self_tested
 from edgeseg.errors import EngineError, GateRefused
-from tests.engines.tensorrt.tiny import tiny_bundle
+from edgeseg.preprocess import class_map_at
+from tests.engines.tensorrt.rig import VERSIONS, Rig
+from tests.engines.tensorrt.tiny import run_onnx, tiny_bundle, tiny_onnx
 
 
 def test_the_shipped_graphs_pass_their_limits(shipped: Bundle) -> None:
@@ -43,6 +46,34 @@ def test_a_class_that_is_lost_fails_however_small_its_share() -> None:
     assert result.agreement > result.limit and result.lost == ("weed",) and not result.passed
     with pytest.raises(GateRefused, match="self-test failed: this engine has .* lost: weed; 'edgeseg tune'"):
         result.require("this engine")
+
+
+def small_maps() -> Bundle:
+    """A bundle whose graph leaves out the last enlargement: its class maps are a quarter as high and as wide."""
+    bundle, onnx = tiny_bundle(), tiny_onnx(stride=4)
+    golden = bundle.golden
+    assert golden is not None
+    maps = [class_map_at(run_onnx(onnx, frame[None])[0], bundle.spec.size_hw) for frame in golden.frames]
+    assert len(np.unique(maps)) == 3
+    graphs = {"fp32": GraphEntry(onnx, {}, "any")}
+    return replace(bundle, graphs=graphs, golden=replace(golden, classes=np.stack(maps)))
+
+
+def test_class_maps_before_the_last_enlargement_are_compared_at_the_size_of_the_golden_ones() -> None:
+    bundle = small_maps()
+    with engine_from_bundle(bundle) as engine:
+        result = self_tested(engine, bundle, "fp32")
+    assert result.passed and result.agreement == 1
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_they_pass_on_tensorrt_too(version: str, tmp_path: Path) -> None:
+    rig, bundle = Rig(version, tmp_path), small_maps()
+    with rig.engine(bundle, precision="fp32") as engine:
+        assert bundle.golden is not None
+        found = engine.infer(bundle.golden.frames[:1])
+        assert found.shape == (1, 8, 12)
+        np.testing.assert_array_equal(class_map_at(found[0], (32, 48)), bundle.golden.classes[0])
 
 
 def test_frames_of_another_network_fail() -> None:

@@ -24,17 +24,23 @@ def graph(
     scores: tuple[int, ...] = SCORES,
     scores_dtype: str = "float32",
     dtype: str = "uint8",
+    step: int = 1,
 ) -> bytes:
-    """A graph of these shapes; its classes are the first channel of the frame."""
+    """A graph of these shapes; its classes are the first channel of the frame, of every so many pixels one."""
     helper, kinds = onnx.helper, onnx.helper.np_dtype_to_tensor_dtype
     constants = {
         "zero": np.array(0, np.int64),
+        "start": np.array([0, 0], np.int64),
+        "end": np.array([1 << 20, 1 << 20], np.int64),
+        "axes": np.array([1, 2], np.int64),
+        "step": np.array([step, step], np.int64),
         "shape": np.array(classes, np.int64),
         "constant": np.zeros(scores, scores_dtype),
     }
     nodes = [
         helper.make_node("Gather", ["frame", "zero"], ["channel"], axis=3),
-        helper.make_node("Reshape", ["channel", "shape"], ["reshaped"]),
+        helper.make_node("Slice", ["channel", "start", "end", "axes", "step"], ["some"]),
+        helper.make_node("Reshape", ["some", "shape"], ["reshaped"]),
         helper.make_node("Cast", ["reshaped"], ["classes"], to=kinds(np.dtype(dtype))),
         helper.make_node("Identity", ["constant"], ["scores"]),
     ]
@@ -68,6 +74,14 @@ def test_a_segmentation_network_is_taken(engine: Callable[[bytes, str], Engine])
         assert opened.scores is not None and opened.scores.shape == SCORES
 
 
+@pytest.mark.parametrize("step", [2, 4, 8])
+def test_a_class_map_may_be_smaller_by_a_whole_factor(engine: Callable[[bytes, str], Engine], step: int) -> None:
+    size = (32 // step, 40 // step)
+    with engine(graph(classes=(1, *size), scores=(1, 2, *size), step=step), "it") as opened:
+        frame = np.random.default_rng(0).integers(0, 2, FRAME, np.uint8)
+        np.testing.assert_array_equal(opened.infer(frame), frame[:, ::step, ::step, 0])
+
+
 @pytest.mark.parametrize(
     ("different", "said"),
     [
@@ -76,6 +90,8 @@ def test_a_segmentation_network_is_taken(engine: Callable[[bytes, str], Engine])
         ({"classes": (32, 40)}, "maps 1x32x40x3 to 32x40 .*expected NxHxWx3"),
         ({"classes": (1, 1, 32, 40)}, "to 1x1x32x40 .*expected NxHxWx3"),
         ({"classes": (1, 40, 32)}, "to 1x40x32 .*expected NxHxWx3"),
+        ({"classes": (1, 10, 32), "step": 2}, "to 1x10x32 .*expected NxHxWx3"),
+        ({"classes": (1, 320, 4)}, "to 1x320x4 .*expected NxHxWx3"),
         ({"scores": (7,)}, "and 7; expected .*scores"),
         ({"scores": ()}, "and a scalar; expected .*scores"),
         ({"scores": (1, 2, 8, 10)}, "and 1x2x8x10; expected .*scores"),

@@ -33,8 +33,12 @@ def tiny_onnx(
     float16_weights: bool = False,
     half: bool = False,
     batch: int = 1,
+    stride: int = 1,
 ) -> bytes:
-    """``frame`` uint8 -> ``classes`` uint8, as the compiler writes it; all of it in float16 with ``half``."""
+    """``frame`` uint8 -> ``classes`` uint8, as the compiler writes it; all of it in float16 with ``half``.
+
+    With a ``stride`` the class map is smaller by it, as where the last enlargement is left out.
+    """
     tools, constants, nodes = helper, dict(_WEIGHTS), []
     if half:
         constants = {name: value.astype(np.float16) for name, value in constants.items()}
@@ -65,7 +69,7 @@ def tiny_onnx(
     if float16_weights:
         constants["w1/float16"] = constants.pop("w1").astype(np.float16)
         nodes.insert(0, tools.make_node("Cast", ["w1/float16"], ["w1"], "w1_cast", to=TensorProto.FLOAT))
-    nodes.append(tools.make_node("Conv", [first, w1, "b1"], ["conv"], "conv1", pads=[1] * 4))
+    nodes.append(tools.make_node("Conv", [first, w1, "b1"], ["conv"], "conv1", pads=[1] * 4, strides=[stride] * 2))
     nodes.append(tools.make_node("Relu", ["conv"], ["relu"], "relu1"))
     if qdq:
         nodes += relu_pair
@@ -73,8 +77,8 @@ def tiny_onnx(
     nodes.append(tools.make_node("ArgMax", ["logits"], ["argmax"], "argmax", axis=1, keepdims=0))
     nodes.append(tools.make_node("Cast", ["argmax"], ["classes_float"], "classes_float", to=TensorProto.FLOAT))
     nodes.append(tools.make_node("Cast", ["classes_float"], ["classes"], "classes", to=TensorProto.UINT8))
-    height, width = SIZE_HW
-    frame = tools.make_tensor_value_info("frame", TensorProto.UINT8, [batch, height, width, 3])
+    frame = tools.make_tensor_value_info("frame", TensorProto.UINT8, [batch, *SIZE_HW, 3])
+    height, width = (side // stride for side in SIZE_HW)
     outputs = [tools.make_tensor_value_info("classes", TensorProto.UINT8, [batch, height, width])]
     if scores:
         nodes.append(tools.make_node("Softmax", ["logits"], ["scores"], "scores", axis=1))
