@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import os
 import secrets
@@ -10,12 +11,29 @@ from pathlib import Path
 from typing import Callable, Iterator
 from urllib.parse import unquote
 
-__all__ = ["atomic_write", "file_sha256", "file_state", "move_new", "path_from_uri", "text_of", "write_new"]
+__all__ = [
+    "atomic_write",
+    "file_sha256",
+    "file_state",
+    "move_new",
+    "path_from_uri",
+    "text_from",
+    "text_of",
+    "write_new",
+]
 
 
 def text_of(name: Path | str | bytes) -> str:
     """A file name as text that can be printed and encoded: bytes that are not UTF-8 become ``\\xNN``."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def text_from(data: bytes) -> str:
+    """The text of a file that people write: UTF-8 with or without a mark, or UTF-16 with one; bytes of file names that
+    are no UTF-8 are kept as surrogates. Raises UnicodeDecodeError: broken UTF-16."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16")
+    return data[3 if data.startswith(codecs.BOM_UTF8) else 0 :].decode("utf-8", "surrogateescape")
 
 
 def path_from_uri(uri: str) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import glob
 import os
 import re
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Iterable, Iterator, Sequence
 
 from edgeseg.errors import DatasetError
+from edgeseg.files import text_from
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -96,7 +96,9 @@ def listed_files(path: Path) -> list[Path]:
     Raises:
         OSError: it cannot be read. UnicodeDecodeError: broken UTF-16.
     """
-    return [file for line in _text(path.read_bytes()).split("\n") for file in _listed(line.rstrip("\r"), path.parent)]
+    return [
+        file for line in text_from(path.read_bytes()).split("\n") for file in _listed(line.rstrip("\r"), path.parent)
+    ]
 
 
 def natural_key(path: Path) -> tuple[object, ...]:
@@ -174,12 +176,6 @@ def _literal_start(pattern: Path) -> tuple[Path, list[str]]:
 def _in_numbers(name: str) -> tuple[object, ...]:
     """``a10b`` -> ``("a", 10, "b")``; every second one is a number."""
     return tuple(int(part) if odd else part for part, odd in zip(re.split(r"([0-9]+)", name), cycle((False, True))))
-
-
-def _text(data: bytes) -> str:
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return data.decode("utf-16")
-    return data[3 if data.startswith(codecs.BOM_UTF8) else 0 :].decode("utf-8", "surrogateescape")
 
 
 def _listed(line: str, folder: Path) -> Iterator[Path]:

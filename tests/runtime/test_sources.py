@@ -143,12 +143,15 @@ def test_a_list_of_images_and_one_that_lies(pairs: Path, tmp_path: Path) -> None
         source_from_uri(str(tmp_path / "list.txt"))
 
 
-def test_a_list_of_streams(tmp_path: Path) -> None:
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_list_of_streams(tmp_path: Path, encoding: str, end: str) -> None:
     path = tmp_path / "yard.streams"
-    path.write_text(
+    lines = (
         "# the yard\nrtsp://10.0.0.7/main name=gate deadline-ms=200\n"
         "'a folder/*.png'  policy=every\ndemo://street name=demo policy=latest # rendered\n0\n"
     )
+    path.write_bytes(lines.replace("\n", end).encode(encoding))
     assert streams_from_uri(str(path)) == [
         Stream("rtsp://10.0.0.7/main", "gate", Policy("deadline", 200)),
         Stream("a folder/*.png", "", Policy("every")),

@@ -247,6 +247,8 @@ class Capture:
         if self.caps is None or not caps.is_equal(self.caps):
             self.lay_out(caps)
         slot = self.free_slot()
+        if slot is None and self.stopped.is_set():
+            return self.gst.FlowReturn.EOS
         if slot is None:
             self.busy += 1
             self.count()

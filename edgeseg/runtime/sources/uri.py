@@ -12,7 +12,7 @@ from typing import Callable, Sequence
 
 from edgeseg.credentials import address_parts, redacted
 from edgeseg.errors import SourceError, UsageError, first_line
-from edgeseg.files import path_from_uri, text_of
+from edgeseg.files import path_from_uri, text_from, text_of
 from edgeseg.picture_files import IMAGE_SUFFIXES, image_files, listed_files, pictures_in, pictures_matching
 from edgeseg.runtime.gst.pipelines import CaptureOptions, pipeline_from_uri
 from edgeseg.runtime.gst.process import gstreamer_python
@@ -52,7 +52,7 @@ def streams_from_uri(uri: str) -> list[Stream]:
     if not uri.endswith(".streams"):
         return [Stream(uri)]
     try:
-        lines = Path(uri).read_text().splitlines()
+        lines = text_from(Path(uri).read_bytes()).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise SourceError(f"{uri} cannot be read ({error})") from error
     streams = [_stream(line, f"{uri}:{number}") for number, line in enumerate(lines, 1) if line.split("#")[0].strip()]
