@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, Iterator
@@ -164,6 +165,47 @@ def test_an_rtsp_server_falls_through_too(board: Board, spec: ModelSpec, free_po
         sink.close()
     assert len(seen) == 5 and seen[0].image.shape == (48, 64, 3)
     assert sink.description.endswith("x264enc" if mode else "nvv4l2h264enc") and bool(sink.remark) == bool(mode)
+
+
+@pytest.mark.parametrize("after", [5, 20])
+def test_an_encoder_that_fails_while_clients_watch_is_one_error_and_then_there_is_another(
+    board: Board, spec: ModelSpec, free_port: int, after: int
+) -> None:
+    board(NV_ENC=f"buffer={after}")
+    uri = f"rtsp://127.0.0.1:{free_port}/edgeseg"
+    sink, stop = RtspSink(uri, Painter(spec)), threading.Event()
+    failures: list[str] = []
+
+    def show() -> None:
+        number = 0
+        while not stop.wait(0.03):
+            number += 1
+            try:
+                sink.write(segmentation(np.full((240, 320), number % 3, np.uint8), number))
+            except SinkError as error:
+                failures.append(str(error))
+        sink.close()  # by the thread that wrote: an encoder ends with whoever started it
+
+    writer = threading.Thread(target=show)
+    writer.start()
+    try:
+        _await(lambda: "H.264 by" in sink.description, failures)
+        with pytest.raises(SourceError):
+            list(frames_of(source_from_uri(uri, JETSON), seconds=60))
+        _await(lambda: sink.description.endswith("x264enc"), failures)
+        seen = list(frames_of(source_from_uri(uri, JETSON), 5, seconds=60))
+    finally:
+        stop.set()
+        writer.join()
+    assert len(seen) == 5 and "x264enc encodes" in sink.remark
+    assert len(failures) == 1 and "nvv4l2h264enc: Failed to process frame." in failures[0]
+
+
+def _await(is_so: Callable[[], bool], said: list[str]) -> None:
+    until = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < until, said
+        time.sleep(0.05)
 
 
 def test_a_run_says_which_encoder_it_used(board: Board, tmp_path: Path) -> None:

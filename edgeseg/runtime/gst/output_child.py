@@ -325,8 +325,17 @@ class RtspOutput(Output):
     def on_media(self, factory: Any, media: Any) -> None:
         source = media.get_element().get_by_name("in")
         source.set_property("caps", self.caps)
+        bus = media.get_element().get_parent().get_bus()
+        bus.enable_sync_message_emission()  # the server takes the messages itself, and tells nobody
+        bus.connect("sync-message::error", self.on_error)
         with self.lock:
             self.sources.append(source)
+
+    def on_error(self, bus: Any, message: Any) -> None:
+        """Pass on that the encoder failed: without it no client gets a picture any more. Others' errors are theirs."""
+        fault = self.fault(message)
+        if "encoder" in fault:
+            send(self.link, fault)
 
     def require_user(self, rtsp: Any, server: Any, factory: Any) -> None:
         auth, token = rtsp.RTSPAuth.new(), rtsp.RTSPToken.new()
