@@ -18,6 +18,7 @@ _SHM = Path("/dev/shm")
 _SHARED_MEMORY = re.compile(r"shared memory|bus error|/torch_\d+_\d+", re.IGNORECASE)
 _OPEN_FILES = re.compile(r"too many open files|ancdata", re.IGNORECASE)
 _WORKER = re.compile(r"DataLoader worker.*(killed by signal: \w+|exited unexpectedly)", re.DOTALL)
+_ASKED_TO_END = re.compile(r"DataLoader worker.*killed by signal: (Terminated|Interrupt|Hangup)", re.DOTALL)
 _MEMORY = re.compile(
     r"out of memory|n[o']t allocate memory|not enough memory|bad_alloc|STATUS_ALLOC_FAILED|killed by signal: Killed",
     re.IGNORECASE,
@@ -36,7 +37,8 @@ def in_one_line(batch: int, crop: int, workers: int) -> Iterator[None]:
     Raises:
         TrainingError: out of the GPU's, the machine's or shared memory, or a worker that died.
         EdgesegError: raised inside a worker, without the worker's traceback.
-        KeyboardInterrupt: Ctrl-C, of which Lightning makes an exit.
+        KeyboardInterrupt: Ctrl-C, of which Lightning makes an exit; or what ends the whole group of processes, as
+            systemd and ``timeout`` do, and is first heard of from a worker.
     """
     try:
         yield
@@ -48,6 +50,8 @@ def in_one_line(batch: int, crop: int, workers: int) -> Iterator[None]:
     except SystemExit as error:
         raise KeyboardInterrupt from error
     except (RuntimeError, MemoryError, OSError) as error:
+        if _ASKED_TO_END.search(_with_causes(error)):
+            raise KeyboardInterrupt from error
         line = _line_of(error, batch, crop, workers)
         if line is None:
             raise

@@ -372,7 +372,8 @@ def train(
     pl.seed_everything(recipe.seed, workers=True, verbose=False)
     crops = SeededCrops(training, spec, recipe.crop, recipe.seed)
     if len(crops) < recipe.batch:
-        raise DatasetError(f"{len(crops)} training images are fewer than one batch of {recipe.batch}; pass --batch")
+        remedy = f"pass --batch {len(crops)}" if len(crops) > 1 else "training needs two or more"
+        raise DatasetError(f"{len(crops)} training images are fewer than one batch of {recipe.batch}; {remedy}")
     trained_on = _usable_labels(training, spec, "the training masks")
     validated_on = _usable_labels([validation], spec, "the validation masks")
     task = SegmentationTask(network, spec, recipe, class_weights(trained_on.classes))

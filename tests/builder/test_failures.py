@@ -55,6 +55,15 @@ def test_a_worker_that_the_kernel_ends(tmp_path: Path, number: int, said: str) -
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_worker_that_is_asked_to_end_with_all_others_is_no_fault(tmp_path: Path, number: int) -> None:
+    """systemd and ``timeout`` signal the whole group, and the worker's end can be seen first."""
+    data = Dying([DATA[index] for index in range(4)], "dying")
+    data.number = number
+    with pytest.raises(KeyboardInterrupt):
+        _train(tmp_path, data)
+
+
 def _no_gpu_memory() -> None:
     raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 

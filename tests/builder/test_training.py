@@ -289,7 +289,7 @@ def test_a_bad_image_in_a_worker_is_one_line(tmp_path: Path) -> None:
 
 def test_too_few_images_are_refused(tmp_path: Path, spec: ModelSpec) -> None:
     few = InMemory([DATA[0]], "one")
-    with pytest.raises(DatasetError, match="1 training images are fewer than one batch of 2"):
+    with pytest.raises(DatasetError, match="1 training images are fewer than one batch of 2; training needs two"):
         config = NetworkConfig()
         train(network_from_config(config), config, SPEC, [few], DATA, RECIPE, tmp_path)
 
