@@ -28,7 +28,7 @@ from edgeseg.runtime.gst import output_child, process
 from edgeseg.runtime.gst.pipelines import CAPTURE_FLIPS, CAPTURE_FORMATS, CaptureOptions, pipeline_from_uri
 
 ROOT = Path(__file__).resolve().parents[2]
-CORE = {"capsfilter", "fakesink", "filesink", "filesrc", "identity", "queue", "tee"}
+CORE = {"capsfilter", "fakesink", "filesink", "filesrc", "identity", "queue", "tee", "valve"}
 """Part of GStreamer itself, on which every package of it depends."""
 PLUGGED = {
     *("jpegdec", "multipartdemux", "qtdemux", "matroskademux", "souphttpsrc", "hlsdemux"),
