@@ -23,7 +23,7 @@ from edgeseg.compiler.cleaning import (
 )
 from edgeseg.compiler.ending import ending_of
 from edgeseg.compiler.export import INPUT, LOGITS, run_onnx
-from edgeseg.compiler.foreign_file import nested_graphs
+from edgeseg.compiler.foreign_file import nested_graphs, opset_of
 from edgeseg.compiler.opsets import at_readable_opset
 from edgeseg.compiler.outputs import adapt_output
 from edgeseg.compiler.wanted import Wanted, hw_text, unused
@@ -37,6 +37,17 @@ __all__ = ["network_graph"]
 _BRIGHTNESS = (0.299, 0.587, 0.114)
 _TOLERANCE, _HALF_TOLERANCE = 1e-3, 5e-2
 """Largest difference from the original's logits, relative to the largest; the second when it computes in float16."""
+_OUR_NAMES = frozenset(
+    f"{INPUT} {LOGITS} scores classes classes_float argmax argmax_uint8 class_planes class_planes_padded "
+    "class_mixtures planes_shape planes_pads mixture_weights mixtures_last mixtures_shape mixtures_of_classes "
+    "classes_of_pixels pixels_shape classes_in_rows rows_shape classes_uncropped classes_start classes_end "
+    "classes_axes flat_shape flat_logits".split()
+)
+_OUR_ENDINGS = (
+    *("/scale", "/zero_point", "/quantized", "/dequantized", "/levels", "/bias", "/corrected_bias", "/apart"),
+    *("/min", "/max", "/mean", "/high", "/float16"),
+)
+"""Names that later steps give, and the endings that they put behind a tensor's name."""
 
 
 def network_graph(model: onnx.ModelProto, wanted: Wanted) -> tuple[onnx.ModelProto, list[str]]:
@@ -44,7 +55,7 @@ def network_graph(model: onnx.ModelProto, wanted: Wanted) -> tuple[onnx.ModelPro
     original = inlined_onnx(model)
     lines = _without_branches(original, wanted)
     lines += switch_to_inference(original.graph)
-    end = ending_of(original.graph, wanted.output)
+    end = ending_of(original.graph, wanted.output, opset_of(original))
     lines += cut_at_logits(original.graph, end, wanted.output)
     expected, remark = _computed_by_original(original, wanted)
     lines += remark
@@ -180,9 +191,8 @@ def _grey_in_front(graph: onnx.GraphProto, channel_order: str) -> str:
 def _free_names(graph: onnx.GraphProto, image: str, logits: str) -> dict[str, str]:
     """New names for tensors whose names this compiler gives to its own."""
     names = {name for body in nested_graphs(graph) for node in body.node for name in (*node.input, *node.output)}
-    names |= {tensor.name for tensor in graph.initializer}
-    taken = {name for name in names if name in (INPUT, LOGITS, "classes", "argmax") or name.startswith("frame")}
-    taken |= {name for name in names if name.endswith("/float16")}
+    names |= {tensor.name for body in nested_graphs(graph) for tensor in body.initializer}
+    taken = {name for name in names if name in _OUR_NAMES or name.startswith("frame") or name.endswith(_OUR_ENDINGS)}
     return {**{name: unused(graph, f"network/{name}/") for name in taken - {image}}, image: INPUT}
 
 

@@ -94,13 +94,13 @@ class GraphFacts:
 def graph_facts(model: onnx.ModelProto) -> GraphFacts:
     """What a model states, without running it. Raises CompileError when its structure is broken."""
     check_structure(model)
-    graph = model.graph
+    graph, opset = model.graph, opset_of(model)
     weights = {tensor.name for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in weights]
     return GraphFacts(
         tuple(InputFacts(v.name, _dtype(v), _shape(v), _input_layout(graph, v.name, _shape(v))) for v in inputs),
-        tuple(_output_facts(graph, value) for value in graph.output),
-        opset_of(model),
+        tuple(_output_facts(graph, value, opset) for value in graph.output),
+        opset,
         " ".join(f"{model.producer_name} {model.producer_version}".split()),
         own_scaling(graph, inputs[0].name, _dtype(inputs[0])),
     )
@@ -296,7 +296,7 @@ def _agreed_output(model: onnx.ModelProto, facts: GraphFacts, output: str | None
     inside = {name for node in model.graph.node for name in node.output if name}
     if named not in inside:
         raise UsageError(f"--output {named!r} is not in the graph, which gives {', '.join(map(str, facts.outputs))}")
-    end = ending_of(model.graph, named)
+    end = ending_of(model.graph, named, facts.opset)
     declared = next((value for value in facts.outputs if value.name == named), None)
     integer = declared is not None and declared.dtype not in (*_FLOATS, "?") and end.kind != CLASS_MAP
     if end.kind_at_cut == CLASS_MAP or integer:
@@ -315,8 +315,8 @@ def _refuse_quantized(model: onnx.ModelProto) -> None:
         raise CompileError(f"the graph is quantized already ({', '.join(seen)}); hand over the float graph")
 
 
-def _output_facts(graph: onnx.GraphProto, value: onnx.ValueInfoProto) -> OutputFacts:
-    end = ending_of(graph, value.name)
+def _output_facts(graph: onnx.GraphProto, value: onnx.ValueInfoProto, opset: int) -> OutputFacts:
+    end = ending_of(graph, value.name, opset)
     dtype, shape = _dtype(value), _shape(value)
     classes = end.classes
     if classes is None and end.kind != CLASS_MAP and end.channel_axis is not None and len(shape) == 4:

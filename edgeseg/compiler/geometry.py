@@ -142,11 +142,11 @@ class _Walk:
         auto = next((a.s.decode() for a in node.attribute if a.name == "auto_pad"), "NOTSET")
         if auto in ("NOTSET", "VALID"):
             return [float(pad) for pad in (_ints(node, "pads") or [0, 0])[:2]] if auto == "NOTSET" else [0.0, 0.0]
-        sides = _sides(self._shapes.get(node.input[0])), _sides(self._shapes.get(node.output[0]))
-        if None in sides or len(kernel) != 2:
+        before, after = _sides(self._shapes.get(node.input[0])), _sides(self._shapes.get(node.output[0]))
+        if before is None or after is None or len(kernel) != 2:
             return None
         pads = []
-        for small, large, k, s, d in zip(sides[1] or (), sides[0] or (), kernel, strides, dilations):
+        for small, large, k, s, d in zip(after, before, kernel, strides, dilations):
             whole = max(0, (small - 1) * s + d * (k - 1) + 1 - large)
             pads.append(float(whole // 2 if auto == "SAME_UPPER" else whole - whole // 2))
         return pads
@@ -154,8 +154,8 @@ class _Walk:
     def _transposed(self, node: onnx.NodeProto) -> list[tuple[float, float]] | None:
         kernel = _ints(node, "kernel_shape") or list(self._constants.get(_input(node, 1), np.zeros(0)).shape[2:])
         strides, dilations = _ints(node, "strides") or [1, 1], _ints(node, "dilations") or [1, 1]
-        known = {"auto_pad", "output_shape"}.isdisjoint(a.name for a in node.attribute)
-        if len(kernel) != 2 or not known:
+        auto = next((a.s.decode() for a in node.attribute if a.name == "auto_pad"), "NOTSET")
+        if len(kernel) != 2 or auto not in ("NOTSET", "VALID") or _ints(node, "output_shape"):
             return None
         before = (_ints(node, "pads") or [0, 0])[:2]
         return [(1 / s, (p - d * (k - 1) / 2) / s) for k, s, d, p in zip(kernel, strides, dilations, before)]

@@ -14,6 +14,7 @@ import numpy as np
 from edgeseg.compiler.ending import PROBABILITIES, Ending
 from edgeseg.compiler.export import LOGITS
 from edgeseg.compiler.geometry import Axis, positions_of
+from edgeseg.compiler.simplify import simplified_onnx
 from edgeseg.compiler.wanted import Wanted, hw_text, unused
 from edgeseg.errors import CompileError, EdgesegError, UsageError, require
 
@@ -49,6 +50,8 @@ def adapt_output(model: onnx.ModelProto, values: np.ndarray, end: Ending, wanted
     if independent and found < wanted.classes and wanted.background is None:
         wanted = replace(wanted, background=wanted.likely_background)
     probabilities = _are_probabilities(tail.values, end, independent)
+    if end.misplaced:
+        lines.append("the graph's softmax runs along rows or columns, not over the classes: it stays as it is")
     lines += _with_background(tail, end, wanted, independent, probabilities)
     lines += tail.at_full_size(wanted)
     if wanted.scores:
@@ -260,8 +263,6 @@ def _shown(axis: Axis, count: int, size: int) -> tuple[int, int]:
 
 def _positions(model: onnx.ModelProto, tensor: str, shape: tuple[int, ...]) -> tuple[Axis, Axis] | None:
     """Positions on a copy in which sizes and crops that the graph computes are constants, where that can be done."""
-    from edgeseg.compiler.simplify import simplified_onnx
-
     tools = require("onnx", "compile")
     copied = tools.ModelProto()
     copied.CopyFrom(model)
@@ -282,14 +283,14 @@ def _stride(part: int, size: int) -> int | None:
 
 def _independent(tail: _Tail, end: Ending, wanted: Wanted) -> bool:
     """Whether every channel judges by itself: by the last operator, or by values of 0-1 that do not add up to 1."""
-    if end.independent or end.weighted or end.activations or "ArgMax" in end.removed:
+    if end.independent or end.weighted or end.activations or end.misplaced or "ArgMax" in end.removed:
         return end.independent
     return _of_zero_to_one(tail.values) and not _adds_up(tail.values)
 
 
 def _are_probabilities(values: np.ndarray, end: Ending, independent: bool) -> bool:
     """Whether the tensor itself, without activations behind it, holds probabilities."""
-    if end.weighted or end.activations:
+    if end.weighted or end.activations or end.scaled:
         return False
     if end.kind_at_cut == PROBABILITIES:
         return _of_zero_to_one(values)
@@ -297,7 +298,8 @@ def _are_probabilities(values: np.ndarray, end: Ending, independent: bool) -> bo
 
 
 def _of_zero_to_one(values: np.ndarray) -> bool:
-    return bool(values.min() >= -1e-3 and values.max() <= 1 + 1e-3)
+    """Whether all values can be probabilities; logits near 0 have both signs, or are all 0 in an untrained network."""
+    return bool(values.min() >= 0 and 0 < values.max() <= 1 + 1e-3)
 
 
 def _adds_up(values: np.ndarray) -> bool:
@@ -336,7 +338,7 @@ def _with_background(tail: _Tail, end: Ending, wanted: Wanted, independent: bool
             f"class stands where none is above {wanted.threshold:g}"
         )
     place = wanted.background or 0
-    level = _level(end, wanted, independent, probabilities)
+    level = _level(end, wanted, probabilities)
     before, behind = (1, 0) if place == 0 else (0, 1)
     tail.add("Pad", [np.array([0, before, 0, 0, 0, behind, 0, 0], np.int64), np.array(level, np.float32)])
     if 0 < place < found:
@@ -348,7 +350,7 @@ def _with_background(tail: _Tail, end: Ending, wanted: Wanted, independent: bool
     return [f"one channel became two: class {1 - place} where it is above {level:g}, class {place} elsewhere"]
 
 
-def _level(end: Ending, wanted: Wanted, independent: bool, probabilities: bool) -> float:
+def _level(end: Ending, wanted: Wanted, probabilities: bool) -> float:
     """The value of the tensor at which its probability is the threshold."""
     if not 0 < wanted.threshold < 1:
         raise UsageError(f"a threshold is a probability between 0 and 1, got {wanted.threshold:g}")
@@ -356,8 +358,8 @@ def _level(end: Ending, wanted: Wanted, independent: bool, probabilities: bool) 
         return wanted.threshold
     if end.kind_at_cut is None and not end.activations:
         raise CompileError(
-            "the graph gives one channel, and whether that is a logit (class 1 above 0) or a probability (above 0.5) "
-            "cannot be told from its last operators; pass --output NAME of the logits, or export with two channels"
+            f"whether {wanted.output!r} gives logits (yes above 0) or probabilities (above 0.5) cannot be told from "
+            "its last operators; pass --output NAME of the logits, or export with a channel per class"
         )
     return math.log(wanted.threshold / (1 - wanted.threshold))
 
