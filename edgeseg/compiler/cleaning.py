@@ -36,12 +36,22 @@ def inlined_onnx(model: onnx.ModelProto) -> onnx.ModelProto:
         inlined = require("onnx.inliner", "compile").inline_local_functions(inlined)
         check_structure(inlined)
     graph = inlined.graph
+    _clear_repeated_names(graph)
     lift_constants(graph)
     weights = {tensor.name for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in weights]
     del graph.input[:], graph.value_info[:]
     graph.input.extend(inputs)
     return inlined
+
+
+def _clear_repeated_names(graph: onnx.GraphProto) -> None:
+    """A node's name may be empty, but ONNX Runtime refuses the same twice."""
+    seen: set[str] = set()
+    for node in graph.node:
+        if node.name in seen:
+            node.name = ""
+        seen.add(node.name)
 
 
 def lift_constants(graph: onnx.GraphProto) -> None:
@@ -61,6 +71,8 @@ def lift_constants(graph: onnx.GraphProto) -> None:
 def inline_branches(graph: onnx.GraphProto, decided: dict[str, bool]) -> list[str]:
     """Put the taken branch in the place of every If whose condition is decided, by name of the condition."""
     kept: list[onnx.NodeProto] = []
+    names = {value.name for value in (*graph.input, *graph.initializer)}
+    names.update(name for node in graph.node for name in node.output)
     count = 0
     for node in graph.node:
         taken = decided.get(node.input[0]) if node.op_type == "If" else None
@@ -68,18 +80,29 @@ def inline_branches(graph: onnx.GraphProto, decided: dict[str, bool]) -> list[st
         if taken is None:
             kept.append(node)
             continue
+        count += 1
         body = branches["then_branch" if taken else "else_branch"]
+        _rename_what_is_taken(body, names, count)
         graph.initializer.extend(body.initializer)
         kept += body.node
         kept += [
             type(node)(op_type="Identity", input=[inner.name], output=[outer])
             for inner, outer in zip(body.output, node.output)
         ]
-        count += 1
     del graph.node[:]
     graph.node.extend(kept)
     lift_constants(graph)
     return [f"{count} If decided by the fixed size"] if count else []
+
+
+def _rename_what_is_taken(body: onnx.GraphProto, names: set[str], number: int) -> None:
+    """Give what a branch makes names that nothing else has: the branches of several If may use the same."""
+    made = {tensor.name for tensor in body.initializer}.union(*(node.output for node in body.node))
+    fresh = {name: f"{name}/if{number}" for name in made & names}
+    while names.intersection(fresh.values()):
+        fresh = {name: f"{new}_" for name, new in fresh.items()}
+    rename(body, fresh)
+    names |= (made - set(fresh)) | set(fresh.values())
 
 
 def switch_to_inference(graph: onnx.GraphProto) -> list[str]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgeseg.compiler.graph import drop_unused_initializers, lift_constants, sort_nodes, whole_factor
+from edgeseg.compiler.graph import drop_unused_initializers, lift_constants, read_names, sort_nodes, whole_factor
 from edgeseg.compiler.qdq_editor import ENLARGEMENT
 from edgeseg.compiler.ranges import Ranges
 from edgeseg.errors import require
@@ -64,7 +64,7 @@ class _Graph:
         self.shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in graph.value_info}
 
     def readers(self, tensor: str) -> list[onnx.NodeProto]:
-        return [node for node in self.graph.node if tensor in node.input]
+        return [node for node in self.graph.node if tensor in read_names(node)]
 
     def value(self, name: str) -> np.ndarray:
         return np.array(self._onnx.numpy_helper.to_array(self.constants[name]))
@@ -150,9 +150,9 @@ def _enlargement(graph: _Graph, node: onnx.NodeProto) -> int:
     half_pixel = modes.get("coordinate_transformation_mode", "half_pixel") in ("half_pixel", "pytorch_half_pixel")
     if node.op_type != "Resize" or modes.get("mode") != "linear" or not half_pixel:
         return 0
-    if len(graph.readers(node.output[0])) > 1 or min(graph.shapes[node.input[0]][2:]) < 2:
-        return 0
     small, large = graph.shapes[node.input[0]], graph.shapes[node.output[0]]
+    if len(graph.readers(node.output[0])) > 1 or len(small) != 4 or min(small) < 1 or min(small[2:]) < 2:
+        return 0  # a loop in front can hide the shape
     scales = {name: graph.value(name) for name in node.input[2:3] if name in graph.constants}
     return whole_factor(node, scales, small[2:], large[2:]) if small[:2] == large[:2] else 0
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgeseg.compiler.graph import drop_unused_initializers, lift_constants, sort_nodes, whole_factor
+from edgeseg.compiler.graph import drop_unused_initializers, lift_constants, read_names, sort_nodes, whole_factor
 from edgeseg.errors import CompileError, require
 from edgeseg.spec import ModelSpec
 
@@ -53,6 +53,8 @@ def folded_onnx(model: onnx.ModelProto, spec: ModelSpec, *, scores: bool = False
         tools.helper.make_node("Cast", ["classes_float"], [CLASSES], "classes", to=tools.TensorProto.UINT8),
     ]
     nodes = [*before, *graph.node, *after]
+    if logits not in {value.name for value in graph.value_info}:
+        graph.value_info.append(graph.output[0])  # behind a loop, nobody infers its shape again
     del graph.node[:], graph.input[:], graph.output[:]
     graph.node.extend(nodes)
     graph.input.append(tools.helper.make_tensor_value_info(FRAME, tools.TensorProto.UINT8, [1, height, width, 3]))
@@ -167,9 +169,9 @@ def _preprocessing(graph: onnx.GraphProto, network_input: str, spec: ModelSpec) 
 def _fold_into_weights(graph: onnx.GraphProto, network_input: str, std: np.ndarray, reverse: bool) -> bool:
     """Scale and reorder the input channels of all convolutions that read the input; False if others read it too."""
     onnx = require("onnx", "compile")
-    readers = [node for node in graph.node if network_input in node.input]
+    readers = [node for node in graph.node if network_input in read_names(node)]
     weights = {tensor.name: tensor for tensor in graph.initializer}
-    users = [node.input[1] for node in graph.node if len(node.input) > 1]
+    users = [name for node in graph.node for name in read_names(node)]
     if not all(n.op_type == "Conv" and n.input[1] in weights and users.count(n.input[1]) == 1 for n in readers):
         return False
     if any(weights[node.input[1]].dims[1] != 3 for node in readers):

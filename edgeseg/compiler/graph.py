@@ -11,7 +11,7 @@ from edgeseg.errors import CompileError
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["attribute", "drop_unused_initializers", "lift_constants", "sort_nodes", "whole_factor"]
+__all__ = ["attribute", "drop_unused_initializers", "lift_constants", "read_names", "sort_nodes", "whole_factor"]
 
 
 def attribute(node: onnx.NodeProto, name: str, default: int) -> int:
@@ -34,9 +34,21 @@ def lift_constants(graph: onnx.GraphProto) -> None:
     graph.node.extend(kept)
 
 
+def read_names(node: onnx.NodeProto) -> set[str]:
+    """The tensors that a node reads, and those that the bodies of its control flow read from around it."""
+    names = set(node.input)
+    for entry in node.attribute:
+        for body in (*([entry.g] if entry.HasField("g") else []), *entry.graphs):
+            made = {value.name for value in (*body.input, *body.initializer)}
+            made.update(name for inner in body.node for name in inner.output)
+            read = {value.name for value in body.output}.union(*(read_names(inner) for inner in body.node))
+            names |= read - made
+    return names
+
+
 def drop_unused_initializers(graph: onnx.GraphProto) -> None:
     """Remove initializers that no node reads."""
-    used = {name for node in graph.node for name in node.input}
+    used = {name for node in graph.node for name in read_names(node)}
     kept = [tensor for tensor in graph.initializer if tensor.name in used]
     del graph.initializer[:]
     graph.initializer.extend(kept)
@@ -47,7 +59,7 @@ def sort_nodes(graph: onnx.GraphProto) -> None:
     ready = {value.name for value in (*graph.input, *graph.initializer)} | {""}
     waiting, ordered = list(graph.node), []
     while waiting:
-        now = [node for node in waiting if all(name in ready for name in node.input)]
+        now = [node for node in waiting if read_names(node) <= ready]
         if not now:
             raise CompileError(f"the graph has a cycle or a missing tensor near {waiting[0].name!r}")
         ordered += now

@@ -112,6 +112,8 @@ def _lowered(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
     for graph in nested_graphs(model.graph):
         for node in graph.node:
             _restate(node, opset, weights)
+    stated = {tensor.name for tensor in model.graph.initializer}
+    model.graph.initializer.extend(tensor for name, tensor in weights.items() if name not in stated)
     for entry in model.opset_import:
         entry.version = OPSET if entry.domain in ("", "ai.onnx") else entry.version
     return model
@@ -195,6 +197,8 @@ def _restate(node: onnx.NodeProto, opset: int, weights: dict[str, onnx.TensorPro
         return
     if node.op_type in _REDUCTIONS:
         _axes_into_attribute(node, weights)
+    if node.op_type == "Resize":
+        _scale_all_axes(node, weights)
     for entry in list(node.attribute):
         if entry.name not in old.attributes:
             if not _says_nothing(entry, new):
@@ -217,6 +221,20 @@ def _axes_into_attribute(node: onnx.NodeProto, weights: dict[str, onnx.TensorPro
     del node.input[1:]
     if axes:
         node.attribute.append(tools.helper.make_attribute("axes", axes))
+
+
+def _scale_all_axes(node: onnx.NodeProto, weights: dict[str, onnx.TensorProto]) -> None:
+    """Scales of rows and columns alone become scales of all four axes. Sizes of some axes stay, and are refused."""
+    tools = require("onnx", "compile")
+    axes = next((entry for entry in node.attribute if entry.name == "axes"), None)
+    name = node.input[2] if len(node.input) > 2 else ""
+    if axes is None or name not in weights or sorted(axis % 4 for axis in axes.ints) != [2, 3]:
+        return
+    by_axis = dict(zip((axis % 4 for axis in axes.ints), tools.numpy_helper.to_array(weights[name]).tolist()))
+    node.input[2] = f"{name}/{node.output[0]}/all"
+    scales = np.array([1, 1, by_axis[2], by_axis[3]], np.float32)
+    weights[node.input[2]] = tools.numpy_helper.from_array(scales, node.input[2])
+    node.attribute.remove(axes)
 
 
 def _says_nothing(entry: onnx.AttributeProto, schema: Any) -> bool:

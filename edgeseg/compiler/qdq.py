@@ -104,7 +104,7 @@ def cpu_qdq_onnx(
     laid_out = cpu_layout_onnx(model, ranges)
     editor = QdqEditor(laid_out, ranges, float_layers, per_channel=per_channel, bias_correction=bias_correction)
     for node in editor.nodes:
-        integer = _runs_in_integers(node) and not editor.follows_float(node)
+        integer = _runs_in_integers(node, editor) and not editor.follows_float(node)
         if not (editor.is_quantizable(node) if node.op_type in WEIGHTED else integer):
             continue
         for index, tensor in enumerate(node.input):
@@ -119,8 +119,14 @@ def cpu_qdq_onnx(
     return editor.finished()
 
 
-def _runs_in_integers(node: onnx.NodeProto) -> bool:
-    """Whether ONNX Runtime has an integer kernel for an operator without weights."""
+def _runs_in_integers(node: onnx.NodeProto, editor: QdqEditor) -> bool:
+    """Whether ONNX Runtime has an integer kernel for an operator without weights.
+
+    It has none where one operand is a constant. Quantized all the same, a mask of -100 (Swin) or of the smallest
+    number would take the range of the sums, and nothing of what it does not hide would be left.
+    """
+    if node.op_type in ("Add", "Mul") and editor.reads_constants(node):
+        return False
     nearest = node.op_type == "Resize" and any(a.name == "mode" and a.s == b"nearest" for a in node.attribute)
     return node.op_type in _CPU_OPERATORS or nearest
 

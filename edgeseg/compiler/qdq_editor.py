@@ -36,13 +36,15 @@ def layer_names(model: onnx.ModelProto) -> list[str]:
     """Layers that are quantized unless told otherwise, by their output tensor: those with constant weights.
 
     Convolutions of one pixel (squeeze-excite) are not: they cost nothing, gate whole channels, and Q/DQ around them
-    adds kernels (benchmarks/tensorrt-placement.md). Nor are those along one axis (channel attention) or three.
+    adds kernels (benchmarks/tensorrt-placement.md). Nor are those along one axis (channel attention) or three. Nor are
+    transposed ones with groups: all groups share the scales of a weight along its output channels, TensorRT before 10
+    has no INT8 kernel for less than four channels per group (NVIDIA/TensorRT issue 1934), ONNX Runtime none at all.
     """
     constants = {tensor.name for tensor in model.graph.initializer}
     constants |= {node.output[0] for node in model.graph.node if node.op_type == "Constant"}
     shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in model.graph.value_info}
     layers = [node for node in model.graph.node if node.op_type in WEIGHTED and node.input[1] in constants]
-    return [node.output[0] for node in layers if _is_layer(node.op_type, shapes.get(node.output[0]))]
+    return [node.output[0] for node in layers if _is_layer(node, shapes.get(node.output[0]))]
 
 
 def int8_convolutions(model: onnx.ModelProto) -> tuple[int, int]:
@@ -147,6 +149,10 @@ class QdqEditor:
                 else:
                     waiting.append(maker)
         return bool(feeding) and all(self.stays_float(maker) for maker in feeding)
+
+    def reads_constants(self, node: onnx.NodeProto) -> bool:
+        """Whether one of a node's inputs is a constant."""
+        return any(name in self._constants for name in node.input)
 
     def is_depthwise(self, node: onnx.NodeProto) -> bool:
         """Whether a convolution has one input and one output channel per group."""
@@ -310,9 +316,11 @@ class QdqEditor:
         self.graph.initializer.append(self._onnx.numpy_helper.from_array(np.asarray(value), name))
 
 
-def _is_layer(operator: str, shape: list[int] | None) -> bool:
+def _is_layer(node: onnx.NodeProto, shape: list[int] | None) -> bool:
     """Whether an operator with weights gives a map of more than a pixel, or is a matrix product."""
-    if shape is None or operator == "Gemm":
+    if node.op_type == "ConvTranspose" and attribute(node, "group", 1) > 1:
+        return False
+    if shape is None or node.op_type == "Gemm":
         return True
     return len(shape) == 4 and shape[2] * shape[3] != 1
 

@@ -79,8 +79,16 @@ def graph_sha256(model: onnx.ModelProto) -> str:
 
 
 def float_activations(model: onnx.ModelProto) -> list[str]:
-    """Names of all float32 tensors that nodes compute, in graph order. The model needs inferred shapes."""
+    """Names of all float32 tensors that nodes compute, in graph order, but for empty ones.
+
+    The model needs inferred shapes.
+    """
     onnx = require("onnx", "compile")
-    types = {value.name: value.type.tensor_type.elem_type for value in model.graph.value_info}
+    kinds = {value.name: value.type.tensor_type for value in model.graph.value_info}
     computed = [name for node in model.graph.node if node.op_type != "Constant" for name in node.output]
-    return [name for name in computed if types.get(name) == onnx.TensorProto.FLOAT]
+    floats = [name for name in computed if name in kinds and kinds[name].elem_type == onnx.TensorProto.FLOAT]
+    return [name for name in floats if not _is_empty(kinds[name])]
+
+
+def _is_empty(kind: onnx.TypeProto.Tensor) -> bool:
+    return any(dim.HasField("dim_value") and dim.dim_value == 0 for dim in kind.shape.dim)
