@@ -182,7 +182,7 @@ def float_graph_from_module(
 
     ``background`` and ``threshold`` are those of ``compiled``. Raises CompileError, UsageError.
     """
-    exported = onnx_from_module(module, spec.size_hw, report=progress.step)
+    exported = onnx_from_module(module, spec.size_hw, classes=len(spec.classes), report=progress.step)
     place, exclusive = background_id(spec.classes, background)
     wanted = replace(
         wanted_from_flags(exported, classes=len(spec.classes), size_hw=spec.size_hw, layout="NCHW", output=None),
@@ -212,6 +212,7 @@ def float_graph_from_network(
     """
     simplified = simplified_onnx(network, simplifier)
     graph = simplified.model.graph
+    _refuse_sequences(graph)
     check_scaled_once(own_scaling(graph, graph.input[0].name), spec.preprocess)
     progress.step(
         f"simplified with {simplifier}: {simplified.nodes_before} -> {simplified.nodes_after} nodes, "
@@ -223,6 +224,14 @@ def float_graph_from_network(
         + (", scores too" if scores else "")
     )
     return folded
+
+
+def _refuse_sequences(graph: onnx.GraphProto) -> None:
+    """What joins a sequence hides the shapes that INT8 needs, and no TensorRT has it."""
+    if any(node.op_type == "ConcatFromSequence" for node in graph.node):
+        raise CompileError(
+            "the graph joins a sequence (ConcatFromSequence); export it with split and cat of fixed sizes"
+        )
 
 
 def float_graph_from_bundle(bundle: Bundle) -> onnx.ModelProto:

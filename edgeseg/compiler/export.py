@@ -23,13 +23,18 @@ INPUT, LOGITS = "input", "logits"
 
 
 def onnx_from_module(
-    module: nn.Module, size_hw: tuple[int, int], *, report: Callable[[str], None] = lambda line: None
+    module: nn.Module,
+    size_hw: tuple[int, int],
+    *,
+    classes: int | None = None,
+    report: Callable[[str], None] = lambda line: None,
 ) -> onnx.ModelProto:
     """Export a segmentation network; the module itself keeps its mode, types and device.
 
     Args:
         module: maps Nx3xHxW float32 to logits NxCxHxW float32, or to a dict or tuple that holds them.
         size_hw: the fixed input size in pixels.
+        classes: how many, by which logits are known among several tensors.
         report: called with a line for people where the module gives more than a tensor.
 
     Returns:
@@ -44,10 +49,11 @@ def onnx_from_module(
     buffer = io.BytesIO()
     with exportable(module) as ready, warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")
-        single, lines = one_tensor(torch, ready)
+        single, lines = one_tensor(torch, ready, size_hw, classes)
         single.eval()
         try:
             expected = single(example)
+            _refuse_chance(torch, expected, single(example))
             # The TorchScript exporter: the only one that writes opset 17 or lower, which TensorRT 8.5 needs.
             torch.onnx.export(
                 single,
@@ -67,6 +73,16 @@ def onnx_from_module(
     model = onnx.load_model_from_string(buffer.getvalue())
     _prove_equal(model, example.numpy(), expected.float().numpy())
     return model
+
+
+def _refuse_chance(torch: Any, one: Any, other: Any) -> None:
+    if not torch.is_tensor(one):
+        raise CompileError(f"the scripted network gives a {type(one).__name__}; script one that gives the logits alone")
+    if not torch.allclose(one, other, rtol=1e-3, atol=1e-3 * float(one.abs().max()), equal_nan=True):
+        raise CompileError(
+            "the network gives another answer each time it runs: switch off what is random in its forward, such as "
+            "dropout that does not ask for the mode"
+        )
 
 
 def _reason(error: Exception) -> str:

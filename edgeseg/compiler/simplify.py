@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Iterator
 
 import numpy as np
 
@@ -65,8 +67,24 @@ def _simplify(model: onnx.ModelProto, simplifier: str) -> onnx.ModelProto:
         slim: onnx.ModelProto = tool.slim(model)
         return slim
     simplified: onnx.ModelProto
-    simplified, _ = tool.simplify(model)
+    with _silence():
+        simplified, _ = tool.simplify(model)
     return simplified
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """The native part of onnxsim writes a line per operator that it cannot compute beforehand."""
+    kept = [os.dup(1), os.dup(2)]
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            for target in (1, 2):
+                os.dup2(nowhere.fileno(), target)
+        yield
+    finally:
+        for target, before in zip((1, 2), kept):
+            os.dup2(before, target)
+            os.close(before)
 
 
 def _largest_difference(before: onnx.ModelProto, after: onnx.ModelProto) -> float:

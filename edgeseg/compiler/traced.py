@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Iterator, Mapping
 
-from edgeseg.errors import CompileError, require
+from edgeseg.errors import CompileError, first_line, require
 
 if TYPE_CHECKING:
     from torch import nn
@@ -22,17 +22,46 @@ def exportable(module: nn.Module) -> Iterator[nn.Module]:
     """The module on the CPU, in float32 and evaluation mode; afterwards it is as it was, tensor for tensor."""
     torch = require("torch", "train")
     module = getattr(module, "_orig_mod", module)  # torch.compile's wrapper
+    if not isinstance(module, torch.nn.Module):
+        raise CompileError(
+            f"a network is a torch module or an ONNX graph, got {type(module).__name__}; of weights alone, build the "
+            "module and load them into it"
+        )
+    _refuse_quantized(module)
     modes = [(part, part.training) for part in module.modules()]
     tensors = [(part, name, value, value.data) for part, name, value in _own_parameters(module)]
     gradients = [(value, value.grad) for _, _, value, _ in tensors]
-    buffers = [(part, name, value) for part in module.modules() for name, value in part._buffers.items()]
+    buffers = [
+        (part, name, value, None if value is None else value.detach().clone())
+        for part in module.modules()
+        for name, value in part._buffers.items()
+    ]
     with ExitStack() as restored:
         restored.callback(_restore, modes, tensors, gradients, buffers)
         for value, _ in gradients:
             value.grad = None
         restored.enter_context(_without_fast_paths(torch))
         restored.enter_context(_without_dumps(torch))
-        yield module.cpu().float().eval()
+        try:
+            ready = module.cpu().float().eval()
+        except NotImplementedError as error:  # torch.export's modules have no modes
+            raise CompileError(
+                f"the network has no evaluation mode ({first_line(error)}); hand over the module that it was made from"
+            ) from error
+        yield ready
+
+
+def _refuse_quantized(module: nn.Module) -> None:
+    """Integer layers and fake quantization of torch have no form in ONNX, and INT8 is made here."""
+    seen = sorted({type(part).__name__ for part in module.modules() if _is_quantized(type(part))})
+    if seen:
+        raise CompileError(f"the network is quantized already ({', '.join(seen)}); hand over the float network")
+
+
+def _is_quantized(kind: type) -> bool:
+    return "FakeQuant" in kind.__name__ or kind.__module__.startswith(
+        ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.nn.quantized")
+    )
 
 
 def _own_parameters(module: nn.Module) -> Iterator[tuple[Any, str, Any]]:
@@ -48,8 +77,10 @@ def _restore(modes: list[Any], tensors: list[Any], gradients: list[Any], buffers
         part._parameters[name] = value
     for value, gradient in gradients:
         value.grad = gradient
-    for part, name, value in buffers:
+    for part, name, value, content in buffers:
         part._buffers[name] = value
+        if content is not None:  # a forward may count in one
+            value.data.copy_(content)
     for part, training in modes:
         part.training = training
 
@@ -108,8 +139,10 @@ def _in_plain_operators(torch: Any) -> Any:
 def _interpolated(
     torch: Any, image: Any, size: Any = None, scale_factor: Any = None, mode: str = "nearest", *_: Any, **how: Any
 ) -> Any:
-    """Interpolation by area, which pools, or antialiased; None for all that the exporter can write."""
+    """Interpolation by area, which pools, antialiased or nearest-exact; None for all that the exporter can write."""
     wanted = _size(image, size, scale_factor)
+    if mode == "nearest-exact":
+        return _nearest(torch, image, wanted, size, scale_factor)
     if mode == "area":
         return torch.nn.functional.adaptive_avg_pool2d(image, wanted)
     if not how.get("antialias"):
@@ -119,6 +152,22 @@ def _interpolated(
         for axis, count in zip((2, 3), wanted)
     )
     return rows @ image @ columns.T
+
+
+def _nearest(torch: Any, image: Any, wanted: tuple[int, int], size: Any, scale_factor: Any) -> Any:
+    """The pixels whose centres are nearest: repeated where the factors are whole, else picked along each axis."""
+    if all(large % small == 0 for large, small in zip(wanted, image.shape[2:])):
+        return torch.nn.functional.interpolate(image, size=wanted, mode="nearest")
+    for axis, count in zip((2, 3), wanted):
+        places = torch.arange(int(image.shape[axis]), dtype=torch.float32)[None, None]
+        along = {"size": count} if size is not None else {"scale_factor": _factor(scale_factor, axis)}
+        picked = torch.nn.functional.interpolate(places, mode="nearest-exact", **along)[0, 0]
+        image = image.index_select(axis, picked.long())
+    return image
+
+
+def _factor(scale_factor: Any, axis: int) -> float:
+    return float(scale_factor[axis - 2] if isinstance(scale_factor, (tuple, list)) else scale_factor)
 
 
 def _resampling(torch: Any, size: int, count: int, mode: str, align_corners: bool) -> Any:
@@ -154,14 +203,20 @@ def _pooled(torch: Any, name: str, image: Any, output_size: Any, return_indices:
     return image
 
 
-def one_tensor(torch: Any, module: nn.Module) -> tuple[nn.Module, list[str]]:
-    """The module, wrapped where it gives more than a tensor, and a line that says what is taken.
+def one_tensor(
+    torch: Any, module: nn.Module, size_hw: tuple[int, int], classes: int | None
+) -> tuple[nn.Module, list[str]]:
+    """The module, wrapped where it may give more than a tensor, and a line that says what is taken.
 
     Args:
         torch: the package.
         module: gives a tensor, or a dict, tuple, list or object of tensors.
+        size_hw: of its image.
+        classes: how many; None takes a tensor of any number of channels.
     """
     lines: list[str] = []
+    if isinstance(module, torch.jit.ScriptModule):
+        return module, lines  # the exporter takes it as it is, and in no other module
 
     class OneTensor(torch.nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -172,37 +227,51 @@ def one_tensor(torch: Any, module: nn.Module) -> tuple[nn.Module, list[str]]:
             given = self.module(image)
             if torch.is_tensor(given):
                 return given
-            name, found, others = _chosen(torch, given)
-            lines[:] = [f"the network gives a {type(given).__name__}: {name} is taken{_left_out(others)}"]
+            name, found, others = _chosen(torch, given, size_hw, classes)
+            left_out = f", {', '.join(others)} left out" if others else ""
+            lines[:] = [f"the network gives a {type(given).__name__}: {name} is taken{left_out}"]
             return found
 
     return OneTensor(), lines
 
 
-def _left_out(others: list[str]) -> str:
-    return f", {', '.join(others)} left out" if others else ""
+def _chosen(torch: Any, given: Any, size_hw: tuple[int, int], classes: int | None) -> tuple[str, Any, list[str]]:
+    """Name, tensor and the names of the others, of what a network gave that is no tensor.
 
-
-def _chosen(torch: Any, given: Any) -> tuple[str, Any, list[str]]:
-    """Name, tensor and the names of the others, of what a network gave that is no tensor. Raises CompileError."""
-    if isinstance(given, Mapping):
-        members = {repr(key): value for key, value in given.items()}
-        first = next((repr(key) for key in _NAMED if key in given), None)
-    elif isinstance(given, (tuple, list)):
-        members = {f"item {index}": value for index, value in enumerate(given)}
-        first = "item 0"
-    else:
-        members = dict(vars(given)) if hasattr(given, "__dict__") else {}
-        first = next((key for key in _NAMED if key in members), None)
-    tensors = {name: value for name, value in members.items() if torch.is_tensor(value) and value.ndim == 4}
-    if (first is None or torch.is_tensor(members.get(first))) and first not in tensors and len(tensors) == 1:
-        first = next(iter(tensors))
-    if first is None or first not in members:
+    Of several maps with a channel per class the largest is taken, the first of equals; of names that do not tell, only
+    a single one. Raises CompileError.
+    """
+    maps = {name: value for name, value in _leaves(torch, given) if value.ndim == 4 and value.is_floating_point()}
+    # While it is traced, a shape holds tensors, which are equal to no number in a set.
+    shapes = {name: tuple(int(count) for count in value.shape) for name, value in maps.items()}
+    counts = {classes, (classes or 0) - 1} | ({1} if classes == 2 else set())
+    inside = [name for name, shape in shapes.items() if max(shape[2:]) <= 2 * max(size_hw)]
+    fitting = [name for name in inside if {shapes[name][1], shapes[name][3]} & counts] or inside
+    named = isinstance(given, Mapping) or not isinstance(given, (tuple, list))
+    for key in _NAMED if named else ():
+        known = [name for name in fitting if name.split(", ")[0] in (key, repr(key))]
+        if known:
+            fitting, named = known, False
+            break
+    if not fitting or (named and len(fitting) > 1):
         raise CompileError(
-            f"the network gives a {type(given).__name__} ({', '.join(members) or 'empty'}), not logits; wrap it in a "
-            "module whose forward returns the tensor 1xCxHxW"
+            f"the network gives a {type(given).__name__} ({', '.join(maps) or 'no map'}), and which is the logits "
+            "cannot be told; wrap it in a module whose forward returns the tensor 1xCxHxW"
         )
-    if not torch.is_tensor(members[first]):
-        inner, found, _ = _chosen(torch, members[first])
-        return f"{first}, {inner}", found, [name for name in members if name != first]
-    return first, members[first], [name for name in members if name != first]
+    chosen = max(fitting, key=lambda name: shapes[name][2] * shapes[name][3])
+    return chosen, maps[chosen], [name for name in maps if name != chosen]
+
+
+def _leaves(torch: Any, given: Any) -> Iterator[tuple[str, Any]]:
+    """Every tensor in what a network gave, under the names that lead to it."""
+    if isinstance(given, Mapping):
+        members = [(repr(key), value) for key, value in given.items()]
+    elif isinstance(given, (tuple, list)):
+        members = [(f"item {index}", value) for index, value in enumerate(given)]
+    else:
+        members = list(vars(given).items()) if hasattr(given, "__dict__") else []
+    for name, value in members:
+        if torch.is_tensor(value):
+            yield name, value
+        else:
+            yield from ((f"{name}, {inner}", tensor) for inner, tensor in _leaves(torch, value))

@@ -737,12 +737,137 @@ def test_a_module_that_gives_more_than_a_tensor(how: str) -> None:
     np.testing.assert_allclose(run_onnx(model, {"input": image.numpy()})[0], expected, atol=1e-4)
 
 
+class Ordered(nn.Module):
+    """Maps of several sizes and channel counts, in some order."""
+
+    def __init__(self, order: Any, wrap: type) -> None:
+        super().__init__()
+        self.network, self.order, self.wrap = body(4, 2), order, wrap
+
+    def forward(self, image: torch.Tensor) -> Any:
+        low = self.network(image)
+        made = {
+            "logits": functional.interpolate(low, scale_factor=2.0),
+            "low": -low,
+            "features": low.repeat(1, 4, 1, 1),
+            "large features": functional.interpolate(low, scale_factor=2.0).repeat(1, 3, 1, 1),
+            "score": low.mean((1, 2, 3)),
+            "ids": low.argmax(1, keepdim=True),
+        }
+        return self.wrap(made[name] for name in self.order)
+
+
+@quick
+@given(
+    order=st.permutations(["logits", "low", "features", "large features", "score", "ids"]),
+    wrap=st.sampled_from([tuple, list]),
+    count=st.integers(1, 6),
+)
+def test_logits_are_found_by_their_channels_and_size(order: list[str], wrap: type, count: int) -> None:
+    """Deep supervision gives coarse maps first or last, others give features, scores and class ids beside them."""
+    kept = ["logits", *[name for name in order[:count] if name != "logits"]]
+    module = Ordered([name for name in order if name in kept], wrap)
+    model = onnx_from_module(module, SIZE, classes=4)
+    image = torch.randn(1, 3, *SIZE)
+    with torch.inference_mode():
+        expected = functional.interpolate(module.network(image), scale_factor=2.0).numpy()
+    np.testing.assert_allclose(run_onnx(model, {"input": image.numpy()})[0], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("made", [torch.jit.script, lambda module: torch.jit.trace(module, torch.zeros(1, 3, *SIZE))])
+def test_scripted_and_traced_modules(made: Any) -> None:
+    module = nn.Sequential(body(4, 2), nn.Upsample(scale_factor=2)).eval()
+    model = onnx_from_module(made(module), SIZE, classes=4)
+    image = torch.randn(1, 3, *SIZE)
+    with torch.inference_mode():
+        np.testing.assert_allclose(run_onnx(model, {"input": image.numpy()})[0], module(image).numpy(), atol=1e-4)
+
+
+def test_what_is_no_float_network_is_named() -> None:
+    module = nn.Sequential(body(4, 2), nn.Upsample(scale_factor=2)).eval()
+    for wrong in (module.state_dict(), torch.export.export(module, (torch.zeros(1, 3, *SIZE),)), lambda image: image):
+        with pytest.raises(CompileError, match=f"ONNX graph, got {type(wrong).__name__}; of weights alone, build"):
+            onnx_from_module(wrong, SIZE)  # type: ignore[arg-type]
+    with pytest.raises(CompileError, match="no evaluation mode .*hand over the module that it was made from"):
+        onnx_from_module(torch.export.export(module, (torch.zeros(1, 3, *SIZE),)).module(), SIZE)
+    module.qconfig = torch.ao.quantization.get_default_qat_qconfig("x86")  # type: ignore[assignment]
+    with pytest.raises(CompileError, match="quantized already .*FakeQuantize.; hand over the float network"):
+        onnx_from_module(torch.ao.quantization.prepare_qat(module.train()), SIZE)
+
+
+def test_a_network_that_throws_dice_is_told_so() -> None:
+    class Random(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = body(4, 1)
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            return functional.dropout(self.network(image), 0.1, training=True)
+
+    with pytest.raises(CompileError, match="another answer each time it runs: switch off what is random"):
+        onnx_from_module(Random(), SIZE)
+
+
+def test_a_buffer_that_a_forward_counts_in_keeps_its_value() -> None:
+    class Counting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = body(4, 1)
+            self.register_buffer("seen", torch.zeros(1))
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            self.seen += 1
+            return self.network(image) + 0 * self.seen
+
+    module = Counting()
+    onnx_from_module(module, SIZE)
+    assert module.seen.item() == 0
+
+
+@quick
+@given(
+    size=st.integers(4, 30),
+    wanted=st.one_of(st.integers(3, 60), st.sampled_from([0.5, 1.5, 1.7, 2.0, 2.3])),
+)
+def test_nearest_exact_interpolation(size: int, wanted: Any) -> None:
+    how: dict[str, Any] = {"size": (wanted, wanted + 3)} if isinstance(wanted, int) else {"scale_factor": wanted}
+
+    class Resized(nn.Module):
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            low = functional.interpolate(image, mode="nearest-exact", **how)
+            return low.mean((2, 3), keepdim=True) + low
+
+    image = torch.randn(1, 3, size, size + 5)
+    model = onnx_from_module(Resized(), (size, size + 5))
+    np.testing.assert_allclose(run_onnx(model, {"input": image.numpy()})[0], Resized()(image).numpy(), atol=1e-5)
+
+
+def test_simplifying_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    """onnxsim says of every operator that it cannot compute beforehand, as Swin's masks are full of."""
+
+    class Masks(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = body(4, 2)
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            low = self.network(image)
+            mask = low.new_zeros(low.shape[2:])
+            mask[:8, :8] = 1
+            mask[8:, 8:] = 2
+            return functional.interpolate(low + mask, scale_factor=2.0)
+
+    float_graph_from_module(Masks(), spec_of(4))
+    said = capfd.readouterr()
+    assert said.out == "" and said.err == ""
+
+
 def test_a_module_without_a_tensor_to_take_is_refused() -> None:
     class Two(nn.Module):
         def forward(self, image: torch.Tensor) -> Any:
             return {"left": image, "right": image}
 
-    with pytest.raises(CompileError, match="gives a dict .'left', 'right'., not logits; wrap it"):
+    with pytest.raises(CompileError, match="gives a dict .'left', 'right'., and which is the logits cannot"):
         onnx_from_module(Two(), SIZE)
 
 
