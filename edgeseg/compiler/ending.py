@@ -109,7 +109,7 @@ class _Tail:
         self._weights = {tensor.name: tensor for tensor in graph.initializer}
         for node in graph.node:
             if node.op_type == "Constant":
-                self._weights.update((node.output[0], entry.t) for entry in node.attribute if entry.name == "value")
+                self._weights.update((node.output[0], entry.t) for entry in node.attribute if entry.HasField("t"))
         self.opset = opset
 
     def first(self, tensor: str, wanted: Callable[[Any], bool]) -> Any:

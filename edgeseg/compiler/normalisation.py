@@ -137,9 +137,11 @@ def _constants(graph: onnx.GraphProto) -> dict[str, np.ndarray]:
     for node in graph.node:
         if node.op_type == "Constant":
             entry = next((a for a in node.attribute if a.name.startswith("value")), None)
-            if entry is not None and (not entry.HasField("t") or _small(entry.t.dims)):
+            if entry is not None and entry.HasField("t"):
+                if _small(entry.t.dims):
+                    values[node.output[0]] = np.asarray(tools.numpy_helper.to_array(entry.t))
+            elif entry is not None:
                 stated: Any = tools.helper.get_attribute_value(entry)
-                stated = tools.numpy_helper.to_array(stated) if entry.HasField("t") else stated
                 values[node.output[0]] = np.asarray(stated)
         elif node.input and node.input[0] in values and node.op_type in ("Identity", "Reshape", "Unsqueeze", "Cast"):
             values[node.output[0]] = values[node.input[0]]
