@@ -192,7 +192,8 @@ def compile_(
             f"{', '.join(sorted(given & ENGINE_FLAGS))} concern a TensorRT engine; add --flavour tensorrt or rtx"
         )
     if not path.is_file():
-        raise UsageError(f"{path} does not exist; pass a checkpoint of 'edgeseg train', an .onnx file or a bundle")
+        seen = "is no file" if path.exists() else "does not exist"
+        raise UsageError(f"{path} {seen}; pass a checkpoint of 'edgeseg train', an .onnx file or a bundle")
     if backend == "torch-tensorrt":
         _refuse_idle(
             given - {"--backend", "--int8", "--fp16", "--batch", "--out", "--json"}, "with --backend torch-tensorrt"

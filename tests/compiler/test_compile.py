@@ -52,6 +52,7 @@ def test_what_is_missing_is_asked_for(tmp_path: Path) -> None:
     assert "holds no images" in refused("compile", "--int8", "--calib", "empty", cwd=tmp_path)
     assert "cannot be read as a checkpoint" in refused("compile", "cut.safetensors", cwd=tmp_path)
     assert "needs calibration images" in refused("compile", "cut.safetensors", "--int8", cwd=tmp_path, code=2)
+    assert "empty is no file; pass a checkpoint" in refused("compile", "empty", cwd=tmp_path, code=2)
     assert "does not exist" in refused("compile", "none.safetensors", cwd=tmp_path, code=2)
     assert "existing folder" in refused("compile", "--int8", "-o", "none/x.edgeseg", cwd=tmp_path, code=2)
     assert "need a checkpoint" in refused("compile", "--int8", "--size", "64x64", cwd=tmp_path, code=2)
