@@ -58,6 +58,17 @@ def times_of(path: Path) -> list[float]:
     return [round(frame.media_ns / 1e9, 3) for frame in frames_of(source_from_uri(str(path)))]  # type: ignore[operator]
 
 
+def test_the_clock_of_a_variable_rate_is_not_taken_for_a_rate(tmp_path: Path, spec: ModelSpec) -> None:
+    """What is written of a camera was said to have 1e9 fps."""
+    sink = sink_from_uri(str(tmp_path / "out.mp4"), context(spec))
+    for index, at_ms in enumerate((0, 53, 124, 185, 900)):
+        sink.write(segmentation(np.zeros((64, 96), np.uint8), index, captured_ns=at_ms * 1_000_000))
+    sink.close()
+    source = source_from_uri(str(tmp_path / "out.mp4"))
+    assert len(frames_of(source)) == 5
+    assert source.fps < 100 and "e+" not in source.description
+
+
 @pytest.mark.parametrize("suffix", [".ts", ".mp4", ".mkv"])
 def test_interlaced_pictures_are_seen_or_refused_but_never_black(tmp_path: Path, suffix: str) -> None:
     path = made(tmp_path / f"camcorder{suffix}", [40 * number for number in range(12)], interlaced=True)

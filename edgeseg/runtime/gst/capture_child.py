@@ -34,6 +34,7 @@ NO_PICTURE_S, NO_PICTURE_BYTES = 3.0, 1 << 16
 """A camera that has sent so much for so long, and no JPEG picture in it, sends something else."""
 HARDWARE = ("nv", "va", "omx", "msdk", "qsv", "v4l2")
 MOST_REQUESTS = 500
+MOST_FPS = 10_000
 
 
 def main(socket_fd: int, board_fd: int) -> int:
@@ -308,7 +309,8 @@ class Capture:
         caps_message = {
             "caps": [height, width, stride],
             "size": self.size,
-            "fps": count / duration if known and duration else 0.0,
+            # H.264 of a variable rate tells the ticks of its clock: 1e9 fps in what x264enc writes of a camera.
+            "fps": count / duration if known and 0 < count <= MOST_FPS * duration else 0.0,
             "decoder": self.decoder(),
             "tried": self.tried,
         }
