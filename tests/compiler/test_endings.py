@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edgeseg.compiler.canonical import network_graph
 from edgeseg.compiler.ending import ending_of
 from edgeseg.compiler.export import run_onnx
-from edgeseg.compiler.foreign import wanted_from_flags
+from edgeseg.compiler.foreign import graph_facts, wanted_from_flags
 from edgeseg.errors import CompileError, UsageError
 
 SIZE = (24, 32)
@@ -155,3 +155,14 @@ def test_what_an_output_is_said_to_be() -> None:
     tail = [node("Sigmoid", ["x"], ["p"]), node("Constant", [], ["k"], value=number), node("Mul", ["p", "k"], ["out"])]
     end = ending_of(ending_in(tail, {}).graph, "out", 17)
     assert (end.tensor, end.removed, end.independent, end.kind) == ("x", ("Mul", "Sigmoid"), True, "probabilities")
+
+
+def test_a_constant_whose_file_states_no_type() -> None:
+    """Files damaged in one byte hold such attributes; what they say is read, and nothing ends in a traceback."""
+    number = node("Constant", [], ["k"], value=helper.make_tensor("k", TensorProto.FLOAT, [1], [2.0]))
+    model = ending_in([number, node("Mul", ["x", "k"], ["out"])], {})
+    for each in model.graph.node:
+        for entry in each.attribute:
+            if each.op_type == "Constant":
+                entry.type = onnx.AttributeProto.UNDEFINED
+    assert graph_facts(model).outputs[0].kind == "logits"

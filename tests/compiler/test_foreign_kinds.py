@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -81,7 +80,7 @@ FRAMES = smooth_frames()
 
 def folded(model: onnx.ModelProto) -> onnx.ModelProto:
     wanted = wanted_from_flags(model, classes=4, size_hw=None, layout=None, output=None)
-    graph, _ = network_graph(model, replace(wanted, background=None))
+    graph, _ = network_graph(model, wanted)
     return float_graph_from_network(graph, SPEC)
 
 
