@@ -126,7 +126,9 @@ class Feed:
             self._thread.join(timeout_s)
 
     def settle(self) -> None:
-        """Count what was in flight; a thread that still runs is left behind."""
+        """Count what was in flight; a thread that still runs is left behind, without what it started."""
+        if self.lives():
+            self.source.abandon()
         with self._changed:
             if self._mail is not None:
                 self._mail = None

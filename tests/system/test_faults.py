@@ -285,3 +285,32 @@ def test_a_child_of_a_killed_run_does_not_live_on(tmp_path: Path) -> None:
     while Path(f"/proc/{child}").exists() and time.monotonic() < until:
         time.sleep(0.02)
     assert not Path(f"/proc/{child}").exists() or "Z" in Path(f"/proc/{child}/stat").read_text()
+
+
+def test_what_a_source_started_does_not_outlive_its_run(live: Make) -> None:
+    """Hundreds of processes that nobody waits for would take the end of the run its time."""
+    released = threading.Event()
+
+    class Stuck(GstSource):
+        def close(self) -> None:
+            if self.pid is not None:
+                released.wait(60)
+            super().close()
+
+    made = source_from_uri(LIVE)
+    assert isinstance(made, GstSource)
+    source = Stuck(made.pipeline, "stuck")
+    try:
+        with live([source]) as running:
+            running.more_frames(3, 30)
+            pid = source.pid
+        until = time.monotonic() + 30
+        while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+            assert time.monotonic() < until, "the process lives on"
+            time.sleep(0.05)
+        assert any("left behind" in event.text for event in running.state.latest_events())
+    finally:
+        released.set()
+        for thread in threading.enumerate():
+            if thread.name.startswith("edgeseg-source"):
+                thread.join(30)

@@ -156,6 +156,10 @@ class GstProcess:
             self._errors = -1
         return status
 
+    def kill(self) -> None:
+        """End it at once, from any thread; ``end`` follows where there is somebody to call it."""
+        self._process.kill()
+
     def _awaited(self, grace_s: float) -> int | None:
         """Its exit status, or None when it still runs; what it prints meanwhile is heard, else a full pipe loses it."""
         give_up_at = time.monotonic() + grace_s

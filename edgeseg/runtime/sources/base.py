@@ -52,6 +52,9 @@ class FrameSource(ABC):
         """Frames that it produced but ``read`` never gave, since it was made, by cause (``state.DROP_CAUSES``)."""
         return {}
 
+    def abandon(self) -> None:  # noqa: B027 - most have nothing outside their thread
+        """End what runs outside, from any thread: nobody waits any longer for ``close``."""
+
     def mend(self, kind: str) -> bool:
         """Remove the cause of a failure of this ``SourceError.kind``, if that can be; whether anything was done."""
         return False

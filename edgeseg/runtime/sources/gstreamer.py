@@ -162,6 +162,11 @@ class GstSource(FrameSource):
             self._board.close()
             self._board = None
 
+    def abandon(self) -> None:
+        process = self._process
+        if process is not None:
+            process.kill()
+
     def lost_frames(self) -> Counter[str]:
         total = Counter(self._lost)
         if self._board is not None:
