@@ -5,6 +5,7 @@
 # make soak   half an hour of four cameras: does anything grow?
 # make check  lint, format, types, import rules
 # make test-arm64  the package on an emulated arm64 root, end to end (root; debootstrap, qemu-user-static, binfmt-support)
+# make docs   the pages, into site/; a warning is an error
 # make fuzz   100,000 and more injured files against every reader
 
 PYTHON ?= python3
@@ -12,8 +13,9 @@ PYTHON ?= python3
 SYSTEM := $(if $(filter aarch64,$(shell uname -m)),--system-site-packages)
 DEMO := .venvs/demo
 DEV := .venvs/dev
+DOCS := .venvs/docs
 
-.PHONY: demo test check fuzz setup-dev street-model test-arm64 setup-system test-system soak clean
+.PHONY: demo test check docs fuzz setup-dev street-model test-arm64 setup-system test-system soak clean
 
 $(DEMO)/ready: pyproject.toml $(shell find edgeseg -name '*.py' -o -name '*.edgeseg')
 	$(PYTHON) -m venv $(SYSTEM) $(DEMO)
@@ -28,6 +30,13 @@ $(DEV)/ready: pyproject.toml tests/stubs.py
 	$(DEV)/bin/python tests/stubs.py .venvs/stubs
 	touch $@
 
+# An environment of its own, so that the pages need neither torch nor what it asks for.
+$(DOCS)/ready: pyproject.toml
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/pip install -q --disable-pip-version-check -U pip
+	$(DOCS)/bin/pip install -q --disable-pip-version-check '.[docs]'
+	touch $@
+
 demo: $(DEMO)/ready
 	mkdir -p demo-out
 	$(DEMO)/bin/edgeseg run edgeseg/models/street.edgeseg --source 'demo://street?frames=1&seed=7' --sink demo-out --overwrite --json > demo-out/one-frame.json
@@ -36,7 +45,7 @@ demo: $(DEMO)/ready
 
 setup-dev: $(DEV)/ready
 
-test: $(DEV)/ready
+test: $(DEV)/ready $(DOCS)/ready
 	$(DEV)/bin/python -m pytest
 
 setup-system:
@@ -44,6 +53,9 @@ setup-system:
 
 test-system: $(DEV)/ready
 	$(DEV)/bin/python -m pytest -m system
+
+docs: $(DOCS)/ready
+	$(DOCS)/bin/python docs/build.py site
 
 soak: $(DEV)/ready
 	$(DEV)/bin/edgeseg compile --int8 --batch 4 -o .venvs/street-batch-4.edgeseg
@@ -67,4 +79,4 @@ test-arm64:
 	PYTHON=$(PYTHON) jetson/arm64/test.sh
 
 clean:
-	rm -rf .venvs demo-out build dist
+	rm -rf .venvs site demo-out build dist

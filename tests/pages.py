@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Iterator
 
 ROOT = Path(__file__).resolve().parents[1]
 _FENCE = re.compile(r"^```\w*\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -39,3 +41,18 @@ def pages() -> list[Page]:
     here = (path.relative_to(ROOT) for path in ROOT.rglob("*.md"))
     shown = (path for path in here if not any(part.startswith(".") for part in path.parts))
     return [page(path.as_posix()) for path in sorted(shown) if path.name != "CHANGELOG.md"]
+
+
+def simple_commands(line: str) -> Iterator[list[str]]:
+    """The words of each command in a line of shell; redirections are left out."""
+    line = re.sub(r"<[a-z ]+>", "URL", line)
+    lexer = shlex.shlex(line, posix=True, punctuation_chars="|&;<>")
+    lexer.whitespace_split = True
+    words: list[str] = []
+    for word in lexer:
+        if word and set(word) <= set("|&;<>"):
+            yield words
+            words = []
+        else:
+            words.append(word)
+    yield words

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from typing import Any, Iterator, Sequence
 
 import pytest
@@ -11,14 +10,14 @@ import typer
 
 from edgeseg.cli.main import app
 from edgeseg.cli.service import service_words
-from tests.pages import ROOT, Page, pages
+from tests.pages import ROOT, Page, pages, simple_commands
 
 PACKAGE = ROOT / "edgeseg"
 OUTPUT = re.compile(r"edgeseg (\d|TensorRT)")
 """What edgeseg printed, shown in a block of a benchmark."""
 OTHERS = {
     # docker, nvidia-container-runtime, pip, pytest, venv, gst, nvpmodel ...
-    *("--runtime", "--device", "--build-arg", "--no-build-isolation", "--no-deps", "--force-reinstall"),
+    *("--runtime", "--device", "--build-arg", "--shm-size", "--no-build-isolation", "--no-deps", "--force-reinstall"),
     *("--system-site-packages", "--upgrade", "--reinstall", "--constraint", "--no-index", "--find-links"),
 }
 
@@ -27,21 +26,6 @@ OTHERS = {
 def whole_clone() -> None:
     if not (ROOT / "jetson").is_dir() or not (ROOT / "README.md").is_file():
         pytest.skip("the pages are not beside tests/: only in a whole clone")
-
-
-def simple_commands(line: str) -> Iterator[list[str]]:
-    """The words of each command in a line of shell; redirections are left out."""
-    line = re.sub(r"<[a-z ]+>", "URL", line)
-    lexer = shlex.shlex(line, posix=True, punctuation_chars="|&;<>")
-    lexer.whitespace_split = True
-    words: list[str] = []
-    for word in lexer:
-        if word and set(word) <= set("|&;<>"):
-            yield words
-            words = []
-        else:
-            words.append(word)
-    yield words
 
 
 def of_edgeseg(line: str) -> Iterator[list[str]]:

@@ -1,0 +1,166 @@
+"""Write what follows from the code: command line, metrics, JetPacks. ``python docs/generate.py [--check]``."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Any, Iterator
+
+import typer
+
+from edgeseg.cli.main import app
+from edgeseg.device.jetpack import RELEASES, SOCS
+from edgeseg.runtime import metrics
+from edgeseg.runtime.field import sink as field
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTICE = "<!-- Written by docs/generate.py from the code. Do not edit. -->\n"
+PANEL = "Options"
+
+
+def cli_page() -> str:
+    """Return the page of all commands with their arguments and options, as ``--help`` shows them."""
+    head = f"""{NOTICE}
+# Command line
+
+This page is generated from the program. `edgeseg COMMAND --help` shows the same.
+Every command that reports something takes `--json`. [JSON outputs](json.md) describes the documents.
+[Exit codes](exit-codes.md) describes how a command ends.
+"""
+    root = typer.main.get_command(app)
+    return head + "".join(_section(command, name) for name, command in _commands(root, "edgeseg"))
+
+
+def metrics_page() -> str:
+    """Return the page of the metrics that ``/metrics`` gives."""
+    table = "\n".join(line.replace("``", "`") for line in (metrics.__doc__ or "").splitlines() if line[:1] == "|")
+    return f"""{NOTICE}
+# Metrics
+
+`edgeseg run` with `--preview HOST:PORT` serves these metrics for Prometheus under `/metrics`.
+Each scrape reads the state of the run. Nothing is counted twice.
+Quantiles are over the latest 10,000 frames. Quantile 1 is the maximum.
+
+{table}
+
+With `--shadow` or `--drift` there are more:
+
+| metric | type | labels | what it is |
+|---|---|---|---|
+{_field_rows()}
+
+Prometheus sends the token of `--token` as `authorization: {{credentials: TOKEN}}`.
+A board for Grafana is in [jetson/grafana/edgeseg.json](../../jetson/grafana/edgeseg.json).
+"""
+
+
+def jetpack_page() -> str:
+    """Return the page of JetPacks with its table of releases as the program knows them."""
+    text = (ROOT / "docs/how-to/jetpack.md").read_text(encoding="utf-8")
+    begin, end = "<!-- releases -->\n", "<!-- /releases -->"
+    before, rest = text.split(begin)
+    head = "| JetPack | L4T | CUDA | TensorRT | chips | DLA |\n|---|---|---|---|---|---|\n"
+    rows = "".join(map(_release_row, filter(lambda one: one.usable, RELEASES)))
+    return f"{before}{begin}\n{head}{rows}\n{end}{rest.split(end)[1]}"
+
+
+def _release_row(one: Any) -> str:
+    newer = f", or {one.newer_tensorrt}" if one.newer_tensorrt else ""
+    dla = one.dla or (f"with TensorRT {one.newer_tensorrt}: {one.newer_dla}" if one.newer_dla else "none")
+    chips = ", ".join(SOCS[name].family for name in one.socs)
+    l4t = ", ".join(one.l4t) or "not published"
+    return f"| {one.jetpack} | {l4t} | {one.cuda} | {one.tensorrt}{newer} | {chips} | {dla} |\n"
+
+
+def _field_rows() -> str:
+    """Rows of the field's metrics, read from where they are made."""
+    source = Path(field.__file__).read_text(encoding="utf-8")
+    made = re.findall(r'(Gauge|Counter)MetricFamily\(\s*"(\w+)", "([^"]+)"(?:, labels=\["(\w+)"\])?', source)
+    made += re.findall(r'(Gauge|Counter)MetricFamily\(\s*"(\w+)",\s*"([^"]+)",\s*labels=\["(\w+)"\]', source)
+    rows = {}
+    for kind, name, text, label in made:
+        full = f"{name}_total" if kind == "Counter" else name
+        rows[full] = f"| `{full}` | {kind.lower()} | {label} | {_small(text)} |"
+    return "\n".join(rows[name] for name in sorted(rows))
+
+
+def _small(text: str) -> str:
+    """``Frames measured.`` -> ``frames measured``; ``IoU of ...`` keeps its capitals."""
+    first, _, rest = text.rstrip(".").partition(" ")
+    return f"{first if first[1:] != first[1:].lower() else first.lower()} {rest}"
+
+
+def _commands(command: Any, name: str) -> Iterator[tuple[str, Any]]:
+    if not hasattr(command, "commands"):
+        yield name, command
+        return
+    for word, inner in command.commands.items():
+        if getattr(inner, "hidden", False):
+            continue
+        yield from _commands(inner, f"{name} {word}")
+
+
+def _section(command: Any, name: str) -> str:
+    text, example = _parted(command.help or "")
+    arguments = [one for one in command.params if one.param_type_name == "argument"]
+    parts = [f"\n## {name}\n", text, f"\n```sh\n{example}\n```\n" if example else ""]
+    if arguments:
+        rows = "\n".join(f"| `{one.name.upper()}` | {_cell(getattr(one, 'help', '') or '')} |" for one in arguments)
+        parts.append(f"\n| argument | |\n|---|---|\n{rows}\n")
+    for panel, options in _panels(command).items():
+        rows = "\n".join(map(_row, options))
+        parts.append(f"\n| {panel.lower() if panel == PANEL else panel} | default | |\n|---|---|---|\n{rows}\n")
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(filter(None, parts)))
+
+
+def _parted(text: str) -> tuple[str, str]:
+    """(what a command does, its example) of a help text."""
+    paragraphs = [" ".join(part.split()) for part in text.split("\n\n")]
+    examples = [part[len("Example: ") :] for part in paragraphs if part.startswith("Example: ")]
+    return "\n\n".join(part for part in paragraphs if not part.startswith("Example: ")), "\n".join(examples)
+
+
+def _panels(command: Any) -> dict[str, list[Any]]:
+    panels: dict[str, list[Any]] = {}
+    for one in command.params:
+        if one.param_type_name == "option" and not getattr(one, "hidden", False):
+            panels.setdefault(getattr(one, "rich_help_panel", None) or PANEL, []).append(one)
+    return panels
+
+
+def _row(option: Any) -> str:
+    names = ", ".join(f"`{name}`" for name in (*option.opts, *option.secondary_opts))
+    default = option.default
+    shown = "" if default in (None, False, "", ()) or callable(default) or option.is_flag else str(default)
+    shown = getattr(default, "value", shown)
+    variable = f" Also from the environment: `{option.envvar}`." if option.envvar else ""
+    return f"| {names} | {f'`{_cell(str(shown))}`' if str(shown) else ''} | {_cell(option.help or '')}{variable} |"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+
+
+WRITTEN = {
+    "docs/reference/cli.md": cli_page,
+    "docs/reference/metrics.md": metrics_page,
+    "docs/how-to/jetpack.md": jetpack_page,
+}
+
+
+def main() -> None:
+    """Write the pages, or with ``--check`` end with 1 where one is old."""
+    old = []
+    for name, page in WRITTEN.items():
+        path, text = ROOT / name, page()
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            old.append(name)
+            if "--check" not in sys.argv:
+                path.write_text(text, encoding="utf-8")
+    if old and "--check" in sys.argv:
+        sys.exit(f"old: {', '.join(old)}; run python docs/generate.py")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,320 @@
+"""The documentation is true: links lead somewhere, quoted messages exist, Python runs, generated pages are current."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.pages import ROOT, simple_commands
+
+PACKAGE = ROOT / "edgeseg"
+DOCS = ROOT / "docs"
+WHOLE = DOCS.is_dir() and (ROOT / "README.md").is_file() and (ROOT / "jetson").is_dir()
+pytestmark = pytest.mark.skipif(not WHOLE, reason="the pages are not beside tests/: only in a whole clone")
+
+LINKED = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs", "jetson", "benchmarks", "calibration")
+FENCE = re.compile(r"^(<!-- on a board -->\n)?```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\[[^\]]*\]\(([^()\s]+)\)")
+SHELL = {"cd", "git", "python3", ".", "export", "openssl", "make", "pip", "edgeseg", "sha256sum"}
+"""What a block may use without a board. Each of these is checked below, or is a program of everyone's system."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: its page, whether it needs a board, its language and its text."""
+
+    page: str
+    on_board: bool
+    language: str
+    text: str
+
+
+def markdown(*names: str) -> list[Path]:
+    """The pages under files and folders of the clone."""
+    found = [
+        path
+        for name in names
+        for path in (sorted((ROOT / name).rglob("*.md")) if (ROOT / name).is_dir() else [ROOT / name])
+    ]
+    assert found
+    return found
+
+
+def blocks(*names: str) -> Iterator[Block]:
+    for path in markdown(*names):
+        for found in FENCE.finditer(path.read_text(encoding="utf-8")):
+            yield Block(path.relative_to(ROOT).as_posix(), bool(found[1]), found[2], found[3])
+
+
+# Links
+
+
+def slugs(path: Path) -> set[str]:
+    """Anchors of a page's headings that are the same on code hosts and in the built pages."""
+    seen: dict[str, int] = {}
+    found = set()
+    text = FENCE.sub("", path.read_text(encoding="utf-8"))
+    for heading in re.findall(r"^#{1,6} +(.+?) *$", text, re.MULTILINE):
+        plain = re.sub(r"[^\w\- ]", "", LINK.sub(lambda link: link[0][1 : link[0].index("]")], heading)).strip().lower()
+        ours, theirs = plain.replace(" ", "-"), re.sub(r"[-\s]+", "-", plain)
+        count = seen[ours] = seen.get(ours, 0) + 1
+        if ours == theirs and count == 1:
+            found.add(ours)
+    return found
+
+
+def broken_links(path: Path) -> Iterator[str]:
+    text = re.sub(r"`[^`\n]*`", "", FENCE.sub("", path.read_text(encoding="utf-8")))
+    for target in LINK.findall(text):
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _, anchor = target.partition("#")
+        linked = (path.parent / name).resolve() if name else path
+        if not linked.exists() or ROOT not in linked.parents:
+            yield f"{target}: no such file"
+        elif anchor and anchor not in slugs(linked):
+            yield f"{target}: no such heading"
+
+
+@pytest.mark.parametrize("path", markdown(*LINKED) if WHOLE else [], ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_and_anchors_lead_somewhere(path: Path) -> None:
+    assert list(broken_links(path)) == []
+
+
+def test_a_broken_link_would_be_seen(tmp_path: Path) -> None:
+    page = DOCS / "no-such-page.md"
+    text = "# Here\n[a](index.md) [b](#here) [c](none.md) [d](index.md#none) [e](#none) [f](../../outside.md)\n"
+    page.write_text(text)
+    try:
+        assert [one.partition(":")[0] for one in broken_links(page)] == [
+            "none.md",
+            "index.md#none",
+            "#none",
+            "../../outside.md",
+        ]
+    finally:
+        page.unlink()
+
+
+# Commands
+
+
+def test_commands_in_blocks_exist_or_need_a_board() -> None:
+    """Those of edgeseg itself parse: tests/test_pages.py."""
+    tomllib = pytest.importorskip("tomllib", reason="needs Python 3.11 or newer")
+
+    extras = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
+    targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    count = 0
+    for block in blocks("README.md", "docs"):
+        if block.on_board or block.language not in ("", "sh"):
+            continue
+        for line in filter(None, block.text.splitlines()):
+            for words in simple_commands(re.sub(r"\s\s+# .*|^# .*", "", line)):
+                count += bool(words)
+                words = words[1:] if words[:1] == ["sudo"] else words
+                if not words:
+                    continue
+                where = f"{block.page}: {line}"
+                assert words[0] in SHELL or words[0] == "/opt/edgeseg/bin/edgeseg", (
+                    f"{where}: is {words[0]} of a board? mark the block"
+                )
+                if words[0] == "make":
+                    assert set(words[1:]) <= targets, where
+                if words[:2] == ["pip", "install"]:
+                    named = {one for word in words[2:] for one in re.findall(r"[\w-]+", word.partition("[")[2])}
+                    assert named <= extras, where
+                if words[0] in ("python", "python3") and words[1].endswith(".py"):
+                    assert (ROOT / words[1]).is_file(), where
+    assert count > 40
+
+
+def python_blocks() -> list[Block]:
+    return [block for block in blocks("README.md", "docs") if block.language == "python"] if WHOLE else []
+
+
+@pytest.mark.parametrize("block", python_blocks(), ids=lambda block: block.page)
+def test_python_in_the_pages_runs(block: Block, tmp_path: Path) -> None:
+    """In a folder with the shipped model and a picture, each under the names that the pages use."""
+    model, picture = PACKAGE / "models/street.edgeseg", ROOT / "benchmarks/street-overlay.jpg"
+    for name, source in (
+        ("street.edgeseg", model),
+        ("edgeseg/models/street.edgeseg", model),
+        ("photo.jpg", picture),
+        ("benchmarks/street-overlay.jpg", picture),
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, tmp_path / name)
+    (tmp_path / "page.py").write_text(block.text)
+    shutil.move(str(tmp_path / "edgeseg"), tmp_path / "kept")  # a folder of that name would be imported
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import edgeseg, os; os.rename('kept', 'edgeseg'); "
+    code += "exec(compile(open('page.py').read(), 'page.py', 'exec'))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+
+
+def test_readme_is_short_and_has_its_parts() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.split()) <= 700
+    assert {"Install", "Measured", "Untested"} <= set(re.findall(r"^## (.+)$", text, re.MULTILINE))
+    assert len(re.findall(r"^!\[", text, re.MULTILINE)) == 1
+
+
+# Messages
+
+
+def skeleton(node: ast.JoinedStr) -> str:
+    return "".join(part.value if isinstance(part, ast.Constant) else "\0" for part in node.values)
+
+
+@lru_cache(maxsize=None)
+def messages() -> tuple[str, ...]:
+    """Every text of the package; what an f-string fills in is one NUL. Docstrings are left out."""
+    found = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+        nodes = list(ast.walk(tree))
+        left_out = {id(node.body[0].value) for node in nodes if isinstance(node, documented) and _has_text(node.body)}
+        left_out |= {id(part) for node in nodes if isinstance(node, ast.JoinedStr) for part in node.values}
+        for node in nodes:
+            if isinstance(node, ast.JoinedStr):
+                found.append(skeleton(node))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in left_out:
+                found.append(node.value)
+    return tuple(found)
+
+
+def _has_text(body: list[Any]) -> bool:
+    return bool(body) and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant)
+
+
+def is_said(quoted: str) -> bool:
+    """Whether a text of the package has all parts of a quotation in order; ``…`` is any text."""
+    parts = [part.strip() for part in quoted.split("…") if len(part.strip()) > 1]
+    assert max(map(len, parts)) >= 12, f"too little of {quoted!r} is quoted to find it"
+    pattern = re.compile(".*?".join(map(re.escape, parts)), re.DOTALL)
+    return any(pattern.search(text) for text in messages())
+
+
+def quoted_messages() -> list[str]:
+    text = (DOCS / "troubleshooting.md").read_text(encoding="utf-8")
+    sections = text.split("\n## It runs, but")[0]
+    return re.findall(r"^\| `([^`]+)` \|", sections, re.MULTILINE)
+
+
+def test_quoted_messages_are_those_of_the_code() -> None:
+    quoted = quoted_messages()
+    assert len(quoted) > 60
+    assert [one for one in quoted if not is_said(one)] == []
+
+
+def test_a_misquoted_message_would_be_seen() -> None:
+    assert is_said("… is truncated or altered (… bytes, digest does not match); copy it again")
+    assert not is_said("… is truncated or altered (… bytes, digest does not fit); copy it again")
+    assert not is_said("copy it again … digest does not match")
+
+
+# What follows from the code
+
+
+def test_generated_pages_are_current() -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    words = [sys.executable, str(DOCS / "generate.py"), "--check"]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+
+
+def test_exit_codes_name_every_error() -> None:
+    from edgeseg import errors
+
+    text = (DOCS / "reference/exit-codes.md").read_text(encoding="utf-8")
+    said = {
+        name: int(code)
+        for code, names in re.findall(r"^\| (\d+) \|[^|]*\|([^|]*)\|$", text, re.MULTILINE)
+        for name in re.findall(r"\w+", names)
+    }
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.EdgesegError)]
+    assert said == {kind.__name__: kind.exit_code for kind in kinds}
+
+
+def keys_of(command: str) -> list[str]:
+    """Keys that the page of JSON outputs gives for a command, with those in words behind ``one per``."""
+    text = (DOCS / "reference/json.md").read_text(encoding="utf-8")
+    section = text.split(f"\n## edgeseg {command}\n")[1].split("\n## ")[0]
+    return re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("command", "more"),
+    [
+        ("run", ["--source", "demo://street?frames=1", "--sink", "null://"]),
+        ("eval", ["--data", "demo://street?frames=1&size=160x120"]),
+        ("verify", ["--graph", "fp32"]),
+        ("inspect", []),
+    ],
+)
+def test_json_has_the_keys_of_its_page(command: str, more: list[str]) -> None:
+    from typer.testing import CliRunner
+
+    from edgeseg.cli.main import app
+
+    done = CliRunner().invoke(app, [command, str(PACKAGE / "models/street.edgeseg"), *more, "--json"])
+    document = json.loads(done.stdout[done.stdout.index("{") : done.stdout.rindex("}") + 1])
+    assert sorted(document) == sorted(keys_of(command))
+
+
+def test_json_of_doctor_has_the_keys_of_its_page() -> None:
+    from typer.testing import CliRunner
+
+    from edgeseg.cli.main import app
+
+    root = next(path for path in sorted((ROOT / "tests/device/roots").iterdir()) if path.is_dir())
+    done = CliRunner().invoke(app, ["doctor", "--root", str(root), "--json"])
+    assert sorted(json.loads(done.stdout)) == sorted(keys_of("doctor"))
+
+
+# The built pages
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    tomllib = pytest.importorskip("tomllib", reason="needs Python 3.11 or newer")
+
+    listed = set(
+        re.findall(r'"([^"]+\.md)"', json.dumps(tomllib.loads((ROOT / "zensical.toml").read_text())["project"]))
+    )
+    assert {path.relative_to(ROOT).as_posix() for path in markdown("README.md", "docs", "benchmarks")} <= listed
+    assert [name for name in listed if not (ROOT / name).is_file()] == []
+
+
+def test_pages_are_built_without_a_warning(tmp_path: Path) -> None:
+    sys.path.insert(0, str(DOCS))
+    try:
+        import build  # type: ignore[import-not-found,unused-ignore]
+    finally:
+        sys.path.pop(0)
+    if build.zensical() is None:
+        pytest.skip("zensical is not installed: 'make docs' and 'make test' install it with Python 3.11 or newer")
+    build.build(tmp_path / "site")
+    pages = sorted((tmp_path / "site").rglob("*.html"))
+    assert len(pages) > 40
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        fetched = re.findall(r"<(?:script|img|link)\b[^>]*?\b(?:src|href)=\"?(https?:[^\"\s>]+)", text)
+        assert [url for url in fetched if "rel=canonical" not in url] == [], f"{page.name} fetches from elsewhere"
+    api = (tmp_path / "site/docs/reference/api.html").read_text(encoding="utf-8")
+    for name in ("read_bundle", "FrameSource", "FrameSink", "CompileOptions", "GateRefused"):
+        assert name in api
