@@ -17,7 +17,17 @@ OUTPUT = re.compile(r"edgeseg (\d|TensorRT)")
 """What edgeseg printed, shown in a block of a benchmark."""
 OTHERS = {
     # docker, nvidia-container-runtime, pip, pytest, venv, gst, nvpmodel ...
-    *("--runtime", "--device", "--build-arg", "--shm-size", "--no-build-isolation", "--no-deps", "--force-reinstall"),
+    *(
+        "--runtime",
+        "--device",
+        "--build-arg",
+        "--shm-size",
+        "--system",
+        "--shell",
+        "--no-build-isolation",
+        "--no-deps",
+        "--force-reinstall",
+    ),
     *("--system-site-packages", "--upgrade", "--reinstall", "--constraint", "--no-index", "--find-links"),
 }
 
