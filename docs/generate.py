@@ -27,6 +27,12 @@ def cli_page() -> str:
 This page is generated from the program. `edgeseg COMMAND --help` shows the same.
 Every command that reports something takes `--json`. [JSON outputs](json.md) describes the documents.
 [Exit codes](exit-codes.md) describes how a command ends.
+
+| environment variable | what it does |
+|---|---|
+| `EDGESEG_TOKEN` | the token of the page, as `--token` |
+| `EDGESEG_REQUIRE_SIGNATURE` | demands signatures of every bundle, as `--require-signature` |
+| `XDG_CACHE_HOME` | where engines and steps of compilations are kept, in a folder `edgeseg`; else `~/.cache` |
 """
     root = typer.main.get_command(app)
     return head + "".join(_section(command, name) for name, command in _commands(root, "edgeseg"))

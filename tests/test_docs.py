@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+import hashlib
+import io
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -141,6 +144,16 @@ def test_commands_in_blocks_exist_or_need_a_board() -> None:
     assert count > 40
 
 
+def test_alarm_rules_in_the_pages_parse() -> None:
+    from edgeseg.runtime.rules.parser import parse
+
+    said = "".join(block.text for block in blocks("README.md", "docs"))
+    rules = re.findall(r"--alarm \"([^\"]+)\"", said)
+    assert len(rules) > 1
+    for rule in rules:
+        assert parse(rule, ["car", "road", "sky"], ["left"])
+
+
 def python_blocks() -> list[Block]:
     return [block for block in blocks("README.md", "docs") if block.language == "python"] if WHOLE else []
 
@@ -228,6 +241,56 @@ def test_a_misquoted_message_would_be_seen() -> None:
     assert not is_said("copy it again … digest does not match")
 
 
+# The bundle format
+
+
+def test_a_signed_bundle_is_as_its_specification_says(tmp_path: Path) -> None:
+    """A reader written from docs/concepts/bundle.md alone."""
+    ed25519 = pytest.importorskip("cryptography.hazmat.primitives.asymmetric.ed25519")
+    from edgeseg.bundle import sign_bundle
+
+    plain, signed = PACKAGE / "models/street.edgeseg", tmp_path / "signed.edgeseg"
+    sign_bundle(plain, ed25519.Ed25519PrivateKey.generate(), signed)
+    data = signed.read_bytes()
+    body, seal = data[:-64], data[-64:]
+    assert hashlib.sha256(body).hexdigest().encode() == seal
+    line = body[-210:]
+    found = re.fullmatch(rb"edgeseg-ed25519 ([0-9a-f]{64}) ([0-9a-f]{128})\n", line)
+    assert found is not None
+    rest = body[: -210 - 2] + (64).to_bytes(2, "little")
+    first_seal = hashlib.sha256(rest).hexdigest().encode()
+    assert rest + first_seal == plain.read_bytes()
+    key = ed25519.Ed25519PublicKey.from_public_bytes(bytes.fromhex(found[1].decode()))
+    key.verify(bytes.fromhex(found[2].decode()), b"edgeseg bundle signature 1\n" + first_seal)
+
+
+def test_a_bundle_is_as_its_specification_says() -> None:
+    import numpy as np
+
+    with zipfile.ZipFile(PACKAGE / "models/street.edgeseg") as archive:
+        infos = archive.infolist()
+        assert {info.compress_type for info in infos} == {zipfile.ZIP_STORED}
+        assert {info.date_time for info in infos} == {(1980, 1, 1, 0, 0, 0)}
+        assert infos[0].filename == "manifest.json"
+        entries = {info.filename: archive.read(info) for info in infos}
+    text = (DOCS / "concepts/bundle.md").read_text(encoding="utf-8")
+
+    def rows(heading: str) -> set[str]:
+        section = text.split(f"# {heading}\n")[1].split("\n#")[0]
+        return set(re.findall(r"^\| `([\w.]+)` \|", section, re.MULTILINE))
+
+    manifest = json.loads(entries["manifest.json"])
+    assert set(manifest) == rows("manifest.json") and manifest["schema"] == 1
+    assert set(manifest["spec"]) == rows("spec")
+    assert set(json.loads(entries["ranges.json"])) == rows("ranges.json")
+    assert {name: hashlib.sha256(data).hexdigest() for name, data in entries.items() if name != "manifest.json"} == (
+        manifest["sha256"]
+    )
+    golden = np.load(io.BytesIO(entries["golden.npz"]))
+    assert set(golden) == rows("golden.npz")
+    assert {golden[name].dtype for name in golden} == {np.dtype(np.uint8)}
+
+
 # What follows from the code
 
 
@@ -251,11 +314,19 @@ def test_exit_codes_name_every_error() -> None:
     assert said == {kind.__name__: kind.exit_code for kind in kinds}
 
 
-def keys_of(command: str) -> list[str]:
-    """Keys that the page of JSON outputs gives for a command, with those in words behind ``one per``."""
+def rows_of(command: str) -> dict[str, str]:
+    """Keys that the page of JSON outputs gives for a command, with what it says of them."""
     text = (DOCS / "reference/json.md").read_text(encoding="utf-8")
     section = text.split(f"\n## edgeseg {command}\n")[1].split("\n## ")[0]
-    return re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
+    return dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", section, re.MULTILINE))
+
+
+def require_as_on_the_page(document: dict[str, Any], command: str) -> None:
+    rows = rows_of(command)
+    assert sorted(document) == sorted(rows)
+    for key, said in rows.items():
+        if said.startswith("one per"):
+            assert sorted(document[key][0]) == sorted(re.findall(r"`(\w+)`", said)), f"{command}: {key}"
 
 
 @pytest.mark.parametrize(
@@ -274,7 +345,7 @@ def test_json_has_the_keys_of_its_page(command: str, more: list[str]) -> None:
 
     done = CliRunner().invoke(app, [command, str(PACKAGE / "models/street.edgeseg"), *more, "--json"])
     document = json.loads(done.stdout[done.stdout.index("{") : done.stdout.rindex("}") + 1])
-    assert sorted(document) == sorted(keys_of(command))
+    require_as_on_the_page(document, command)
 
 
 def test_json_of_doctor_has_the_keys_of_its_page() -> None:
@@ -284,7 +355,7 @@ def test_json_of_doctor_has_the_keys_of_its_page() -> None:
 
     root = next(path for path in sorted((ROOT / "tests/device/roots").iterdir()) if path.is_dir())
     done = CliRunner().invoke(app, ["doctor", "--root", str(root), "--json"])
-    assert sorted(json.loads(done.stdout)) == sorted(keys_of("doctor"))
+    require_as_on_the_page(json.loads(done.stdout), "doctor")
 
 
 # The built pages
