@@ -62,7 +62,7 @@ def build(target: Path) -> None:
     """Build the site into a folder, which is replaced. Raises CalledProcessError for a warning of Zensical."""
     program = zensical()
     if program is None:
-        sys.exit("zensical is not installed; 'make docs' installs it, or: pip install '.[docs]'")
+        sys.exit("zensical is not installed; with Python 3.11 or newer 'make docs' installs it")
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         copy_pages(work / "pages")
