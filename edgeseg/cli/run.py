@@ -19,7 +19,7 @@ from edgeseg.cli.arguments import (
 )
 from edgeseg.cli.argus import ArgusDaemon
 from edgeseg.cli.console import JsonFlag, print_json, say, say_aside
-from edgeseg.cli.models import bundle_or_default
+from edgeseg.cli.models import bundle_or_default, chosen_path
 from edgeseg.cli.opening import on_jetson, opened_engine
 from edgeseg.cli.run_view import live_view, say_event, say_summary, status_line
 from edgeseg.cli.signals import interrupts
@@ -228,7 +228,9 @@ def run(
     options = CaptureOptions(
         size_hw, rate, flip, pixel_format, rtsp_latency_ms, rtsp_transport, on_jetson(), bundle.spec.size_hw
     )
-    refuse_overwriting(streams, sink or [], [path for path in (model, rois, program) if path is not None])
+    lists = [Path(uri) for uri in source or [] if uri.endswith(".streams")]
+    inputs = [model or chosen_path(), rois, program, require_signature, *lists]
+    refuse_overwriting(streams, sink or [], [path for path in inputs if path is not None], on_alarm or [])
     daemon = ArgusDaemon() if argus_restart else None
     source_from = partial(_source, options=options, capture=capture, daemon=daemon)
     origins = [(stream, source_from(stream.uri)) for stream in streams]

@@ -6,7 +6,7 @@ import itertools
 import os
 import re
 from pathlib import Path
-from typing import Iterator, Sequence, Tuple
+from typing import Iterable, Iterator, Sequence, Tuple
 from urllib.parse import unquote
 
 from edgeseg.credentials import redacted
@@ -21,16 +21,19 @@ Identity = Tuple[int, int]
 _LINES = ("jsonl", "csv", "coco", "record")
 
 
-def refuse_overwriting(streams: Sequence[Stream], sinks: Sequence[str], inputs: Sequence[Path] = ()) -> None:
+def refuse_overwriting(
+    streams: Sequence[Stream], sinks: Sequence[str], inputs: Sequence[Path] = (), actions: Sequence[str] = ()
+) -> None:
     """Compare what sinks would write with what a run reads, as the file system does: by device and inode.
 
     Args:
         streams: the sources.
         sinks: URIs.
         inputs: other files that are read.
+        actions: of alarms.
 
     Raises:
-        UsageError: they are the same file, a folder sink would write into a folder of source images, or a sink is
+        UsageError: they are the same file, pictures would be written into a folder of source images, or a sink is
             given twice.
     """
     twice = [uri for uri in sinks if sinks.count(uri) > 1 and not uri.startswith("null:")]
@@ -45,11 +48,15 @@ def refuse_overwriting(streams: Sequence[Stream], sinks: Sequence[str], inputs: 
         for identity in _identities(folder)
     }
     names = _names(streams) if len(streams) > 1 else [""]
-    for uri in sinks:
-        if any(identity in files for path in _written_by(uri, names) for identity in _identities(path)):
-            raise UsageError(f"--sink {uri} is the source itself and would be overwritten; name another file or folder")
-        if any(identity in folders for path in _filled_by(uri) for identity in _identities(path)):
-            raise UsageError(f"--sink {uri} would write among the images of the source; name another folder")
+    outputs = [(f"--sink {uri}", _written_by(uri, names), _filled_by(uri)) for uri in sinks]
+    for option, written, filled in (*outputs, *map(_of_action, actions)):
+        if any(identity in files for path in written for identity in _identities(path)):
+            raise UsageError(
+                f"{option} is the source itself, or another file that this run reads, and would be overwritten; name "
+                "another file or folder"
+            )
+        if any(identity in folders for path in filled for identity in _identities(path)):
+            raise UsageError(f"{option} would write among the images of the source; name another folder")
 
 
 def _files_of(uri: str) -> Iterator[Path]:
@@ -106,6 +113,13 @@ def _filled_by(uri: str) -> Iterator[Path]:
     for part in ("masks", "overlays", "colours"):
         for where, _, _ in os.walk(path / part):
             yield Path(where)
+
+
+def _of_action(text: str) -> tuple[str, Iterable[Path], Iterable[Path]]:
+    """The option that names an alarm's action, the files that it writes, and the folders that it puts pictures into."""
+    kind, _, rest = text.partition(":")
+    files, folders = ([Path(rest)] if rest and kind == of else [] for of in ("jsonl", "snapshot"))
+    return f"--on-alarm {text}", files, folders
 
 
 def _identities(path: Path) -> Iterator[Identity]:

@@ -144,6 +144,33 @@ def test_refusals_are_one_line(tmp_path: Path) -> None:
     assert edgeseg("run", "--no-such-option", cwd=tmp_path).returncode == 2
 
 
+@pytest.mark.parametrize("written", ["--sink jsonl://", "--sink record://", "--on-alarm jsonl:"])
+@pytest.mark.parametrize("what", ["m.edgeseg", "p.png", "all.streams", "rois.json", "named model"])
+def test_a_run_overwrites_nothing_that_it_reads(tmp_path: Path, written: str, what: str) -> None:
+    (tmp_path / "m.edgeseg").write_bytes(SHIPPED.read_bytes())
+    cv2.imwrite(str(tmp_path / "p.png"), np.zeros((48, 64, 3), np.uint8))
+    (tmp_path / "all.streams").write_text("p.png\n")
+    (tmp_path / "rois.json").write_text('{"version": 1, "rois": []}')
+    words = ["--source", "all.streams" if what == "all.streams" else "p.png", "--alarm", "area(sky) >= 0%"]
+    words += ["--rois", "rois.json"] if what == "rois.json" else []
+    words += ["m.edgeseg"] if what == "named model" else []
+    target = tmp_path / (what if what != "named model" else "m.edgeseg")
+    before = target.read_bytes()
+    option, scheme = written.split()
+    assert "would be overwritten" in refused(
+        "run", *words, "--overwrite", option, f"{scheme}{target.name}", cwd=tmp_path, code=2
+    )
+    assert target.read_bytes() == before
+
+
+def test_snapshots_of_alarms_are_not_put_among_the_source_s_pictures(tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    cv2.imwrite(str(tmp_path / "pictures" / "p.png"), np.zeros((48, 64, 3), np.uint8))
+    words = ("--source", "pictures", "--alarm", "area(sky) >= 0%", "--on-alarm", "snapshot:pictures")
+    assert "among the images of the source" in refused("run", *words, cwd=tmp_path, code=2)
+    assert len(list((tmp_path / "pictures").iterdir())) == 1
+
+
 def _one_image(folder: Path) -> Path:
     images = folder / "lonely"
     images.mkdir()
