@@ -273,6 +273,8 @@ def _what_masks_there_are(folder: Path, image: Path) -> str:
     rule = f"a mask has the name of its image and one of {', '.join(_LABEL_SUFFIXES)}"
     if not folder.is_dir():
         beside = sorted(path.name for path in folder.parent.iterdir() if path.is_dir())
+        if folder.name == "imagesannot" and {"masks", "labels"} & set(beside):
+            return f"pass {folder.parent}, which holds both images and masks"
         return (
             f"there is no folder {folder.name} beside {', '.join(beside)}; masks are in NAMEannot beside NAME, or in "
             "masks beside images"

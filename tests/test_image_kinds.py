@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 import unicodedata
 import zlib
@@ -484,6 +485,17 @@ def test_a_missing_mask_says_what_is_there_instead(pairs: Path, spec: ModelSpec)
         DatasetError, match="there is no folder trainannot beside labels, train; masks are in NAMEannot"
     ):
         FolderDataset(pairs, spec=spec, need_labels=True)
+
+
+@pytest.mark.parametrize("masks", ["masks", "labels"])
+def test_images_with_masks_beside_them_are_given_by_the_folder_of_both(
+    pairs: Path, spec: ModelSpec, masks: str
+) -> None:
+    images = pairs.rename(pairs.with_name("images"))
+    images.with_name("trainannot").rename(images.with_name(masks))
+    with pytest.raises(DatasetError, match=f"pass {re.escape(str(images.parent))}, which holds both"):
+        FolderDataset(images, spec=spec, need_labels=True)
+    assert FolderDataset(images.parent, spec=spec, need_labels=True).has_labels
 
 
 def test_two_masks_of_one_image_are_refused(pairs: Path, spec: ModelSpec) -> None:

@@ -17,15 +17,17 @@ Colour = Tuple[int, int, int]
 _FORM = "write one class per line in the order of the ids: NAME or NAME R G B"
 _COMMENT = re.compile(r"(^|\s)#.*")
 _COLOURED = re.compile(r"(?P<name>.*?\S)(?:\s*,\s*|\s+)(\d+)(?:\s*,\s*|\s+)(\d+)(?:\s*,\s*|\s+)(\d+)")
-_NUMBERED = re.compile(r"(\d+)(?:\s*[:,]\s*|\s+)(\S.*)")
-_LETTERS_OF_OTHER_FORMS = re.compile(r"[,:;{}\[\]\"<>=]|^[-'!%]|^__")
+_NUMBERED = re.compile(r"\(?(?P<id>\d+)(?:\)?\s*[:,.)|=]\s*|\s+-?\s*)(?P<name>\S.*)")
+_NUMBERED_BEHIND = re.compile(r"(?P<name>.*?\S)(?:\s*[:,|=]\s*|\s+)\(?(?P<id>\d+)\)?")
+_LETTERS_OF_OTHER_FORMS = re.compile(r"[,:;{}\[\]\"<>=|]|^[-'!%/*+•]|^__")
+_HEADINGS = re.compile(r"(?i)(?:class|label|category)?[ _-]?(?:names?|ids?)?|class(?:es)?|labels?|categor(?:y|ies)")
 
 
 def classes_from(text: str) -> Tuple[List[str], List[Colour]]:
     """The names and RGB colours of ``--classes``: a file, or names with commas between them.
 
     A file has one class per line: ``NAME``, ``NAME R G B`` or ``NAME,R,G,B``. All lines may begin with their id,
-    ``0 NAME`` or ``0: NAME``. Text behind a blank and ``#`` is a comment. UTF-8 or UTF-16.
+    ``0 NAME`` or ``0: NAME``, or end with it, ``NAME 0``. Text behind a blank and ``#`` is a comment. UTF-8 or UTF-16.
 
     Raises:
         UsageError: the file cannot be read, or a line is of another form.
@@ -63,24 +65,31 @@ def _read(lines: Sequence[str], where: str) -> Tuple[List[str], List[Colour]]:
         name = coloured["name"] if coloured else line
         if _LETTERS_OF_OTHER_FORMS.search(name) or not name.isprintable():
             raise UsageError(f"{where}, line {number}: {line!r} is no class name (YAML, CSV or JSON?); {_FORM}")
+        if not index and len(entries) > 1 and _HEADINGS.fullmatch(name):
+            raise UsageError(f"{where}, line {number}: {line!r} is no class name but a heading; {_FORM}")
         names.append(name)
         colours.append(_colour(coloured) or _hue(index, len(entries)))
     return names, colours
 
 
 def _without_ids(entries: List[Tuple[int, str]], where: str) -> List[Tuple[int, str]]:
-    """The lines without the ids that all of them begin with. Raises UsageError when those are not 0, 1, 2, ..."""
-    numbered = [_NUMBERED.fullmatch(line) for _, line in entries]
-    if not all(numbered):
-        return entries
+    """The lines without the ids that all begin or end with. Raises UsageError when those are not 0, 1, 2, ..."""
+    numbered = [match for _, line in entries for match in [_NUMBERED.fullmatch(line)] if match]
+    if len(numbered) < len(entries):
+        is_coloured = any(_COLOURED.fullmatch(line) for _, line in entries)
+        numbered = [match for _, line in entries for match in [_NUMBERED_BEHIND.fullmatch(line)] if match]
+        # "lane 1" and "lane 2" are names: of ids it is known that no two are the same and that names differ without.
+        if is_coloured or any(
+            len({match[part] for match in numbered}) < max(2, len(entries)) for part in ("id", "name")
+        ):
+            return entries
     for wanted, ((number, line), match) in enumerate(zip(entries, numbered)):
-        assert match is not None
-        if int(match[1]) != wanted:
+        if int(match["id"]) != wanted:
             raise UsageError(
                 f"{where}, line {number}: {line!r} stands where class id {wanted} belongs; list every id from 0 on in "
                 "order, and give an id that is no class with --ignore"
             )
-    return [(number, match[2]) for (number, _), match in zip(entries, numbered) if match is not None]
+    return [(number, match["name"]) for (number, _), match in zip(entries, numbered)]
 
 
 def _colour(coloured: Optional[re.Match[str]]) -> Optional[Colour]:

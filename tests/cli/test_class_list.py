@@ -19,6 +19,13 @@ RIGHT = {
     "id blank name": "{i} {n}\n",
     "id colon name": "{i}: {n}\n",
     "id comma name": "{i},{n}\n",
+    "id dot name": "{i}. {n}\n",
+    "id in brackets": "({i}) {n}\n",
+    "id bar name": "{i} | {n}\n",
+    "id dash name": "{i} - {n}\n",
+    "name blank id": "{n} {i}\n",
+    "name comma id": "{n},{i}\n",
+    "name equals id": "{n} = {i}\n",
     "colour": "{n} {i} 20 30\n",
     "tabs": "{n}\t{i}\t20\t30\n",
     "csv with colours": "{n},{i},20,30\n",
@@ -39,6 +46,15 @@ WRONG = {
     "void among the ids": "0 ground\n1 disc\n255 void\n",
     "ini": "[classes]\n0=ground\n1=disc\n",
     "xml": "<class>ground</class>\n<class>disc</class>\n",
+    "ids from 1 behind the names": "ground 1\ndisc 2\n",
+    "ids behind the names in another order": "disc,1\nground,0\n",
+    "ids with dots in another order": "1. disc\n0. ground\n",
+    "ids in brackets from 1": "(1) ground\n(2) disc\n",
+    "a heading": "class\nground\ndisc\n",
+    "a heading of two words": "Class Name\nground\ndisc\n",
+    "a comment of another language": "// ids\nground\ndisc\n",
+    "a list with stars": "* ground\n* disc\n",
+    "a table": "| 0 | ground |\n| 1 | disc |\n",
     "terminal escapes": "ground\n\x1b[31mdisc\n",
     "empty": "\n# nothing\n",
 }
@@ -87,3 +103,9 @@ def test_what_is_no_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "c.txt").write_bytes(b"gr\xfcn\nrot\n")
     with pytest.raises(UsageError, match="cannot be read"):
         spec_from(str(tmp_path / "c.txt"), "96x64", None)
+
+
+@pytest.mark.parametrize("names", [("lane 1", "lane 2"), ("car", "2 wheeler"), ("floor 1", "roof"), ("label", "t 3.5")])
+def test_numbers_in_names_are_no_ids(tmp_path: Path, names: tuple[str, ...]) -> None:
+    (tmp_path / "classes.txt").write_text("\n".join(("ground", *names)))
+    assert spec_from(str(tmp_path / "classes.txt"), "96x64", None).classes == ("ground", *names)
