@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeseg.bundle import read_bundle
-from edgeseg.cli.compile import _cache_folder
+from edgeseg.cli.opening import cache_folder
 from edgeseg.compiler.compile import (
     CompileOptions,
     Progress,
@@ -71,7 +71,7 @@ def rows(path: Path, camvid: Path) -> list[str]:
         try:
             compilation = bundle_from_graph(
                 graph, spec, options, calibration=train, evaluation=val, golden=val,
-                cache=StepCache(_cache_folder()), progress=progress,
+                cache=StepCache(cache_folder()), progress=progress,
             )  # fmt: skip
         except GateRefused as error:
             lines.append(f"| {name} | {variant} | {error} | | | | | |")

@@ -96,7 +96,7 @@ class CompileOptions:
     """What to emit and what to allow.
 
     Attributes:
-        graphs: names of graphs beside ``fp32``, of ``recipes.RECIPES``.
+        graphs: names of graphs beside ``fp32``, of ``recipes.RECIPES``; none for FP32 alone.
         calibrator: how ranges are taken, of ``calibrators.CALIBRATORS``; ``"auto"`` is ``minmax``, and where the gate
             refuses what that gives for the first static graph, ``percentile`` and ``mse`` too, and the best is kept.
         limits: of the accuracy gate.
@@ -116,7 +116,7 @@ class CompileOptions:
         compute_capabilities: what TensorRT-RTX is asked to build TensorRT's graphs for, e.g. ``"SM86"``.
     """
 
-    graphs: tuple[str, ...] = ()
+    graphs: tuple[str, ...] = INT8_GRAPHS
     calibrator: str = "auto"
     limits: Limits = Limits()
     gate: bool = True
@@ -249,7 +249,7 @@ def compiled(
     evaluation: Dataset,
     calibration: Dataset | None = None,
     golden: Dataset | None = None,
-    options: CompileOptions = CompileOptions(graphs=INT8_GRAPHS),
+    options: CompileOptions = CompileOptions(),
     simplifier: str = "onnxsim",
     scores: bool = False,
     background: str | None = None,

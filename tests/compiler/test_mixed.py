@@ -18,6 +18,7 @@ from edgeseg.compiler.mixed import MixedPoint, best_point, pareto_front, passing
 from edgeseg.compiler.qdq import cpu_qdq_onnx, int8_convolutions, layer_names, tensorrt_qdq_onnx
 from edgeseg.compiler.qdq_editor import ENLARGEMENT
 from edgeseg.compiler.ranges import Ranges
+from edgeseg.compiler.recipes import INT8_GRAPHS
 from edgeseg.compiler.sensitivity import layer_sensitivities, logits, relative_error, sensitivity_key
 from edgeseg.compiler.stepcache import StepCache
 from edgeseg.demo import StreetDataset
@@ -172,8 +173,14 @@ def test_a_network_that_is_poor_before_int8_is_told_so_at_once_and_not_repaired(
     assert said[0].startswith("fp32, before anything is quantized: mIoU ") and "the network is poor" in said[1]
 
 
+def test_an_option_alone_does_not_leave_int8_out() -> None:
+    """Equalising for INT8, and then none, was what ``CompileOptions(equalize=True)`` gave."""
+    assert CompileOptions(equalize=True).graphs == INT8_GRAPHS
+
+
 def test_a_stored_poor_network_says_so_in_its_report(graph_and_ranges: tuple[Any, Ranges]) -> None:
     graph, _ = graph_and_ranges
-    made = bundle_from_graph(graph, SPEC, CompileOptions(), calibration=None, evaluation=FRAMES, golden=FRAMES)
+    options = CompileOptions(graphs=())
+    made = bundle_from_graph(graph, SPEC, options, calibration=None, evaluation=FRAMES, golden=FRAMES)
     assert "before anything is quantized" in made.bundle.report["network_is_poor"]
     assert any("the network is poor" in note for note in made.notes)
