@@ -8,7 +8,7 @@ raw pixels less their mean.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Tuple
 
 import numpy as np
 
@@ -20,10 +20,17 @@ if TYPE_CHECKING:
 
 __all__ = ["OwnScaling", "check_scaled_once", "own_scaling"]
 
-_PASSED = ("Cast", "Transpose", "Identity", "Dropout", "Gather", "Slice", "Reshape", "Squeeze", "Unsqueeze", "Resize")
+_PASSED = (
+    *("Cast", "Transpose", "Identity", "Dropout", "Gather", "Slice", "Reshape", "Flatten", "Squeeze", "Unsqueeze"),
+    *("Resize", "Upsample", "Pad", "Split", "Clip", "Expand", "Tile", "DepthToSpace", "SpaceToDepth"),
+)
+_ASIDE = ("Shape", "Size", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal", "IsNaN", "IsInf")
 _NARROWEST, _WIDEST = 0.5, 8.0
 """Widths of what a network takes, from the darkest to the brightest pixel: 1 to 5.5 are usual."""
 _RAW = 255.0
+_COPYING = ("Identity", "Reshape", "Unsqueeze", "Squeeze", "Cast", "Expand", "Flatten", "Transpose")
+
+Step = Tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -93,35 +100,66 @@ def _usual(scale: float, shift: float, top: int) -> bool:
     return _NARROWEST <= width <= _WIDEST and low <= 1e-3 and high > 0.1 and abs(low) < 2 * high + 1e-3
 
 
-def _scaling(graph: onnx.GraphProto, image: str) -> tuple[float, float]:
-    """Scale and shift, mean over channels, of the constants that act on the image one after the other."""
-    values = _constants(graph)
-    scale, shift, tensor = 1.0, 0.0, image
-    while True:
-        readers = [node for node in graph.node if tensor in node.input]
-        if len(readers) != 1:
-            return scale, shift
-        step = (1.0, 0.0) if readers[0].op_type in _PASSED else _step(readers[0], tensor, values)
+def _scaling(graph: onnx.GraphProto, image: str) -> Step:
+    """Scale and shift, mean over channels, of what the first layer takes.
+
+    Channels may be scaled apart and joined again, and the image may be read by others too.
+    """
+    values = _Constants(graph)
+    scaled: dict[str, Step] = {image: (1.0, 0.0)}
+    last = image
+    for node in graph.node:
+        taken = [name for name in node.input if name in scaled]
+        if not taken or node.op_type in _ASIDE:
+            continue
+        step = _after(node, scaled, values)
         if step is None or not np.isfinite(step).all():
-            return scale, shift
-        scale, shift, tensor = scale * step[0], shift * step[0] + step[1], readers[0].output[0]
+            return scaled[taken[0]]
+        scaled.update((name, step) for name in node.output)
+        last = node.output[0]
+    return scaled[last]
 
 
-def _step(node: onnx.NodeProto, tensor: str, values: dict[str, np.ndarray]) -> tuple[float, float] | None:
-    """Scale and shift of one operator with a constant per channel; None for any other operator."""
+def _after(node: onnx.NodeProto, scaled: dict[str, Step], values: _Constants) -> Step | None:
+    """Scale and shift of what an operator gives; None where that is no scaling of the image."""
+    inputs = [name for name in node.input if name]
+    own = [scaled[name] for name in inputs if name in scaled]
+    if node.op_type == "Concat":
+        return _mean(own) if len(own) == len(inputs) else None
+    if node.op_type == "Where" and inputs[0] not in scaled:
+        return own[0] if len(own) == 1 and any(name in values for name in inputs[1:]) else None
+    if node.op_type in ("Add", "Sub", "Sum") and len(own) == len(inputs) == 2:
+        sign = -1 if node.op_type == "Sub" else 1
+        return own[0][0] + sign * own[1][0], own[0][1] + sign * own[1][1]
+    if inputs[0] in scaled and len(own) == 1 and node.op_type in _PASSED:
+        return own[0]
+    if len(own) != 1:
+        return None
+    step = _step(node, next(name for name in inputs if name in scaled), values)
+    return None if step is None else (own[0][0] * step[0], own[0][1] * step[0] + step[1])
+
+
+def _step(node: onnx.NodeProto, tensor: str, values: _Constants) -> Step | None:
+    """Scale and shift of one operator with constants; None for any other operator."""
+    if node.op_type == "Neg":
+        return -1.0, 0.0
     if node.op_type == "BatchNormalization" and all(name in values for name in node.input[1:]):
-        gain, bias, mean, variance = (values[name].astype(np.float64) for name in node.input[1:5])
+        gain, bias, mean, variance = (values[name] for name in node.input[1:5])
         epsilon = next((a.f for a in node.attribute if a.name == "epsilon"), 1e-5)
         factor = gain / np.sqrt(variance + epsilon)
         return float(factor.mean()), float((bias - mean * factor).mean())
-    if node.op_type not in ("Add", "Sub", "Mul", "Div") or len(node.input) != 2:
+    if node.op_type == "Conv" and node.input[0] == tensor:
+        return _of_pointwise(node, values)
+    if node.op_type not in ("Add", "Sub", "Mul", "Div", "Sum", "Max", "Min") or len(node.input) != 2:
         return None
     first = node.input[0] == tensor
-    other = values.get(node.input[1 if first else 0])
-    if other is None or other.size not in (1, 3) or not np.issubdtype(other.dtype, np.number):
+    other = node.input[1 if first else 0]
+    if other not in values:
         return None
-    value = other.astype(np.float64)
-    if node.op_type == "Add":
+    value = values[other]
+    if node.op_type in ("Max", "Min"):
+        return 1.0, 0.0
+    if node.op_type in ("Add", "Sum"):
         return 1.0, float(value.mean())
     if node.op_type == "Sub":
         return (1.0, -float(value.mean())) if first else (-1.0, float(value.mean()))
@@ -130,23 +168,50 @@ def _step(node: onnx.NodeProto, tensor: str, values: dict[str, np.ndarray]) -> t
     return (float((1 / value).mean()), 0.0) if first and value.all() else None
 
 
-def _constants(graph: onnx.GraphProto) -> dict[str, np.ndarray]:
-    """Values of weights, and of what only copies or reshapes them."""
-    tools = require("onnx", "compile")
-    values = {t.name: np.asarray(tools.numpy_helper.to_array(t)) for t in graph.initializer if _small(t.dims)}
-    for node in graph.node:
-        if node.op_type == "Constant":
-            entry = next((a for a in node.attribute if a.name.startswith("value")), None)
-            if entry is not None and entry.HasField("t"):
-                if _small(entry.t.dims):
-                    values[node.output[0]] = np.asarray(tools.numpy_helper.to_array(entry.t))
-            elif entry is not None:
-                stated: Any = tools.helper.get_attribute_value(entry)
-                values[node.output[0]] = np.asarray(stated)
-        elif node.input and node.input[0] in values and node.op_type in ("Identity", "Reshape", "Unsqueeze", "Cast"):
-            values[node.output[0]] = values[node.input[0]]
-    return values
+def _of_pointwise(node: onnx.NodeProto, values: _Constants) -> Step | None:
+    """Scale and shift of a convolution that scales each channel by itself; None for one that is a layer."""
+    weights = values[node.input[1]] if node.input[1] in values else np.zeros(0)
+    if weights.shape not in ((1, 1, 1, 1), (3, 1, 1, 1), (3, 3, 1, 1)):
+        return None
+    used = weights.reshape(len(weights), -1)
+    if (np.count_nonzero(used, axis=1) != 1).any() or len(set(used.nonzero()[1])) != used.shape[1]:
+        return None  # it mixes channels
+    shift = 0.0
+    if len(node.input) > 2:
+        if node.input[2] not in values:
+            return None
+        shift = float(values[node.input[2]].mean())
+    return float(used.sum(axis=1).mean()), shift
 
 
-def _small(dims: Any) -> bool:
-    return int(np.prod(dims)) <= 64
+def _mean(steps: list[Step]) -> Step:
+    return float(np.mean([step[0] for step in steps])), float(np.mean([step[1] for step in steps]))
+
+
+class _Constants:
+    """Values of weights as float64, and of what only copies or reshapes them; read when they are asked for."""
+
+    def __init__(self, graph: onnx.GraphProto) -> None:
+        self._tools = require("onnx", "compile")
+        self._origins: dict[str, Any] = {
+            tensor.name: tensor for tensor in graph.initializer if tensor.data_location != tensor.EXTERNAL
+        }
+        for node in graph.node:
+            if node.op_type == "Constant":
+                entry = next((a for a in node.attribute if a.name.startswith("value")), None)
+                if entry is not None:
+                    self._origins[node.output[0]] = entry.t if entry.HasField("t") else entry
+            elif node.op_type in _COPYING and node.input and node.input[0] in self._origins:
+                self._origins[node.output[0]] = self._origins[node.input[0]]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._origins and np.issubdtype(self._read(name).dtype, np.number)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._read(name).astype(np.float64)
+
+    def _read(self, name: str) -> np.ndarray:
+        origin = self._origins[name]
+        if isinstance(origin, self._tools.TensorProto):
+            return np.asarray(self._tools.numpy_helper.to_array(origin))
+        return np.asarray(self._tools.helper.get_attribute_value(origin))

@@ -158,11 +158,30 @@ class Normalising(nn.Module):
             "to-one": lambda: (image / self.top - mean / self.top) / (std / self.top),
             "batchnorm": lambda: functional.batch_norm(image, mean.flatten(), std.flatten() ** 2, eps=0.0),
             "scalar": lambda: image / (self.top / 2) - 1,
+            "mean image": lambda: (image - mean.expand(1, 3, *SIZE).clone()) / std.expand(1, 3, *SIZE).clone(),
+            "channel by channel": lambda: torch.cat(
+                [(image[:, i : i + 1] - mean[0, i]) / std[0, i] for i in range(3)], 1
+            ),
+            "split": lambda: torch.cat([(x - m) / s for x, m, s in zip(image.split(1, 1), mean[0], std[0])], 1),
+            "depthwise": lambda: functional.conv2d(image, 1 / std.view(3, 1, 1, 1), -(mean / std).flatten(), groups=3),
+            "pointwise": lambda: functional.conv2d(
+                image, (torch.eye(3) / std.view(3, 1)).view(3, 3, 1, 1), -(mean / std).flatten()
+            ),
+            "clipped": lambda: (image.clamp(0, self.top) - mean) / std,
+            "limited": lambda: (torch.where(image > self.top, mean, image) - mean) / std,
+            "negative": lambda: -(mean - image) / std,
+            "read twice": lambda: (image - mean) / std + 0 * image,
         }
         return self.network(ways[self.how]())
 
 
-@pytest.mark.parametrize("how", ["sub-div", "mul-add", "to-one", "batchnorm", "scalar"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        *("sub-div", "mul-add", "to-one", "batchnorm", "scalar", "mean image", "channel by channel", "split"),
+        *("depthwise", "pointwise", "clipped", "limited", "negative", "read twice"),
+    ],
+)
 @pytest.mark.parametrize(("top", "layout"), [(255.0, "NHWC"), (255.0, "NCHW"), (1.0, "NCHW")])
 def test_a_graph_that_normalises_by_itself_is_not_normalised_again(how: str, top: float, layout: str) -> None:
     shape = (1, 3, *SIZE) if layout == "NCHW" else (1, *SIZE, 3)
@@ -189,6 +208,11 @@ def test_plain_networks_and_second_scalings_that_make_sense_are_not_refused() ->
             return self.network((image + 0.088) / 0.448)
 
     check_scaled_once(own_scaling(exported(Centred()).graph, "image"), Preprocess((0.5,) * 3, (0.5,) * 3))
+
+
+def test_first_layers_that_mix_channels_or_places_are_no_scaling() -> None:
+    for first in (nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 3, 1, 1, groups=3), nn.AvgPool2d(3, 1, 1), nn.InstanceNorm2d(3)):
+        assert own_scaling(exported(nn.Sequential(first, body(3, 1))).graph, "image") is None, first
 
 
 def test_the_api_refuses_to_normalise_twice() -> None:
