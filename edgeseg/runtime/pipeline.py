@@ -84,9 +84,15 @@ class Run:
         self._deadline = Deadline()
 
     def add(self, source: FrameSource, name: str = "", policy: Policy | None = None) -> str:
-        """Take a source in, before or while the loop runs, and return its name. Raises UsageError when it is taken."""
+        """Take a source in, before or while the loop runs, and return its name.
+
+        Raises:
+            UsageError: the name is taken, or means a folder, in which the results of sources are kept by name.
+        """
         with self._lock:
             name = name or next(free for free in self._names if free not in self.state.sources)
+            if name in (".", ".."):
+                raise UsageError(f"a source cannot be called {name!r}; take another name")
             if name in self.state.sources:
                 raise UsageError(f"this run has or had a source {name!r}; take another name")
             mine = self.state.sources[name] = SourceState(name, source.description, is_live=source.is_live)

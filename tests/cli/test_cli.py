@@ -163,6 +163,13 @@ def test_a_run_overwrites_nothing_that_it_reads(tmp_path: Path, written: str, wh
     assert target.read_bytes() == before
 
 
+@pytest.mark.parametrize("name", [".", ".."])
+def test_a_source_is_not_called_like_a_folder_above_its_results(tmp_path: Path, name: str) -> None:
+    (tmp_path / "two.streams").write_text(f"{STREET} name={name}\n{STREET} name=other\n")
+    said = refused("run", SHIPPED, "--source", "two.streams", "--sink", "out", cwd=tmp_path, code=2)
+    assert f"cannot be called '{name}'" in said and not (tmp_path / "out").exists()
+
+
 def test_snapshots_of_alarms_are_not_put_among_the_source_s_pictures(tmp_path: Path) -> None:
     (tmp_path / "pictures").mkdir()
     cv2.imwrite(str(tmp_path / "pictures" / "p.png"), np.zeros((48, 64, 3), np.uint8))
