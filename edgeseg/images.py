@@ -328,6 +328,8 @@ def _refuse_several(data: bytes, path: Path) -> None:
 def _image_from(data: bytes, path: Path) -> np.ndarray:
     import cv2
 
+    if kind_of(data) == "HEIF":  # some OpenCVs decode it, none of them turns it upright
+        raise ImageError(f"{path} is HEIF or AVIF by its content, which is not read; save it as JPEG or PNG")
     image = _decoded(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION)
     if image is None and _decoded(data, cv2.IMREAD_UNCHANGED) is None:
         content = f" (its content is {kind_of(data) or 'unknown'})"

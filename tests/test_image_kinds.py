@@ -460,6 +460,21 @@ def test_a_turned_picture_is_paired_only_where_sizes_prove_it(
     assert FolderDataset(tmp_path / "a")[0].label is None, "without masks a turned picture is read"
 
 
+@pytest.mark.parametrize("name", ["photo.jpg", "photo.png"])
+def test_photos_in_avif_under_another_name_are_refused(tmp_path: Path, name: str) -> None:
+    pillow = pytest.importorskip("PIL", reason="Pillow writes the file")
+    if not pytest.importorskip("PIL.features").check("avif"):
+        pytest.skip(f"Pillow {pillow.__version__} writes no AVIF")
+    from PIL import Image
+
+    turned = Image.Exif()
+    turned[0x112] = 6
+    Image.new("RGB", (64, 48), "red").save(tmp_path / "photo.avif", exif=turned)
+    (tmp_path / "photo.avif").rename(tmp_path / name)
+    with pytest.raises(ImageError, match=f"{name} is HEIF or AVIF by its content"):
+        read_image(tmp_path / name)
+
+
 def test_hidden_files_of_a_mac_are_left_out_and_said(pairs: Path, spec: ModelSpec) -> None:
     for folder in (pairs, pairs.with_name("trainannot")):
         for path in list(folder.iterdir()):
