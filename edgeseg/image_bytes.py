@@ -11,6 +11,7 @@ from typing import Iterable, Iterator, Mapping, NamedTuple, cast
 
 __all__ = [
     "animation_length",
+    "compression_that_changes_samples",
     "exif_orientation",
     "is_cut",
     "kind_of",
@@ -24,6 +25,16 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _ORIENTATION = 0x0112
 _SUBFILE_TYPE, _REDUCED_OR_MASK = 0x00FE, 0b101
 _MOST_PAGES = 1 << 16
+_COMPRESSION = 0x0103
+_LOSSY_IN_TIFF = {
+    6: "JPEG",
+    7: "JPEG",
+    34887: "LERC",
+    34892: "JPEG",
+    34712: "JPEG 2000",
+    50001: "WebP",
+    50002: "JPEG XL",
+}
 _SHORT, _LONG = 3, 4
 _JPEG_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])", re.DOTALL)
 
@@ -53,6 +64,17 @@ def is_cut(data: bytes) -> bool:
     if kind == "JPEG":
         return not _jpeg_ends(data)
     return kind == "PNG" and b"IEND\xaeB`\x82" not in data[len(data) // 2 :]
+
+
+def compression_that_changes_samples(data: bytes) -> str:
+    """What an image file is that may not give back the samples that were saved, such as a JPEG; else empty."""
+    kind = kind_of(data)
+    if kind in ("JPEG", "HEIF"):
+        return kind
+    if kind == "WebP":
+        return "lossy WebP" if b"VP8 " in (name for name, _ in _riff_chunks(data)) else ""
+    inside = _LOSSY_IN_TIFF.get(tiff_tags(data).get(_COMPRESSION, 1), "") if kind == "TIFF" else ""
+    return f"TIFF with {inside} inside" if inside else ""
 
 
 def exif_orientation(data: bytes) -> int:

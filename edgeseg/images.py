@@ -12,6 +12,7 @@ from edgeseg.errors import DatasetError, ImageError
 from edgeseg.files import atomic_write
 from edgeseg.image_bytes import (
     animation_length,
+    compression_that_changes_samples,
     exif_orientation,
     is_cut,
     kind_of,
@@ -100,13 +101,15 @@ def read_mask(path: Path, classes: int = 1) -> np.ndarray:
         classes: how many there are. Of a PNG of 2 or 4 bits the stretched samples could be ids too, if they are below.
 
     Raises:
-        ImageError: missing, truncated, of several channels, with ids above 255, stored as a JPEG, or in a form whose
-            ids are not sure (a palette of other greys, a TIFF or BMP of fewer than 8 bits or with a palette).
+        ImageError: missing, truncated, of several channels, with ids above 255, stored as a JPEG or with another lossy
+            compression, or in a form whose ids are not sure (a palette of other greys, a TIFF or BMP of fewer than 8
+            bits or with a palette).
     """
     data = _image_bytes(path)
     _refuse_several(data, path)
-    if kind_of(data) == "JPEG":
-        raise ImageError(f"{path} is a JPEG, whose compression changes class ids; save masks as PNG")
+    lossy = compression_that_changes_samples(data)
+    if lossy:
+        raise ImageError(f"{path} is a {lossy}, whose compression changes class ids; save masks as PNG")
     if kind_of(data) in ("TIFF", "BMP") and not _has_plain_samples(data):
         raise ImageError(
             f"{path} is a {kind_of(data)} with a palette, inverted, or of fewer than 8 bits, which is not read as "

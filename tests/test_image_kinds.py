@@ -283,6 +283,24 @@ def test_a_jpeg_mask_is_refused_whatever_it_is_called(tmp_path: Path, name: str)
         read_mask(path)
 
 
+@pytest.mark.parametrize("compression", ["jpeg", "lossy WebP"])
+def test_a_mask_with_another_lossy_compression_is_refused(tmp_path: Path, compression: str) -> None:
+    ids = np.random.default_rng(0).integers(0, 4, (32, 48)).astype(np.uint8)
+    image = pytest.importorskip("PIL.Image", reason="Pillow writes the file").fromarray(ids)
+    path = tmp_path / ("m.tif" if compression == "jpeg" else "m.png")
+    if compression == "jpeg":
+        image.save(path, compression="jpeg")
+    else:
+        image.convert("RGB").save(path, "WEBP")
+    with pytest.raises(ImageError, match="whose compression changes class ids"):
+        read_mask(path)
+    if compression == "jpeg":
+        image.save(path, compression="tiff_lzw")
+    else:
+        image.convert("RGB").save(path, "WEBP", lossless=True)
+    assert np.array_equal(read_mask(path), ids)
+
+
 @pytest.mark.parametrize("content", [".png", ".jpg", ".bmp", ".tif", ".webp"])
 @pytest.mark.parametrize("suffix", IMAGE_SUFFIXES)
 def test_the_content_counts_and_not_the_suffix(tmp_path: Path, suffix: str, content: str) -> None:
