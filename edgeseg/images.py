@@ -262,6 +262,11 @@ def _label_files(images: Sequence[Path], labels: Path | None) -> list[Path | Non
         if stem in by_stem:
             raise DatasetError(f"{by_stem[stem]} and {path} are masks of one image; keep the right one")
         by_stem[stem] = path
+    paired: dict[Path, Path] = {}
+    for image in images:
+        mask = by_stem.get(stem_key(image))
+        if mask is not None and paired.setdefault(mask, image) != image:
+            raise DatasetError(f"{paired[mask]} and {image} would share the mask {mask}; keep the right one")
     return [by_stem.get(stem_key(image)) for image in images]
 
 

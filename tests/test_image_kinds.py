@@ -531,6 +531,15 @@ def test_images_with_masks_beside_them_are_given_by_the_folder_of_both(
     assert FolderDataset(images.parent, spec=spec, need_labels=True).has_labels
 
 
+@pytest.mark.parametrize("suffix", [".jpg", ".PNG", ".tif"])
+def test_two_images_of_one_mask_are_refused(pairs: Path, spec: ModelSpec, suffix: str) -> None:
+    (pairs / f"1{suffix}").write_bytes(cv2.imencode(suffix.lower(), np.zeros((64, 96, 3), np.uint8))[1].tobytes())
+    with pytest.raises(DatasetError, match=r"1\.\w+ and .*1\.\w+ would share the mask .*1\.png; keep the right one"):
+        FolderDataset(pairs, spec=spec, need_labels=True)
+    (pairs.with_name("trainannot") / "1.png").unlink()
+    assert len(FolderDataset(pairs, spec=spec)) == 5, "images without a mask may share a name"
+
+
 def test_two_masks_of_one_image_are_refused(pairs: Path, spec: ModelSpec) -> None:
     cv2.imwrite(str(pairs.with_name("trainannot") / "1.tif"), np.zeros((64, 96), np.uint8))
     with pytest.raises(DatasetError, match=r"1\.png and .*1\.tif are masks of one image"):

@@ -163,6 +163,11 @@ def test_a_run_overwrites_nothing_that_it_reads(tmp_path: Path, written: str, wh
     assert target.read_bytes() == before
 
 
+def test_a_sink_without_a_name_does_not_fill_the_working_folder(tmp_path: Path) -> None:
+    assert "--sink is empty" in refused("run", SHIPPED, "--source", STREET, "--sink", "", cwd=tmp_path, code=2)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("name", [".", ".."])
 def test_a_source_is_not_called_like_a_folder_above_its_results(tmp_path: Path, name: str) -> None:
     (tmp_path / "two.streams").write_text(f"{STREET} name={name}\n{STREET} name=other\n")

@@ -79,6 +79,8 @@ def sink_from_uri(uri: str, context: SinkContext) -> FrameSink:
         UsageError: the URI makes no sense.
         MissingDependencyError: it needs a package that is not installed.
     """
+    if not uri.strip():
+        raise UsageError("--sink is empty; name a file or a folder, or leave it out")
     scheme, separator, rest = uri.partition("://")
     if not separator:
         return _file_sink(Path(uri), context)
