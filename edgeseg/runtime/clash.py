@@ -33,8 +33,8 @@ def refuse_overwriting(
         actions: of alarms.
 
     Raises:
-        UsageError: they are the same file, pictures would be written into a folder of source images, or a sink is
-            given twice.
+        UsageError: they are the same file, pictures would be written into a folder of source images, a sink is given
+            twice, or two write one file.
     """
     twice = [uri for uri in sinks if sinks.count(uri) > 1 and not uri.startswith("null:")]
     if twice:
@@ -49,7 +49,12 @@ def refuse_overwriting(
     }
     names = _names(streams) if len(streams) > 1 else [""]
     outputs = [(f"--sink {uri}", _written_by(uri, names), _filled_by(uri)) for uri in sinks]
-    for option, written, filled in (*outputs, *map(_of_action, actions)):
+    writers: dict[str, str] = {}
+    for option, paths, filled in (*outputs, *map(_of_action, actions)):
+        written = list(paths)
+        for path in written:
+            if writers.setdefault(os.path.realpath(path), option) != option and not _is_device(path):
+                raise UsageError(f"{writers[os.path.realpath(path)]} and {option} write one file; name another for one")
         if any(identity in files for path in written for identity in _identities(path)):
             raise UsageError(
                 f"{option} is the source itself, or another file that this run reads, and would be overwritten; name "
@@ -120,6 +125,11 @@ def _of_action(text: str) -> tuple[str, Iterable[Path], Iterable[Path]]:
     kind, _, rest = text.partition(":")
     files, folders = ([Path(rest)] if rest and kind == of else [] for of in ("jsonl", "snapshot"))
     return f"--on-alarm {text}", files, folders
+
+
+def _is_device(path: Path) -> bool:
+    """Whether what is written goes elsewhere, as with /dev/stdout."""
+    return path.exists() and not path.is_file()
 
 
 def _identities(path: Path) -> Iterator[Identity]:

@@ -163,6 +163,24 @@ def test_a_run_overwrites_nothing_that_it_reads(tmp_path: Path, written: str, wh
     assert target.read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    "first, second",
+    [
+        ("--sink x.mp4", "--sink jsonl://x.mp4"),
+        ("--sink jsonl://x.jsonl", "--sink coco://x.json"),
+        ("--sink csv://a/../x", "--on-alarm jsonl:x"),
+        ("--sink x.partial.mp4", "--sink x.mp4"),
+    ],
+)
+def test_two_outputs_do_not_write_one_file(tmp_path: Path, first: str, second: str) -> None:
+    """With --overwrite one replaced what the other had written."""
+    (tmp_path / "a").mkdir()
+    words = [*first.split(), *second.split(), "--alarm", "area(sky) >= 0%", "--overwrite"]
+    said = refused("run", SHIPPED, "--source", STREET, *words, cwd=tmp_path, code=2)
+    assert f"{first} and {second} write one file" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
 def test_a_sink_without_a_name_does_not_fill_the_working_folder(tmp_path: Path) -> None:
     assert "--sink is empty" in refused("run", SHIPPED, "--source", STREET, "--sink", "", cwd=tmp_path, code=2)
     assert not list(tmp_path.iterdir())
