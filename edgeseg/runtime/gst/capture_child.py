@@ -33,7 +33,8 @@ TRY, SKIP = 0, 2  # GstAutoplugSelectResult
 NO_PICTURE_S, NO_PICTURE_BYTES = 3.0, 1 << 16
 """A camera that has sent so much for so long, and no JPEG picture in it, sends something else."""
 HARDWARE = ("nv", "va", "omx", "msdk", "qsv", "v4l2")
-MOST_REQUESTS = 500
+MOST_REQUESTS, PAUSE_S = 500, 0.05
+"""After so many requests without a picture the source has failed; the pause is until its end has come through."""
 MOST_FPS = 10_000
 
 
@@ -156,9 +157,11 @@ class Capture:
             self.elsewhere = "{}:{}".format(*there)
             for name in ("user-id", "user-pw"):
                 rtspsrc.set_property(name, None)
-        if self.requests > MOST_REQUESTS and not self.produced and not self.stopped.is_set():
-            self.fail(None, f"no picture after {MOST_REQUESTS} requests: it redirects in circles")
-            self.stopped.set()
+        if self.requests > MOST_REQUESTS and not self.produced:
+            if not self.stopped.is_set():
+                self.fail(None, f"no picture after {MOST_REQUESTS} requests: it redirects in circles")
+                self.stopped.set()
+            time.sleep(PAUSE_S)
         return True
 
     def choose(self, decodebin: Any, pad: Any, caps: Any, factory: Any) -> int:
