@@ -104,10 +104,10 @@ def _written_by(uri: str, names: Sequence[str]) -> Iterator[Path]:
         for target in [path.with_name(f"{path.stem}-{name}{path.suffix}") if name else path for name in names]:
             yield from (target, target.with_suffix(f".partial{target.suffix}"))
     elif scheme in _LINES:
-        yield Path(rest)
-        if scheme in ("coco", "record"):
-            path = Path(rest.split("?")[0])
-            yield from (path, path.with_suffix(".jsonl"))
+        path = Path(rest.split("?")[0])
+        yield from (Path(rest), path)
+        if scheme == "coco":
+            yield path.with_suffix(".jsonl")
 
 
 def _filled_by(uri: str) -> Iterator[Path]:

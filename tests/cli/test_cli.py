@@ -181,6 +181,14 @@ def test_two_outputs_do_not_write_one_file(tmp_path: Path, first: str, second: s
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
+def test_outputs_of_one_stem_are_not_one_file(tmp_path: Path) -> None:
+    kinds = ("jsonl://o.jsonl", "record://o.edgerec", "csv://o.csv", "o.mp4", "o")
+    sinks = [word for kind in kinds for word in ("--sink", kind)]
+    done = edgeseg("run", SHIPPED, "--source", STREET, *sinks, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert {"o.jsonl", "o.edgerec", "o.csv", "o.mp4", "o"} <= {path.name for path in tmp_path.iterdir()}
+
+
 def test_a_sink_without_a_name_does_not_fill_the_working_folder(tmp_path: Path) -> None:
     assert "--sink is empty" in refused("run", SHIPPED, "--source", STREET, "--sink", "", cwd=tmp_path, code=2)
     assert not list(tmp_path.iterdir())
