@@ -122,7 +122,10 @@ def _main() -> None:
     except OSError:
         _fail("the working directory is gone; change to one that exists", 1)
     try:
-        app()
+        try:
+            app()
+        finally:
+            _flush_output()
     except EdgesegError as error:
         _fail(str(error), error.exit_code)
     except SystemExit as done:
@@ -138,6 +141,15 @@ def _main() -> None:
         sys.exit(1)
     except OSError as error:
         _fail(_what_the_system_refused(error), 1)
+
+
+def _flush_output() -> None:
+    """Write what was printed. Raises OSError: nothing takes it; Python would say so at its end, with status 120."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left would fail again
+        raise
 
 
 _REFUSALS = {

@@ -62,12 +62,12 @@ def test_errors_of_the_system_without_a_number(
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full on this system")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("words", [("--version",), ("--help",), ("run", "--help"), ("inspect",), ("inspect", "--json")])
-def test_a_full_disk_behind_the_output(tmp_path: Path, words: tuple[str, ...]) -> None:
+def test_a_full_disk_behind_the_output(tmp_path: Path, words: tuple[str, ...], unbuffered: str) -> None:
+    command, environment = [sys.executable, "-m", "edgeseg", *words], {**os.environ, "PYTHONUNBUFFERED": unbuffered}
     with open("/dev/full", "w") as full:
-        done = subprocess.run(
-            [sys.executable, "-m", "edgeseg", *words], cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True
-        )
+        done = subprocess.run(command, cwd=tmp_path, env=environment, stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 1 and done.stderr.startswith("edgeseg: no space left on the disk")
     assert done.stderr.count("\n") == 1
 
