@@ -20,8 +20,8 @@ from pathlib import Path
 
 from edgeseg.bundle import read_bundle
 from edgeseg.cli.models import SHIPPED
-from edgeseg.compiler.collect import ranges_from_frames
-from edgeseg.compiler.compile import float_graph_from_bundle, float_graph_from_module
+from edgeseg.compiler.calibration.collect import ranges_from_frames
+from edgeseg.compiler.pipeline import float_graph_from_bundle, float_graph_from_module
 from edgeseg.images import FolderDataset
 
 COUNTS = (75, 150, 300)

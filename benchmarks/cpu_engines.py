@@ -23,8 +23,8 @@ from edgeseg import __version__
 from edgeseg.bench.contenders import engine_contender
 from edgeseg.bench.measure import Contender, Measurement, measured_side_by_side
 from edgeseg.builder.networks import NetworkConfig, PaddedNetwork, network_from_config
-from edgeseg.compiler.collect import ranges_from_frames
-from edgeseg.compiler.compile import float_graph_from_module
+from edgeseg.compiler.calibration.collect import ranges_from_frames
+from edgeseg.compiler.pipeline import float_graph_from_module
 from edgeseg.compiler.recipes import RECIPES, emitted_onnx
 from edgeseg.demo import StreetDataset
 from edgeseg.device.detect import detected_device

@@ -510,8 +510,8 @@ def made_bundle(architecture: str, size_hw: tuple[int, int]) -> Bundle:
     """
     from cpu_engines import settled_network
 
-    from edgeseg.compiler.collect import ranges_from_frames
-    from edgeseg.compiler.compile import float_graph_from_module
+    from edgeseg.compiler.calibration.collect import ranges_from_frames
+    from edgeseg.compiler.pipeline import float_graph_from_module
     from edgeseg.compiler.recipes import RECIPES, Fp32, emitted_onnx, recipe_json, target_of
     from edgeseg.street import CLASSES, PALETTE
 

@@ -18,15 +18,15 @@ from typing import Any
 
 from edgeseg.bundle import read_bundle
 from edgeseg.cli.opening import cache_folder
-from edgeseg.compiler.compile import (
+from edgeseg.compiler.calibration.step_cache import StepCache
+from edgeseg.compiler.pipeline import (
     CompileOptions,
     Progress,
     bundle_from_graph,
     float_graph_from_bundle,
     float_graph_from_module,
 )
-from edgeseg.compiler.gate import Limits, worst_drop
-from edgeseg.compiler.stepcache import StepCache
+from edgeseg.compiler.verify.gate import Limits, worst_drop
 from edgeseg.errors import GateRefused
 from edgeseg.images import FolderDataset, InMemory
 from edgeseg.spec import ModelSpec

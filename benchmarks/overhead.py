@@ -30,7 +30,7 @@ import edgeseg
 from edgeseg.builder.networks import NetworkConfig, network_from_config
 from edgeseg.bundle import Bundle, read_bundle
 from edgeseg.cli.models import SHIPPED
-from edgeseg.compiler.compile import CompileOptions
+from edgeseg.compiler.pipeline import CompileOptions
 from edgeseg.demo import StreetDataset
 from edgeseg.device.detect import detected_device
 from edgeseg.engines import Engine, engine_from_bundle

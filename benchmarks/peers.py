@@ -25,10 +25,10 @@ from tensorrt_placement import MODELOPT, ONNXRUNTIME, quantize_with_onnxruntime
 
 from edgeseg.bundle import Bundle, read_bundle
 from edgeseg.cli.models import SHIPPED
-from edgeseg.compiler.collect import ranges_from_frames
-from edgeseg.compiler.compile import float_graph_from_bundle
+from edgeseg.compiler.calibration.collect import ranges_from_frames
+from edgeseg.compiler.pipeline import float_graph_from_bundle
 from edgeseg.compiler.recipes import RECIPES, emitted_onnx
-from edgeseg.compiler.rtx import available, kernel_plan_from_onnx
+from edgeseg.compiler.verify.tensorrt_rtx import available, kernel_plan_from_onnx
 from edgeseg.device.detect import detected_device
 from edgeseg.engines.base import Engine
 from edgeseg.engines.evaluate import evaluated

@@ -30,10 +30,10 @@ import torch
 
 from edgeseg.builder.networks import NetworkConfig, network_from_config
 from edgeseg.bundle import read_bundle
-from edgeseg.compiler.collect import ranges_from_frames
-from edgeseg.compiler.compile import float_graph_from_bundle, float_graph_from_module
-from edgeseg.compiler.qdq import tensorrt_qdq_onnx
-from edgeseg.compiler.rtx import kernel_plan_from_onnx
+from edgeseg.compiler.calibration.collect import ranges_from_frames
+from edgeseg.compiler.pipeline import float_graph_from_bundle, float_graph_from_module
+from edgeseg.compiler.quantize.qdq import tensorrt_qdq_onnx
+from edgeseg.compiler.verify.tensorrt_rtx import kernel_plan_from_onnx
 from edgeseg.demo import StreetDataset
 from edgeseg.errors import CompileError
 from edgeseg.spec import ModelSpec

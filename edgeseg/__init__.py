@@ -31,4 +31,4 @@ def __getattr__(name: str) -> Any:
     """The compiler is loaded when it is asked for: a device runs without it."""
     if name not in _COMPILER:
         raise AttributeError(f"module 'edgeseg' has no attribute {name!r}")
-    return getattr(importlib.import_module("edgeseg.compiler.compile"), _COMPILER[name])
+    return getattr(importlib.import_module("edgeseg.compiler.pipeline"), _COMPILER[name])

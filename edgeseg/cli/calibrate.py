@@ -68,7 +68,7 @@ def select(
         raise UsageError("say where the frames go: --out FOLDER, a new or empty one")
     if policy not in (None, "latest", "every"):
         raise UsageError(f"--policy is latest or every, got {policy!r}")
-    from edgeseg.compiler.collect import MINIMUM_FRAMES
+    from edgeseg.compiler.calibration.collect import MINIMUM_FRAMES
     from edgeseg.runtime.selection import MIN_DISTANCE, MIN_SHARPNESS, selected_frames
     from edgeseg.runtime.sources import source_from_uri
 
@@ -164,8 +164,8 @@ def export(
         raise UsageError(f"pass -o FILE in an existing folder, got {out}")
     refuse_foreign(out, "calibration cache", is_calibration_cache)
     from edgeseg.cli.models import bundle_or_default
+    from edgeseg.compiler.calibration.tensorrt_cache import cache_from_ranges, text_from_cache
     from edgeseg.compiler.ranges import Ranges
-    from edgeseg.compiler.tensorrt_cache import cache_from_ranges, text_from_cache
     from edgeseg.files import atomic_write
 
     bundle, name = bundle_or_default(model, require_signature)

@@ -23,7 +23,7 @@ from edgeseg.images import Dataset, Joined
 from edgeseg.labels import refuse_unusable_labels
 
 if TYPE_CHECKING:
-    from edgeseg.compiler.compile import Compilation, CompileOptions, GraphResult, Progress
+    from edgeseg.compiler.pipeline import Compilation, CompileOptions, GraphResult, Progress
 
 
 _ENGINE: Any = {"rich_help_panel": "TensorRT engine, on the device"}
@@ -217,9 +217,9 @@ def compile_(
         raise UsageError(f"no board {board!r}; there are {', '.join(BOARDS)}")
     target = _target(path, out)
     require("onnx", "compile")
-    from edgeseg.compiler.compile import CompileOptions, bundle_from_graph
-    from edgeseg.compiler.gate import Limits
-    from edgeseg.compiler.stepcache import StepCache
+    from edgeseg.compiler.calibration.step_cache import StepCache
+    from edgeseg.compiler.pipeline import CompileOptions, bundle_from_graph
+    from edgeseg.compiler.verify.gate import Limits
 
     foreign = Foreign(spec, classes, ignore, mean, std, channel_order, layout, output, background, threshold)
     options = CompileOptions(
@@ -292,7 +292,7 @@ def _compile_for_torch(path: Path, out: Optional[Path], precision: str, batch: i
     refuse_foreign(target, "program of PyTorch", is_program)
     require("torch", "train")
     from edgeseg.builder.checkpoint import load_checkpoint
-    from edgeseg.compiler.exported_program import tensorrt_program_from_module
+    from edgeseg.compiler.importers.exported_program import tensorrt_program_from_module
 
     checkpoint = load_checkpoint(path)
     made = tensorrt_program_from_module(checkpoint.network, checkpoint.spec, target, precision=precision, batch=batch)
@@ -357,7 +357,7 @@ def _calibration(folders: List[str], spec: Any) -> Optional[Dataset]:
 @contextmanager
 def _progress(quiet: bool) -> "Iterator[Progress]":
     """Steps as lines; how far long steps are."""
-    from edgeseg.compiler.compile import Progress
+    from edgeseg.compiler.pipeline import Progress
 
     if quiet:
         yield Progress()
@@ -389,7 +389,7 @@ def _print_results(compilation: "Compilation") -> None:
 
 
 def _row(result: "GraphResult", compilation: "Compilation") -> List[str]:
-    from edgeseg.compiler.gate import worst_drop
+    from edgeseg.compiler.verify.gate import worst_drop
 
     fp32, accuracy = compilation.results[0].accuracy, result.accuracy
     worst, drop = worst_drop(fp32, accuracy)
@@ -410,7 +410,7 @@ def _print_mixes(result: "GraphResult") -> None:
     """Every mix of INT8 and float that was judged."""
     if len(result.tried) < 2:
         return
-    from edgeseg.compiler.mixed import pareto_front
+    from edgeseg.compiler.quantize.mixed import pareto_front
 
     front = pareto_front([point for point in result.tried if not point.refused])
     rows = [

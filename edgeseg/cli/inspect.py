@@ -15,7 +15,7 @@ from edgeseg.errors import BundleError, UsageError
 from edgeseg.files import atomic_write
 
 if TYPE_CHECKING:
-    from edgeseg.compiler.gate import Accuracy
+    from edgeseg.compiler.verify.gate import Accuracy
 
 
 def inspect(
@@ -52,7 +52,7 @@ def inspect(
 
 def _page(bundle: Bundle) -> str:
     """Made now: a page that came with the file could hold scripts, and only its author vouches for it."""
-    from edgeseg.compiler.report import report_html
+    from edgeseg.compiler.report.page import report_html
 
     return report_html(bundle)
 
@@ -74,7 +74,7 @@ def _document(bundle: Bundle, name: str) -> Dict[str, Any]:
 
 
 def _print(bundle: Bundle, name: str, require_signature: Optional[Path]) -> None:
-    from edgeseg.compiler.report import accuracy_from_json, graph_names, provenance_facts, verdict
+    from edgeseg.compiler.report.page import accuracy_from_json, graph_names, provenance_facts, verdict
 
     spec, pre = bundle.spec, bundle.spec.preprocess
     measured = bundle.report.get("graphs", {})

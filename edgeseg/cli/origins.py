@@ -14,8 +14,8 @@ from edgeseg.signature import PublicKeys
 from edgeseg.spec import ModelSpec, Preprocess, of_byte_scale
 
 if TYPE_CHECKING:
-    from edgeseg.compiler.compile import Progress
-    from edgeseg.compiler.foreign import GraphFacts
+    from edgeseg.compiler.importers.onnx_network import GraphFacts
+    from edgeseg.compiler.pipeline import Progress
     from edgeseg.compiler.ranges import Ranges
 
 __all__ = ["Foreign", "Origin", "origin_from"]
@@ -80,7 +80,7 @@ def origin_from(path: Path, how: How, progress: "Progress", accepted: Optional[P
 
 
 def _from_bundle(path: Path, how: How, accepted: Optional[PublicKeys]) -> Origin:
-    from edgeseg.compiler.compile import float_graph_from_bundle
+    from edgeseg.compiler.pipeline import float_graph_from_bundle
     from edgeseg.compiler.ranges import Ranges
 
     if how.size is not None or how.scores:
@@ -101,7 +101,7 @@ def _from_checkpoint(path: Path, how: How, progress: "Progress") -> Origin:
     require("torch", "train")
     from edgeseg import __version__
     from edgeseg.builder.checkpoint import load_checkpoint
-    from edgeseg.compiler.compile import float_graph_from_module
+    from edgeseg.compiler.pipeline import float_graph_from_module
 
     checkpoint = load_checkpoint(path)
     spec = checkpoint.spec if how.size is None else replace(checkpoint.spec, size_hw=size_hw_from(how.size))
@@ -122,15 +122,15 @@ def _from_checkpoint(path: Path, how: How, progress: "Progress") -> Origin:
 
 def _from_onnx(path: Path, how: How, progress: "Progress") -> Origin:
     from edgeseg import __version__
-    from edgeseg.compiler.compile import float_graph_from_network
-    from edgeseg.compiler.foreign import (
+    from edgeseg.compiler.importers.normalisation import check_scaled_once
+    from edgeseg.compiler.importers.onnx_network import (
         background_id,
         graph_facts,
         likely_background_id,
         loaded_onnx,
         network_graph_from_onnx,
     )
-    from edgeseg.compiler.normalisation import check_scaled_once
+    from edgeseg.compiler.pipeline import float_graph_from_network
 
     model = loaded_onnx(path)
     facts = graph_facts(model)
@@ -174,7 +174,7 @@ def _foreign_spec(how: How, facts: "GraphFacts") -> Tuple[ModelSpec, List[str]]:
 
     It comes from ``--spec``, or from flags; one error names everything that is missing.
     """
-    from edgeseg.compiler.foreign import missing_facts, stated_size_hw
+    from edgeseg.compiler.importers.onnx_network import missing_facts, stated_size_hw
 
     foreign = how.foreign
     if foreign.spec is not None:

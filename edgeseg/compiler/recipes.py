@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Mapping, Union
 
-from edgeseg.compiler.dynamic import dynamic_int8_onnx
-from edgeseg.compiler.float16 import float16_onnx
-from edgeseg.compiler.qdq import cpu_qdq_onnx, tensorrt_qdq_onnx
+from edgeseg.compiler.graph.float16 import float16_onnx
+from edgeseg.compiler.quantize.dynamic import dynamic_int8_onnx
+from edgeseg.compiler.quantize.qdq import cpu_qdq_onnx, tensorrt_qdq_onnx
 from edgeseg.compiler.ranges import Ranges
 from edgeseg.errors import CompileError, UsageError
 

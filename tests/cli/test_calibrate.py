@@ -12,7 +12,7 @@ from typing import Iterator
 import numpy as np
 import pytest
 
-from edgeseg.compiler.collect import MINIMUM_FRAMES
+from edgeseg.compiler.calibration.collect import MINIMUM_FRAMES
 from edgeseg.demo import StreetDataset
 from edgeseg.images import FolderDataset, image_files, read_image, write_png
 from tests.cli.test_cli import edgeseg, refused

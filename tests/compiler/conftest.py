@@ -9,8 +9,8 @@ import torch
 
 from edgeseg.builder.networks import NetworkConfig, PaddedNetwork, network_from_config
 from edgeseg.builder.weights import load_imagenet_encoder
-from edgeseg.compiler.collect import ranges_from_frames
-from edgeseg.compiler.compile import float_graph_from_module
+from edgeseg.compiler.calibration.collect import ranges_from_frames
+from edgeseg.compiler.pipeline import float_graph_from_module
 from edgeseg.compiler.ranges import Ranges
 from edgeseg.demo import StreetDataset
 from edgeseg.spec import ModelSpec

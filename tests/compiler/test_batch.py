@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from edgeseg.builder.networks import PaddedNetwork
-from edgeseg.compiler.batch import batched_onnx
-from edgeseg.compiler.collect import ranges_from_frames
-from edgeseg.compiler.compile import float_graph_from_module
-from edgeseg.compiler.fold import argmax_first_onnx
-from edgeseg.compiler.qdq import cpu_qdq_onnx, tensorrt_qdq_onnx
+from edgeseg.compiler.calibration.collect import ranges_from_frames
+from edgeseg.compiler.graph.batch import batched_onnx
+from edgeseg.compiler.graph.fold import argmax_first_onnx
+from edgeseg.compiler.pipeline import float_graph_from_module
+from edgeseg.compiler.quantize.qdq import cpu_qdq_onnx, tensorrt_qdq_onnx
 from edgeseg.compiler.ranges import Ranges
 from edgeseg.compiler.recipes import RECIPES, emitted_onnx
 from edgeseg.demo import StreetDataset

@@ -9,12 +9,12 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from edgeseg.compiler import collect
-from edgeseg.compiler.calibration import calibration_report
-from edgeseg.compiler.calibrators import BINS, CALIBRATORS, range_from_histogram
-from edgeseg.compiler.collect import ranges_from_frames
+from edgeseg.compiler.calibration import collect
+from edgeseg.compiler.calibration.calibrators import BINS, CALIBRATORS, range_from_histogram
+from edgeseg.compiler.calibration.collect import ranges_from_frames
+from edgeseg.compiler.calibration.dataset_report import calibration_report
+from edgeseg.compiler.calibration.step_cache import StepCache
 from edgeseg.compiler.ranges import Ranges
-from edgeseg.compiler.stepcache import StepCache
 from edgeseg.demo import StreetDataset
 from edgeseg.errors import CompileError, UsageError
 from edgeseg.images import InMemory, Sample

@@ -9,8 +9,8 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from edgeseg.compiler import equalize
-from edgeseg.compiler.equalize import equalized_onnx
+from edgeseg.compiler.quantize import equalize
+from edgeseg.compiler.quantize.equalize import equalized_onnx
 from edgeseg.compiler.ranges import Ranges
 from edgeseg.demo import StreetDataset
 from edgeseg.errors import CompileError

@@ -16,8 +16,8 @@ import torch
 from torch import nn
 
 from edgeseg.builder.networks import PaddedNetwork
-from edgeseg.compiler import exported_program
-from edgeseg.compiler.exported_program import exported_program_from_module, tensorrt_program_from_module
+from edgeseg.compiler.importers import exported_program
+from edgeseg.compiler.importers.exported_program import exported_program_from_module, tensorrt_program_from_module
 from edgeseg.compiler.ranges import Ranges
 from edgeseg.demo import StreetDataset
 from edgeseg.engines.ort import OrtEngine

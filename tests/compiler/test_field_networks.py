@@ -20,18 +20,18 @@ from torch import nn
 from torch.nn import functional
 
 from edgeseg.cli.origins import Foreign, How, _preprocess, origin_from
-from edgeseg.compiler.canonical import network_graph
-from edgeseg.compiler.collect import ranges_from_frames
-from edgeseg.compiler.compile import Progress, _lint_errors, compiled, float_graph_from_module
-from edgeseg.compiler.cpu_layout import cpu_layout_onnx
-from edgeseg.compiler.export import onnx_from_module, run_onnx
-from edgeseg.compiler.fold import argmax_first_onnx, folded_onnx
-from edgeseg.compiler.foreign import wanted_from_flags
-from edgeseg.compiler.lint import TARGETS, linted
-from edgeseg.compiler.normalisation import check_scaled_once, own_scaling
-from edgeseg.compiler.opsets import at_readable_opset
-from edgeseg.compiler.qdq import cpu_qdq_onnx, tensorrt_qdq_onnx
-from edgeseg.compiler.simplify import simplified_onnx
+from edgeseg.compiler.calibration.collect import ranges_from_frames
+from edgeseg.compiler.graph.fold import argmax_first_onnx, folded_onnx
+from edgeseg.compiler.graph.simplify import simplified_onnx
+from edgeseg.compiler.importers.canonical import network_graph
+from edgeseg.compiler.importers.normalisation import check_scaled_once, own_scaling
+from edgeseg.compiler.importers.onnx_network import wanted_from_flags
+from edgeseg.compiler.importers.opsets import at_readable_opset
+from edgeseg.compiler.importers.torch_export import onnx_from_module, run_onnx
+from edgeseg.compiler.lint.check import TARGETS, linted
+from edgeseg.compiler.pipeline import Progress, _lint_errors, compiled, float_graph_from_module
+from edgeseg.compiler.quantize.cpu_layout import cpu_layout_onnx
+from edgeseg.compiler.quantize.qdq import cpu_qdq_onnx, tensorrt_qdq_onnx
 from edgeseg.errors import CompileError, SpecError, UsageError
 from edgeseg.images import InMemory, Sample
 from edgeseg.preprocess import normalized

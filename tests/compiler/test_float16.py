@@ -9,9 +9,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgeseg.compiler.export import run_onnx
-from edgeseg.compiler.float16 import float16_onnx
-from edgeseg.compiler.qdq import tensorrt_qdq_onnx
+from edgeseg.compiler.graph.float16 import float16_onnx
+from edgeseg.compiler.importers.torch_export import run_onnx
+from edgeseg.compiler.quantize.qdq import tensorrt_qdq_onnx
 from edgeseg.compiler.ranges import Ranges
 from edgeseg.demo import StreetDataset
 from edgeseg.errors import CompileError

@@ -20,10 +20,11 @@ from segmentation_models_pytorch import Unet
 from torch import nn
 from torch.nn import functional
 
-from edgeseg.compiler.canonical import network_graph
-from edgeseg.compiler.export import run_onnx
-from edgeseg.compiler.fold import folded_onnx
-from edgeseg.compiler.foreign import (
+from edgeseg.compiler.graph.fold import folded_onnx
+from edgeseg.compiler.graph.simplify import simplified_onnx
+from edgeseg.compiler.importers.canonical import network_graph
+from edgeseg.compiler.importers.isolation import cleaned_in_child
+from edgeseg.compiler.importers.onnx_network import (
     graph_facts,
     leftovers,
     loaded_onnx,
@@ -31,8 +32,7 @@ from edgeseg.compiler.foreign import (
     network_graph_from_onnx,
     wanted_from_flags,
 )
-from edgeseg.compiler.isolation import cleaned_in_child
-from edgeseg.compiler.simplify import simplified_onnx
+from edgeseg.compiler.importers.torch_export import run_onnx
 from edgeseg.errors import CompileError, EdgesegError, UsageError
 from edgeseg.spec import ModelSpec
 

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from edgeseg.compiler.foreign import graph_facts, loaded_onnx, wanted_from_flags
+from edgeseg.compiler.importers.onnx_network import graph_facts, loaded_onnx, wanted_from_flags
 from edgeseg.errors import CompileError, EdgesegError
 
 LOCATION = "weights.data"

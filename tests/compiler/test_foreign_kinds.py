@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from torch.nn import functional
 
-from edgeseg.compiler.canonical import network_graph
-from edgeseg.compiler.collect import ranges_from_frames
-from edgeseg.compiler.compile import float_graph_from_network
-from edgeseg.compiler.export import run_onnx
-from edgeseg.compiler.foreign import wanted_from_flags
-from edgeseg.compiler.qdq import cpu_qdq_onnx, tensorrt_qdq_onnx
-from edgeseg.compiler.qdq_editor import layer_names
+from edgeseg.compiler.calibration.collect import ranges_from_frames
+from edgeseg.compiler.importers.canonical import network_graph
+from edgeseg.compiler.importers.onnx_network import wanted_from_flags
+from edgeseg.compiler.importers.torch_export import run_onnx
+from edgeseg.compiler.pipeline import float_graph_from_network
+from edgeseg.compiler.quantize.qdq import cpu_qdq_onnx, tensorrt_qdq_onnx
+from edgeseg.compiler.quantize.qdq_editor import layer_names
 from edgeseg.errors import CompileError
 from edgeseg.images import InMemory, Sample
 from edgeseg.preprocess import normalized

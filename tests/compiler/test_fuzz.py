@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeseg.bundle import Bundle, Golden, GraphEntry, read_bundle, write_bundle
-from edgeseg.compiler.foreign import graph_facts, loaded_onnx, network_graph_from_onnx
+from edgeseg.compiler.calibration.tensorrt_cache import cache_from_text, text_from_cache
+from edgeseg.compiler.importers.onnx_network import graph_facts, loaded_onnx, network_graph_from_onnx
 from edgeseg.compiler.ranges import Ranges
-from edgeseg.compiler.tensorrt_cache import cache_from_text, text_from_cache
 from edgeseg.errors import EdgesegError
 from edgeseg.spec import ModelSpec
 

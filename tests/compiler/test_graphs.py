@@ -10,15 +10,15 @@ import pytest
 import torch
 
 from edgeseg.builder.networks import PaddedNetwork
-from edgeseg.compiler.collect import ranges_from_frames
-from edgeseg.compiler.cpu_layout import cpu_layout_onnx
-from edgeseg.compiler.proof import executed_int8_convolutions
-from edgeseg.compiler.qdq import cpu_qdq_onnx, int8_convolutions, tensorrt_qdq_onnx
-from edgeseg.compiler.qdq_editor import ENLARGEMENT
+from edgeseg.compiler.calibration.collect import ranges_from_frames
+from edgeseg.compiler.graph.simplify import simplified_onnx
+from edgeseg.compiler.graph.storage import float16_weights, float32_weights
+from edgeseg.compiler.quantize.cpu_layout import cpu_layout_onnx
+from edgeseg.compiler.quantize.qdq import cpu_qdq_onnx, int8_convolutions, tensorrt_qdq_onnx
+from edgeseg.compiler.quantize.qdq_editor import ENLARGEMENT
 from edgeseg.compiler.ranges import Ranges
 from edgeseg.compiler.recipes import RECIPES, emitted_onnx
-from edgeseg.compiler.simplify import simplified_onnx
-from edgeseg.compiler.weights import float16_weights, float32_weights
+from edgeseg.compiler.verify.executed_precision import executed_int8_convolutions
 from edgeseg.demo import StreetDataset
 from edgeseg.engines.ort import OrtEngine
 from edgeseg.errors import CompileError
@@ -166,8 +166,8 @@ def test_float16_storage_round_trip(graph_and_ranges: tuple[Any, Ranges]) -> Non
 def test_simplifiers_agree_and_a_wrong_one_is_caught(
     graph_and_ranges: tuple[Any, Ranges], network: PaddedNetwork
 ) -> None:
-    from edgeseg.compiler import simplify
-    from edgeseg.compiler.export import onnx_from_module
+    from edgeseg.compiler.graph import simplify
+    from edgeseg.compiler.importers.torch_export import onnx_from_module
 
     exported = onnx_from_module(network, SPEC.size_hw)
     for simplifier in ("onnxsim", "onnxslim"):

@@ -18,12 +18,12 @@ from onnx import TensorProto as T
 from onnx import helper, numpy_helper
 
 from edgeseg.bundle import Bundle
-from edgeseg.compiler.compile import float_graph_from_bundle
-from edgeseg.compiler.dynamic import dynamic_int8_onnx
-from edgeseg.compiler.importers import first_importer, imported_operators
-from edgeseg.compiler.lint import TARGETS, Target, linted
-from edgeseg.compiler.lint_rules import DLA_RULES, RULES, SEVERITIES, Graph, unsupported_operators
-from edgeseg.compiler.qdq import cpu_qdq_onnx, tensorrt_qdq_onnx
+from edgeseg.compiler.lint.check import TARGETS, Target, linted
+from edgeseg.compiler.lint.operators import first_importer, imported_operators
+from edgeseg.compiler.lint.rules import DLA_RULES, RULES, SEVERITIES, Graph, unsupported_operators
+from edgeseg.compiler.pipeline import float_graph_from_bundle
+from edgeseg.compiler.quantize.dynamic import dynamic_int8_onnx
+from edgeseg.compiler.quantize.qdq import cpu_qdq_onnx, tensorrt_qdq_onnx
 from edgeseg.compiler.ranges import Ranges
 from edgeseg.errors import CompileError
 

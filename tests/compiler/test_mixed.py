@@ -10,17 +10,17 @@ import numpy as np
 import onnx
 import pytest
 
-import edgeseg.compiler.compile as compile_module
-from edgeseg.compiler.compile import CompileOptions, Progress, bundle_from_graph
-from edgeseg.compiler.gate import Accuracy, Limits
-from edgeseg.compiler.layers import layer_costs, roofline_ms
-from edgeseg.compiler.mixed import MixedPoint, best_point, pareto_front, passing_mix
-from edgeseg.compiler.qdq import cpu_qdq_onnx, int8_convolutions, layer_names, tensorrt_qdq_onnx
-from edgeseg.compiler.qdq_editor import ENLARGEMENT
+import edgeseg.compiler.pipeline as compile_module
+from edgeseg.compiler.calibration.step_cache import StepCache
+from edgeseg.compiler.pipeline import CompileOptions, Progress, bundle_from_graph
+from edgeseg.compiler.quantize.mixed import MixedPoint, best_point, pareto_front, passing_mix
+from edgeseg.compiler.quantize.qdq import cpu_qdq_onnx, int8_convolutions, layer_names, tensorrt_qdq_onnx
+from edgeseg.compiler.quantize.qdq_editor import ENLARGEMENT
+from edgeseg.compiler.quantize.sensitivity import layer_sensitivities, logits, relative_error, sensitivity_key
 from edgeseg.compiler.ranges import Ranges
 from edgeseg.compiler.recipes import INT8_GRAPHS
-from edgeseg.compiler.sensitivity import layer_sensitivities, logits, relative_error, sensitivity_key
-from edgeseg.compiler.stepcache import StepCache
+from edgeseg.compiler.verify.gate import Accuracy, Limits
+from edgeseg.compiler.verify.roofline import layer_costs, roofline_ms
 from edgeseg.demo import StreetDataset
 from edgeseg.device.specifications import BOARDS
 from edgeseg.errors import CompileError, GateRefused

@@ -10,8 +10,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from edgeseg.compiler.lint import TARGETS, linted
-from edgeseg.compiler.opsets import at_readable_opset
+from edgeseg.compiler.importers.opsets import at_readable_opset
+from edgeseg.compiler.lint.check import TARGETS, linted
 
 CASES: list[tuple[str, int, dict[str, Any]]] = [
     ("Gelu", 20, {}),

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from edgeseg.bundle import Bundle, Golden, GraphEntry, read_bundle, write_bundle
-from edgeseg.compiler.report import report_html
-from edgeseg.compiler.report_charts import PICTURE_BYTES, Dot, Level, golden_pictures, scatter_chart
+from edgeseg.compiler.report.charts import PICTURE_BYTES, Dot, Level, golden_pictures, scatter_chart
+from edgeseg.compiler.report.page import report_html
 from edgeseg.spec import ModelSpec
 from tests.cli.test_cli import edgeseg, refused
 

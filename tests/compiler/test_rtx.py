@@ -11,7 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgeseg.compiler.rtx import KernelPlan, available, kernel_plan_from_onnx
+from edgeseg.compiler.verify.tensorrt_rtx import KernelPlan, available, kernel_plan_from_onnx
 from edgeseg.engines.tensorrt.kernels import kernels_from_log
 from edgeseg.errors import CompileError, EngineError, MissingDependencyError
 

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeseg.compiler.ranges import Ranges
-from edgeseg.compiler.tensorrt_cache import (
+from edgeseg.compiler.calibration.tensorrt_cache import (
     CalibrationCache,
     cache_from_ranges,
     cache_from_text,
     tensorrt_version_code,
     text_from_cache,
 )
+from edgeseg.compiler.ranges import Ranges
 from edgeseg.errors import CompileError
 
 POSITIVE = st.floats(min_value=2.0**-126, max_value=2.0**127, width=32)

@@ -1,0 +1,1 @@
+"""Collect tensor ranges from calibration images, and write them as TensorRT's cache."""

@@ -1,0 +1,1 @@
+"""Edit ONNX graphs: fold, simplify, batch, convert to float16, store weights."""

@@ -1,0 +1,116 @@
+"""torch module -> ONNX: static shape, opset 17, weights inside, BatchNorm folded into convolutions."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from typing import TYPE_CHECKING, Any, Callable
+
+import numpy as np
+
+from edgeseg.compiler.importers.traced import exportable, one_tensor
+from edgeseg.errors import CompileError, EdgesegError, first_line, require
+
+if TYPE_CHECKING:
+    import onnx
+    from torch import nn
+
+__all__ = ["INPUT", "LOGITS", "OPSET", "onnx_from_module"]
+
+OPSET = 17
+"""The newest opset that TensorRT 8.5 reads."""
+INPUT, LOGITS = "input", "logits"
+
+
+def onnx_from_module(
+    module: nn.Module,
+    size_hw: tuple[int, int],
+    *,
+    classes: int | None = None,
+    report: Callable[[str], None] = lambda line: None,
+) -> onnx.ModelProto:
+    """Export a segmentation network; the module itself keeps its mode, types and device.
+
+    Args:
+        module: maps Nx3xHxW float32 to logits NxCxHxW float32, or to a dict or tuple that holds them.
+        size_hw: the fixed input size in pixels.
+        classes: how many, by which logits are known among several tensors.
+        report: called with a line for people where the module gives more than a tensor.
+
+    Returns:
+        ONNX with input ``input`` 1x3xHxW and output ``logits``, proven equal to the module on random input.
+
+    Raises:
+        CompileError: the module cannot be exported, or the graph computes something else.
+    """
+    torch = require("torch", "train")
+    onnx = require("onnx", "compile")
+    example = torch.randn(1, 3, *size_hw, generator=torch.Generator().manual_seed(0))
+    buffer = io.BytesIO()
+    with exportable(module) as ready, warnings.catch_warnings(), torch.inference_mode():
+        warnings.simplefilter("ignore")
+        single, lines = one_tensor(torch, ready, size_hw, classes)
+        single.eval()
+        try:
+            expected = single(example)
+            _refuse_chance(torch, expected, single(example))
+            # The TorchScript exporter: the only one that writes opset 17 or lower, which TensorRT 8.5 needs.
+            torch.onnx.export(
+                single,
+                (example,),
+                buffer,
+                dynamo=False,
+                opset_version=OPSET,
+                input_names=[INPUT],
+                output_names=[LOGITS],
+            )
+        except EdgesegError:
+            raise
+        except Exception as error:  # torch raises many types here, without a common base
+            raise CompileError(f"the network cannot be exported to ONNX: {_reason(error)}") from error
+    for line in lines:
+        report(line)
+    model = onnx.load_model_from_string(buffer.getvalue())
+    _prove_equal(model, example.numpy(), expected.float().numpy())
+    return model
+
+
+def _refuse_chance(torch: Any, one: Any, other: Any) -> None:
+    if not torch.is_tensor(one):
+        raise CompileError(f"the scripted network gives a {type(one).__name__}; script one that gives the logits alone")
+    if not torch.allclose(one, other, rtol=1e-3, atol=1e-3 * float(one.abs().max()), equal_nan=True):
+        raise CompileError(
+            "the network gives another answer each time it runs: switch off what is random in its forward, such as "
+            "dropout that does not ask for the mode"
+        )
+
+
+def _reason(error: Exception) -> str:
+    """What torch says, without its advice: a newer opset is not read by TensorRT 8.5, and its trackers are not ours."""
+    said = first_line(error)
+    for advice in (" Support for this operator was added", " Please feel free to request", " If you are trying to"):
+        said = said.split(advice)[0]
+    return said if "opset version" not in said else f"{said.rstrip('.')}; write it in other operators of torch"
+
+
+def _prove_equal(model: onnx.ModelProto, example: np.ndarray, expected: np.ndarray) -> None:
+    try:
+        actual = run_onnx(model, {INPUT: example})[0]
+    except Exception as error:  # ONNX Runtime raises many types, without a common base
+        raise CompileError(f"ONNX Runtime does not run the exported graph: {first_line(error)[:300]}") from error
+    if actual.shape != expected.shape:
+        raise CompileError(f"the exported graph gives {actual.shape}, the network {expected.shape}")
+    worst = float(np.abs(actual - expected).max())
+    if not worst <= 1e-3 * max(1.0, float(np.abs(expected).max())):
+        raise CompileError(f"the exported graph differs from the network by {worst:.3g}; please report this network")
+
+
+def run_onnx(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> list[Any]:
+    """Run a model once with ONNX Runtime on the CPU, without graph optimisation."""
+    ort = require("onnxruntime", "")
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    outputs: list[Any] = session.run(None, feeds)
+    return outputs

@@ -1,0 +1,1 @@
+"""Check a graph against what each TensorRT imports and builds, without TensorRT installed."""

@@ -1,0 +1,1 @@
+"""Quantize a graph: Q/DQ pairs, dynamic INT8, equalisation, sensitivity, mixed precision."""

@@ -1,0 +1,1 @@
+"""Render the report of a bundle as one HTML page."""

@@ -1,0 +1,1 @@
+"""Verify a graph: the accuracy gate, the precision that runs, NVIDIA's own compiler, the roofline."""
