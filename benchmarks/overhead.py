@@ -35,7 +35,7 @@ from edgeseg.demo import StreetDataset
 from edgeseg.device.detect import detected_device
 from edgeseg.engines import Engine, engine_from_bundle
 from edgeseg.runtime.gst.pipelines import CaptureOptions, pipeline_from_uri
-from edgeseg.runtime.pipeline import Run
+from edgeseg.runtime.loop.pipeline import Run
 from edgeseg.runtime.sinks.uri import NullSink
 from edgeseg.runtime.sources import source_from_uri
 from edgeseg.runtime.sources.gstreamer import GstSource

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from edgeseg.bundle import Bundle
     from edgeseg.runtime.field.sink import FieldSink
     from edgeseg.runtime.gst.pipelines import CaptureOptions
+    from edgeseg.runtime.loop.pipeline import Run
+    from edgeseg.runtime.loop.policy import Policy
     from edgeseg.runtime.overlay import Painter
-    from edgeseg.runtime.pipeline import Run
-    from edgeseg.runtime.policy import Policy
     from edgeseg.runtime.rules.roi import RoiSet
     from edgeseg.runtime.sinks.alarm import AlarmSink
     from edgeseg.runtime.sinks.comparison import ReplayComparison
@@ -215,11 +215,11 @@ def run(
     from edgeseg.device.detect import detected_device
     from edgeseg.device.telemetry import Telemetry, throttled_between
     from edgeseg.runtime.clash import refuse_overwriting
-    from edgeseg.runtime.feed import Supervision
     from edgeseg.runtime.gst.pipelines import CaptureOptions
+    from edgeseg.runtime.loop.feed import Supervision
+    from edgeseg.runtime.loop.pipeline import Run
     from edgeseg.runtime.notify import Notifier
     from edgeseg.runtime.overlay import Painter
-    from edgeseg.runtime.pipeline import Run
 
     bundle, name = bundle_or_default(model, require_signature)
     chosen_policy = _policy(policy, deadline_ms)
@@ -357,7 +357,7 @@ def _say(event: "Event", state: "RunState", head: _Head) -> None:
 
 
 def _policy(kind: Optional[str], deadline_ms: float) -> "Optional[Policy]":
-    from edgeseg.runtime.policy import Policy
+    from edgeseg.runtime.loop.policy import Policy
 
     kind = kind or ("deadline" if deadline_ms else None)
     return Policy(kind, deadline_ms) if kind else None

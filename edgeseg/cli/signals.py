@@ -13,7 +13,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Dict, Iterator, Optional, Sequence, Union
 
 if TYPE_CHECKING:
-    from edgeseg.runtime.pipeline import Run
+    from edgeseg.runtime.loop.pipeline import Run
 
 __all__ = ["Interrupts", "interrupts", "leave_if_interrupted", "reacted", "stopping_signals"]
 

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 
 from edgeseg.errors import SinkError
-from edgeseg.runtime.deadline import Deadline
-from edgeseg.runtime.feed import Supervision
 from edgeseg.runtime.frame import Segmentation
+from edgeseg.runtime.loop.deadline import Deadline
+from edgeseg.runtime.loop.feed import Supervision
+from edgeseg.runtime.loop.pipeline import Run
 from edgeseg.runtime.overlay import Painter
-from edgeseg.runtime.pipeline import Run
 from edgeseg.runtime.rules.parser import parse
 from edgeseg.runtime.rules.roi import RoiSet
 from edgeseg.runtime.sinks.actions import action_from_text

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from edgeseg.errors import EngineError, SinkError, SourceError, UsageError
-from edgeseg.runtime.feed import Supervision
 from edgeseg.runtime.frame import Segmentation
-from edgeseg.runtime.pipeline import Run, confidence_per_class
-from edgeseg.runtime.policy import Policy
+from edgeseg.runtime.loop.feed import Supervision
+from edgeseg.runtime.loop.pipeline import Run, confidence_per_class
+from edgeseg.runtime.loop.policy import Policy
 from edgeseg.runtime.sinks.base import FrameSink, StopRun
 from edgeseg.runtime.sources import FrameSource
 from edgeseg.runtime.sources.demo import StreetSource
@@ -178,7 +178,7 @@ def test_a_hanging_sink_does_not_outlive_a_stop(spec: ModelSpec, monkeypatch: py
         def write(self, result: Segmentation) -> None:
             release.wait(20)
 
-    monkeypatch.setattr("edgeseg.runtime.pipeline._STOP_S", 0.3)
+    monkeypatch.setattr("edgeseg.runtime.loop.pipeline._STOP_S", 0.3)
     running = made(spec, [ScriptedSource([BRIGHT] * 50)], [Hanging()], on_tick=lambda: ticks.append(time.monotonic()))
     timer = threading.Timer(0.5, running.stop, ["interrupted"])
     timer.start()

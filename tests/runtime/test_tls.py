@@ -13,7 +13,7 @@ from typing import Iterator
 import pytest
 
 from edgeseg.errors import SinkError
-from edgeseg.runtime.deadline import Deadline
+from edgeseg.runtime.loop.deadline import Deadline
 from edgeseg.runtime.overlay import Painter
 from edgeseg.runtime.sinks.actions import action_from_text
 from edgeseg.runtime.sinks.mqtt import MqttPublisher

@@ -13,9 +13,9 @@ from typing import Any, Callable, Iterator
 
 import pytest
 
-from edgeseg.runtime.feed import Supervision
 from edgeseg.runtime.gst.process import gstreamer_python
-from edgeseg.runtime.pipeline import Run
+from edgeseg.runtime.loop.feed import Supervision
+from edgeseg.runtime.loop.pipeline import Run
 from edgeseg.runtime.sinks.base import FrameSink
 from edgeseg.runtime.sources import FrameSource
 from edgeseg.runtime.state import RunState

@@ -18,7 +18,7 @@ from typing import Any, Callable, Iterator
 import cv2
 import pytest
 
-from edgeseg.runtime.feed import Supervision
+from edgeseg.runtime.loop.feed import Supervision
 from edgeseg.runtime.overlay import Painter
 from edgeseg.runtime.sinks.jsonl import JsonlSink
 from edgeseg.runtime.sinks.video import VideoSink

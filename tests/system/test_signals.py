@@ -17,7 +17,7 @@ from typing import Any, Iterator
 import cv2
 import pytest
 
-from edgeseg.runtime.collector import Collector
+from edgeseg.runtime.loop.collector import Collector
 from edgeseg.runtime.state import SourceState
 from tests.runtime.test_deadline import connack_only, dripping, server, silent
 
@@ -131,7 +131,7 @@ import ctypes, sys
 from pathlib import Path
 import numpy as np
 from edgeseg.cli.signals import interrupts
-from edgeseg.runtime.pipeline import Run
+from edgeseg.runtime.loop.pipeline import Run
 from edgeseg.runtime.sinks import sink_from_uri
 from tests.fakes import ScriptedSource, ThresholdEngine
 from tests.runtime.results import context

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Callable, Sequence
 
 from edgeseg.errors import require
-from edgeseg.runtime.control import RunControl
 from edgeseg.runtime.frame import Segmentation
+from edgeseg.runtime.loop.control import RunControl
 from edgeseg.runtime.metrics import Collect, RunMetrics
 from edgeseg.runtime.overlay import Painter
 from edgeseg.runtime.preview.address import bound

@@ -7,8 +7,8 @@ import time
 from typing import Callable, Iterator
 
 from edgeseg.errors import SourceError
-from edgeseg.runtime.feed import Feed
 from edgeseg.runtime.frame import Frame
+from edgeseg.runtime.loop.feed import Feed
 
 __all__ = ["Collector"]
 

@@ -1,0 +1,1 @@
+"""Run the loop: read sources, batch frames, infer, hand results to sinks."""
