@@ -137,7 +137,7 @@ def test_commands_in_blocks_exist_or_need_a_board() -> None:
 
 
 def test_alarm_rules_in_the_pages_parse() -> None:
-    from edgeseg.runtime.rules.parser import parse
+    from edgeseg.runtime.alarms.parser import parse
 
     said = "".join(block.text for block in blocks("README.md", "docs"))
     rules = re.findall(r"--alarm \"([^\"]+)\"", said)

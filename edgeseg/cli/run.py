@@ -27,13 +27,13 @@ from edgeseg.errors import EdgesegError, SinkError, UsageError
 
 if TYPE_CHECKING:
     from edgeseg.bundle import Bundle
+    from edgeseg.runtime.alarms.roi import RoiSet
+    from edgeseg.runtime.alarms.sink import AlarmSink
     from edgeseg.runtime.field.sink import FieldSink
     from edgeseg.runtime.gst.pipelines import CaptureOptions
     from edgeseg.runtime.loop.pipeline import Run
     from edgeseg.runtime.loop.policy import Policy
     from edgeseg.runtime.overlay import Painter
-    from edgeseg.runtime.rules.roi import RoiSet
-    from edgeseg.runtime.sinks.alarm import AlarmSink
     from edgeseg.runtime.sinks.comparison import ReplayComparison
     from edgeseg.runtime.sources import FrameSource
     from edgeseg.runtime.sources.uri import Stream
@@ -427,8 +427,8 @@ def _rules(
 ) -> "Tuple[List[Any], Optional[RoiSet]]":
     if not (alarm or rois or preview):
         return [], None
-    from edgeseg.runtime.rules.parser import parse
-    from edgeseg.runtime.rules.roi import RoiSet
+    from edgeseg.runtime.alarms.parser import parse
+    from edgeseg.runtime.alarms.roi import RoiSet
 
     regions = RoiSet(bundle.spec.classes, rois)
     return [parse(text, bundle.spec.classes, regions.names) for text in alarm or []], regions
@@ -446,8 +446,8 @@ def _alarms(
         if actions:
             raise UsageError("--on-alarm needs a rule; add --alarm 'area(car) > 20% for 5 frames'")
         return None
-    from edgeseg.runtime.sinks.actions import action_from_text
-    from edgeseg.runtime.sinks.alarm import AlarmSink
+    from edgeseg.runtime.alarms.actions import action_from_text
+    from edgeseg.runtime.alarms.sink import AlarmSink
     from edgeseg.runtime.state import FINAL
 
     assert regions is not None

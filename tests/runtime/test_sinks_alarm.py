@@ -13,10 +13,10 @@ import pytest
 
 from edgeseg.errors import SinkError, UsageError
 from edgeseg.images import read_image
+from edgeseg.runtime.alarms import RoiSet, parse
+from edgeseg.runtime.alarms.actions import AlarmAction, action_from_text
+from edgeseg.runtime.alarms.sink import AlarmSink
 from edgeseg.runtime.overlay import Painter
-from edgeseg.runtime.rules import RoiSet, parse
-from edgeseg.runtime.sinks.actions import AlarmAction, action_from_text
-from edgeseg.runtime.sinks.alarm import AlarmSink
 from edgeseg.spec import ModelSpec
 from tests.runtime.brokers import Broker, Listener, free_port
 from tests.runtime.results import segmentation

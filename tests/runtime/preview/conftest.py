@@ -5,9 +5,9 @@ from typing import Iterator
 
 import pytest
 
+from edgeseg.runtime.alarms.roi import RoiSet
 from edgeseg.runtime.overlay import Painter
 from edgeseg.runtime.preview import PreviewSink
-from edgeseg.runtime.rules.roi import RoiSet
 from tests.runtime.preview.client import Client
 from tests.runtime.preview.loop import SPEC, Alarms, Run
 

@@ -12,10 +12,10 @@ import pytest
 
 from edgeseg.errors import SinkError, UsageError
 from edgeseg.images import read_mask
+from edgeseg.runtime.alarms.roi import RoiSet
 from edgeseg.runtime.overlay import Painter
 from edgeseg.runtime.preview import PreviewSink
 from edgeseg.runtime.preview.openapi import document
-from edgeseg.runtime.rules.roi import RoiSet
 from tests.runtime.preview.client import Client
 from tests.runtime.preview.loop import Alarms, Run
 

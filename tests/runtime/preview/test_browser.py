@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from edgeseg.images import read_mask
+from edgeseg.runtime.alarms.roi import RoiSet
 from edgeseg.runtime.preview import PreviewSink
-from edgeseg.runtime.rules.roi import RoiSet
 from tests.runtime.preview.client import Client
 from tests.runtime.preview.loop import Alarms, Run
 

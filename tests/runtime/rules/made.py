@@ -6,9 +6,9 @@ import math
 import operator
 import random
 
+from edgeseg.runtime.alarms import RoiSet, Rule
+from edgeseg.runtime.alarms.expression import AllOf, AnyOf, Comparison, Condition, Duration, Limit, Not, Term
 from edgeseg.runtime.frame import Segmentation
-from edgeseg.runtime.rules import RoiSet, Rule
-from edgeseg.runtime.rules.expression import AllOf, AnyOf, Comparison, Condition, Duration, Limit, Not, Term
 
 CLASSES = ("road", "car", "sky", "traffic light")
 ROIS = ("gate", "left lane")

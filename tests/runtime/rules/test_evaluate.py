@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from edgeseg.errors import UsageError
-from edgeseg.runtime.rules import Measured, RoiSet, Watch, parse
-from edgeseg.runtime.rules.expression import Term
+from edgeseg.runtime.alarms import Measured, RoiSet, Watch, parse
+from edgeseg.runtime.alarms.expression import Term
 from tests.runtime.results import blocks, segmentation
 from tests.runtime.rules.made import CLASSES, ROIS, made_rule, straightforward
 

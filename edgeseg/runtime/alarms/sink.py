@@ -10,9 +10,9 @@ from typing import Any, Callable, Sequence
 import numpy as np
 
 from edgeseg.errors import EdgesegError, UsageError
+from edgeseg.runtime.alarms import Measured, RoiSet, Rule, Watch
+from edgeseg.runtime.alarms.actions import AlarmAction
 from edgeseg.runtime.frame import Segmentation
-from edgeseg.runtime.rules import Measured, RoiSet, Rule, Watch
-from edgeseg.runtime.sinks.actions import AlarmAction
 from edgeseg.runtime.sinks.base import FrameSink
 from edgeseg.spec import ModelSpec
 

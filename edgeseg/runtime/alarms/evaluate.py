@@ -9,9 +9,9 @@ from typing import Sequence
 import numpy as np
 
 from edgeseg.errors import UsageError
+from edgeseg.runtime.alarms.expression import AllOf, Comparison, Condition, Duration, Not, Rule, Term
+from edgeseg.runtime.alarms.roi import RoiSet
 from edgeseg.runtime.frame import Segmentation
-from edgeseg.runtime.rules.expression import AllOf, Comparison, Condition, Duration, Not, Rule, Term
-from edgeseg.runtime.rules.roi import RoiSet
 
 __all__ = ["Measured", "Watch"]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Collection, NoReturn
 
 from edgeseg.errors import UsageError
-from edgeseg.runtime.rules.expression import (
+from edgeseg.runtime.alarms.expression import (
     AllOf,
     AnyOf,
     Comparison,
@@ -42,7 +42,7 @@ def parse(text: str, classes: Collection[str], rois: Collection[str] = ()) -> Ru
     """The rule that a text says.
 
     Args:
-        text: in the grammar of ``edgeseg.runtime.rules.expression``; at most 2000 characters, 32 levels deep.
+        text: in the grammar of ``edgeseg.runtime.alarms.expression``; at most 2000 characters, 32 levels deep.
         classes: names that ``area``, ``confidence``, ``change`` and ``roi`` may use.
         rois: further names that ``roi`` may use.
 
