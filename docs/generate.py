@@ -11,8 +11,8 @@ import typer
 
 from edgeseg.cli.main import app
 from edgeseg.device.jetpack import RELEASES, SOCS
-from edgeseg.runtime import metrics
-from edgeseg.runtime.field import sink as field
+from edgeseg.runtime.monitoring import prometheus as metrics
+from edgeseg.runtime.monitoring import sink as field
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTICE = "<!-- Written by docs/generate.py from the code. Do not edit. -->\n"

@@ -37,7 +37,7 @@ from edgeseg.engines.golden import self_tested
 from edgeseg.engines.tensorrt.api import TensorRt
 from edgeseg.engines.tensorrt.provide import EngineOptions, request_from_bundle
 from edgeseg.errors import BundleError, EdgesegError, EngineError, SpecError
-from edgeseg.runtime.field.drift import DriftGraph, DriftWatch
+from edgeseg.runtime.monitoring.drift import DriftGraph, DriftWatch
 from tests.engines.tensorrt.tiny import tiny_bundle, tiny_frames
 from tests.fake_cuda import FakeCuda
 from tests.fake_tensorrt import fake_tensorrt

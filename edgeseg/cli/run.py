@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from edgeseg.bundle import Bundle
     from edgeseg.runtime.alarms.roi import RoiSet
     from edgeseg.runtime.alarms.sink import AlarmSink
-    from edgeseg.runtime.field.sink import FieldSink
     from edgeseg.runtime.gst.pipelines import CaptureOptions
     from edgeseg.runtime.loop.pipeline import Run
     from edgeseg.runtime.loop.policy import Policy
+    from edgeseg.runtime.monitoring.sink import FieldSink
     from edgeseg.runtime.overlay import Painter
     from edgeseg.runtime.sinks.comparison import ReplayComparison
     from edgeseg.runtime.sources import FrameSource
@@ -218,7 +218,7 @@ def run(
     from edgeseg.runtime.gst.pipelines import CaptureOptions
     from edgeseg.runtime.loop.feed import Supervision
     from edgeseg.runtime.loop.pipeline import Run
-    from edgeseg.runtime.notify import Notifier
+    from edgeseg.runtime.monitoring.systemd import Notifier
     from edgeseg.runtime.overlay import Painter
 
     bundle, name = bundle_or_default(model, require_signature)
@@ -466,7 +466,7 @@ def _field(
         if drift_frames:
             raise UsageError("--drift-frames needs --drift N")
         return None
-    from edgeseg.runtime.field.sink import FieldSink
+    from edgeseg.runtime.monitoring.sink import FieldSink
 
     sink = FieldSink(bundle, running.state, shadow=shadow, drift=drift, drift_frames=drift_frames)
     running.add_sink(sink)

@@ -11,7 +11,7 @@ from typing import Iterator
 
 import pytest
 
-from edgeseg.runtime.notify import Notifier
+from edgeseg.runtime.monitoring.systemd import Notifier
 
 
 @pytest.fixture(params=["path", "abstract"])
@@ -74,7 +74,7 @@ def test_systemd_itself_takes_it() -> None:
         pytest.skip("systemd does not run here")
     code = (
         f"import os, sys; sys.path.insert(0, {str(Path(__file__).resolve().parents[2])!r})\n"
-        "from edgeseg.runtime.notify import Notifier\n"
+        "from edgeseg.runtime.monitoring.systemd import Notifier\n"
         "n = Notifier(os.environ['NOTIFY_SOCKET']); n.ready('up'); n.stopping(); assert not n.failed"
     )
     done = subprocess.run(

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-import edgeseg.runtime.metrics as module
+import edgeseg.runtime.monitoring.prometheus as module
 from edgeseg.metrics import ConfusionMatrix
-from edgeseg.runtime.metrics import RunMetrics
+from edgeseg.runtime.monitoring.prometheus import RunMetrics
 from edgeseg.runtime.state import RunState, SinkState, SourceState
 
 pytest.importorskip("prometheus_client", reason="prometheus-client is not installed; pip install 'edgeseg[preview]'")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Awaitable, Callable, Mapping, MutableMapping
 
 from edgeseg.errors import first_line
-from edgeseg.runtime.metrics import RunMetrics
+from edgeseg.runtime.monitoring.prometheus import RunMetrics
 from edgeseg.runtime.preview.api import VIEWER, Api, Call, Reply
 from edgeseg.runtime.preview.bodies import Refusal, parsed
 from edgeseg.runtime.preview.openapi import document

@@ -10,7 +10,7 @@ from typing import Any, Callable, Sequence
 from edgeseg.errors import require
 from edgeseg.runtime.frame import Segmentation
 from edgeseg.runtime.loop.control import RunControl
-from edgeseg.runtime.metrics import Collect, RunMetrics
+from edgeseg.runtime.monitoring.prometheus import Collect, RunMetrics
 from edgeseg.runtime.overlay import Painter
 from edgeseg.runtime.preview.address import bound
 from edgeseg.runtime.preview.api import Alarms, Api, Rois

@@ -17,9 +17,9 @@ from edgeseg.errors import UsageError
 from edgeseg.images import image_files, read_image
 from edgeseg.metrics import ConfusionMatrix
 from edgeseg.preprocess import resized_frame
-from edgeseg.runtime.field import DriftWatch, FieldSink
-from edgeseg.runtime.field.drift import DriftGraph
 from edgeseg.runtime.frame import Frame, Segmentation
+from edgeseg.runtime.monitoring import DriftWatch, FieldSink
+from edgeseg.runtime.monitoring.drift import DriftGraph
 from edgeseg.runtime.state import RunState
 
 pytest.importorskip("onnx", reason="drift needs onnx")

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgeseg.runtime.field import ShadowAgreement
+from edgeseg.runtime.monitoring import ShadowAgreement
 
 CLASSES = ("road", "car", "sky")
 

@@ -17,9 +17,9 @@ from edgeseg.errors import EdgesegError, SinkError, UsageError, require
 from edgeseg.images import read_image
 from edgeseg.picture_files import pictures_in
 from edgeseg.preprocess import class_map_at, resized_frame
-from edgeseg.runtime.field.drift import DriftGraph, DriftWatch
-from edgeseg.runtime.field.shadow import ShadowAgreement
 from edgeseg.runtime.frame import Segmentation
+from edgeseg.runtime.monitoring.drift import DriftGraph, DriftWatch
+from edgeseg.runtime.monitoring.shadow import ShadowAgreement
 from edgeseg.runtime.selection import descriptor_from_image
 from edgeseg.runtime.sinks.base import FrameSink
 from edgeseg.runtime.sinks.own import keep_picture
