@@ -30,8 +30,8 @@ import numpy as np
 from edgeseg.bundle import read_bundle
 from edgeseg.device.detect import detected_device
 from edgeseg.engines import engine_from_bundle
+from edgeseg.runtime.drawing.overlay import Painter
 from edgeseg.runtime.loop.pipeline import Run
-from edgeseg.runtime.overlay import Painter
 from edgeseg.runtime.sinks.uri import SinkContext, sink_from_uri
 from edgeseg.runtime.sources import source_from_uri
 

@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from edgeseg.bundle import Bundle
     from edgeseg.runtime.alarms.roi import RoiSet
     from edgeseg.runtime.alarms.sink import AlarmSink
+    from edgeseg.runtime.drawing.overlay import Painter
     from edgeseg.runtime.gst.pipelines import CaptureOptions
     from edgeseg.runtime.loop.pipeline import Run
     from edgeseg.runtime.loop.policy import Policy
     from edgeseg.runtime.monitoring.sink import FieldSink
-    from edgeseg.runtime.overlay import Painter
     from edgeseg.runtime.sinks.comparison import ReplayComparison
     from edgeseg.runtime.sources import FrameSource
     from edgeseg.runtime.sources.uri import Stream
@@ -215,11 +215,11 @@ def run(
     from edgeseg.device.detect import detected_device
     from edgeseg.device.telemetry import Telemetry, throttled_between
     from edgeseg.runtime.clash import refuse_overwriting
+    from edgeseg.runtime.drawing.overlay import Painter
     from edgeseg.runtime.gst.pipelines import CaptureOptions
     from edgeseg.runtime.loop.feed import Supervision
     from edgeseg.runtime.loop.pipeline import Run
     from edgeseg.runtime.monitoring.systemd import Notifier
-    from edgeseg.runtime.overlay import Painter
 
     bundle, name = bundle_or_default(model, require_signature)
     chosen_policy = _policy(policy, deadline_ms)

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 
 from edgeseg.metrics import ConfusionMatrix
+from edgeseg.runtime.drawing.overlay import Painter
 from edgeseg.runtime.frame import Frame, Segmentation
-from edgeseg.runtime.overlay import Painter
 from edgeseg.runtime.sinks.uri import SinkContext
 from edgeseg.runtime.state import RunState, SourceState
 from edgeseg.spec import ModelSpec

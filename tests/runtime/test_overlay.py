@@ -8,7 +8,7 @@ import pytest
 
 from edgeseg.errors import UsageError
 from edgeseg.images import read_image
-from edgeseg.runtime.overlay import Painter
+from edgeseg.runtime.drawing.overlay import Painter
 from edgeseg.runtime.sinks.folder import FolderSink
 from edgeseg.spec import ModelSpec
 from tests.runtime.results import blocks, segmentation

@@ -10,8 +10,8 @@ import pytest
 
 from edgeseg.errors import SinkError, UsageError
 from edgeseg.images import read_image, read_mask
+from edgeseg.runtime.drawing.overlay import Painter
 from edgeseg.runtime.frame import Frame, Segmentation
-from edgeseg.runtime.overlay import Painter
 from edgeseg.runtime.sinks import sink_from_uri
 from edgeseg.spec import ModelSpec
 from tests.runtime.results import context

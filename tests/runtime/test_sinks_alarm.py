@@ -16,7 +16,7 @@ from edgeseg.images import read_image
 from edgeseg.runtime.alarms import RoiSet, parse
 from edgeseg.runtime.alarms.actions import AlarmAction, action_from_text
 from edgeseg.runtime.alarms.sink import AlarmSink
-from edgeseg.runtime.overlay import Painter
+from edgeseg.runtime.drawing.overlay import Painter
 from edgeseg.spec import ModelSpec
 from tests.runtime.brokers import Broker, Listener, free_port
 from tests.runtime.results import segmentation

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edgeseg.errors import SinkError
-from edgeseg.runtime.contours import coco_polygons, coco_rle
+from edgeseg.runtime.drawing.contours import coco_polygons, coco_rle
 from edgeseg.runtime.sinks.coco import CocoSink
 from edgeseg.spec import ModelSpec
 from tests.runtime.results import blocks, segmentation

@@ -10,9 +10,9 @@ import pytest
 
 from edgeseg.errors import DatasetError, EdgesegError, ImageError, SourceError, UsageError
 from edgeseg.images import read_mask
+from edgeseg.runtime.drawing.overlay import Painter
 from edgeseg.runtime.frame import Frame, Segmentation
 from edgeseg.runtime.loop.policy import Policy
-from edgeseg.runtime.overlay import Painter
 from edgeseg.runtime.sinks.folder import FolderSink
 from edgeseg.runtime.sources import EndOfStream, FrameSource, source_from_uri
 from edgeseg.runtime.sources.camera import CameraSource, camera_devices

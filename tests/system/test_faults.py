@@ -18,8 +18,8 @@ from typing import Any, Callable, Iterator
 import cv2
 import pytest
 
+from edgeseg.runtime.drawing.overlay import Painter
 from edgeseg.runtime.loop.feed import Supervision
-from edgeseg.runtime.overlay import Painter
 from edgeseg.runtime.sinks.jsonl import JsonlSink
 from edgeseg.runtime.sinks.video import VideoSink
 from edgeseg.runtime.sources import source_from_uri

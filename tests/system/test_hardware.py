@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 
 from edgeseg.errors import SinkError, SourceError, UsageError
+from edgeseg.runtime.drawing.overlay import Painter
 from edgeseg.runtime.frame import Segmentation
 from edgeseg.runtime.gst.output import GstOutput
 from edgeseg.runtime.gst.pipelines import CaptureOptions, pipeline_from_uri
-from edgeseg.runtime.overlay import Painter
 from edgeseg.runtime.sinks.rtsp import RtspSink
 from edgeseg.runtime.sinks.video import VideoSink
 from edgeseg.runtime.sources import source_from_uri

@@ -17,10 +17,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgeseg.errors import SourceError
+from edgeseg.runtime.drawing.overlay import Painter
 from edgeseg.runtime.frame import Frame, Segmentation
 from edgeseg.runtime.gst.process import gstreamer_python
 from edgeseg.runtime.loop.pipeline import Run
-from edgeseg.runtime.overlay import Painter
 from edgeseg.runtime.recording import Recording
 from edgeseg.runtime.sinks.uri import SinkContext, sink_from_uri
 from edgeseg.runtime.sinks.video import VideoSink

@@ -15,8 +15,8 @@ import numpy as np
 from edgeseg import __version__
 from edgeseg.credentials import redacted
 from edgeseg.errors import EdgesegError
+from edgeseg.runtime.drawing.overlay import Painter
 from edgeseg.runtime.loop.control import RunControl
-from edgeseg.runtime.overlay import Painter
 from edgeseg.runtime.preview.bodies import (
     Refusal,
     boolean,

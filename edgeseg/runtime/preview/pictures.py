@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edgeseg.errors import require
+from edgeseg.runtime.drawing.overlay import Painter
 from edgeseg.runtime.frame import Segmentation
-from edgeseg.runtime.overlay import Painter
 
 __all__ = ["MAX_VIEWERS", "Picture", "Pictures", "Viewer"]
 

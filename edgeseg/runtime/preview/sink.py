@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, Callable, Sequence
 
 from edgeseg.errors import require
+from edgeseg.runtime.drawing.overlay import Painter
 from edgeseg.runtime.frame import Segmentation
 from edgeseg.runtime.loop.control import RunControl
 from edgeseg.runtime.monitoring.prometheus import Collect, RunMetrics
-from edgeseg.runtime.overlay import Painter
 from edgeseg.runtime.preview.address import bound
 from edgeseg.runtime.preview.api import Alarms, Api, Rois
 from edgeseg.runtime.preview.app import application

@@ -13,7 +13,7 @@ import numpy as np
 
 from edgeseg.errors import ForeignFileError, SinkError
 from edgeseg.files import file_state, move_new, text_of
-from edgeseg.runtime.contours import coco_polygons, coco_rle
+from edgeseg.runtime.drawing.contours import coco_polygons, coco_rle
 from edgeseg.runtime.frame import Segmentation
 from edgeseg.runtime.sinks.base import FrameSink
 from edgeseg.runtime.sinks.lines import LineFile

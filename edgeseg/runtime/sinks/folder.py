@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from edgeseg.errors import ForeignFileError, SinkError
+from edgeseg.runtime.drawing.overlay import Painter
 from edgeseg.runtime.frame import Segmentation
-from edgeseg.runtime.overlay import Painter
 from edgeseg.runtime.sinks.base import FrameSink
 from edgeseg.runtime.sinks.own import foreign_picture, keep_picture
 

@@ -6,9 +6,9 @@ from urllib.parse import unquote
 
 from edgeseg.credentials import address_parts, redacted
 from edgeseg.errors import SinkError, UsageError
+from edgeseg.runtime.drawing.overlay import Painter
 from edgeseg.runtime.frame import Segmentation
 from edgeseg.runtime.gst.output import GstOutput, encoder_remark
-from edgeseg.runtime.overlay import Painter
 from edgeseg.runtime.sinks.base import FrameSink
 
 __all__ = ["RtspSink"]

@@ -9,8 +9,8 @@ from urllib.parse import parse_qsl
 
 from edgeseg.credentials import redacted
 from edgeseg.errors import SinkError, UsageError
+from edgeseg.runtime.drawing.overlay import Painter
 from edgeseg.runtime.frame import Segmentation
-from edgeseg.runtime.overlay import Painter
 from edgeseg.runtime.sinks.base import FrameSink
 from edgeseg.runtime.sinks.coco import CocoSink
 from edgeseg.runtime.sinks.csv_file import CsvSink

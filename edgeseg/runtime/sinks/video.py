@@ -11,10 +11,10 @@ from typing import Any, Callable, Protocol
 import numpy as np
 
 from edgeseg.errors import ForeignFileError, SinkError, require
+from edgeseg.runtime.drawing.overlay import Painter
 from edgeseg.runtime.frame import Segmentation
 from edgeseg.runtime.gst.output import GstOutput, encoder_remark
 from edgeseg.runtime.gst.process import gstreamer_python
-from edgeseg.runtime.overlay import Painter
 from edgeseg.runtime.sinks.base import FrameSink
 from edgeseg.runtime.sinks.own import refuse_unless_plain
 from edgeseg.runtime.sinks.place import Place, PlaceTaken

@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextlib import suppress
 
 from edgeseg.errors import SinkError, first_line, require
+from edgeseg.runtime.drawing.overlay import Painter
 from edgeseg.runtime.frame import Segmentation
-from edgeseg.runtime.overlay import Painter
 from edgeseg.runtime.sinks.base import FrameSink, StopRun
 
 __all__ = ["WindowSink"]

@@ -6,7 +6,7 @@ from typing import Iterator
 import pytest
 
 from edgeseg.runtime.alarms.roi import RoiSet
-from edgeseg.runtime.overlay import Painter
+from edgeseg.runtime.drawing.overlay import Painter
 from edgeseg.runtime.preview import PreviewSink
 from tests.runtime.preview.client import Client
 from tests.runtime.preview.loop import SPEC, Alarms, Run

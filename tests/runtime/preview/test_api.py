@@ -13,7 +13,7 @@ import pytest
 from edgeseg.errors import SinkError, UsageError
 from edgeseg.images import read_mask
 from edgeseg.runtime.alarms.roi import RoiSet
-from edgeseg.runtime.overlay import Painter
+from edgeseg.runtime.drawing.overlay import Painter
 from edgeseg.runtime.preview import PreviewSink
 from edgeseg.runtime.preview.openapi import document
 from tests.runtime.preview.client import Client

@@ -7,7 +7,7 @@ from typing import Collection, Sequence
 import numpy as np
 
 from edgeseg.errors import UsageError
-from edgeseg.runtime.contours import boundaries
+from edgeseg.runtime.drawing.contours import boundaries
 from edgeseg.runtime.frame import Segmentation
 from edgeseg.runtime.loop.recycle import Recycler
 from edgeseg.spec import ModelSpec

@@ -1,0 +1,1 @@
+"""Draw class maps: colours over frames, contours, run lengths."""
