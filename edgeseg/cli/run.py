@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from edgeseg.runtime.loop.pipeline import Run
     from edgeseg.runtime.loop.policy import Policy
     from edgeseg.runtime.monitoring.sink import FieldSink
-    from edgeseg.runtime.sinks.comparison import ReplayComparison
+    from edgeseg.runtime.recording.comparison import ReplayComparison
     from edgeseg.runtime.sources import FrameSource
     from edgeseg.runtime.sources.uri import Stream
     from edgeseg.runtime.state import Event, RunState
@@ -477,7 +477,7 @@ def _comparison(running: "Run", streams: "List[Stream]") -> "Optional[ReplayComp
     """A replay is compared with what was recorded."""
     if len(streams) != 1 or not streams[0].uri.startswith("replay://"):
         return None
-    from edgeseg.runtime.sources.replay import comparison_from_uri
+    from edgeseg.runtime.recording.replay import comparison_from_uri
 
     sink = comparison_from_uri(streams[0].uri, running.spec)
     running.add_sink(sink)

@@ -17,8 +17,8 @@ import pytest
 from edgeseg.errors import SinkError, SourceError, UsageError
 from edgeseg.metrics import ConfusionMatrix
 from edgeseg.runtime.frame import Frame, Segmentation
-from edgeseg.runtime.recording import MAX_PIXELS, UNRECORDED, Recording, picture_size
-from edgeseg.runtime.sinks.recording import RecordSink
+from edgeseg.runtime.recording.file import MAX_PIXELS, UNRECORDED, Recording, picture_size
+from edgeseg.runtime.recording.sink import RecordSink
 from edgeseg.runtime.state import RunState, SourceState
 from edgeseg.spec import ModelSpec
 

@@ -7,10 +7,10 @@ import pytest
 
 from edgeseg.errors import SourceError, UsageError
 from edgeseg.runtime.frame import Frame, Segmentation
-from edgeseg.runtime.sinks.comparison import ReplayComparison
-from edgeseg.runtime.sinks.recording import RecordSink
+from edgeseg.runtime.recording.comparison import ReplayComparison
+from edgeseg.runtime.recording.replay import ReplaySource, comparison_from_uri, replay_from_uri
+from edgeseg.runtime.recording.sink import RecordSink
 from edgeseg.runtime.sources import EndOfStream
-from edgeseg.runtime.sources.replay import ReplaySource, comparison_from_uri, replay_from_uri
 from edgeseg.spec import ModelSpec
 from tests.fakes import FakeClock
 from tests.runtime.test_recording import SPEC, record, result_of, state_of

@@ -21,7 +21,7 @@ from edgeseg.runtime.drawing.overlay import Painter
 from edgeseg.runtime.frame import Frame, Segmentation
 from edgeseg.runtime.gst.process import gstreamer_python
 from edgeseg.runtime.loop.pipeline import Run
-from edgeseg.runtime.recording import Recording
+from edgeseg.runtime.recording.file import Recording
 from edgeseg.runtime.sinks.uri import SinkContext, sink_from_uri
 from edgeseg.runtime.sinks.video import VideoSink
 from edgeseg.runtime.sources import EndOfStream, FrameSource, source_from_uri

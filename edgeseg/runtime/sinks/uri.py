@@ -190,7 +190,7 @@ class _VideoPerSource(FrameSink):
 
 
 def _recording(uri: str, context: SinkContext) -> FrameSink:
-    from edgeseg.runtime.sinks.recording import RecordSink  # it needs sinks.base, which is of this package
+    from edgeseg.runtime.recording.sink import RecordSink  # it needs sinks.base, which is of this package
 
     return RecordSink(uri, context.spec, context.engine, context.state, overwrite=context.overwrite)
 

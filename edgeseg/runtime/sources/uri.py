@@ -105,7 +105,7 @@ def source_from_uri(
     if scheme == "demo" and separator:
         return StreetSource(uri)
     if scheme == "replay" and separator:
-        from edgeseg.runtime.sources.replay import replay_from_uri  # it needs sources.base, which is of this package
+        from edgeseg.runtime.recording.replay import replay_from_uri  # it needs sources.base, which is of this package
 
         return replay_from_uri(uri)
     if separator and scheme != "file" and not os.path.exists(uri):

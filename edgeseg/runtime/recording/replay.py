@@ -12,8 +12,8 @@ import numpy as np
 
 from edgeseg.errors import SourceError, UsageError
 from edgeseg.runtime.frame import Frame
-from edgeseg.runtime.recording import Recording
-from edgeseg.runtime.sinks.comparison import ReplayComparison
+from edgeseg.runtime.recording.comparison import ReplayComparison
+from edgeseg.runtime.recording.file import Recording
 from edgeseg.runtime.sources.base import EndOfStream, FrameSource
 from edgeseg.runtime.state import DROP_CAUSES
 from edgeseg.spec import ModelSpec

@@ -11,7 +11,7 @@ from edgeseg.errors import UsageError
 from edgeseg.metrics import ConfusionMatrix
 from edgeseg.preprocess import class_map_at
 from edgeseg.runtime.frame import Segmentation
-from edgeseg.runtime.recording import Recording
+from edgeseg.runtime.recording.file import Recording
 from edgeseg.runtime.sinks.base import FrameSink
 from edgeseg.spec import ModelSpec
 

@@ -18,7 +18,7 @@ import numpy as np
 from edgeseg import __version__
 from edgeseg.errors import ForeignFileError, SinkError, UsageError, first_line, require
 from edgeseg.runtime.frame import Segmentation
-from edgeseg.runtime.recording import APPLICATION_ID, MAX_PIXELS, SCHEMA, TABLES, UNRECORDED
+from edgeseg.runtime.recording.file import APPLICATION_ID, MAX_PIXELS, SCHEMA, TABLES, UNRECORDED
 from edgeseg.runtime.sinks.base import FrameSink
 from edgeseg.runtime.sinks.own import refuse_unless_plain
 from edgeseg.runtime.state import DROP_CAUSES, RunState
