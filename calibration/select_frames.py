@@ -13,8 +13,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from edgeseg.errors import EdgesegError
-from edgeseg.runtime.selection import FrameChooser, selected_frames
 from edgeseg.runtime.sources import source_from_uri
+from edgeseg.selection.choice import FrameChooser, selected_frames
 
 
 def show(chooser: FrameChooser) -> None:

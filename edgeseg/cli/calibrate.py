@@ -14,7 +14,7 @@ from edgeseg.cli.targets import is_calibration_cache, refuse_foreign
 from edgeseg.errors import UsageError
 
 if TYPE_CHECKING:
-    from edgeseg.runtime.selection import FrameChooser, Selection
+    from edgeseg.selection.choice import FrameChooser, Selection
 
     Report = Callable[[FrameChooser], None]
 
@@ -69,8 +69,8 @@ def select(
     if policy not in (None, "latest", "every"):
         raise UsageError(f"--policy is latest or every, got {policy!r}")
     from edgeseg.compiler.calibration.collect import MINIMUM_FRAMES
-    from edgeseg.runtime.selection import MIN_DISTANCE, MIN_SHARPNESS, selected_frames
     from edgeseg.runtime.sources import source_from_uri
+    from edgeseg.selection.choice import MIN_DISTANCE, MIN_SHARPNESS, selected_frames
 
     origin = source_from_uri(str(camera) if camera is not None else str(source))
     if origin.is_live and not (seconds or frames or as_json):
@@ -126,7 +126,7 @@ def _plain_line(chooser: "FrameChooser", count: int) -> str:
 
 
 def _summary(selection: "Selection", folder: Path) -> None:
-    from edgeseg.runtime.selection import REJECTIONS, REPORT_NAME
+    from edgeseg.selection.choice import REJECTIONS, REPORT_NAME
 
     rows = [[f"{reason}: {REJECTIONS[reason]}", str(number)] for reason, number in selection.rejected.items()]
     rows = [[f"seen ({selection.ended})", str(selection.seen)], *rows, ["chosen", str(len(selection.chosen))]]

@@ -214,12 +214,12 @@ def run(
     """
     from edgeseg.device.detect import detected_device
     from edgeseg.device.telemetry import Telemetry, throttled_between
-    from edgeseg.runtime.clash import refuse_overwriting
     from edgeseg.runtime.drawing.overlay import Painter
     from edgeseg.runtime.gst.pipelines import CaptureOptions
     from edgeseg.runtime.loop.feed import Supervision
     from edgeseg.runtime.loop.pipeline import Run
     from edgeseg.runtime.monitoring.systemd import Notifier
+    from edgeseg.runtime.sinks.clash import refuse_overwriting
 
     bundle, name = bundle_or_default(model, require_signature)
     chosen_policy = _policy(policy, deadline_ms)

@@ -15,7 +15,8 @@ from edgeseg.demo import StreetDataset
 from edgeseg.errors import EdgesegError, ImageError, SinkError, SourceError, UsageError
 from edgeseg.images import image_files, read_image, write_png
 from edgeseg.runtime.frame import Frame
-from edgeseg.runtime.selection import (
+from edgeseg.runtime.sources import EndOfStream, FrameSource, source_from_uri
+from edgeseg.selection.choice import (
     REJECTIONS,
     FrameChooser,
     Selection,
@@ -23,7 +24,6 @@ from edgeseg.runtime.selection import (
     selected_frames,
     sharpness_from_image,
 )
-from edgeseg.runtime.sources import EndOfStream, FrameSource, source_from_uri
 from tests.fakes import ScriptedSource
 
 BLACK = np.full((120, 160, 3), 6, np.uint8)

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from edgeseg.errors import ForeignFileError, SinkError, UsageError
 from edgeseg.images import IMAGE_SUFFIXES, read_mask
-from edgeseg.runtime.clash import refuse_overwriting
 from edgeseg.runtime.recording.file import Recording
 from edgeseg.runtime.sinks import sink_from_uri
+from edgeseg.runtime.sinks.clash import refuse_overwriting
 from edgeseg.runtime.sources.uri import Stream
 from edgeseg.spec import ModelSpec
 from tests.runtime.results import blocks, context, segmentation

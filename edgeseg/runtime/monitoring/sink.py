@@ -20,10 +20,10 @@ from edgeseg.preprocess import class_map_at, resized_frame
 from edgeseg.runtime.frame import Segmentation
 from edgeseg.runtime.monitoring.drift import DriftGraph, DriftWatch
 from edgeseg.runtime.monitoring.shadow import ShadowAgreement
-from edgeseg.runtime.selection import descriptor_from_image
 from edgeseg.runtime.sinks.base import FrameSink
 from edgeseg.runtime.sinks.own import keep_picture
 from edgeseg.runtime.state import RunState
+from edgeseg.selection.choice import descriptor_from_image
 
 __all__ = ["FieldSink"]
 

@@ -1,0 +1,1 @@
+"""Choose calibration frames from any source."""
