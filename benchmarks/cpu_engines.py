@@ -26,13 +26,13 @@ from edgeseg.builder.networks import NetworkConfig, PaddedNetwork, network_from_
 from edgeseg.compiler.calibration.collect import ranges_from_frames
 from edgeseg.compiler.pipeline import float_graph_from_module
 from edgeseg.compiler.recipes import RECIPES, emitted_onnx
-from edgeseg.demo import StreetDataset
+from edgeseg.demo import CLASSES, PALETTE
+from edgeseg.demo.street import StreetDataset
 from edgeseg.device.detect import detected_device
 from edgeseg.engines.openvino import OpenVinoEngine
 from edgeseg.engines.ort import OrtEngine
 from edgeseg.preprocess import class_map_at, normalized, resized_frame
 from edgeseg.spec import ModelSpec
-from edgeseg.street import CLASSES, PALETTE
 from edgeseg.timing import Stopwatch
 
 SIZE_HW = (512, 512)

@@ -33,7 +33,7 @@ from edgeseg.bundle import Bundle, Golden, GraphEntry
 from edgeseg.cli.arguments import size_hw_from
 from edgeseg.cli.models import bundle_or_default, model_stem
 from edgeseg.cli.opening import engine_cache
-from edgeseg.demo import StreetDataset
+from edgeseg.demo.street import StreetDataset
 from edgeseg.device.detect import detected_device
 from edgeseg.device.driver_errors import broken
 from edgeseg.engines.cuda import Cuda
@@ -513,7 +513,7 @@ def made_bundle(architecture: str, size_hw: tuple[int, int]) -> Bundle:
     from edgeseg.compiler.calibration.collect import ranges_from_frames
     from edgeseg.compiler.pipeline import float_graph_from_module
     from edgeseg.compiler.recipes import RECIPES, Fp32, emitted_onnx, recipe_json, target_of
-    from edgeseg.street import CLASSES, PALETTE
+    from edgeseg.demo import CLASSES, PALETTE
 
     spec = ModelSpec(CLASSES, PALETTE, size_hw, ignore_id=len(CLASSES))
     data = StreetDataset(SOURCE)

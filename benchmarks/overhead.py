@@ -31,7 +31,7 @@ from edgeseg.builder.networks import NetworkConfig, network_from_config
 from edgeseg.bundle import Bundle, read_bundle
 from edgeseg.cli.models import SHIPPED
 from edgeseg.compiler.pipeline import CompileOptions
-from edgeseg.demo import StreetDataset
+from edgeseg.demo.street import StreetDataset
 from edgeseg.device.detect import detected_device
 from edgeseg.engines import Engine, engine_from_bundle
 from edgeseg.runtime.gst.pipelines import CaptureOptions, pipeline_from_uri

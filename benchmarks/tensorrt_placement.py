@@ -34,10 +34,10 @@ from edgeseg.compiler.calibration.collect import ranges_from_frames
 from edgeseg.compiler.pipeline import float_graph_from_bundle, float_graph_from_module
 from edgeseg.compiler.quantize.qdq import tensorrt_qdq_onnx
 from edgeseg.compiler.verify.tensorrt_rtx import kernel_plan_from_onnx
-from edgeseg.demo import StreetDataset
+from edgeseg.demo import CLASSES, PALETTE
+from edgeseg.demo.street import StreetDataset
 from edgeseg.errors import CompileError
 from edgeseg.spec import ModelSpec
-from edgeseg.street import CLASSES, PALETTE
 
 SIZE = 256
 SPEC = ModelSpec(CLASSES, PALETTE, (SIZE, SIZE), ignore_id=11)

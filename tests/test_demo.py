@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeseg.demo import StreetDataset, parse_street_uri
+from edgeseg.demo.street import StreetDataset, parse_street_uri
 from edgeseg.errors import UsageError
 
 

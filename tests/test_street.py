@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from edgeseg.street import CLASSES, PALETTE, StreetScene
+from edgeseg.demo import CLASSES, PALETTE, StreetScene
 
 SMALL = (120, 160)
 SKY, BUILDING, POLE, ROAD, PAVEMENT, TREE, SIGN, FENCE, CAR, PEDESTRIAN, BICYCLIST = range(11)
@@ -45,7 +45,7 @@ def test_frames_do_not_depend_on_order_or_instance():
 
 def test_another_process_renders_the_same_bits():
     script = (
-        "import zlib; from edgeseg.street import StreetScene\n"
+        "import zlib; from edgeseg.demo import StreetScene\n"
         "print([zlib.crc32(a.tobytes()) for a in StreetScene(5, (120, 160)).render(77)])"
     )
     import zlib

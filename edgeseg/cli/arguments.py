@@ -10,12 +10,12 @@ import typer
 from typing_extensions import Annotated
 
 from edgeseg.cli.class_list import classes_from
-from edgeseg.demo import StreetDataset
+from edgeseg.demo import CLASSES as CAMVID_CLASSES
+from edgeseg.demo import PALETTE as CAMVID_PALETTE
+from edgeseg.demo.street import StreetDataset
 from edgeseg.errors import UsageError
 from edgeseg.images import Dataset, FolderDataset
 from edgeseg.spec import IGNORE_ID, ModelSpec, Preprocess
-from edgeseg.street import CLASSES as CAMVID_CLASSES
-from edgeseg.street import PALETTE as CAMVID_PALETTE
 
 __all__ = [
     "EngineName",

@@ -13,11 +13,11 @@ import torch
 from edgeseg.builder.failures import in_one_line
 from edgeseg.builder.networks import NetworkConfig, network_from_config
 from edgeseg.builder.training import SegmentationTask, TrainRecipe, train
-from edgeseg.demo import StreetDataset
+from edgeseg.demo import CLASSES, PALETTE
+from edgeseg.demo.street import StreetDataset
 from edgeseg.errors import TrainingError
 from edgeseg.images import InMemory, Sample
 from edgeseg.spec import ModelSpec
-from edgeseg.street import CLASSES, PALETTE
 
 SPEC = ModelSpec(CLASSES, PALETTE, (64, 96), ignore_id=11)
 DATA = StreetDataset("demo://street?frames=4&step=60&size=96x64")

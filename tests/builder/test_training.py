@@ -16,13 +16,13 @@ from edgeseg.builder.checkpoint import load_checkpoint
 from edgeseg.builder.data import EpochOrder, SeededCrops, TrainingCrops, class_weights
 from edgeseg.builder.networks import NetworkConfig, network_from_config
 from edgeseg.builder.training import EpochResult, TrainingPlan, TrainRecipe, averaging, train
-from edgeseg.demo import StreetDataset
+from edgeseg.demo import CLASSES, PALETTE
+from edgeseg.demo.street import StreetDataset
 from edgeseg.errors import CheckpointError, DatasetError, ImageError, TrainingError
 from edgeseg.images import FolderDataset, InMemory, Joined, Sample, write_png
 from edgeseg.labels import label_counts
 from edgeseg.preprocess import normalized
 from edgeseg.spec import IGNORE_ID, ModelSpec
-from edgeseg.street import CLASSES, PALETTE
 
 SPEC = ModelSpec(CLASSES, PALETTE, (64, 96), ignore_id=11)
 DATA = StreetDataset("demo://street?frames=8&step=60&size=96x64")

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from edgeseg.compiler.calibration.collect import MINIMUM_FRAMES
-from edgeseg.demo import StreetDataset
+from edgeseg.demo.street import StreetDataset
 from edgeseg.images import FolderDataset, image_files, read_image, write_png
 from tests.cli.test_cli import edgeseg, refused
 

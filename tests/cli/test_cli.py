@@ -70,7 +70,7 @@ def test_plain_output_has_the_stage_table_and_live_miou(tmp_path: Path) -> None:
 
 
 def test_masks_of_a_folder_against_an_independent_count(tmp_path: Path) -> None:
-    from edgeseg.demo import StreetDataset
+    from edgeseg.demo.street import StreetDataset
 
     (tmp_path / "val").mkdir()
     (tmp_path / "valannot").mkdir()

@@ -19,9 +19,9 @@ from edgeseg.bundle import Bundle, read_bundle, write_bundle
 from edgeseg.cli import main
 from edgeseg.cli.models import SHIPPED, bundle_or_default, chosen_path, model_stem, without_reason
 from edgeseg.cli.progress import shown_progress
+from edgeseg.demo import StreetScene
 from edgeseg.errors import BundleError
 from edgeseg.images import write_png
-from edgeseg.street import StreetScene
 from tests.cli.test_cli import STREET, edgeseg, refused
 
 

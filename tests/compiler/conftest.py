@@ -12,9 +12,9 @@ from edgeseg.builder.weights import load_imagenet_encoder
 from edgeseg.compiler.calibration.collect import ranges_from_frames
 from edgeseg.compiler.pipeline import float_graph_from_module
 from edgeseg.compiler.ranges import Ranges
-from edgeseg.demo import StreetDataset
+from edgeseg.demo import CLASSES, PALETTE
+from edgeseg.demo.street import StreetDataset
 from edgeseg.spec import ModelSpec
-from edgeseg.street import CLASSES, PALETTE
 
 SPEC = ModelSpec(CLASSES, PALETTE, (72, 104), ignore_id=11)
 """Not a multiple of 32, so that padding and cropping are in the graph."""

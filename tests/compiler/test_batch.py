@@ -15,7 +15,7 @@ from edgeseg.compiler.pipeline import float_graph_from_module
 from edgeseg.compiler.quantize.qdq import cpu_qdq_onnx, tensorrt_qdq_onnx
 from edgeseg.compiler.ranges import Ranges
 from edgeseg.compiler.recipes import RECIPES, emitted_onnx
-from edgeseg.demo import StreetDataset
+from edgeseg.demo.street import StreetDataset
 from edgeseg.engines.ort import OrtEngine
 from edgeseg.errors import CompileError
 from edgeseg.preprocess import class_map_at

@@ -15,7 +15,7 @@ from edgeseg.compiler.calibration.collect import ranges_from_frames
 from edgeseg.compiler.calibration.dataset_report import calibration_report
 from edgeseg.compiler.calibration.step_cache import StepCache
 from edgeseg.compiler.ranges import Ranges
-from edgeseg.demo import StreetDataset
+from edgeseg.demo.street import StreetDataset
 from edgeseg.errors import CompileError, UsageError
 from edgeseg.images import InMemory, Sample
 from tests.compiler.conftest import SPEC

@@ -12,7 +12,7 @@ import pytest
 from edgeseg.compiler.quantize import equalize
 from edgeseg.compiler.quantize.equalize import equalized_onnx
 from edgeseg.compiler.ranges import Ranges
-from edgeseg.demo import StreetDataset
+from edgeseg.demo.street import StreetDataset
 from edgeseg.errors import CompileError
 
 FRAMES = StreetDataset("demo://street?frames=8&step=30&size=32x32")

@@ -19,7 +19,7 @@ from edgeseg.builder.networks import PaddedNetwork
 from edgeseg.compiler.importers import exported_program
 from edgeseg.compiler.importers.exported_program import exported_program_from_module, tensorrt_program_from_module
 from edgeseg.compiler.ranges import Ranges
-from edgeseg.demo import StreetDataset
+from edgeseg.demo.street import StreetDataset
 from edgeseg.engines.ort import OrtEngine
 from edgeseg.errors import CompileError, MissingDependencyError, UsageError
 from edgeseg.preprocess import normalized

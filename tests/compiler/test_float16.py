@@ -13,7 +13,7 @@ from edgeseg.compiler.graph.float16 import float16_onnx
 from edgeseg.compiler.importers.torch_export import run_onnx
 from edgeseg.compiler.quantize.qdq import tensorrt_qdq_onnx
 from edgeseg.compiler.ranges import Ranges
-from edgeseg.demo import StreetDataset
+from edgeseg.demo.street import StreetDataset
 from edgeseg.errors import CompileError
 
 FRAMES = StreetDataset("demo://street?frames=16&step=30&size=104x72")

@@ -7,7 +7,7 @@ import pytest
 
 from edgeseg.bundle import Bundle
 from edgeseg.compiler.verify.gate import Accuracy, Limits, agreements, measured_accuracy, refusals
-from edgeseg.demo import StreetDataset
+from edgeseg.demo.street import StreetDataset
 
 FP32 = Accuracy(10, 1.0, 1.0, 0.70, 0.9, {"road": 0.9, "pole": 0.5, "absent": math.nan})
 

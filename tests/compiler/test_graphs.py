@@ -19,7 +19,7 @@ from edgeseg.compiler.quantize.qdq_editor import ENLARGEMENT
 from edgeseg.compiler.ranges import Ranges
 from edgeseg.compiler.recipes import RECIPES, emitted_onnx
 from edgeseg.compiler.verify.executed_precision import executed_int8_convolutions
-from edgeseg.demo import StreetDataset
+from edgeseg.demo.street import StreetDataset
 from edgeseg.engines.ort import OrtEngine
 from edgeseg.errors import CompileError
 from edgeseg.preprocess import normalized

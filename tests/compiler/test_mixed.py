@@ -21,7 +21,7 @@ from edgeseg.compiler.ranges import Ranges
 from edgeseg.compiler.recipes import INT8_GRAPHS
 from edgeseg.compiler.verify.gate import Accuracy, Limits
 from edgeseg.compiler.verify.roofline import layer_costs, roofline_ms
-from edgeseg.demo import StreetDataset
+from edgeseg.demo.street import StreetDataset
 from edgeseg.device.specifications import BOARDS
 from edgeseg.errors import CompileError, GateRefused
 from tests.compiler.conftest import SPEC

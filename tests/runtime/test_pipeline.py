@@ -7,6 +7,7 @@ from typing import Any, Sequence
 import numpy as np
 import pytest
 
+from edgeseg.demo import CLASSES, PALETTE
 from edgeseg.errors import EngineError, SinkError, SourceError, UsageError
 from edgeseg.runtime.frame import Segmentation
 from edgeseg.runtime.loop.feed import Supervision
@@ -17,7 +18,6 @@ from edgeseg.runtime.sources import FrameSource
 from edgeseg.runtime.sources.demo import StreetSource
 from edgeseg.runtime.state import STAGES, RunState
 from edgeseg.spec import ModelSpec
-from edgeseg.street import CLASSES, PALETTE
 from tests.fakes import CollectingSink, ScriptedSource, ThresholdEngine
 
 BRIGHT, DARK = (np.full((32, 48, 3), value, np.uint8) for value in (250, 5))

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edgeseg.demo import StreetDataset
+from edgeseg.demo.street import StreetDataset
 from edgeseg.errors import EdgesegError, ImageError, SinkError, SourceError, UsageError
 from edgeseg.images import image_files, read_image, write_png
 from edgeseg.runtime.frame import Frame

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+from edgeseg.demo import StreetScene
 from edgeseg.errors import DatasetError, EdgesegError, ImageError, SourceError, UsageError
 from edgeseg.images import read_mask
 from edgeseg.runtime.drawing.overlay import Painter
@@ -21,7 +22,6 @@ from edgeseg.runtime.sources.gstreamer import GstSource
 from edgeseg.runtime.sources.latest import LatestFrame
 from edgeseg.runtime.sources.uri import Stream, streams_from_uri
 from edgeseg.spec import ModelSpec
-from edgeseg.street import StreetScene
 from tests.fakes import ScriptedSource
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from typing import Callable
 
-from edgeseg.demo import parse_street_uri
+from edgeseg.demo import CLASSES
+from edgeseg.demo.street import parse_street_uri
 from edgeseg.runtime.frame import Frame
 from edgeseg.runtime.sources.base import EndOfStream, FrameSource
-from edgeseg.street import CLASSES
 
 __all__ = ["StreetSource"]
 
@@ -17,7 +17,7 @@ class StreetSource(FrameSource):
     """The rendered street at its frame rate, as a camera would deliver it.
 
     Args:
-        uri: see ``edgeseg.demo.StreetUri``.
+        uri: see ``edgeseg.demo.street.StreetUri``.
         sleep: waits so many seconds; injected in tests.
     """
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edgeseg.bundle import Bundle
-from edgeseg.demo import StreetDataset
+from edgeseg.demo.street import StreetDataset
 from edgeseg.engines import engine_from_bundle
 from edgeseg.errors import UsageError
 from edgeseg.images import image_files, read_image

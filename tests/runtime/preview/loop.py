@@ -6,6 +6,7 @@ import threading
 import time
 from typing import Any
 
+from edgeseg.demo import CLASSES, PALETTE
 from edgeseg.errors import SourceError, UsageError
 from edgeseg.metrics import ConfusionMatrix
 from edgeseg.runtime.frame import Segmentation
@@ -13,7 +14,6 @@ from edgeseg.runtime.sinks import FrameSink
 from edgeseg.runtime.sources.demo import StreetSource
 from edgeseg.runtime.state import RunState, SinkState, SourceState
 from edgeseg.spec import ModelSpec
-from edgeseg.street import CLASSES, PALETTE
 
 SPEC = ModelSpec(tuple(CLASSES), tuple(tuple(colour) for colour in PALETTE), (96, 128))
 

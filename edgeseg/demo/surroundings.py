@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from edgeseg.street.camera import FAR, NEAR, TOP
-from edgeseg.street.canvas import BUILDING, PAVEMENT, ROAD, SKY, TREE, Canvas, front_quad, ground_quad, strip
-from edgeseg.street.chance import Floats, Image, drift, pick, uniform
-from edgeseg.street.roadside import WALLS
+from edgeseg.demo.camera import FAR, NEAR, TOP
+from edgeseg.demo.canvas import BUILDING, PAVEMENT, ROAD, SKY, TREE, Canvas, front_quad, ground_quad, strip
+from edgeseg.demo.chance import Floats, Image, drift, pick, uniform
+from edgeseg.demo.roadside import WALLS
 
 PAVEMENT_WIDTH = 3.5  # metres
 TILE = 512  # side of the noise tile, pixels

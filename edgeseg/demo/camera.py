@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.street.chance import Colour, Floats, drift, mix
+from edgeseg.demo.chance import Colour, Floats, drift, mix
 
 NEAR, FAR = 0.6, 150.0  # metres ahead of the camera between which things are drawn
 DISTANCES = np.arange(0.0, FAR + 20.0)  # z in metres of the knots of ``Camera.bend``

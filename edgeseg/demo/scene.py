@@ -13,11 +13,11 @@ from typing import Callable, NamedTuple, Sequence
 
 import numpy as np
 
-from edgeseg.street.camera import DISTANCES, FAR, Camera, light_at
-from edgeseg.street.canvas import Canvas, ground_quad
-from edgeseg.street.chance import Floats, Image, drift, leaf_stamps, noise, uniform
-from edgeseg.street.roadside import LOT, paint_lamp, paint_lot, paint_railing, paint_sign, paint_tree
-from edgeseg.street.surroundings import (
+from edgeseg.demo.camera import DISTANCES, FAR, Camera, light_at
+from edgeseg.demo.canvas import Canvas, ground_quad
+from edgeseg.demo.chance import Floats, Image, drift, leaf_stamps, noise, uniform
+from edgeseg.demo.roadside import LOT, paint_lamp, paint_lot, paint_railing, paint_sign, paint_tree
+from edgeseg.demo.surroundings import (
     PAVEMENT_WIDTH,
     TILE,
     Town,
@@ -28,7 +28,7 @@ from edgeseg.street.surroundings import (
     roughen,
     town_of,
 )
-from edgeseg.street.traffic import paint_bicyclist, paint_car, paint_pedestrian
+from edgeseg.demo.traffic import paint_bicyclist, paint_car, paint_pedestrian
 
 _STREET_REACH = 80.0  # metres beyond which small things are left out
 _LANE = -2.8  # centre of a driving lane, metres outwards from its kerb

@@ -9,7 +9,7 @@ them.
 
 from __future__ import annotations
 
-from edgeseg.street.canvas import CLASSES, PALETTE
-from edgeseg.street.scene import StreetScene
+from edgeseg.demo.canvas import CLASSES, PALETTE
+from edgeseg.demo.scene import StreetScene
 
 __all__ = ["CLASSES", "PALETTE", "StreetScene"]

@@ -11,9 +11,9 @@ import math
 
 import numpy as np
 
-from edgeseg.street.camera import FRONT, LEFT, RIGHT, TOP
-from edgeseg.street.canvas import BICYCLIST, CAR, DETAIL, PEDESTRIAN, Canvas, disc, front_quad, wheel
-from edgeseg.street.chance import Floats, mix, pick
+from edgeseg.demo.camera import FRONT, LEFT, RIGHT, TOP
+from edgeseg.demo.canvas import BICYCLIST, CAR, DETAIL, PEDESTRIAN, Canvas, disc, front_quad, wheel
+from edgeseg.demo.chance import Floats, mix, pick
 
 _CARS = (
     (30, 28, 28),

@@ -12,8 +12,8 @@ import math
 
 import numpy as np
 
-from edgeseg.street.camera import LEFT, RIGHT
-from edgeseg.street.canvas import (
+from edgeseg.demo.camera import LEFT, RIGHT
+from edgeseg.demo.canvas import (
     BUILDING,
     DETAIL,
     FENCE,
@@ -26,7 +26,7 @@ from edgeseg.street.canvas import (
     front_quad,
     side_quad,
 )
-from edgeseg.street.chance import Colour, Floats, mix, pick
+from edgeseg.demo.chance import Colour, Floats, mix, pick
 
 LOT = 16.0  # metres of frontage per plot
 WALLS = (

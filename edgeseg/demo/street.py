@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlsplit
 
+from edgeseg.demo import StreetScene
 from edgeseg.errors import UsageError
 from edgeseg.images import Sample
-from edgeseg.street import StreetScene
 
 __all__ = ["StreetDataset", "StreetUri", "parse_street_uri"]
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from edgeseg.street.camera import FRONT, NEAR, TOP, Camera, Light
-from edgeseg.street.chance import Colour, Floats, Image
+from edgeseg.demo.camera import FRONT, NEAR, TOP, Camera, Light
+from edgeseg.demo.chance import Colour, Floats, Image
 
 CLASSES: tuple[str, ...] = (
     "sky",
