@@ -36,7 +36,7 @@ from edgeseg.cli.opening import engine_cache
 from edgeseg.demo.street import StreetDataset
 from edgeseg.device.detect import detected_device
 from edgeseg.device.driver_errors import broken
-from edgeseg.engines.cuda import Cuda
+from edgeseg.engines.cuda.device import Cuda
 from edgeseg.engines.ort import OrtEngine
 from edgeseg.engines.tensorrt.api import FLAVOURS
 from edgeseg.engines.tensorrt.engine import TensorRtEngine

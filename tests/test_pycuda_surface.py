@@ -18,7 +18,7 @@ from tests.real_pycuda.build import CannotBuild, built_pycuda, driver_library
 from tests.test_tensorrt_surface import shapes, trees
 
 USERS = (
-    "edgeseg/engines/cuda.py",
+    "edgeseg/engines/cuda/device.py",
     "edgeseg/engines/tensorrt/engine.py",
     "edgeseg/device/probe.py",
     "benchmarks/gpu.py",

@@ -15,17 +15,17 @@ from typing import Any, Iterator
 import numpy as np
 import pytest
 
-import edgeseg.engines.cuda
+import edgeseg.engines.cuda.device
 from edgeseg.bundle import Bundle
 from edgeseg.engines import Engine
-from edgeseg.engines.cuda import KERNELS, Buffer, Cuda, Kernel, Stream
+from edgeseg.engines.cuda.device import KERNELS, Buffer, Cuda, Kernel, Stream
 from edgeseg.engines.tensorrt.cache import EngineCache
 from edgeseg.engines.tensorrt.provide import EngineOptions, TensorRtProvider
 from edgeseg.errors import EdgesegError, EngineError
 from tests.engine_contract import EngineContract
 from tests.fake_cuda import FakeCuda
 
-FOLDER = Path(edgeseg.engines.cuda.__file__).parent
+FOLDER = Path(edgeseg.engines.cuda.device.__file__).parent
 PTX, SOURCE = FOLDER / "convert.ptx", FOLDER / "convert.cu"
 JETSON_GPUS = ("sm_72", "sm_87", "sm_110")
 OTHER_GPUS = ("sm_75", "sm_86", "sm_89", "sm_120")

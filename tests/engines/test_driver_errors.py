@@ -15,7 +15,7 @@ from edgeseg.bundle import write_bundle
 from edgeseg.cli.main import app
 from edgeseg.device import driver_errors
 from edgeseg.device.driver_errors import explained
-from edgeseg.engines.cuda import Cuda
+from edgeseg.engines.cuda.device import Cuda
 from edgeseg.engines.tensorrt.api import Log, TensorRt, tensorrt_module
 from edgeseg.errors import EdgesegError, EngineError, MissingDependencyError
 from tests.engines.tensorrt.rig import VERSIONS

@@ -14,7 +14,7 @@ from typing import Any, Callable, Iterator
 import numpy as np
 import pytest
 
-from edgeseg.engines.cuda import KERNELS, Cuda
+from edgeseg.engines.cuda.device import KERNELS, Cuda
 from edgeseg.engines.tensorrt.api import TensorRt
 from edgeseg.engines.tensorrt.engine import TensorRtEngine
 from edgeseg.errors import EngineError
@@ -35,7 +35,7 @@ def nothing_is_left() -> Iterator[None]:
 
 
 def _life(mapped: bool) -> None:
-    """Each class of ``edgeseg.engines.cuda`` once, with work."""
+    """Each class of ``edgeseg.engines.cuda.device`` once, with work."""
     cuda = Cuda()
     given_back = ExitStack()
     try:

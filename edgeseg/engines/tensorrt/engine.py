@@ -11,7 +11,7 @@ import numpy as np
 
 from edgeseg.device.driver_errors import translated
 from edgeseg.engines.base import Engine, require_shapes
-from edgeseg.engines.cuda import Buffer, Cuda, CudaGraph, Event, Kernel, Stream
+from edgeseg.engines.cuda.device import Buffer, Cuda, CudaGraph, Event, Kernel, Stream
 from edgeseg.engines.tensorrt.api import Log, TensorRt
 from edgeseg.errors import EngineError, UsageError
 

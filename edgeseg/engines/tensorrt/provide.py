@@ -13,7 +13,7 @@ from typing import Any, Callable
 
 from edgeseg.bundle import Bundle
 from edgeseg.device.detect import Device, detected_device
-from edgeseg.engines.cuda import Cuda, GpuFacts
+from edgeseg.engines.cuda.device import Cuda, GpuFacts
 from edgeseg.engines.golden import SelfTest, self_tested
 from edgeseg.engines.tensorrt.api import Log, TensorRt, tensorrt_module
 from edgeseg.engines.tensorrt.build import PRECISIONS, RECIPE, BuildRequest, BuiltPlan, OnProgress

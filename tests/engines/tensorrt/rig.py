@@ -9,7 +9,7 @@ from typing import Any
 
 from edgeseg.bundle import Bundle
 from edgeseg.device.detect import detected_device
-from edgeseg.engines.cuda import Cuda
+from edgeseg.engines.cuda.device import Cuda
 from edgeseg.engines.tensorrt.api import TensorRt
 from edgeseg.engines.tensorrt.build import BuiltPlan, built_plan
 from edgeseg.engines.tensorrt.cache import EngineCache

@@ -1,0 +1,1 @@
+"""Talk to CUDA through PyCUDA: memory, streams, the kernel that converts frames."""
