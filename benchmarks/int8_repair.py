@@ -18,7 +18,6 @@ from typing import Any
 
 from edgeseg.bundle import read_bundle
 from edgeseg.cli.opening import cache_folder
-from edgeseg.compiler.calibration.step_cache import StepCache
 from edgeseg.compiler.pipeline import (
     CompileOptions,
     Progress,
@@ -26,6 +25,7 @@ from edgeseg.compiler.pipeline import (
     float_graph_from_bundle,
     float_graph_from_module,
 )
+from edgeseg.compiler.step_cache import StepCache
 from edgeseg.compiler.verify.gate import Limits, worst_drop
 from edgeseg.errors import GateRefused
 from edgeseg.images import FolderDataset, InMemory

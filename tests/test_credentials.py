@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from edgeseg.credentials import address_parts, has_credentials, redacted, without_secrets_of
 from edgeseg.errors import EdgesegError, UsageError
 from edgeseg.runtime.alarms.actions import action_from_text
-from edgeseg.runtime.loop.deadline import Deadline
+from edgeseg.runtime.deadline import Deadline
 from edgeseg.runtime.sinks.rtsp import RtspSink
 from edgeseg.runtime.sources import source_from_uri
 from edgeseg.runtime.sources.gstreamer import GstSource

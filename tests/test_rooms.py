@@ -13,12 +13,14 @@ import pytest
 import edgeseg
 
 PACKAGE = Path(edgeseg.__file__).parent
-ROOMS = ("cli", "bench", "runtime", "engines", "compiler", "builder", "device")
+ROOMS = ("cli", "bench", "selection", "runtime", "demo", "engines", "compiler", "builder", "device")
 MAY_IMPORT: dict[str, set[str]] = {
     "root": set(),
     "device": set(),
+    "demo": set(),
     "engines": {"device"},
-    "runtime": {"engines", "device"},
+    "runtime": {"engines", "device", "demo"},
+    "selection": {"runtime"},
     "bench": {"runtime", "engines", "device"},
     "compiler": {"engines", "device"},
     "builder": set(),

@@ -217,8 +217,8 @@ def compile_(
         raise UsageError(f"no board {board!r}; there are {', '.join(BOARDS)}")
     target = _target(path, out)
     require("onnx", "compile")
-    from edgeseg.compiler.calibration.step_cache import StepCache
     from edgeseg.compiler.pipeline import CompileOptions, bundle_from_graph
+    from edgeseg.compiler.step_cache import StepCache
     from edgeseg.compiler.verify.gate import Limits
 
     foreign = Foreign(spec, classes, ignore, mean, std, channel_order, layout, output, background, threshold)

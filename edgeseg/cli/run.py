@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from edgeseg.runtime.drawing.overlay import Painter
     from edgeseg.runtime.gst.pipelines import CaptureOptions
     from edgeseg.runtime.loop.pipeline import Run
-    from edgeseg.runtime.loop.policy import Policy
     from edgeseg.runtime.monitoring.sink import FieldSink
+    from edgeseg.runtime.policy import Policy
     from edgeseg.runtime.recording.comparison import ReplayComparison
     from edgeseg.runtime.sources import FrameSource
     from edgeseg.runtime.sources.uri import Stream
@@ -357,7 +357,7 @@ def _say(event: "Event", state: "RunState", head: _Head) -> None:
 
 
 def _policy(kind: Optional[str], deadline_ms: float) -> "Optional[Policy]":
-    from edgeseg.runtime.loop.policy import Policy
+    from edgeseg.runtime.policy import Policy
 
     kind = kind or ("deadline" if deadline_ms else None)
     return Policy(kind, deadline_ms) if kind else None

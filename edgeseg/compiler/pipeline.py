@@ -11,7 +11,6 @@ import numpy as np
 from edgeseg.bundle import Bundle, Golden, GraphEntry
 from edgeseg.compiler.calibration.collect import MINIMUM_FRAMES, ranges_from_frames
 from edgeseg.compiler.calibration.dataset_report import CalibrationReport, calibration_report
-from edgeseg.compiler.calibration.step_cache import StepCache
 from edgeseg.compiler.graph.batch import batched_onnx
 from edgeseg.compiler.graph.fold import argmax_first_onnx, folded_onnx
 from edgeseg.compiler.graph.simplify import simplified_onnx
@@ -44,6 +43,7 @@ from edgeseg.compiler.recipes import (
     target_of,
 )
 from edgeseg.compiler.report.page import report_html
+from edgeseg.compiler.step_cache import StepCache
 from edgeseg.compiler.verify.executed_precision import executed_int8_convolutions, median_ms
 from edgeseg.compiler.verify.gate import Accuracy, Limits, labelled_sha256, measured_accuracy, refusals, worst_drop
 from edgeseg.compiler.verify.roofline import layer_costs, roofline_ms

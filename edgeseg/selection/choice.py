@@ -19,7 +19,8 @@ from typing import Any, Callable, Iterator
 
 import numpy as np
 
-from edgeseg.errors import ForeignFileError, SinkError, SourceError, UsageError, require
+from edgeseg.descriptors import descriptor_from_image, exposure_fault, reduced, sharpness_from_image
+from edgeseg.errors import ForeignFileError, SinkError, SourceError, UsageError
 from edgeseg.files import write_new
 from edgeseg.images import encoded_png
 from edgeseg.runtime.frame import Frame
@@ -34,9 +35,7 @@ __all__ = [
     "ChosenFrame",
     "FrameChooser",
     "Selection",
-    "descriptor_from_image",
     "selected_frames",
-    "sharpness_from_image",
 ]
 
 MIN_DISTANCE = 0.02
@@ -54,83 +53,9 @@ REJECTIONS = {
 REPORT_NAME = "selection.json"
 SCHEMA = 1
 _MOST = 2048
-_LONGER_SIDE = 640
 _LONGEST_NAME = 200
 """Bytes of 255 that file systems take."""
-_LEVELS = np.arange(1, 16, dtype=np.float32) / 16
 _MEDIAN_OVER = 255
-
-
-def descriptor_from_image(image: np.ndarray) -> np.ndarray:
-    """What a frame looks like, so that the Euclidean distance of two says how unlike the frames are.
-
-    Three parts, each scaled to a root mean square over its cells: CIE Lab (in hundredths) of an 8x8 thumbnail, four
-    times the lightness gradient per pixel in 4x4 cells, and the cumulative histogram of lightness at 15 levels.
-    Two CamVid frames picked at random are 0.34 apart in the median.
-
-    Args:
-        image: HxWx3 uint8 BGR of any size.
-
-    Returns:
-        (223,) float32.
-    """
-    cv2 = require("cv2", "opencv")
-    lab = cv2.cvtColor(_thumbnail(image).astype(np.float32) / 255, cv2.COLOR_BGR2Lab) / 100
-    lightness = np.ascontiguousarray(lab[..., 0])
-    gradient = np.sqrt(_squared_gradient(lightness))
-    colours = cv2.resize(lab, (8, 8), interpolation=cv2.INTER_AREA).ravel()
-    edges = cv2.resize(gradient, (4, 4), interpolation=cv2.INTER_AREA).ravel()
-    cumulative = (lightness.reshape(-1, 1) < _LEVELS).mean(axis=0)
-    parts = (colours / 64**0.5, 4 * edges / 16**0.5, cumulative / len(_LEVELS) ** 0.5)
-    return np.concatenate(parts).astype(np.float32)
-
-
-def sharpness_from_image(image: np.ndarray) -> float:
-    """Variance of the Laplacian (Pech-Pacheco et al. 2000) over the mean squared gradient; 0 for a flat picture.
-
-    The division takes out contrast and the amount of texture, by which the bare variance differs 50-fold between sharp
-    frames of CamVid. Pictures are judged at 640 pixels of their longer side or less.
-
-    Args:
-        image: HxWx3 uint8 BGR.
-    """
-    cv2 = require("cv2", "opencv")
-    gray = cv2.cvtColor(_reduced(image), cv2.COLOR_BGR2GRAY)
-    energy = float(_squared_gradient(gray).mean())
-    return float(cv2.Laplacian(gray, cv2.CV_32F).var()) / energy if energy else 0.0
-
-
-def _exposure_fault(image: np.ndarray) -> str:
-    """``"dark"``, ``"bright"`` or nothing."""
-    cv2 = require("cv2", "opencv")
-    gray = cv2.cvtColor(_thumbnail(image), cv2.COLOR_BGR2GRAY)
-    if np.count_nonzero(gray > 24) < 0.02 * gray.size:
-        return "dark"
-    return "bright" if np.count_nonzero(gray >= 250) > 0.6 * gray.size else ""
-
-
-def _reduced(image: np.ndarray) -> np.ndarray:
-    """At 640 pixels of the longer side or less."""
-    cv2 = require("cv2", "opencv")
-    height, width = image.shape[:2]
-    scale = _LONGER_SIDE / max(height, width)
-    if scale >= 1:
-        return image
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
-
-
-def _thumbnail(image: np.ndarray) -> np.ndarray:
-    """96x96x3 uint8 BGR."""
-    cv2 = require("cv2", "opencv")
-    return np.asarray(cv2.resize(image, (96, 96), interpolation=cv2.INTER_AREA))
-
-
-def _squared_gradient(channel: np.ndarray) -> np.ndarray:
-    """Squared length of the gradient per pixel, HxW float32, in units of the channel."""
-    cv2 = require("cv2", "opencv")
-    across, down = (cv2.Sobel(channel, cv2.CV_32F, *order, scale=1 / 8) for order in ((1, 0), (0, 1)))
-    return np.asarray(across * across + down * down)
 
 
 @dataclass(frozen=True)
@@ -195,8 +120,8 @@ class FrameChooser:
         """Count a frame; None when it is not worth keeping."""
         self.first_ns = self.first_ns if self.seen else frame.captured_ns
         self.seen += 1
-        picture = _reduced(frame.image)
-        fault = _exposure_fault(picture)
+        picture = reduced(frame.image)
+        fault = exposure_fault(picture)
         if fault:
             self._rejected[fault] += 1
             return None

@@ -13,8 +13,8 @@ from edgeseg.compiler.calibration import collect
 from edgeseg.compiler.calibration.calibrators import BINS, CALIBRATORS, range_from_histogram
 from edgeseg.compiler.calibration.collect import ranges_from_frames
 from edgeseg.compiler.calibration.dataset_report import calibration_report
-from edgeseg.compiler.calibration.step_cache import StepCache
 from edgeseg.compiler.ranges import Ranges
+from edgeseg.compiler.step_cache import StepCache
 from edgeseg.demo.street import StreetDataset
 from edgeseg.errors import CompileError, UsageError
 from edgeseg.images import InMemory, Sample

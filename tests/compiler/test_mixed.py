@@ -11,7 +11,6 @@ import onnx
 import pytest
 
 import edgeseg.compiler.pipeline as compile_module
-from edgeseg.compiler.calibration.step_cache import StepCache
 from edgeseg.compiler.pipeline import CompileOptions, Progress, bundle_from_graph
 from edgeseg.compiler.quantize.mixed import MixedPoint, best_point, pareto_front, passing_mix
 from edgeseg.compiler.quantize.qdq import cpu_qdq_onnx, int8_convolutions, layer_names, tensorrt_qdq_onnx
@@ -19,6 +18,7 @@ from edgeseg.compiler.quantize.qdq_editor import ENLARGEMENT
 from edgeseg.compiler.quantize.sensitivity import layer_sensitivities, logits, relative_error, sensitivity_key
 from edgeseg.compiler.ranges import Ranges
 from edgeseg.compiler.recipes import INT8_GRAPHS
+from edgeseg.compiler.step_cache import StepCache
 from edgeseg.compiler.verify.gate import Accuracy, Limits
 from edgeseg.compiler.verify.roofline import layer_costs, roofline_ms
 from edgeseg.demo.street import StreetDataset

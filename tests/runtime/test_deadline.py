@@ -19,9 +19,9 @@ from edgeseg.runtime.alarms.actions import action_from_text
 from edgeseg.runtime.alarms.parser import parse
 from edgeseg.runtime.alarms.roi import RoiSet
 from edgeseg.runtime.alarms.sink import AlarmSink
+from edgeseg.runtime.deadline import Deadline
 from edgeseg.runtime.drawing.overlay import Painter
 from edgeseg.runtime.frame import Segmentation
-from edgeseg.runtime.loop.deadline import Deadline
 from edgeseg.runtime.loop.feed import Supervision
 from edgeseg.runtime.loop.pipeline import Run
 from edgeseg.runtime.sinks.base import FrameSink

@@ -12,7 +12,7 @@ from edgeseg.metrics import ConfusionMatrix
 from edgeseg.runtime.frame import Frame
 from edgeseg.runtime.gst.faults import end_fault, source_fault
 from edgeseg.runtime.loop.feed import Feed, Supervision
-from edgeseg.runtime.loop.policy import Policy
+from edgeseg.runtime.policy import Policy
 from edgeseg.runtime.sources import FrameSource
 from edgeseg.runtime.state import RunState, SourceState
 

@@ -12,7 +12,7 @@ from edgeseg.errors import EngineError, SinkError, SourceError, UsageError
 from edgeseg.runtime.frame import Segmentation
 from edgeseg.runtime.loop.feed import Supervision
 from edgeseg.runtime.loop.pipeline import Run, confidence_per_class
-from edgeseg.runtime.loop.policy import Policy
+from edgeseg.runtime.policy import Policy
 from edgeseg.runtime.sinks.base import FrameSink, StopRun
 from edgeseg.runtime.sources import FrameSource
 from edgeseg.runtime.sources.demo import StreetSource

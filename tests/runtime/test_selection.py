@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from edgeseg.demo.street import StreetDataset
+from edgeseg.descriptors import descriptor_from_image, sharpness_from_image
 from edgeseg.errors import EdgesegError, ImageError, SinkError, SourceError, UsageError
 from edgeseg.images import image_files, read_image, write_png
 from edgeseg.runtime.frame import Frame
@@ -20,9 +21,7 @@ from edgeseg.selection.choice import (
     REJECTIONS,
     FrameChooser,
     Selection,
-    descriptor_from_image,
     selected_frames,
-    sharpness_from_image,
 )
 from tests.fakes import ScriptedSource
 

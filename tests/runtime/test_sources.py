@@ -13,7 +13,7 @@ from edgeseg.errors import DatasetError, EdgesegError, ImageError, SourceError, 
 from edgeseg.images import read_mask
 from edgeseg.runtime.drawing.overlay import Painter
 from edgeseg.runtime.frame import Frame, Segmentation
-from edgeseg.runtime.loop.policy import Policy
+from edgeseg.runtime.policy import Policy
 from edgeseg.runtime.sinks.folder import FolderSink
 from edgeseg.runtime.sources import EndOfStream, FrameSource, source_from_uri
 from edgeseg.runtime.sources.camera import CameraSource, camera_devices

@@ -14,8 +14,8 @@ import pytest
 
 from edgeseg.errors import SinkError
 from edgeseg.runtime.alarms.actions import action_from_text
+from edgeseg.runtime.deadline import Deadline
 from edgeseg.runtime.drawing.overlay import Painter
-from edgeseg.runtime.loop.deadline import Deadline
 from edgeseg.runtime.sinks.mqtt import MqttPublisher
 from edgeseg.spec import ModelSpec
 from tests.runtime.brokers import Broker, Listener, certificates_in

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from edgeseg.runtime.frame import Segmentation
-from edgeseg.runtime.loop.policy import Policy
+from edgeseg.runtime.policy import Policy
 from edgeseg.runtime.sources import source_from_uri
 from tests.fakes import CollectingSink, ThresholdEngine
 from tests.system.conftest import LIVE

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Callable, Mapping
 import numpy as np
 
 from edgeseg.compiler.calibration.calibrators import BINS, needs_histogram, range_from_histogram
-from edgeseg.compiler.calibration.step_cache import StepCache
 from edgeseg.compiler.ranges import SCHEMA, Ranges, float_activations, graph_sha256
+from edgeseg.compiler.step_cache import StepCache
 from edgeseg.errors import CompileError, first_line, require
 from edgeseg.images import Dataset
 from edgeseg.preprocess import resized_frame

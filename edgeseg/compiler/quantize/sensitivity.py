@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Callable, Sequence
 
 import numpy as np
 
-from edgeseg.compiler.calibration.step_cache import StepCache
 from edgeseg.compiler.quantize.qdq import layer_names, tensorrt_qdq_onnx
 from edgeseg.compiler.ranges import Ranges, graph_sha256
+from edgeseg.compiler.step_cache import StepCache
 from edgeseg.errors import CompileError, require
 from edgeseg.images import Dataset
 from edgeseg.preprocess import resized_frame

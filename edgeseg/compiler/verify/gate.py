@@ -9,7 +9,7 @@ from typing import Any, Callable, Sequence
 
 import numpy as np
 
-from edgeseg.compiler.calibration.step_cache import StepCache
+from edgeseg.compiler.step_cache import StepCache
 from edgeseg.device.detect import detected_device
 from edgeseg.engines.evaluate import evaluated
 from edgeseg.engines.ort import OrtEngine

@@ -18,9 +18,9 @@ from urllib.parse import unquote, urlsplit
 
 from edgeseg.credentials import address_parts
 from edgeseg.errors import SinkError, UsageError
+from edgeseg.runtime.deadline import Deadline
 from edgeseg.runtime.drawing.overlay import Painter
 from edgeseg.runtime.frame import Segmentation
-from edgeseg.runtime.loop.deadline import Deadline
 from edgeseg.runtime.sinks.jsonl import is_record
 from edgeseg.runtime.sinks.lines import LineFile
 from edgeseg.runtime.sinks.mqtt import MqttPublisher

@@ -9,7 +9,7 @@ import numpy as np
 from edgeseg.errors import UsageError
 from edgeseg.runtime.drawing.contours import boundaries
 from edgeseg.runtime.frame import Segmentation
-from edgeseg.runtime.loop.recycle import Recycler
+from edgeseg.runtime.recycle import Recycler
 from edgeseg.spec import ModelSpec
 
 __all__ = ["VISUALS", "Painter"]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from edgeseg.errors import EdgesegError, SourceError
 from edgeseg.runtime.frame import Frame
-from edgeseg.runtime.loop.policy import Policy
+from edgeseg.runtime.policy import Policy
 from edgeseg.runtime.sources.base import EndOfStream, FrameSource
 from edgeseg.runtime.state import RunState, SourceState
 

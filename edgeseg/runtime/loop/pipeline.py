@@ -14,13 +14,13 @@ from edgeseg.engines import Engine
 from edgeseg.errors import EdgesegError, UsageError
 from edgeseg.metrics import ConfusionMatrix
 from edgeseg.preprocess import resized_frame
+from edgeseg.runtime.deadline import Deadline
 from edgeseg.runtime.frame import Frame, Segmentation
 from edgeseg.runtime.loop.collector import Collector
-from edgeseg.runtime.loop.deadline import Deadline
 from edgeseg.runtime.loop.feed import Feed, Supervision
-from edgeseg.runtime.loop.policy import Policy
-from edgeseg.runtime.loop.recycle import Recycler
 from edgeseg.runtime.loop.sink_worker import SinkWorker
+from edgeseg.runtime.policy import Policy
+from edgeseg.runtime.recycle import Recycler
 from edgeseg.runtime.sinks import FrameSink
 from edgeseg.runtime.sources import FrameSource, source_from_uri
 from edgeseg.runtime.state import RunState, SourceState

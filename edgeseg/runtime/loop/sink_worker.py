@@ -8,9 +8,9 @@ from collections import deque
 from typing import Callable
 
 from edgeseg.errors import ForeignFileError, SinkError
+from edgeseg.runtime.deadline import Deadline
 from edgeseg.runtime.frame import Segmentation
-from edgeseg.runtime.loop.deadline import Deadline
-from edgeseg.runtime.loop.policy import Policy
+from edgeseg.runtime.policy import Policy
 from edgeseg.runtime.sinks.base import FrameSink, StopRun
 from edgeseg.runtime.state import RunState, SinkState
 

@@ -12,6 +12,7 @@ from typing import Any, Iterable
 import numpy as np
 
 from edgeseg.bundle import Bundle
+from edgeseg.descriptors import descriptor_from_image
 from edgeseg.engines import Engine, engine_from_bundle
 from edgeseg.errors import EdgesegError, SinkError, UsageError, require
 from edgeseg.images import read_image
@@ -23,7 +24,6 @@ from edgeseg.runtime.monitoring.shadow import ShadowAgreement
 from edgeseg.runtime.sinks.base import FrameSink
 from edgeseg.runtime.sinks.own import keep_picture
 from edgeseg.runtime.state import RunState
-from edgeseg.selection.choice import descriptor_from_image
 
 __all__ = ["FieldSink"]
 

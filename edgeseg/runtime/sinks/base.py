@@ -5,8 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from types import TracebackType
 
+from edgeseg.runtime.deadline import Deadline
 from edgeseg.runtime.frame import Segmentation
-from edgeseg.runtime.loop.deadline import Deadline
 
 __all__ = ["FrameSink", "StopRun"]
 

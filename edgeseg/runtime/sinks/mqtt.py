@@ -14,8 +14,8 @@ from urllib.parse import parse_qsl, unquote
 
 from edgeseg.credentials import address_parts
 from edgeseg.errors import SinkError, UsageError, require
+from edgeseg.runtime.deadline import Deadline
 from edgeseg.runtime.frame import Segmentation
-from edgeseg.runtime.loop.deadline import Deadline
 from edgeseg.runtime.sinks.base import FrameSink
 from edgeseg.runtime.sinks.jsonl import frame_record
 from edgeseg.spec import ModelSpec

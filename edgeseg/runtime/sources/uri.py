@@ -16,7 +16,7 @@ from edgeseg.files import path_from_uri, text_from, text_of
 from edgeseg.picture_files import IMAGE_SUFFIXES, image_files, listed_files, pictures_in, pictures_matching
 from edgeseg.runtime.gst.pipelines import CaptureOptions, pipeline_from_uri
 from edgeseg.runtime.gst.process import gstreamer_python
-from edgeseg.runtime.loop.policy import Policy
+from edgeseg.runtime.policy import Policy
 from edgeseg.runtime.sources.base import FrameSource
 from edgeseg.runtime.sources.camera import CameraSource, refuse_missing_camera
 from edgeseg.runtime.sources.demo import StreetSource
