@@ -69,7 +69,7 @@ def bundle_of_512() -> Bundle:
     frames = StreetDataset("demo://street?frames=2&size=512x512")
     network = network_from_config(NetworkConfig("edge_unet", "efficientnet_lite0", len(spec.classes)))
     options = CompileOptions(("int8-cpu",), "minmax", gate=False, mixed=False)  # untrained: only its time matters
-    return edgeseg.compile(network, spec, evaluation=frames, calibration=calibration, options=options).bundle
+    return edgeseg.compile_model(network, spec, evaluation=frames, calibration=calibration, options=options).bundle
 
 
 def engine_alone_ms(engine: Engine, frames: int = FRAMES) -> float:

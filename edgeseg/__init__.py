@@ -3,32 +3,65 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from edgeseg.bundle import Bundle, read_bundle, write_bundle
-from edgeseg.errors import EdgesegError
-from edgeseg.metrics import ConfusionMatrix
-from edgeseg.spec import ModelSpec, Preprocess
+if TYPE_CHECKING:
+    from edgeseg.bundle import Bundle, read_bundle, write_bundle
+    from edgeseg.compiler.pipeline import Compilation, CompileOptions, compile_model
+    from edgeseg.compiler.verify.gate import Limits
+    from edgeseg.engines.base import Engine
+    from edgeseg.errors import EdgesegError
+    from edgeseg.images import Dataset
+    from edgeseg.metrics import ConfusionMatrix
+    from edgeseg.runtime.frame import Frame, Segmentation
+    from edgeseg.runtime.sinks.base import FrameSink
+    from edgeseg.runtime.sources.base import FrameSource
+    from edgeseg.spec import ModelSpec, Preprocess
 
+__version__ = "0.2.0.dev0"
 __all__ = [
     "Bundle",
+    "Compilation",
     "CompileOptions",
     "ConfusionMatrix",
+    "Dataset",
     "EdgesegError",
+    "Engine",
+    "Frame",
+    "FrameSink",
+    "FrameSource",
+    "Limits",
     "ModelSpec",
     "Preprocess",
-    "__version__",
-    "compile",
+    "Segmentation",
+    "compile_model",
     "read_bundle",
     "write_bundle",
 ]
-__version__ = "0.2.0.dev0"
 
-_COMPILER = {"compile": "compiled", "CompileOptions": "CompileOptions"}
+_MODULES = {
+    "edgeseg.bundle": ("Bundle", "read_bundle", "write_bundle"),
+    "edgeseg.compiler.pipeline": ("Compilation", "CompileOptions", "compile_model"),
+    "edgeseg.compiler.verify.gate": ("Limits",),
+    "edgeseg.engines.base": ("Engine",),
+    "edgeseg.errors": ("EdgesegError",),
+    "edgeseg.images": ("Dataset",),
+    "edgeseg.metrics": ("ConfusionMatrix",),
+    "edgeseg.runtime.frame": ("Frame", "Segmentation"),
+    "edgeseg.runtime.sinks.base": ("FrameSink",),
+    "edgeseg.runtime.sources.base": ("FrameSource",),
+    "edgeseg.spec": ("ModelSpec", "Preprocess"),
+}
+"""Where a public name comes from. It is imported when it is asked for: a device runs without the compiler."""
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    """The compiler is loaded when it is asked for: a device runs without it."""
-    if name not in _COMPILER:
+    """Return a public name, imported now. Raises AttributeError: there is none of that name."""
+    if name not in _MODULE_OF:
         raise AttributeError(f"module 'edgeseg' has no attribute {name!r}")
-    return getattr(importlib.import_module("edgeseg.compiler.pipeline"), _COMPILER[name])
+    return getattr(importlib.import_module(_MODULE_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

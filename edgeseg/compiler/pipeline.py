@@ -66,7 +66,7 @@ __all__ = [
     "GraphResult",
     "Progress",
     "bundle_from_graph",
-    "compiled",
+    "compile_model",
     "float_graph_from_bundle",
     "float_graph_from_module",
     "float_graph_from_network",
@@ -242,7 +242,7 @@ def float_graph_from_bundle(bundle: Bundle) -> onnx.ModelProto:
     return batched_onnx(float32_weights(onnx.load_model_from_string(bundle.graphs["fp32"].onnx)), 1)
 
 
-def compiled(
+def compile_model(
     network: nn.Module | onnx.ModelProto,
     spec: ModelSpec,
     *,
@@ -257,7 +257,7 @@ def compiled(
     cache: StepCache = StepCache(),
     progress: Progress = Progress(),
 ) -> Compilation:
-    """A network to a bundle: ``edgeseg.compile``.
+    """Compile a network into a bundle.
 
     Args:
         network: maps 1x3xHxW float32 to logits 1xCxHxW: a torch module (segmentation-models-pytorch, torchvision,

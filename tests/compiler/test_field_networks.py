@@ -29,7 +29,7 @@ from edgeseg.compiler.importers.onnx_network import wanted_from_flags
 from edgeseg.compiler.importers.opsets import at_readable_opset
 from edgeseg.compiler.importers.torch_export import onnx_from_module, run_onnx
 from edgeseg.compiler.lint.check import TARGETS, linted
-from edgeseg.compiler.pipeline import Progress, _lint_errors, compiled, float_graph_from_module
+from edgeseg.compiler.pipeline import Progress, _lint_errors, compile_model, float_graph_from_module
 from edgeseg.compiler.quantize.cpu_layout import cpu_layout_onnx
 from edgeseg.compiler.quantize.qdq import cpu_qdq_onnx, tensorrt_qdq_onnx
 from edgeseg.errors import CompileError, SpecError, UsageError
@@ -226,7 +226,7 @@ def test_the_api_refuses_to_normalise_twice() -> None:
     uint8.graph.node.insert(0, helper.make_node("Cast", ["image"], ["floats"], to=TensorProto.FLOAT))
     for network in (module, exported(module), uint8):
         with pytest.raises(UsageError, match="normalises by itself"):
-            compiled(network, spec, evaluation=smooth_frames(SIZE))
+            compile_model(network, spec, evaluation=smooth_frames(SIZE))
     right = replace(spec, preprocess=Preprocess((0, 0, 0), (1 / 255,) * 3))
     frame = frames_of(SIZE, 1)[0]
     graph = float_graph_from_module(module, right)
