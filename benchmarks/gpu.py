@@ -27,10 +27,10 @@ from typing import Any, Callable, Sequence
 import numpy as np
 
 from edgeseg import __version__
+from edgeseg.app.data import size_hw_from
 from edgeseg.bench.contenders import engine_contender
 from edgeseg.bench.measure import Contender, Measurement, measured_side_by_side
 from edgeseg.bundle import Bundle, Golden, GraphEntry
-from edgeseg.cli.arguments import size_hw_from
 from edgeseg.cli.models import bundle_or_default, model_stem
 from edgeseg.cli.opening import engine_cache
 from edgeseg.demo.street import StreetDataset

@@ -1,21 +1,13 @@
-"""Turning what people type (sizes, class lists, data sets) into what the package works with."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import Optional, Tuple
+from typing import Optional
 
 import typer
 from typing_extensions import Annotated
-
-from edgeseg.cli.class_list import classes_from
-from edgeseg.demo import CLASSES as CAMVID_CLASSES
-from edgeseg.demo import PALETTE as CAMVID_PALETTE
-from edgeseg.demo.street import StreetDataset
-from edgeseg.errors import UsageError
-from edgeseg.images import Dataset, FolderDataset
-from edgeseg.spec import IGNORE_ID, ModelSpec, Preprocess
 
 __all__ = [
     "EngineName",
@@ -25,13 +17,8 @@ __all__ = [
     "ProgramOption",
     "REQUIRE_SIGNATURE",
     "RequireSignatureOption",
-    "dataset_from",
-    "size_hw_from",
-    "spec_from",
-    "triple_from",
 ]
 
-CAMVID_VOID = 11
 REQUIRE_SIGNATURE = "EDGESEG_REQUIRE_SIGNATURE"
 """Environment variable that demands signatures of every bundle that a command opens."""
 
@@ -76,54 +63,3 @@ RequireSignatureOption = Annotated[
         help="Open a bundle only if 'edgeseg sign' signed it with the key of this PEM file (or one of several).",
     ),
 ]
-
-
-def size_hw_from(text: str) -> Tuple[int, int]:
-    """``480x360`` (width x height, as cameras say it) -> (360, 480). Raises UsageError."""
-    width, separator, height = text.lower().partition("x")
-    if not (separator and width.isdigit() and height.isdigit()):
-        raise UsageError(f"a size is WIDTHxHEIGHT such as 480x360, got {text!r}")
-    return int(height), int(width)
-
-
-def triple_from(text: str, flag: str) -> Tuple[float, float, float]:
-    """``0.485,0.456,0.406`` or, for all channels, ``0.5`` -> three floats. Raises UsageError."""
-    parts = text.strip(" []()").replace(",", " ").split()
-    try:
-        first, second, third = (float(part) for part in (3 * parts if len(parts) == 1 else parts))
-    except ValueError:
-        raise UsageError(f"{flag} takes three numbers such as 0.485,0.456,0.406, got {text!r}") from None
-    return first, second, third
-
-
-def spec_from(classes: str, size: str, ignore: Optional[int], *, background: Optional[str] = None) -> ModelSpec:
-    """A spec from ``--classes`` (``camvid``, names with commas, or a file of names), ``--size`` and ``--ignore``.
-
-    A ``background`` that is no class of the list, and not ``none``, becomes class 0 in black.
-
-    Raises:
-        UsageError: the class list cannot be read.
-        SpecError: the parts do not fit each other.
-    """
-    if classes == "camvid":
-        void = CAMVID_VOID if ignore is None else ignore
-        return ModelSpec(CAMVID_CLASSES, CAMVID_PALETTE, size_hw_from(size), Preprocess(), void)
-    names, palette = classes_from(classes)
-    if background not in (None, "none", *names):
-        names, palette = [str(background), *names], [(0, 0, 0), *palette]
-    return ModelSpec(
-        tuple(names), tuple(palette), size_hw_from(size), Preprocess(), IGNORE_ID if ignore is None else ignore
-    )
-
-
-def dataset_from(
-    where: str, *, labels: Optional[Path] = None, spec: Optional[ModelSpec] = None, need_labels: bool = False
-) -> Dataset:
-    """A folder of images (with masks) or ``demo://street?...`` as a data set. Raises DatasetError, UsageError."""
-    if where.startswith("demo://"):
-        if spec is not None and spec.classes != CAMVID_CLASSES:
-            raise UsageError(
-                f"{where} has the CamVid classes, but the model's are {', '.join(spec.classes)}; pass a folder"
-            )
-        return StreetDataset(where)
-    return FolderDataset(Path(where), labels=labels, spec=spec, need_labels=need_labels)

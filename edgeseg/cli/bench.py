@@ -9,8 +9,9 @@ import typer
 from typing_extensions import Annotated
 
 from edgeseg import __version__
+from edgeseg.app.data import dataset_from, size_hw_from
 from edgeseg.bundle import Bundle
-from edgeseg.cli.arguments import EngineName, RequireSignatureOption, dataset_from, size_hw_from
+from edgeseg.cli.arguments import EngineName, RequireSignatureOption
 from edgeseg.cli.console import JsonFlag, percent, print_json, say, say_aside, table
 from edgeseg.cli.models import bundle_or_default, model_stem
 from edgeseg.cli.opening import engine_name, tensorrt_provider

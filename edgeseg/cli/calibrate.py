@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Callable, Iterator, Optional
 import typer
 from typing_extensions import Annotated
 
+from edgeseg.app.targets import is_calibration_cache, refuse_foreign
 from edgeseg.cli.arguments import RequireSignatureOption
 from edgeseg.cli.console import JsonFlag, on_terminal, print_json, say, stop_on_signals, table
-from edgeseg.cli.targets import is_calibration_cache, refuse_foreign
 from edgeseg.errors import UsageError
 
 if TYPE_CHECKING:

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any, Iterator, List, Optional, Set
 import typer
 from typing_extensions import Annotated
 
+from edgeseg.app.data import dataset_from
+from edgeseg.app.targets import is_bundle, is_program, refuse_foreign
 from edgeseg.bundle import write_bundle
-from edgeseg.cli.arguments import REQUIRE_SIGNATURE, RequireSignatureOption, dataset_from
+from edgeseg.cli.arguments import REQUIRE_SIGNATURE, RequireSignatureOption
 from edgeseg.cli.console import JsonFlag, percent, print_json, say, say_aside, table
 from edgeseg.cli.device_engine import ENGINE_FLAGS, DeviceFlags, compile_for_device
 from edgeseg.cli.models import SHIPPED, accepted_keys
 from edgeseg.cli.opening import cache_folder, on_jetson
 from edgeseg.cli.origins import Foreign, How, origin_from
 from edgeseg.cli.progress import shown_progress
-from edgeseg.cli.targets import is_bundle, is_program, refuse_foreign
 from edgeseg.device.specifications import BOARDS
 from edgeseg.errors import UsageError, require
 from edgeseg.images import Dataset, Joined

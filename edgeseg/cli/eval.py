@@ -7,6 +7,7 @@ from typing import Dict, List, Optional, Tuple
 import typer
 from typing_extensions import Annotated
 
+from edgeseg.app.data import dataset_from
 from edgeseg.cli.arguments import (
     EngineName,
     EngineOption,
@@ -14,7 +15,6 @@ from edgeseg.cli.arguments import (
     GraphOption,
     ProgramOption,
     RequireSignatureOption,
-    dataset_from,
 )
 from edgeseg.cli.console import JsonFlag, percent, print_json, say, say_aside, table
 from edgeseg.cli.models import bundle_or_default

@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
+from edgeseg.app.data import size_hw_from, spec_from, triple_from
 from edgeseg.bundle import Bundle, read_bundle
-from edgeseg.cli.arguments import size_hw_from, spec_from, triple_from
 from edgeseg.errors import CompileError, SpecError, UsageError, require
 from edgeseg.files import file_sha256
 from edgeseg.images import Dataset, InMemory, Sample

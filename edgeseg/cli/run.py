@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, List, Optional, Tuple
 import typer
 from typing_extensions import Annotated
 
+from edgeseg.app.data import size_hw_from
 from edgeseg.cli.arguments import (
     EngineName,
     EngineOption,
@@ -15,7 +16,6 @@ from edgeseg.cli.arguments import (
     GraphOption,
     ProgramOption,
     RequireSignatureOption,
-    size_hw_from,
 )
 from edgeseg.cli.argus import ArgusDaemon
 from edgeseg.cli.console import JsonFlag, print_json, say, say_aside

@@ -8,9 +8,9 @@ from typing import Optional
 import typer
 from typing_extensions import Annotated
 
+from edgeseg.app.targets import is_bundle, refuse_foreign
 from edgeseg.bundle import sign_bundle
 from edgeseg.cli.console import JsonFlag, print_json, say
-from edgeseg.cli.targets import is_bundle, refuse_foreign
 from edgeseg.errors import InputError, UsageError
 from edgeseg.signature import private_key_from_file
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, List, Optional
 import typer
 from typing_extensions import Annotated
 
-from edgeseg.cli.arguments import dataset_from, spec_from
+from edgeseg.app.data import dataset_from, spec_from
 from edgeseg.cli.console import JsonFlag, percent, print_json, say
 from edgeseg.errors import UsageError, require
 from edgeseg.files import file_sha256

@@ -6,7 +6,8 @@ from typing import Optional
 import typer
 from typing_extensions import Annotated
 
-from edgeseg.cli.arguments import RequireSignatureOption, dataset_from
+from edgeseg.app.data import dataset_from
+from edgeseg.cli.arguments import RequireSignatureOption
 from edgeseg.cli.console import JsonFlag, percent, print_json, say, say_aside, table
 from edgeseg.cli.models import bundle_or_default, model_stem
 from edgeseg.cli.opening import tensorrt_provider

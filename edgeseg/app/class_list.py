@@ -6,7 +6,7 @@ import codecs
 import colorsys
 import re
 from pathlib import Path
-from typing import List, Optional, Sequence, Tuple
+from typing import Sequence, Tuple
 
 from edgeseg.errors import UsageError
 
@@ -23,7 +23,7 @@ _LETTERS_OF_OTHER_FORMS = re.compile(r"[,:;{}\[\]\"<>=|]|^[-'!%/*+•]|^__")
 _HEADINGS = re.compile(r"(?i)(?:class|label|category)?[ _-]?(?:names?|ids?)?|class(?:es)?|labels?|categor(?:y|ies)")
 
 
-def classes_from(text: str) -> Tuple[List[str], List[Colour]]:
+def classes_from(text: str) -> tuple[list[str], list[Colour]]:
     """The names and RGB colours of ``--classes``: a file, or names with commas between them.
 
     A file has one class per line: ``NAME``, ``NAME R G B`` or ``NAME,R,G,B``. All lines may begin with their id,
@@ -41,7 +41,7 @@ def classes_from(text: str) -> Tuple[List[str], List[Colour]]:
     return _read(_lines(path), str(path))
 
 
-def _lines(path: Path) -> List[str]:
+def _lines(path: Path) -> list[str]:
     try:
         data = path.read_bytes()
         is_wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
@@ -53,7 +53,7 @@ def _lines(path: Path) -> List[str]:
         ) from error
 
 
-def _read(lines: Sequence[str], where: str) -> Tuple[List[str], List[Colour]]:
+def _read(lines: Sequence[str], where: str) -> tuple[list[str], list[Colour]]:
     stripped = [_COMMENT.sub("", line).strip() for line in lines]
     entries = [(number, line) for number, line in enumerate(stripped, 1) if line]
     if not entries:
@@ -72,7 +72,7 @@ def _read(lines: Sequence[str], where: str) -> Tuple[List[str], List[Colour]]:
     return names, colours
 
 
-def _without_ids(entries: List[Tuple[int, str]], where: str) -> List[Tuple[int, str]]:
+def _without_ids(entries: list[tuple[int, str]], where: str) -> list[tuple[int, str]]:
     """The lines without the ids that all begin or end with. Raises UsageError when those are not 0, 1, 2, ..."""
     numbered = [match for _, line in entries for match in [_NUMBERED.fullmatch(line)] if match]
     if len(numbered) < len(entries):
@@ -92,7 +92,7 @@ def _without_ids(entries: List[Tuple[int, str]], where: str) -> List[Tuple[int, 
     return [(number, match["name"]) for (number, _), match in zip(entries, numbered)]
 
 
-def _colour(coloured: Optional[re.Match[str]]) -> Optional[Colour]:
+def _colour(coloured: re.Match[str] | None) -> Colour | None:
     return (int(coloured[2]), int(coloured[3]), int(coloured[4])) if coloured else None
 
 

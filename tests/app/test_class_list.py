@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeseg.cli.arguments import spec_from
+from edgeseg.app.data import spec_from
 from edgeseg.errors import EdgesegError, UsageError
 
 NAMES = ("ground", "traffic light", "C# part", "Fußgänger")
