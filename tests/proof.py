@@ -272,7 +272,8 @@ def _page(work: Path) -> str:
         finally:
             running.terminate()
             running.wait(30)
-    return _replacer(work)("\n".join(parts)) + "\n"
+    shown = re.sub(r'("[a-z ]+": )[01]\.\d+', r"\1#", "\n".join(parts))  # areas of whatever frame came last
+    return _replacer(work)(shown) + "\n"
 
 
 _PAGE = ("/healthz", "/api/state", "/api/sources", "/api/events", "/api/rois/none", "/openapi.json", "/nothing")
