@@ -1,4 +1,4 @@
-"""``python -m edgeseg``."""
+"""Run the command line as ``python -m edgeseg``."""
 
 from edgeseg.cli.main import main
 

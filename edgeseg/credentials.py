@@ -1,4 +1,4 @@
-"""Passwords and tokens in addresses: one rule for what is one, so that none is printed, logged or put into a unit."""
+"""Hide passwords and tokens in addresses. One rule decides what is one, so that none is printed, logged or stored."""
 
 from __future__ import annotations
 
@@ -28,29 +28,30 @@ _ESCAPES = "write / as %2F, ? as %3F, # as %23, @ as %40, : as %3A, [ as %5B, ] 
 
 
 def redacted(text: str) -> str:
-    """Text without the credentials in it.
+    """Return a text with its credentials replaced by ``***``.
+
+    After ``://`` everything up to the last ``@`` is hidden, but not a host that is a number. Values of keys such as
+    ``access_token`` are hidden too. The rule rather hides too much than too little.
 
     Args:
-        text: an address, a GStreamer pipeline, or a sentence with addresses. After ``://`` everything up to the
-            last ``@`` is hidden, but not a host that is a number, and so are values of keys such as ``access_token``:
-            rather too much than too little.
+        text: an address, a GStreamer pipeline, or a sentence with addresses.
     """
     text = _HEADER.sub(r"\1: ***", _USER_INFO.sub(lambda found: f"://{found[1] or ''}***@", text))
     return _IN_ADDRESS.sub(r"\1=***", text) if _ADDRESS.match(text) else _IN_TEXT.sub(_hidden, text)
 
 
 def _hidden(found: re.Match[str]) -> str:
-    """In a structure within quotes GStreamer reads stars only between quotes of their own."""
+    """Return the stars for a value; GStreamer reads them inside quotes only between quotes of their own."""
     return found[1] + ('=\\"***\\"' if found[2].startswith('\\"') else "=***")
 
 
 def has_credentials(address: str) -> bool:
-    """Whether an address, or a GStreamer pipeline, holds something that ``redacted`` hides."""
+    """Tell whether an address, or a GStreamer pipeline, holds something that ``redacted`` hides."""
     return "://" in address and redacted(address) != address
 
 
 def without_secrets_of(words: Sequence[str], text: str) -> str:
-    """A text in which the credentials of command-line words do not stand, for messages that others made of them."""
+    """Hide in a text the credentials of command-line words, for messages that others made of these words."""
     for word in words:
         for secret in {word, word.partition("=")[2]}:
             if has_credentials(secret):
@@ -61,15 +62,16 @@ def without_secrets_of(words: Sequence[str], text: str) -> str:
 
 
 def address_parts(address: str, *, at_later: bool = True) -> SplitResult:
-    """The parts of an address in a network, with a port that is a number.
+    """Split a network address into its parts and check its port.
 
     Args:
         address: ``SCHEME://[USER[:PASSWORD]@]HOST[:PORT]...``.
-        at_later: an ``@`` may follow behind HOST; without, and with a HOST that looks like a user, it is taken for the
-            end of a password that a sign before it has cut.
+        at_later: an ``@`` may follow behind HOST. Without this, an ``@`` behind a HOST that looks like a user is
+            taken for the end of a password that was cut by an earlier sign.
 
     Raises:
-        UsageError: no address. The message holds no part of the credentials, not even of those that were cut.
+        UsageError: ``address`` cannot be split, or its port is no number. The message holds no part of the
+            credentials, not even of those that were cut.
     """
     scheme = address.partition("://")[0]
     try:

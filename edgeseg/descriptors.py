@@ -13,10 +13,10 @@ _LEVELS = np.arange(1, 16, dtype=np.float32) / 16
 
 
 def descriptor_from_image(image: np.ndarray) -> np.ndarray:
-    """What a frame looks like, so that the Euclidean distance of two says how unlike the frames are.
+    """Return a vector of what a frame looks like; the Euclidean distance of two vectors tells how unlike they are.
 
-    Three parts, each scaled to a root mean square over its cells: CIE Lab (in hundredths) of an 8x8 thumbnail, four
-    times the lightness gradient per pixel in 4x4 cells, and the cumulative histogram of lightness at 15 levels.
+    It has three parts, each scaled to a root mean square over its cells: CIE Lab (in hundredths) of an 8x8 thumbnail,
+    four times the lightness gradient per pixel in 4x4 cells, and the cumulative histogram of lightness at 15 levels.
     Two CamVid frames picked at random are 0.34 apart in the median.
 
     Args:
@@ -24,6 +24,9 @@ def descriptor_from_image(image: np.ndarray) -> np.ndarray:
 
     Returns:
         (223,) float32.
+
+    Raises:
+        MissingDependencyError: OpenCV is not installed.
     """
     cv2 = require("cv2", "opencv")
     lab = cv2.cvtColor(_thumbnail(image).astype(np.float32) / 255, cv2.COLOR_BGR2Lab) / 100
@@ -37,13 +40,17 @@ def descriptor_from_image(image: np.ndarray) -> np.ndarray:
 
 
 def sharpness_from_image(image: np.ndarray) -> float:
-    """Variance of the Laplacian (Pech-Pacheco et al. 2000) over the mean squared gradient; 0 for a flat picture.
+    """Return the variance of the Laplacian over the mean squared gradient, without a unit; 0 for a flat picture.
 
-    The division takes out contrast and the amount of texture, by which the bare variance differs 50-fold between sharp
-    frames of CamVid. Pictures are judged at 640 pixels of their longer side or less.
+    The variance is the measure of Pech-Pacheco et al. (2000). The division takes out contrast and the amount of
+    texture, by which the bare variance differs 50-fold between sharp frames of CamVid. Pictures are judged at 640
+    pixels of their longer side or less.
 
     Args:
         image: HxWx3 uint8 BGR.
+
+    Raises:
+        MissingDependencyError: OpenCV is not installed.
     """
     cv2 = require("cv2", "opencv")
     gray = cv2.cvtColor(reduced(image), cv2.COLOR_BGR2GRAY)
@@ -72,13 +79,13 @@ def reduced(image: np.ndarray) -> np.ndarray:
 
 
 def _thumbnail(image: np.ndarray) -> np.ndarray:
-    """96x96x3 uint8 BGR."""
+    """Shrink an image to 96x96x3 uint8 BGR."""
     cv2 = require("cv2", "opencv")
     return np.asarray(cv2.resize(image, (96, 96), interpolation=cv2.INTER_AREA))
 
 
 def _squared_gradient(channel: np.ndarray) -> np.ndarray:
-    """Squared length of the gradient per pixel, HxW float32, in units of the channel."""
+    """Return the squared length of the gradient per pixel: HxW float32, in units of the channel."""
     cv2 = require("cv2", "opencv")
     across, down = (cv2.Sobel(channel, cv2.CV_32F, *order, scale=1 / 8) for order in ((1, 0), (0, 1)))
     return np.asarray(across * across + down * down)

@@ -1,4 +1,4 @@
-"""Every error a user can meet.
+"""Define every error that a user can meet.
 
 EdgesegError                exit 1: the user can fix it
 ├── InputError              a file or value from the user is wrong
@@ -148,27 +148,27 @@ _REMEDIES = {
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of a foreign exception's message, or its type when it has none."""
+    """Return the first line of a foreign exception's message, or the exception's type when it has no message."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
 
 
 def missing(module: str, extra: str, error: ImportError) -> MissingDependencyError:
-    """The error for a package that does not import, with what installs it."""
+    """Return the error for a package that does not import; its message says what installs the package."""
     by_pip = f"pip install 'edgeseg[{extra}]'" if extra else "pip install --force-reinstall edgeseg"
     remedy = _REMEDIES.get(module.split(".")[0], by_pip)
     return MissingDependencyError(f"{module} cannot be imported ({first_line(error)}); {remedy}")
 
 
 def require(module: str, extra: str) -> ModuleType:
-    """Import an optional package, or say how to install it.
+    """Import an optional package.
 
     Args:
         module: dotted name of the module, e.g. ``"onnxsim"``.
         extra: the edgeseg extra that brings it, e.g. ``"compile"``; empty for a base dependency.
 
     Raises:
-        MissingDependencyError: the module is not installed or does not import.
+        MissingDependencyError: the module is not installed or does not import. The message says how to install it.
     """
     try:
         return importlib.import_module(module)

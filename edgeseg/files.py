@@ -1,4 +1,4 @@
-"""Files are written to a temporary name and renamed: a kill at any moment leaves the old file or the new one."""
+"""Write files to a temporary name and rename them: a kill at any moment leaves the old file or the new one."""
 
 from __future__ import annotations
 
@@ -24,29 +24,34 @@ __all__ = [
 
 
 def text_of(name: Path | str | bytes) -> str:
-    """A file name as text that can be printed and encoded: bytes that are not UTF-8 become ``\\xNN``."""
+    r"""Decode a file name to text that can be printed and encoded; bytes that are not UTF-8 become ``\xNN``."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def text_from(data: bytes) -> str:
-    """The text of a file that people write: UTF-8 with or without a mark, or UTF-16 with one; bytes of file names that
-    are no UTF-8 are kept as surrogates. Raises UnicodeDecodeError: broken UTF-16."""
+    """Decode a text file that people write: UTF-8 with or without a byte order mark, or UTF-16 with one.
+
+    Bytes of file names that are not UTF-8 are kept as surrogates.
+
+    Raises:
+        UnicodeDecodeError: the UTF-16 is broken.
+    """
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return data.decode("utf-16")
     return data[3 if data.startswith(codecs.BOM_UTF8) else 0 :].decode("utf-8", "surrogateescape")
 
 
 def path_from_uri(uri: str) -> Path:
-    """The path of ``file://...``, or of a plain name. What is there under the name as it was typed goes first."""
+    """Return the path of ``file://...``, or of a plain name. A file that exists under the name as typed goes first."""
     plain = uri[len("file://") :] if uri.startswith("file://") else uri
     return Path(plain if plain == uri or os.path.exists(plain) else unquote(plain, errors="surrogateescape"))
 
 
 def atomic_write(path: Path, data: bytes, *, durable: bool = True) -> None:
-    """Write a file whole or not at all; what is there is replaced.
+    """Write a file whole or not at all, in place of the file that is there.
 
     Args:
-        path: where to; its folder must exist.
+        path: where to write; its folder must exist.
         data: the content.
         durable: also survive a power cut (fsync); off for streams of small files.
 
@@ -63,13 +68,13 @@ def write_new(
     """Write a file whole or not at all, under a name that is free.
 
     Args:
-        path: where to; its folder must exist.
+        path: where to write; its folder must exist.
         data: the content.
-        durable: as of ``atomic_write``.
-        replaces: whether the file that is there may be replaced all the same.
+        durable: also survive a power cut (fsync); off for streams of small files.
+        replaces: tells whether the file that is there may be replaced all the same.
 
     Raises:
-        FileExistsError: the name is taken, by whoever was first; that file is as it was.
+        FileExistsError: the name is taken, and ``replaces`` said no; that file is as it was.
         OSError: the disk refused; nothing is left behind.
     """
     with _temporary(path, data, durable) as temporary:
@@ -85,7 +90,8 @@ def move_new(source: Path, target: Path) -> None:
     """Rename a file to a name that is free, on the same file system.
 
     Raises:
-        FileExistsError: the name is taken; both files are as they were. OSError: it cannot be renamed.
+        FileExistsError: the name is taken; both files are as they were.
+        OSError: the file cannot be renamed.
     """
     try:
         os.link(source, target)
@@ -104,7 +110,7 @@ def move_new(source: Path, target: Path) -> None:
 
 @contextmanager
 def _temporary(path: Path, data: bytes, durable: bool) -> Iterator[Path]:
-    """A new file beside ``path`` with the content; gone afterwards, unless it was renamed."""
+    """Write a new file beside ``path`` and remove it afterwards, unless it was renamed."""
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")  # free of the name's length, of threads and of forks
     try:
         with open(temporary, "xb") as file:
@@ -119,7 +125,10 @@ def _temporary(path: Path, data: bytes, durable: bool) -> Iterator[Path]:
 
 
 def file_state(path: Path) -> tuple[int, ...] | None:
-    """What changes when somebody writes a file: device, inode, bytes, modification time; None where there is none."""
+    """Return what changes when somebody writes a file, or None where there is no file.
+
+    The tuple holds the device, the inode, the size in bytes and the modification time in nanoseconds.
+    """
     try:
         status = os.stat(path)
     except OSError:
@@ -128,5 +137,9 @@ def file_state(path: Path) -> tuple[int, ...] | None:
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's content as hex. Raises OSError."""
+    """Return the SHA-256 of a file's content as 64 hexadecimal digits.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
     return hashlib.sha256(path.read_bytes()).hexdigest()

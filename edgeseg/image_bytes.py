@@ -1,4 +1,4 @@
-"""What the bytes of an image file say, whatever its name says: its kind, whether it is whole, how it is turned."""
+"""Read from the bytes of an image file, whatever its name: its kind, whether it is whole, how it is turned."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _JPEG_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])", re.DOTALL)
 
 
 def kind_of(data: bytes) -> str:
-    """``"PNG"``, ``"JPEG"``, ``"TIFF"``, ``"WebP"``, ``"BMP"``, ``"GIF"``, ``"HEIF"`` or ``""`` by the first bytes."""
+    """Tell a file's kind by its first bytes: PNG, JPEG, TIFF, WebP, BMP, GIF or HEIF; empty for any other."""
     if data.startswith(_PNG):
         return "PNG"
     if data.startswith(b"\xff\xd8\xff"):
@@ -57,7 +57,7 @@ def kind_of(data: bytes) -> str:
 
 
 def is_cut(data: bytes) -> bool:
-    """Whether the end of a PNG, JPEG or WebP is missing, of which decoders show the part that is there as if whole."""
+    """Tell whether the end of a PNG, JPEG or WebP is missing; decoders show the rest as if it were whole."""
     kind = kind_of(data)
     if kind == "WebP":
         return len(data) < int.from_bytes(data[4:8], "little") + 8
@@ -67,7 +67,7 @@ def is_cut(data: bytes) -> bool:
 
 
 def compression_that_changes_samples(data: bytes) -> str:
-    """What an image file is that may not give back the samples that were saved, such as a JPEG; else empty."""
+    """Name the compression of an image file that may change the saved samples, e.g. ``"JPEG"``; else empty."""
     kind = kind_of(data)
     if kind in ("JPEG", "HEIF"):
         return kind
@@ -78,13 +78,13 @@ def compression_that_changes_samples(data: bytes) -> str:
 
 
 def exif_orientation(data: bytes) -> int:
-    """How a picture is to be turned for showing, 1 (as stored) to 8, as EXIF counts; 1 where nothing is said."""
+    """Return how a picture is turned for showing, 1 (as stored) to 8 as EXIF counts; 1 where the file does not say."""
     orientation = tiff_tags(_exif_block(data)).get(_ORIENTATION, 1)
     return orientation if 1 <= orientation <= 8 else 1
 
 
 def tiff_tags(block: bytes) -> Mapping[int, int]:
-    """Tag -> first value, of the short and long entries of the first directory; empty for what is no (Big)TIFF."""
+    """Map the short and long tags of a TIFF's first directory to their first values; empty for other files."""
     form = _tiff_form(block)
     with suppress(struct.error):
         return _tags_at(block, form.start(block), form) if form is not None else {}
@@ -92,9 +92,10 @@ def tiff_tags(block: bytes) -> Mapping[int, int]:
 
 
 def tiff_pages(data: bytes) -> list[int]:
-    """Where the pages of a TIFF or BigTIFF are described; thumbnails and masks are none.
+    """Find the pages of a TIFF or BigTIFF: the offset in bytes of each page's directory, without thumbnails and masks.
 
-    Empty for what is no TIFF, and what of a chain of pages that points outside the file can be followed.
+    The list is empty for other files. Where the chain of pages points outside the file, it holds those before that
+    point.
     """
     form = _tiff_form(data)
     if form is None:
@@ -114,7 +115,12 @@ def tiff_pages(data: bytes) -> list[int]:
 
 
 def tiffs_of_pages(data: bytes, pages: Iterable[int]) -> Iterator[bytes]:
-    """The TIFF again for each of its pages, which is its first then. What is yielded is valid until the next."""
+    """Yield the TIFF once per page, with that page as its first. A yielded value is valid until the next one.
+
+    Args:
+        data: a TIFF or BigTIFF.
+        pages: offsets of directories from ``tiff_pages``.
+    """
     form = _tiff_form(data)
     assert form is not None
     whole = bytearray(data)  # one copy of what may be thousands of pages
@@ -124,7 +130,7 @@ def tiffs_of_pages(data: bytes, pages: Iterable[int]) -> Iterator[bytes]:
 
 
 def animation_length(data: bytes) -> int:
-    """How many pictures an animated PNG, WebP or GIF holds; 1 for all else."""
+    """Count the pictures of an animated PNG, WebP or GIF; 1 for all else."""
     kind = kind_of(data)
     if kind == "PNG":
         before = takewhile(lambda chunk: chunk[0] != b"IDAT", _png_chunks(data))
@@ -135,13 +141,13 @@ def animation_length(data: bytes) -> int:
 
 
 def single_channel_png(data: bytes) -> tuple[bytes, int, bytes] | None:
-    """A PNG of indices or grey values as an 8-bit decoder can show its stored samples.
+    """Rewrite a PNG of indices or grey values so that an 8-bit decoder can show its stored samples.
 
     Decoders turn a palette into colours and stretch 1, 2 and 4 bits to 0-255. Class ids are the stored samples.
 
     Returns:
         (PNG that declares the samples as grey, factor by which a decoder stretches them, palette as RGB bytes or
-        empty), or None for a PNG with several channels or 16 bits.
+            empty), or None for a PNG with several channels or 16 bits.
     """
     chunks = list(_png_chunks(data))
     header = next((content for name, content in chunks if name == b"IHDR"), b"")
@@ -154,7 +160,7 @@ def single_channel_png(data: bytes) -> tuple[bytes, int, bytes] | None:
 
 
 class _TiffForm(NamedTuple):
-    """How a TIFF or a BigTIFF is written: where its first directory is told, and formats of struct."""
+    """Layout of a TIFF or a BigTIFF: where its first directory is told, and the formats of struct."""
 
     order: str
     head: int
@@ -162,12 +168,12 @@ class _TiffForm(NamedTuple):
     entries: str
 
     def start(self, data: bytes) -> int:
-        """Where the first directory is. Raises struct.error."""
+        """Read the offset of the first directory. Raises struct.error."""
         (start,) = struct.unpack_from(self.offset, data, self.head)
         return int(start)
 
     def entry(self, directory: int, number: int) -> int:
-        """Where an entry of a directory is; behind the last one is the place of the next directory."""
+        """Compute the offset of an entry in a directory; behind the last one stands the next directory's offset."""
         return directory + struct.calcsize(self.entries) + number * (4 + 2 * struct.calcsize(self.offset))
 
 
@@ -180,7 +186,7 @@ def _tiff_form(data: bytes) -> _TiffForm | None:
 
 
 def _tags_at(data: bytes, directory: int, form: _TiffForm) -> dict[int, int]:
-    """As ``tiff_tags``, of any directory; of one that points outside the file what could be read."""
+    """Read the tags of any directory like ``tiff_tags``; where it points outside the file, keep what could be read."""
     tags: dict[int, int] = {}
     with suppress(struct.error, OverflowError):
         (count,) = struct.unpack_from(form.entries, data, directory)
@@ -199,7 +205,7 @@ def _tags_at(data: bytes, directory: int, form: _TiffForm) -> dict[int, int]:
 
 
 def _gif_pictures(data: bytes) -> int:
-    """The image blocks of a GIF, as far as its blocks can be followed."""
+    """Count the image blocks of a GIF, as far as its blocks can be followed."""
     pictures, at = 0, 13 + _gif_table_bytes(data[10:11])
     while at < len(data) and data[at] in (0x21, 0x2C):
         if data[at] == 0x2C:
@@ -214,12 +220,12 @@ def _gif_pictures(data: bytes) -> int:
 
 
 def _gif_table_bytes(flags: bytes) -> int:
-    """The size of a colour table that a byte of flags announces."""
+    """Return the size of the colour table that a byte of flags announces."""
     return 3 << ((flags[0] & 7) + 1) if flags and flags[0] & 0x80 else 0
 
 
 def _exif_block(data: bytes) -> bytes:
-    """The TIFF block that holds the EXIF entries, or nothing."""
+    """Return the TIFF block that holds the EXIF entries, or nothing."""
     kind = kind_of(data)
     if kind == "TIFF":
         return data
@@ -248,7 +254,7 @@ def _png_chunk(name: bytes, content: bytes) -> bytes:
 
 
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """(marker, content) of the segments before the picture's data."""
+    """Yield (marker, content) of the segments before the picture's data."""
     place = 2
     while place + 4 <= len(data) and data[place] == 0xFF and data[place + 1] != 0xDA:
         if data[place + 1] == 0xFF:  # fill byte
@@ -260,7 +266,7 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _jpeg_ends(data: bytes) -> bool:
-    """Whether the end mark of the picture itself comes: not a thumbnail's, and whatever a phone appends behind it."""
+    """Tell whether the picture's own end mark comes. A thumbnail's does not count, nor what a phone appends behind."""
     place = 2
     while True:
         # Between scans and within them: no stuffed byte, restart mark or fill byte.

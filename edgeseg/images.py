@@ -1,4 +1,4 @@
-"""Images and masks from disk, and data sets made of them: one reader for training, calibration, eval and run."""
+"""Read images and masks from disk, and data sets made of them: one reader for training, calibration, eval and run."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Sample(NamedTuple):
 
 
 class Dataset(Protocol):
-    """A sized, re-iterable collection of samples that says what it is."""
+    """A sized, re-iterable collection of samples with a description of itself."""
 
     description: str
 
@@ -70,19 +70,19 @@ def read_image(path: Path) -> np.ndarray:
     Of 16-bit samples the upper eight bits are taken.
 
     Raises:
-        ImageError: missing, truncated or not an image (OpenCV returns the readable part of a truncated file as if it
-            were whole, so the end is looked for first); several pictures, of which it would be one (an animation, a
-            TIFF of pages); or samples whose range is not known: floating-point ones, and 10, 12 or 14 bits in 16,
-            which would be nearly black.
+        ImageError: the file is missing, truncated or not an image (OpenCV returns the readable part of a truncated
+            file as if it were whole, so the end is looked for first); it holds several pictures (an animation, a
+            TIFF of pages); or the range of its samples is not known (floating-point ones, and 10, 12 or 14 bits in
+            16, which would be nearly black).
     """
     return _only_image(_image_bytes(path), path)
 
 
 def read_pages(path: Path) -> Iterator[np.ndarray]:
-    """The pictures of an image file as ``read_image`` gives them: the pages of a TIFF in turn, one of all others.
+    """Yield the pictures of an image file as ``read_image`` returns them: every page of a TIFF, else one picture.
 
     Raises:
-        ImageError: as ``read_image``.
+        ImageError: a picture cannot be read, as in ``read_image``.
     """
     data = _image_bytes(path)
     pages = tiff_pages(data)
@@ -97,13 +97,14 @@ def read_mask(path: Path, classes: int = 1) -> np.ndarray:
     """Read a mask of class ids as HxW uint8: the stored samples of one channel, or the indices of a palette PNG.
 
     Args:
-        path: of the mask.
-        classes: how many there are. Of a PNG of 2 or 4 bits the stretched samples could be ids too, if they are below.
+        path: the mask's file.
+        classes: number of classes. The stretched samples of a PNG of 2 or 4 bits could be ids too if they are below
+            it.
 
     Raises:
-        ImageError: missing, truncated, of several channels, with ids above 255, stored as a JPEG or with another lossy
-            compression, or in a form whose ids are not sure (a palette of other greys, a TIFF or BMP of fewer than 8
-            bits or with a palette).
+        ImageError: the file is missing, truncated, of several channels, holds ids above 255, or is stored as a JPEG
+            or with another lossy compression; or its ids are not sure (a palette of other greys, a TIFF or BMP of
+            fewer than 8 bits or with a palette).
     """
     data = _image_bytes(path)
     _refuse_several(data, path)
@@ -120,7 +121,11 @@ def read_mask(path: Path, classes: int = 1) -> np.ndarray:
 
 
 def checked_mask(mask: np.ndarray, frame: np.ndarray, spec: ModelSpec, path: object) -> np.ndarray:
-    """The mask itself, proven to fit its image and the spec. Raises ImageError naming ``path``."""
+    """Return the mask (HxW uint8) after proof that it fits its image (HxWx3) and the spec.
+
+    Raises:
+        ImageError: the sizes differ, or an id is no class of the spec; the message names ``path``.
+    """
     if mask.shape != frame.shape[:2]:
         raise ImageError(
             f"{path} is {mask.shape[1]}x{mask.shape[0]} but its image is {frame.shape[1]}x{frame.shape[0]}; "
@@ -137,17 +142,26 @@ def checked_mask(mask: np.ndarray, frame: np.ndarray, spec: ModelSpec, path: obj
 
 
 def ignored_ids(spec: ModelSpec) -> str:
-    """The label values that are no class, for a message: ``255`` or ``11 or 255``."""
+    """List the label values that are no class, for a message: ``255`` or ``11 or 255``."""
     return " or ".join(str(value) for value in sorted({spec.ignore_id, IGNORE_ID}))
 
 
 def write_png(path: Path, image: np.ndarray) -> None:
-    """Write HxW or HxWx3 (BGR) uint8 as PNG, whole or not at all. Raises OSError when the disk refuses."""
+    """Write an HxW or HxWx3 (BGR) uint8 array as PNG, whole or not at all.
+
+    Raises:
+        OSError: the disk refused.
+        ImageError: the array cannot be encoded.
+    """
     atomic_write(path, encoded_png(image, path), durable=False)
 
 
 def encoded_png(image: np.ndarray, path: Path) -> bytes:
-    """The bytes of a PNG file of HxW or HxWx3 (BGR) uint8. Raises ImageError, naming ``path``."""
+    """Encode an HxW or HxWx3 (BGR) uint8 array as PNG.
+
+    Raises:
+        ImageError: the array cannot be encoded; the message names ``path``.
+    """
     import cv2
 
     ok, encoded = cv2.imencode(".png", image)
@@ -159,9 +173,10 @@ def encoded_png(image: np.ndarray, path: Path) -> bytes:
 class FolderDataset:
     """Images in a folder, with the masks that belong to them.
 
-    Masks are found at ``labels`` if given, else beside the images as ``NAMEannot`` (the CamVid layout) or, where
-    the folder itself holds ``images`` and ``masks`` (or ``labels``), there. A mask has the image's name. It is of the
-    picture as it is shown, upright; where EXIF turns a picture and the sizes do not prove that, it is refused.
+    Masks are looked for at ``labels`` if given, else beside the images as ``NAMEannot`` (the CamVid layout). Where the
+    folder itself holds ``images`` and ``masks`` (or ``labels``), they are found there. A mask has the image's name and
+    is drawn on the picture as it is shown, upright. Where EXIF turns a picture and the sizes do not prove that, the
+    mask is refused.
 
     Args:
         folder: where the images are.
@@ -170,7 +185,7 @@ class FolderDataset:
         need_labels: refuse images without masks.
 
     Raises:
-        DatasetError: no images, or a mask is missing although masks are needed.
+        DatasetError: there are no images, or a mask is missing although masks are needed.
     """
 
     def __init__(
@@ -198,7 +213,7 @@ class FolderDataset:
 
     @property
     def has_labels(self) -> bool:
-        """Whether samples come with masks: some were found and a spec says what they may hold."""
+        """Tell whether samples come with masks: some were found, and a spec says what they may hold."""
         return self._spec is not None and any(self._labels)
 
     def __len__(self) -> int:
@@ -271,13 +286,15 @@ def _label_files(images: Sequence[Path], labels: Path | None) -> list[Path | Non
 
 
 def stem_key(path: Path) -> str:
-    """A file's name without suffix, by which images find their masks: letters with accents have two spellings, and
-    macOS writes the other one."""
+    """Return a file's name without suffix in Unicode's composed form; an image and its mask share it.
+
+    Letters with accents have two spellings, and macOS writes the other one.
+    """
     return unicodedata.normalize("NFC", path.stem)
 
 
 def _what_masks_there_are(folder: Path, image: Path) -> str:
-    """What to do about a missing mask, by what the folder holds."""
+    """Advise what to do about a missing mask, by what the folder holds."""
     rule = f"a mask has the name of its image and one of {', '.join(_LABEL_SUFFIXES)}"
     if not folder.is_dir():
         beside = sorted(path.name for path in folder.parent.iterdir() if path.is_dir())
@@ -317,7 +334,7 @@ def _only_image(data: bytes, path: Path) -> np.ndarray:
 
 
 def _refuse_several(data: bytes, path: Path) -> None:
-    """Raise ImageError where a file holds several pictures, of which decoders give the first without a word."""
+    """Raise ImageError where a file holds several pictures; decoders return the first without a word."""
     pictures, pages = animation_length(data), len(tiff_pages(data))
     apart = f"{path.stem}-%04d.png"
     if pages > 1:
@@ -357,7 +374,7 @@ def _upright(image: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def _eight_bits(image: np.ndarray, path: Path) -> np.ndarray:
-    """The upper byte of 16-bit samples that use the range. Raises ImageError when the upper bits are unused."""
+    """Take the upper byte of 16-bit samples that use the range. Raises ImageError when the upper bits are unused."""
     most = int(image.max())
     if 0 < most < 1 << 14:
         bits = max(10, most.bit_length() + most.bit_length() % 2)
@@ -370,7 +387,7 @@ def _eight_bits(image: np.ndarray, path: Path) -> np.ndarray:
 
 
 def _has_plain_samples(data: bytes) -> bool:
-    """Whether a TIFF or BMP stores 8 or more bits that mean themselves, without a palette that means others."""
+    """Tell whether a TIFF or BMP stores 8 or more bits that mean themselves, without a palette that means others."""
     if kind_of(data) == "TIFF":
         tags = tiff_tags(data)
         return tags.get(_BITS_PER_SAMPLE, 1) >= 8 and tags.get(_PHOTOMETRIC) in (_BLACK_IS_ZERO, 2)
@@ -385,7 +402,7 @@ def _has_plain_samples(data: bytes) -> bool:
 
 
 def _ids_of_png(png: bytes, factor: int, palette: bytes, path: Path, classes: int) -> np.ndarray:
-    """Stored samples, after a check that neither a grey palette nor stretching means others. Raises ImageError."""
+    """Read the stored samples and check that neither a grey palette nor stretching means others. Raises ImageError."""
     import cv2
 
     stretched = _decoded(png, cv2.IMREAD_UNCHANGED)
@@ -431,7 +448,7 @@ def _ids_of_decoder(data: bytes, path: Path) -> np.ndarray:
 
 
 def _one_channel(mask: np.ndarray) -> np.ndarray:
-    """One channel of a grey picture that was saved as an opaque colour picture: all of its channels are the same."""
+    """Reduce a grey picture that was saved as an opaque colour picture, with equal channels, to one channel."""
     if mask.ndim != 3 or mask.shape[2] not in (3, 4):
         return mask
     first, opaque = mask[..., 0], np.iinfo(mask.dtype).max if np.issubdtype(mask.dtype, np.integer) else 1
@@ -440,7 +457,7 @@ def _one_channel(mask: np.ndarray) -> np.ndarray:
 
 
 def _decoded(data: bytes, how: int) -> np.ndarray | None:
-    """OpenCV's array, or None when it is not an image to it."""
+    """Decode with OpenCV; None when it does not take the bytes for an image."""
     import cv2
 
     try:

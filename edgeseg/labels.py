@@ -1,4 +1,4 @@
-"""What the labels of a data set hold, looked at before anything is trained or measured on them."""
+"""Count what the labels of a data set hold, before anything is trained or measured on them."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ __all__ = ["LabelCounts", "label_counts", "refuse_single_class", "refuse_unusabl
 
 @dataclass(frozen=True)
 class LabelCounts:
-    """The values of all masks of a data set.
+    """Counts of the values of all masks of a data set.
 
     Attributes:
-        masks: how many masks there are.
+        masks: number of masks.
         classes: pixels per class id, int64 of length C.
         ignored: pixels that are no class.
         one_class_masks: masks that hold one class and ``IGNORE_ID`` and nothing else, as masks of 0 and 255 do.
@@ -35,7 +35,7 @@ class LabelCounts:
     pictures: frozenset[bytes] = frozenset()
 
     def absent(self, spec: ModelSpec) -> tuple[str, ...]:
-        """Names of the classes that no mask holds."""
+        """Return the names of the classes that no mask holds."""
         return tuple(name for name, pixels in zip(spec.classes, self.classes) if not pixels)
 
     def __add__(self, other: LabelCounts) -> LabelCounts:
@@ -52,7 +52,7 @@ def label_counts(data: Dataset, spec: ModelSpec) -> LabelCounts:
     """Read every sample once and count its label.
 
     Raises:
-        ImageError: the first image or mask that cannot be read or does not fit.
+        ImageError: an image or mask cannot be read or does not fit; it is the first one.
     """
 
     pictures: set[bytes] = set()
@@ -78,7 +78,7 @@ def refuse_unusable_labels(data: Dataset, spec: ModelSpec) -> None:
 
     Raises:
         DatasetError: the masks hold fewer than two classes.
-        ImageError: the first image or mask that cannot be read or does not fit.
+        ImageError: an image or mask cannot be read or does not fit; it is the first one.
     """
     if isinstance(data, FolderDataset) and data.has_labels:
         held = label_counts(data, spec)
@@ -86,13 +86,16 @@ def refuse_unusable_labels(data: Dataset, spec: ModelSpec) -> None:
 
 
 def refuse_single_class(classes: np.ndarray, ignored: int, spec: ModelSpec, where: str) -> None:
-    """Raise DatasetError unless labels hold two classes: on one, a network that finds nothing scores 100 %.
+    """Refuse labels that hold fewer than two classes: on one class, a network that finds nothing scores 100 %.
 
     Args:
-        classes: labelled pixels per class.
+        classes: labelled pixels per class id, of length C.
         ignored: pixels of no class; where masks are of 0 and 255, they are the object.
-        spec: names of the classes, and which value is ignored.
-        where: what the labels are, for the message.
+        spec: names of the classes, and the value that is ignored.
+        where: name of the labels, for the message.
+
+    Raises:
+        DatasetError: fewer than two classes have pixels.
     """
     held = [name for name, pixels in zip(spec.classes, classes) if pixels]
     if len(held) > 1:

@@ -1,4 +1,4 @@
-"""Confusion matrix -> IoU per class, mIoU, pixel accuracy. Plain numpy, so that it runs on the device too."""
+"""Measure segmentation: confusion matrix, IoU per class, mIoU, pixel accuracy. Plain numpy runs on the device too."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ConfusionMatrix:
         """Add one pair of class maps of the same shape (any integer dtype).
 
         Raises:
-            ImageError: shapes differ, or an id lies outside the classes.
+            ImageError: the shapes differ, or an id lies outside the classes.
         """
         if prediction.shape != label.shape:
             raise ImageError(f"prediction is {prediction.shape} and label is {label.shape}; they must match")
@@ -43,17 +43,17 @@ class ConfusionMatrix:
         self.counts += np.bincount(pairs, minlength=num * num).reshape(num, num)
 
     def iou(self) -> np.ndarray:
-        """Intersection over union per class: float64 of length C, NaN for a class without label and prediction."""
+        """Return the intersection over union per class: (C,) float64 of 0-1, NaN for a class that does not occur."""
         hits = np.diag(self.counts).astype(np.float64)
         union = self.counts.sum(0) + self.counts.sum(1) - hits
         return np.asarray(np.divide(hits, union, out=np.full(len(hits), np.nan), where=union > 0))
 
     def miou(self) -> float:
-        """Mean IoU over the classes that occur; NaN when nothing was counted."""
+        """Return the mean IoU (0-1) over the classes that occur; NaN when nothing was counted."""
         iou = self.iou()
         return float(np.nanmean(iou)) if np.isfinite(iou).any() else float("nan")
 
     def pixel_accuracy(self) -> float:
-        """Share of counted pixels with the right class; NaN when nothing was counted."""
+        """Return the share (0-1) of counted pixels with the right class; NaN when nothing was counted."""
         total = int(self.counts.sum())
         return float(np.trace(self.counts) / total) if total else float("nan")

@@ -1,4 +1,4 @@
-"""Which files are pictures, and in which order: of a folder, of a pattern, of a list."""
+"""Find picture files and their order: in a folder, by a pattern, from a list."""
 
 from __future__ import annotations
 
@@ -31,23 +31,25 @@ _UNREAD_SUFFIXES = (
     *(".gif", ".apng", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".j2k", ".jfif", ".jpe", ".tga", ".exr", ".hdr"),
     *(".ppm", ".pgm", ".pnm", ".ico", ".svg", ".psd", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".rw2", ".orf", ".raf"),
 )
-"""Of pictures that are not read; whoever has some among others wants to know."""
+"""Suffixes of pictures that are not read; whoever has some among others wants to know."""
 _COMPANIONS = frozenset(
     ("thumbs.db", "ehthumbs.db", "desktop.ini", "picasa.ini", "@eadir", "__macosx", "#recycle", "$recycle.bin")
 )
-"""What operating systems and network drives put beside pictures without a dot in front, in small letters."""
+"""Names in small letters that operating systems and network drives put beside pictures without a dot in front."""
 _LONGEST_NAME = 250
 """Bytes of a file's name, with room for a suffix."""
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """Picture files in natural order, and what was left out beside them.
+    """Picture files in natural order, and a count of what was left out beside them.
 
     Attributes:
-        files: of the suffixes ``IMAGE_SUFFIXES``.
-        hidden: how many files and folders were left out because they are hidden, or an operating system's own.
-        unread: suffix -> number of pictures of a kind that is not read, and of folders that are called like pictures.
+        files: the files with a suffix of ``IMAGE_SUFFIXES``.
+        hidden: number of files and folders that were left out because they are hidden, or an operating system's
+            own.
+        unread: suffix and number of pictures of a kind that is not read, and of folders that are called like
+            pictures.
     """
 
     files: tuple[Path, ...]
@@ -55,16 +57,17 @@ class Pictures:
     unread: tuple[tuple[str, int], ...] = ()
 
     def left_out(self) -> str:
-        """What was left out, for a description: `` (4 hidden files left out)``, or nothing."""
+        """Describe what was left out, e.g. `` (4 hidden files left out)``; empty where nothing was."""
         parts = [_counted(self.hidden, "hidden file")] if self.hidden else []
         parts += [_counted(number, f"{suffix} file") for suffix, number in self.unread]
         return f" ({', '.join(parts)} left out)" if parts else ""
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The image files directly inside a folder in natural order (1, 2, 10), but for hidden ones (``._NAME`` of a Mac).
+    """List the image files directly inside a folder in natural order (1, 2, 10), without hidden ones.
 
-    Raises DatasetError when there are none.
+    Raises:
+        DatasetError: ``folder`` is no folder, or it holds no images.
     """
     if not folder.is_dir():
         raise DatasetError(f"{folder} is not a folder; pass a folder of images ({', '.join(IMAGE_SUFFIXES)})")
@@ -75,26 +78,31 @@ def image_files(folder: Path) -> list[Path]:
 
 
 def pictures_in(folder: Path) -> Pictures:
-    """The pictures directly inside a folder. Raises OSError: it cannot be listed."""
+    """Find the pictures directly inside a folder.
+
+    Raises:
+        OSError: the folder cannot be listed.
+    """
     return _sorted_out(folder.iterdir(), folder)
 
 
 def pictures_matching(pattern: Path) -> Pictures:
-    """The pictures that a pattern names, as a shell reads it; what is there under the literal name is no pattern."""
+    """Find the pictures that a pattern names, as a shell reads it; a name that exists literally is no pattern."""
     start, names = _literal_start(pattern)
     literal = Path(glob.escape(str(start)))
     return _sorted_out(map(Path, glob.iglob(str(literal.joinpath(*names)), recursive=True)), start)
 
 
 def listed_files(path: Path) -> list[Path]:
-    """The files that a text file lists, one a line, relative to its folder; whether they are there is not looked at.
+    """Return the files that a text file lists, one a line, relative to its folder; they need not exist.
 
-    UTF-8 with or without a mark, or UTF-16 with one; names that are no UTF-8 are taken as the bytes they are. Blank
-    lines and those that begin with ``#`` are left out. A file that is there under the line as it is written goes
-    before what the line would mean: a comment, blanks at its ends, quotes around it.
+    The text is UTF-8 with or without a byte order mark, or UTF-16 with one. Names that are not UTF-8 are taken as the
+    bytes they are. Blank lines and those that begin with ``#`` are left out. A file that exists under the line as it is
+    written goes before what the line would mean: a comment, blanks at its ends, quotes around it.
 
     Raises:
-        OSError: it cannot be read. UnicodeDecodeError: broken UTF-16.
+        OSError: the text file cannot be read.
+        UnicodeDecodeError: the UTF-16 is broken.
     """
     return [
         file for line in text_from(path.read_bytes()).split("\n") for file in _listed(line.rstrip("\r"), path.parent)
@@ -102,19 +110,19 @@ def listed_files(path: Path) -> list[Path]:
 
 
 def natural_key(path: Path) -> tuple[object, ...]:
-    """Sorts names by the numbers in them, folder by folder, and in either case of the letters: a2, A10, b1."""
+    """Return a sort key by the numbers in a name, folder by folder, and without regard to case: a2, A10, b1."""
     return tuple((_in_numbers(part.casefold()), part) for part in path.parts)
 
 
 def is_hidden(path: Path) -> bool:
-    """Whether a file is hidden, or is not the user's but an operating system's."""
+    """Tell whether a file is hidden, or belongs to an operating system and not to the user."""
     return path.name.startswith(".") or path.name.casefold() in _COMPANIONS
 
 
 def result_names(files: Sequence[Path]) -> list[str]:
-    """A name for each file's results, no two alike, on file systems without a difference of case either.
+    """Choose a name for each file's results, no two alike, on file systems without a difference of case either.
 
-    It is the file's name without suffix; where files share that, their whole names, or those of their folders with
+    It is the file's name without suffix. Files that share that get their whole names, or those of their folders with
     them, or a number.
     """
     groups: dict[str, list[int]] = {}
@@ -165,7 +173,7 @@ def _sorted_out(found: Iterable[Path], start: Path) -> Pictures:
 
 
 def _literal_start(pattern: Path) -> tuple[Path, list[str]]:
-    """The leading folders of a pattern that are there as they are written, and the rest."""
+    """Split a pattern into its leading folders that exist as they are written, and the rest."""
     parts = list(pattern.parts)
     start = Path(parts.pop(0)) if pattern.is_absolute() else Path()
     while parts and os.path.lexists(start / parts[0]):
@@ -174,12 +182,12 @@ def _literal_start(pattern: Path) -> tuple[Path, list[str]]:
 
 
 def _in_numbers(name: str) -> tuple[object, ...]:
-    """``a10b`` -> ``("a", 10, "b")``; every second one is a number."""
+    """Split ``a10b`` into ``("a", 10, "b")``; every second part is a number."""
     return tuple(int(part) if odd else part for part, odd in zip(re.split(r"([0-9]+)", name), cycle((False, True))))
 
 
 def _listed(line: str, folder: Path) -> Iterator[Path]:
-    """The file of one line, or none."""
+    """Yield the file of one line, or nothing."""
     plain = line.strip()
     if not plain:
         return

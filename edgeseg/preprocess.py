@@ -1,4 +1,4 @@
-"""Camera frame -> network input: the one definition used by training, calibration, evaluation and runtime.
+"""Turn a camera frame into network input: the one definition used by training, calibration, evaluation and runtime.
 
 The compiled graph starts at the resized uint8 BGR frame; normalisation is inside it. ``normalized`` is the same
 arithmetic in numpy, for training, and for the proof that the graph does the same.
@@ -45,7 +45,7 @@ def resized_frame(frame: np.ndarray, size_hw: tuple[int, int], out: np.ndarray |
 
 
 def normalized(frames: np.ndarray, preprocess: Preprocess) -> np.ndarray:
-    """Frames at network size -> the network's float input.
+    """Normalise frames of the network's size into the network's float input.
 
     Args:
         frames: NxHxWx3 uint8, BGR.
@@ -62,7 +62,7 @@ def normalized(frames: np.ndarray, preprocess: Preprocess) -> np.ndarray:
 
 
 def class_map_at(classes: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
-    """Class ids at another size (nearest neighbour by pixel centres): HxW uint8 -> ``size_hw`` uint8."""
+    """Resize class ids to another size (nearest neighbour by pixel centres): HxW uint8 -> ``size_hw`` uint8."""
     import cv2
 
     height, width = size_hw

@@ -1,4 +1,4 @@
-"""Signatures of bundles: who vouches for a file, where its seal only says that it is whole.
+"""Sign bundles and verify signatures: they tell who vouches for a file, while its seal only says that it is whole.
 
 A signature is an Ed25519 signature (RFC 8032) of ``PURPOSE`` and the seal of the bundle as it was before it was signed:
 the SHA-256 of every byte of that file. It is a line of the zip comment, in front of the seal::
@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 PURPOSE = b"edgeseg bundle signature 1\n"
-"""In front of what is signed, so that no signature made for something else fits a bundle."""
+"""Prefix of what is signed, so that no signature made for something else fits a bundle."""
 
 _EXTRA = "sign"
 _SEAL_BYTES = 64
@@ -58,7 +58,7 @@ class Signature:
     """One signature of a bundle.
 
     Attributes:
-        public_key: of whom it says it is, 32 bytes.
+        public_key: key of whom it claims to be, 32 bytes.
         value: the signature itself, 64 bytes.
         checked: it was verified with a key that the reader accepts; else anybody may have written it.
     """
@@ -69,7 +69,7 @@ class Signature:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the public key's DER form, 64 hexadecimal digits."""
+        """Return the SHA-256 of the public key's DER form, 64 hexadecimal digits."""
         return _fingerprint(self.public_key)
 
 
@@ -78,7 +78,7 @@ class PublicKeys:
     """Keys whose signatures are accepted.
 
     Attributes:
-        path: the file that they are from.
+        path: the file that the keys were read from.
         keys: 32 bytes each; one of them is enough.
     """
 
@@ -90,7 +90,7 @@ def public_keys_from_file(path: Path) -> PublicKeys:
     """Read one or several public keys from a PEM file; text around them is left alone.
 
     Raises:
-        InputError: it cannot be read, or anything in it is no public Ed25519 key.
+        InputError: the file cannot be read, or anything in it is no public Ed25519 key.
         MissingDependencyError: the package cryptography is not installed.
     """
     serialization, ed25519 = _cryptography()
@@ -123,7 +123,8 @@ def private_key_from_file(path: Path, ask_password: Callable[[], str]) -> Any:
         An ``Ed25519PrivateKey`` of the package cryptography.
 
     Raises:
-        InputError: it cannot be read, others can read it, it is no private Ed25519 key, or the password is wrong.
+        InputError: the file cannot be read, others can read it, it holds no private Ed25519 key, or the password is
+            wrong.
         MissingDependencyError: the package cryptography is not installed.
     """
     serialization, ed25519 = _cryptography()
@@ -148,7 +149,11 @@ def private_key_from_file(path: Path, ask_password: Callable[[], str]) -> Any:
 
 
 def signature_of(seal: bytes, key: Any) -> Signature:
-    """Sign the seal of an unsigned bundle (64 hexadecimal digits) with a key of ``private_key_from_file``."""
+    """Sign the seal of an unsigned bundle (64 hexadecimal digits) with a key of ``private_key_from_file``.
+
+    Raises:
+        MissingDependencyError: the package cryptography is not installed.
+    """
     serialization, _ = _cryptography()
     return Signature(_raw(key.public_key(), serialization), key.sign(PURPOSE + seal), checked=True)
 
@@ -159,10 +164,10 @@ def checked_signatures(
     """Verify those signatures that are said to be of an accepted key.
 
     Args:
-        signatures: of the bundle.
-        seal: of the bundle without them, 64 hexadecimal digits.
+        signatures: the bundle's signatures.
+        seal: seal of the bundle without them, 64 hexadecimal digits.
         accepted: one valid signature of one of these keys is enough.
-        path: of the bundle, for messages.
+        path: the bundle's file, for messages.
 
     Returns:
         All signatures; those that were verified are marked.
@@ -194,7 +199,7 @@ def unsigned_file(data: bytes, path: Path) -> tuple[bytes, tuple[Signature, ...]
 
     Args:
         data: a bundle whose seal was found right.
-        path: for messages.
+        path: the bundle's file, for messages.
 
     Raises:
         BundleError: what stands between the archive and the seal are no signatures.
@@ -220,7 +225,11 @@ def unsigned_file(data: bytes, path: Path) -> tuple[bytes, tuple[Signature, ...]
 
 
 def signed_file(unsigned: bytes, signatures: Sequence[Signature]) -> bytes:
-    """Put signatures into the file that they are of. Raises BundleError: they are too many."""
+    """Put signatures into the file that they are of.
+
+    Raises:
+        BundleError: the signatures are too many.
+    """
     if len(signatures) > _MOST_SIGNATURES:
         raise BundleError(f"a bundle holds at most {_MOST_SIGNATURES} signatures; sign the file that compile wrote")
     lines = b"".join(
@@ -245,7 +254,7 @@ def _fingerprint(public_key: bytes) -> str:
 
 
 def _cryptography() -> tuple[Any, Any]:
-    """The modules for PEM files and for Ed25519. Raises MissingDependencyError."""
+    """Import the modules for PEM files and for Ed25519. Raises MissingDependencyError."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it prints its plans for the Pythons of older JetPacks
         return (
@@ -255,7 +264,7 @@ def _cryptography() -> tuple[Any, Any]:
 
 
 def _backend() -> Any:
-    """Versions before 3.1, such as Ubuntu 20.04's, have to be told."""
+    """Return the default backend; versions before 3.1, such as Ubuntu 20.04's, have to be told."""
     return require("cryptography.hazmat.backends", _EXTRA).default_backend()
 
 
@@ -268,7 +277,7 @@ def _kind(key: Any) -> str:
 
 
 def _key_bytes(path: Path, *, pipe: bool = False) -> tuple[bytes, int]:
-    """(content, permissions) of a key file; of a shell's pipe only where that is said. Raises InputError."""
+    """Read a key file and its permissions; a shell's pipe only where ``pipe`` allows it. Raises InputError."""
     try:
         with open(path, "rb", opener=_without_waiting) as file:
             mode = os.fstat(file.fileno()).st_mode
@@ -284,12 +293,12 @@ def _key_bytes(path: Path, *, pipe: bool = False) -> tuple[bytes, int]:
 
 
 def _without_waiting(path: str, flags: int) -> int:
-    """Opening a pipe that nobody writes to would wait for ever."""
+    """Open a file without waiting; opening a pipe that nobody writes to would wait for ever."""
     return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _pem_blocks(path: Path, data: bytes, remedy: str) -> list[tuple[str, bytes]]:
-    """(label, block) of every PEM block. Raises InputError: there is none, or one has no end."""
+    """Find (label, block) of every PEM block. Raises InputError: there is none, or one has no end."""
     blocks = [(found[1].decode(), found[0] + b"\n") for found in _PEM.finditer(data)]
     if not blocks or len(blocks) != data.count(b"-----BEGIN "):
         what = "a PEM key that is cut off" if blocks or b"-----BEGIN " in data else "no PEM key"

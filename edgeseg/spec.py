@@ -1,4 +1,4 @@
-"""ModelSpec: what travels with a network from training to the camera, so that nobody types it twice."""
+"""Describe a network: what travels with it from training to the camera, so that nobody types it twice."""
 
 from __future__ import annotations
 
@@ -22,13 +22,16 @@ IGNORE_ID = 255
 
 @dataclass(frozen=True)
 class Preprocess:
-    """How a uint8 BGR camera frame becomes the network's float input.
+    """Rule by which a uint8 BGR camera frame becomes the network's float input.
 
     ``x = (frame / 255 - mean) / std`` per channel, channels given in ``channel_order``, after a resize by the
     rule ``resize``. The only rule so far is ``"stretch"``: both axes are scaled to ``ModelSpec.size_hw``.
 
     ``mean`` and ``std`` are of 0-1. Those of 0-255 (mmsegmentation, Detectron, Caffe) are refused here, because the
     network would see one grey for every frame; ``from_byte_scale`` takes them.
+
+    Raises:
+        SpecError: a value is not finite, out of range, or an unknown rule.
     """
 
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
@@ -54,14 +57,18 @@ class Preprocess:
     def from_byte_scale(
         cls, mean: tuple[float, float, float], std: tuple[float, float, float], channel_order: str = "RGB"
     ) -> Preprocess:
-        """Preprocessing whose mean and std are stated for pixels of 0-255. Raises SpecError for values that are not."""
+        """Build the preprocessing from a mean and std that are stated for pixels of 0-255.
+
+        Raises:
+            SpecError: the values are not of 0-255.
+        """
         if not of_byte_scale(mean, std):
             raise SpecError(f"mean {_listed(mean)} and std {_listed(std)} are not of pixels of 0-255")
         return cls(_of_one(mean), _of_one(std), channel_order)
 
 
 def of_byte_scale(mean: tuple[float, ...], std: tuple[float, ...]) -> bool:
-    """Whether a mean and std are stated for pixels of 0-255, not of 0-1: by their values, where these leave no doubt.
+    """Tell by their values whether a mean and std are stated for pixels of 0-255 and not of 0-1; False in doubt.
 
     A mean above 1 is of 0-255 if no std is below 1 (a smaller one would be a factor, or of the other scale). With a
     mean of 0, a std above 1 is.
@@ -81,6 +88,9 @@ class ModelSpec:
         size_hw: height and width of the network's input in pixels.
         preprocess: how a frame becomes the input.
         ignore_id: label value that is not a class (void); ``IGNORE_ID`` is ignored as well.
+
+    Raises:
+        SpecError: the fields do not fit each other or are out of range.
     """
 
     classes: tuple[str, ...]
@@ -119,12 +129,16 @@ class ModelSpec:
             raise SpecError(f"ignore_id {self.ignore_id} is also the id of class {self.classes[self.ignore_id]!r}")
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON-ready dict that ``from_json`` turns back into an equal spec."""
+        """Return a JSON-serialisable dict that ``from_json`` turns back into an equal spec."""
         return {"schema": SCHEMA, **json.loads(json.dumps(asdict(self)))}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> ModelSpec:
-        """Inverse of ``to_json``. Raises SpecError for a missing, unknown or newer content."""
+        """Build a spec from what ``to_json`` returned.
+
+        Raises:
+            SpecError: the content is missing, malformed, or from a newer edgeseg.
+        """
         try:
             if data["schema"] > SCHEMA:
                 raise SpecError(f"spec has schema {data['schema']}, this edgeseg reads up to {SCHEMA}; upgrade edgeseg")

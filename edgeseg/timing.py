@@ -1,4 +1,4 @@
-"""Stopwatch with named laps, and what is reported from them: percentiles, never a mean alone."""
+"""Time named laps and report percentiles of them, never a mean alone."""
 
 from __future__ import annotations
 
@@ -26,7 +26,11 @@ class LatencySummary:
 
     @classmethod
     def of(cls, durations_ns: Sequence[int] | np.ndarray) -> LatencySummary:
-        """Summarise durations in nanoseconds. Raises ValueError when there are none."""
+        """Summarise durations in nanoseconds.
+
+        Raises:
+            ValueError: there are no durations.
+        """
         if len(durations_ns) == 0:
             raise ValueError("no durations to summarise")
         ms = np.asarray(durations_ns, np.float64) / 1e6
@@ -34,12 +38,12 @@ class LatencySummary:
         return cls(len(ms), float(ms.mean()), p50, p90, p95, p99, float(ms.max()))
 
     def to_json(self) -> dict[str, float]:
-        """A JSON-ready dict, milliseconds rounded to the microsecond."""
+        """Return a JSON-serialisable dict of milliseconds, rounded to the microsecond."""
         return {key: round(value, 3) for key, value in asdict(self).items()}
 
 
 class Stopwatch:
-    """Named laps per frame. One thread times; others may read summaries meanwhile.
+    """Recorder of named laps per frame. One thread times; others may read summaries meanwhile.
 
     Args:
         clock_ns: a monotonic clock in nanoseconds; injected in tests.
@@ -69,11 +73,15 @@ class Stopwatch:
             ring.add(duration_ns)
 
     def last_ms(self, name: str) -> float:
-        """The latest lap of ``name`` in milliseconds."""
+        """Return the latest lap of ``name`` in milliseconds.
+
+        Raises:
+            KeyError: ``name`` has no lap.
+        """
         return self._laps[name].last() / 1e6
 
     def latest_ms(self, name: str, count: int) -> np.ndarray:
-        """At most ``count`` latest laps of ``name`` in milliseconds, oldest first: (n,) float64."""
+        """Return at most ``count`` latest laps of ``name`` in milliseconds, oldest first: (n,) float64."""
         ring = self._laps.get(name)
         return np.empty(0) if ring is None else ring.values()[-count:] / 1e6
 
@@ -82,12 +90,12 @@ class Stopwatch:
         self._laps.clear()
 
     def summaries(self) -> dict[str, LatencySummary]:
-        """A summary per name, in the order in which the names first appeared."""
+        """Summarise the laps of each name, in the order in which the names first appeared."""
         return {name: LatencySummary.of(ring.values()) for name, ring in list(self._laps.items())}
 
 
 class _Ring:
-    """The latest durations, in memory that is allocated once."""
+    """Ring of the latest durations, in memory that is allocated once."""
 
     def __init__(self, keep: int) -> None:
         self._values = np.full(keep, 0, np.int64)  # unlike zeros, takes its memory now and not over hours
@@ -101,6 +109,6 @@ class _Ring:
         return int(self._values[(self._count - 1) % len(self._values)])
 
     def values(self) -> np.ndarray:
-        """A copy, oldest first."""
+        """Copy the durations, oldest first."""
         count, keep = self._count, len(self._values)
         return self._values[:count].copy() if count <= keep else np.roll(self._values, -(count % keep))

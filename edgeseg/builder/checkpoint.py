@@ -1,4 +1,7 @@
-"""Checkpoints: safetensors with the network's configuration and the ModelSpec in the header. Nothing is pickled."""
+"""Read and write checkpoints: safetensors with the network's configuration and the ModelSpec in the header.
+
+Nothing is pickled.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ class Checkpoint:
     """A trained network with all that is needed to compile it.
 
     Attributes:
-        network: in evaluation mode, on the CPU.
+        network: the network in evaluation mode, on the CPU.
         config: how to build the network.
         spec: classes, palette, size and preprocessing.
         training: recipe, metrics and data sets, as written by the trainer.
@@ -43,7 +46,11 @@ class Checkpoint:
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
-    """Write a checkpoint atomically. Raises OSError when the disk refuses."""
+    """Write a checkpoint atomically.
+
+    Raises:
+        OSError: the disk refused.
+    """
     header = {
         "schema": SCHEMA,
         "network": asdict(checkpoint.config),
@@ -55,10 +62,11 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint written by ``save_checkpoint``.
+    """Read a checkpoint written by ``save_checkpoint``; its network comes in evaluation mode, on the CPU.
 
     Raises:
-        CheckpointError: missing, truncated, not ours, from a newer edgeseg, or weights that do not fit.
+        CheckpointError: the file is missing, truncated, not a checkpoint, or from a newer edgeseg; or its weights
+            do not fit.
     """
     header = _header(path)
     try:
@@ -75,7 +83,11 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def load_weights(network: torch.nn.Module, path: Path) -> None:
-    """Load only the tensors of a checkpoint into a network. Raises CheckpointError when they do not fit."""
+    """Load only the tensors of a checkpoint into a network.
+
+    Raises:
+        CheckpointError: the file cannot be read, or its tensors do not fit or are not finite.
+    """
     _refuse_other_kinds(path)
     try:
         stored = safetensors.torch.load_file(path)
@@ -98,7 +110,7 @@ def load_weights(network: torch.nn.Module, path: Path) -> None:
 def _misfit(
     own: Mapping[str, Tensor], stored: Mapping[str, Tensor], differing: list[str], absent: list[str], unknown: list[str]
 ) -> str:
-    """What does not fit, in counts and one example of each."""
+    """Describe what does not fit, in counts and one example of each."""
     if differing and not (absent or unknown):
         name = differing[0]
         here, there = tuple(own[name].shape), tuple(stored[name].shape)
@@ -143,7 +155,7 @@ _KINDS = {
 
 
 def _refuse_other_kinds(path: Path) -> None:
-    """Raise CheckpointError with what a file is when it is none of safetensors' kind."""
+    """Raise CheckpointError with the file's kind unless it is a safetensors file."""
     if path.is_dir():
         raise CheckpointError(f"{path} is a folder; pass a file, such as best.safetensors of 'edgeseg train'")
     try:
@@ -184,17 +196,26 @@ def _unreadable(path: Path, error: Exception) -> str:
 
 
 class SafetensorsIO(CheckpointIO):
-    """Lets Lightning store optimiser and loop state as safetensors + JSON instead of a pickle."""
+    """Storage for Lightning: optimiser and loop state as safetensors and JSON instead of a pickle."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write Lightning's nested state to ``path`` atomically."""
+        """Write Lightning's nested state to ``path`` atomically.
+
+        Raises:
+            CheckpointError: the state holds a type that is not stored.
+            OSError: the disk refused.
+        """
         tensors: dict[str, Tensor] = {}
         tree = _flattened(checkpoint, tensors)
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         atomic_write(Path(path), safetensors.torch.save(tensors, metadata={_HEADER: json.dumps(tree)}))
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        """Read what ``save_checkpoint`` wrote. Raises CheckpointError."""
+        """Read what ``save_checkpoint`` wrote.
+
+        Raises:
+            CheckpointError: the file cannot be read.
+        """
         try:
             with safetensors.safe_open(path, "pt") as file:
                 tree = json.loads((file.metadata() or {})[_HEADER])
@@ -210,7 +231,7 @@ class SafetensorsIO(CheckpointIO):
 
 
 def _flattened(value: Any, tensors: dict[str, Tensor]) -> Any:
-    """JSON tree of ``value``; tensors are put aside and referred to by name. Dict keys keep their type."""
+    """Convert ``value`` to a JSON tree; tensors are put aside and referred to by name. Dict keys keep their type."""
     if isinstance(value, Tensor):
         name = f"t{len(tensors)}"
         tensors[name] = value.detach().cpu().clone(memory_format=torch.contiguous_format)

@@ -1,4 +1,4 @@
-"""Training data: augmented crops of labelled images, normalised by the one definition in ``edgeseg.preprocess``.
+"""Make training data: augmented crops of labelled images, normalised by the one definition in ``edgeseg.preprocess``.
 
 Order and augmentation follow from (seed, epoch, image) alone, so that a resumed run is the run that was interrupted.
 """
@@ -27,10 +27,12 @@ _SCALES = (0.75, 1.75)
 class TrainingCrops(TorchDataset[Any]):
     """Random crops: scale 0.75-1.75, flip, colour jitter; void where the crop leaves the image.
 
+    An item is a float32 image 3xCxC and an int64 label CxC with ``IGNORE_ID`` as void.
+
     Args:
         source: labelled samples.
         spec: network size (to which an image is stretched before scaling), preprocessing and ignored ids.
-        crop: height and width of the square crop in pixels.
+        crop: height and width C of the square crop in pixels.
     """
 
     def __init__(self, source: Dataset, spec: ModelSpec, crop: int) -> None:
@@ -48,7 +50,7 @@ class TrainingCrops(TorchDataset[Any]):
         return len(self._source)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        """Float image 3xCxC and int64 label CxC with ``IGNORE_ID`` as void."""
+        """Return a float32 image 3xCxC and an int64 label CxC with ``IGNORE_ID`` as void."""
         _, frame, label = self._source[index]
         assert label is not None
         rgb = torch.from_numpy(np.ascontiguousarray(frame[..., ::-1])).permute(2, 0, 1)
@@ -68,7 +70,7 @@ class ValidationImages(TorchDataset[Any]):
         return len(self._source)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        """Float image 3xHxW and uint8 label of the source's size."""
+        """Return a float32 image 3xHxW and the uint8 label at the source's size."""
         _, frame, label = self._source[index]
         assert label is not None
         network_input = resized_frame(frame, self._spec.size_hw)[None]
@@ -80,9 +82,9 @@ class SeededCrops(TorchDataset[Any]):
 
     Args:
         sources: labelled data sets.
-        spec: as of TrainingCrops.
-        crop: as of TrainingCrops.
-        seed: of the run.
+        spec: network size, preprocessing and ignored ids, as in ``TrainingCrops``.
+        crop: height and width of the square crop in pixels.
+        seed: the run's seed.
     """
 
     def __init__(self, sources: Sequence[Dataset], spec: ModelSpec, crop: int, seed: int) -> None:
@@ -93,7 +95,7 @@ class SeededCrops(TorchDataset[Any]):
         return len(self._crops)
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """The sample of a key that ``EpochOrder`` gives."""
+        """Return the sample of a key that ``EpochOrder`` yields."""
         epoch, index = key
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(epoch_seed(self._seed, epoch, index))
@@ -105,16 +107,16 @@ class EpochOrder(Sampler[Any]):
     """Keys (epoch, index) in a new random order every epoch.
 
     Args:
-        count: how many images there are.
-        seed: of the run.
-        epoch: the first one, from 0; persistent workers ask for their keys before ``set_epoch`` is called.
+        count: number of images.
+        seed: the run's seed.
+        epoch: the first epoch, from 0; persistent workers ask for their keys before ``set_epoch`` is called.
     """
 
     def __init__(self, count: int, seed: int, epoch: int = 0) -> None:
         self._count, self._seed, self._epoch = count, seed, epoch
 
     def set_epoch(self, epoch: int) -> None:
-        """Lightning says which epoch comes."""
+        """Take the number of the next epoch from Lightning."""
         self._epoch = epoch
 
     def __len__(self) -> int:
@@ -126,12 +128,21 @@ class EpochOrder(Sampler[Any]):
 
 
 def epoch_seed(*numbers: int) -> int:
-    """A 32-bit seed that depends on all of the numbers."""
+    """Derive a 32-bit seed from all of the numbers."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 def class_weights(pixels: np.ndarray) -> Tensor:
-    """Weights 1 / ln(1.02 + share of the class's pixels), as in ENet (Paszke et al. 2016), of mean 1: float32."""
+    """Compute the loss weights of the classes: 1 / ln(1.02 + share of the class's pixels), scaled to mean 1.
+
+    The rule is that of ENet (Paszke et al. 2016).
+
+    Args:
+        pixels: pixels per class, of length C.
+
+    Returns:
+        (C,) float32.
+    """
     weights = 1 / np.log(1.02 + pixels / max(1, pixels.sum()))
     return torch.from_numpy((weights / weights.mean()).astype(np.float32))
 

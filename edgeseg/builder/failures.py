@@ -1,4 +1,4 @@
-"""What goes wrong inside PyTorch and its data-loader workers, as one line that says what to do."""
+"""Explain what goes wrong inside PyTorch and its data-loader workers, as one line that says what to do."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MEMORY = re.compile(
 
 @contextmanager
 def in_one_line(batch: int, crop: int, workers: int) -> Iterator[None]:
-    """Turn what a training run can meet into our errors; what is not known stays as it is.
+    """Turn what a training run can meet into edgeseg's errors; unknown errors stay as they are.
 
     Args:
         batch: images per step, for the message.
@@ -35,10 +35,10 @@ def in_one_line(batch: int, crop: int, workers: int) -> Iterator[None]:
         workers: data-loader processes, for the message.
 
     Raises:
-        TrainingError: out of the GPU's, the machine's or shared memory, or a worker that died.
-        EdgesegError: raised inside a worker, without the worker's traceback.
-        KeyboardInterrupt: Ctrl-C, of which Lightning makes an exit; or what ends the whole group of processes, as
-            systemd and ``timeout`` do, and is first heard of from a worker.
+        TrainingError: the GPU's, the machine's or the shared memory is used up, or a worker died.
+        EdgesegError: a worker raised it; its message comes without the worker's traceback.
+        KeyboardInterrupt: Ctrl-C, which Lightning turns into an exit; or a signal to the whole group of processes,
+            as systemd and ``timeout`` send it, which a worker reports first.
     """
     try:
         yield
@@ -81,7 +81,7 @@ def _line_of(error: Exception, batch: int, crop: int, workers: int) -> str | Non
 
 
 def _with_causes(error: BaseException | None) -> str:
-    """The messages of an error and of those that it came of: a dead worker shows only as an empty queue."""
+    """Join the messages of an error and of its causes: a dead worker shows only as an empty queue."""
     parts = []
     while error is not None:
         parts.append(str(error))

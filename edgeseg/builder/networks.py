@@ -1,4 +1,4 @@
-"""The networks: ``edge_unet`` (ours) and ``unet`` (segmentation-models-pytorch), both at any input size."""
+"""Build the networks: ``edge_unet`` (ours) and ``unet`` (segmentation-models-pytorch), both at any input size."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STRIDE = 32
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """What is needed to build a network again: stored in every checkpoint.
+    """Parameters to build a network again, stored in every checkpoint.
 
     Attributes:
         architecture: ``"edge_unet"`` or ``"unet"``.
@@ -36,14 +36,19 @@ class NetworkConfig:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> NetworkConfig:
-        """Inverse of ``dataclasses.asdict``."""
+        """Build a configuration from what ``dataclasses.asdict`` returned.
+
+        Raises:
+            KeyError: a field is missing.
+            ValueError: the number of classes is no number.
+        """
         return cls(str(data["architecture"]), str(data["encoder"]), int(data["classes"]))
 
 
 class EdgeUnet(nn.Module):
     """A light U-Net for INT8 on the edge.
 
-    A timm encoder gives features at strides 4, 8, 16 and 32; each decoder stage projects the deep and the skip
+    A timm encoder gives features at strides 4, 8, 16 and 32. Each decoder stage projects the deep and the skip
     features with 1x1 convolutions, adds them, and refines with a depthwise-separable convolution. The head works at
     stride 4 and is enlarged bilinearly. Adding instead of concatenating keeps one INT8 scale per tensor.
 
@@ -68,7 +73,7 @@ class EdgeUnet(nn.Module):
         self.head = nn.Conv2d(deep, classes, kernel_size=1)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Nx3xHxW float (H and W multiples of 32) -> logits NxCxHxW."""
+        """Compute logits NxCxHxW from a float image Nx3xHxW; H and W are multiples of 32."""
         *skips, deep = self.encoder(image)
         for stage in self.decoder:
             deep = stage(deep, skips.pop())
@@ -76,7 +81,7 @@ class EdgeUnet(nn.Module):
 
 
 class DecoderStage(nn.Module):
-    """Deep features, doubled, plus the skip features of that size."""
+    """Decoder stage that doubles the deep features, adds the skip features of that size, and refines the sum."""
 
     def __init__(self, deep: int, skip: int, channels: int) -> None:
         super().__init__()
@@ -91,7 +96,7 @@ class DecoderStage(nn.Module):
         )
 
     def forward(self, deep: Tensor, skip: Tensor) -> Tensor:
-        """NxDxHxW and NxSx2Hx2W -> NxCx2Hx2W."""
+        """Compute NxCx2Hx2W from deep features NxDxHxW and skip features NxSx2Hx2W."""
         doubled = F.interpolate(self.from_deep(deep), scale_factor=2.0, mode="nearest")
         refined: Tensor = self.refine(doubled + self.from_skip(skip))
         return refined
@@ -105,7 +110,7 @@ class PaddedNetwork(nn.Module):
         self.network = network
 
     def forward(self, image: Tensor) -> Tensor:
-        """Nx3xHxW float -> logits NxCxHxW."""
+        """Compute logits NxCxHxW from a float image Nx3xHxW."""
         height, width = int(image.shape[2]), int(image.shape[3])
         bottom, right = -height % STRIDE, -width % STRIDE
         if bottom or right:
@@ -115,7 +120,11 @@ class PaddedNetwork(nn.Module):
 
 
 def network_from_config(config: NetworkConfig) -> PaddedNetwork:
-    """Build a network with random weights. Raises SpecError naming what exists."""
+    """Build a network with random weights.
+
+    Raises:
+        SpecError: the architecture or the encoder does not exist; the message names those that do.
+    """
     if config.architecture == "edge_unet":
         if config.encoder not in EDGE_ENCODERS:
             raise SpecError(f"edge_unet has no encoder {config.encoder!r}; it has {', '.join(EDGE_ENCODERS)}")

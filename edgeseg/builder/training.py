@@ -1,4 +1,4 @@
-"""Training with pytorch-lightning: class-weighted cross-entropy, AdamW, poly schedule, averaged weights."""
+"""Train with pytorch-lightning: class-weighted cross-entropy, AdamW, poly schedule, averaged weights."""
 
 from __future__ import annotations
 
@@ -47,15 +47,15 @@ class TrainRecipe:
         epochs: passes over the training set.
         batch: images per step.
         crop: side of the square training crop in pixels, a multiple of 32.
-        learning_rate: of the decoder at the start; it decays polynomially (power 0.9) to zero.
+        learning_rate: the decoder's rate at the start; it decays polynomially (power 0.9) to zero.
         encoder_rate: the encoder's share of the learning rate.
-        weight_decay: AdamW's.
+        weight_decay: weight decay of AdamW.
         last_weight_exponent: the exponent of the class weights falls linearly from 1 to this. Full weights let rare
             classes be learned early; kept to the end they are painted too wide (CamVid: 1.6 points of mIoU).
-        average_decay: the most of the moving average of the weights that is kept in a step; this average is validated
-            and saved. It begins lower, see ``averaging``.
+        average_decay: the largest share of the moving average of the weights that is kept in a step. This average
+            is validated and saved. The share begins lower, see ``averaging``.
         workers: data-loader processes.
-        seed: of weights, shuffling and augmentation.
+        seed: seed of weights, shuffling and augmentation.
     """
 
     epochs: int = 40
@@ -72,14 +72,14 @@ class TrainRecipe:
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """What is about to be trained, known before the first step.
+    """Facts about a run that are known before its first step.
 
     Attributes:
-        device: what computes.
+        device: name of what computes.
         images: training images.
-        steps: per epoch.
-        first_epoch: from 1; above ``epochs`` when nothing is left to do.
-        epochs: in all.
+        steps: steps per epoch.
+        first_epoch: the first epoch, from 1; above ``epochs`` when nothing is left to do.
+        epochs: epochs in all.
         remarks: what is odd about the labels, a line each.
     """
 
@@ -93,9 +93,16 @@ class TrainingPlan:
 
 @dataclass(frozen=True)
 class EpochResult:
-    """What an epoch gave: mean training loss, validation mIoU, pixel accuracy and IoU per class (0-1, NaN: absent).
+    """Results of an epoch; epochs count from 1.
 
-    Epochs count from 1.
+    Attributes:
+        epoch: number of the epoch.
+        loss: mean training loss.
+        miou: mean IoU on the validation set, 0-1.
+        pixel_accuracy: share of right pixels on the validation set, 0-1.
+        iou: IoU per class name, 0-1; NaN for an absent class.
+        is_best: no earlier epoch had this mIoU.
+        seconds: duration of the epoch.
     """
 
     epoch: int
@@ -128,6 +135,7 @@ class SegmentationTask(pl.LightningModule):
         self.losses: list[float] = []
 
     def on_train_batch_start(self, batch: Any, index: int) -> None:
+        """Seed the epoch and set the exponent of the class weights, before the first batch."""
         if index > 0:
             return
         # Not on_train_epoch_start: Lightning leaves that out in the first epoch after a resume.
@@ -138,6 +146,11 @@ class SegmentationTask(pl.LightningModule):
         self.loss.weight.copy_(self.class_weights**exponent)  # type: ignore[union-attr]
 
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor | None:
+        """Return the loss of a batch (Nx3xCxC float32, NxCxC int64), or None where every label is void.
+
+        Raises:
+            TrainingError: the loss is not finite.
+        """
         images, labels = batch
         if not (labels != IGNORE_ID).any():
             return None  # nothing but void: the weighted mean over no pixel is not a number
@@ -151,9 +164,15 @@ class SegmentationTask(pl.LightningModule):
         return loss
 
     def on_train_batch_end(self, *_: Any) -> None:
+        """Add the weights after a step to the average."""
         self.averaged.update_parameters(self.network)
 
     def on_validation_epoch_start(self) -> None:
+        """Start a new confusion matrix.
+
+        Raises:
+            TrainingError: a weight or a statistic of the averaged network is not finite.
+        """
         # BatchNorm's statistics overflow before the loss does.
         if not all(torch.isfinite(value).all() for value in self.averaged.state_dict().values()):
             raise TrainingError(
@@ -163,12 +182,14 @@ class SegmentationTask(pl.LightningModule):
         self.confusion = ConfusionMatrix(len(self.spec.classes), self.spec.ignore_id)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
+        """Count the averaged network's class map of one image (1x3xHxW float32) against its label."""
         image, label = batch
         classes = self.averaged(image.contiguous(memory_format=torch.channels_last)).argmax(1).to(torch.uint8)
         target = label[0].cpu().numpy()
         self.confusion.update(class_map_at(classes[0].cpu().numpy(), target.shape), target)
 
     def configure_optimizers(self) -> Any:
+        """Return AdamW and the polynomial schedule in Lightning's form."""
         unet = self.network.network
         encoder = list(unet.encoder.parameters())  # type: ignore[union-attr]
         inside = {id(p) for p in encoder}
@@ -185,7 +206,7 @@ class SegmentationTask(pl.LightningModule):
 
 
 def averaging(most: float) -> Callable[[Any, Any, Any], None]:
-    """How weights are averaged after step n: ``decay = min(most, (1 + n) / (10 + n))``.
+    """Return the update of the averaged weights after step n: ``decay = min(most, (1 + n) / (10 + n))``.
 
     A fixed decay of 0.99 remembers a hundred steps, which on few images are most of the run. The rising decay is that
     of TensorFlow's ``tf.train.ExponentialMovingAverage`` with ``num_updates``.
@@ -201,7 +222,7 @@ def averaging(most: float) -> Callable[[Any, Any, Any], None]:
 
 
 class StepLine(pl.Callback):
-    """Says epoch, step and the loss so far after every step, and nothing when the epoch is done."""
+    """Progress line: epoch, step and loss after every step, and an empty line when the epoch is done."""
 
     def __init__(self, show: Callable[[str], None]) -> None:
         self._show = show
@@ -209,6 +230,7 @@ class StepLine(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        """Show epoch, step and mean loss."""
         assert isinstance(pl_module, SegmentationTask)
         loss = f"  loss {np.mean(pl_module.losses):.4f}" if pl_module.losses else ""
         epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
@@ -223,18 +245,21 @@ class StepLine(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
+        """Show epoch and validated images."""
         count = f"{batch_idx + 1}/{trainer.num_val_batches[0]}"
         self._show(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  validation {count}")
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Clear the line."""
         self._show("")
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Clear the line, so that the error stands alone."""
         self._show("")
 
 
 class _SaveBest(pl.Callback):
-    """After every validation: ``last.safetensors``, a row of ``metrics.csv``, and ``best.safetensors`` if mIoU rose."""
+    """Writer of ``last.safetensors``, ``metrics.csv`` and, where mIoU rose, ``best.safetensors``."""
 
     def __init__(
         self, folder: Path, facts: dict[str, Any], config: NetworkConfig, report: Callable[[EpochResult], None]
@@ -284,7 +309,7 @@ class _SaveBest(pl.Callback):
 
 
 def run_description(config: NetworkConfig, facts: Mapping[str, Any]) -> str:
-    """What must be the same for a run to be resumed: all but the number of workers and of epochs."""
+    """Return as JSON what must be the same for a run to be resumed: all but the numbers of workers and of epochs."""
     recipe = {key: value for key, value in facts["recipe"].items() if key not in ("workers", "epochs")}
     data = {key: facts[key] for key in ("training_data", "validation_data", "classes", "size_hw")}
     network = {"network": config.architecture, "encoder": config.encoder}
@@ -292,7 +317,7 @@ def run_description(config: NetworkConfig, facts: Mapping[str, Any]) -> str:
 
 
 def _epochs_done(path: Path, run: str, epochs: int) -> int:
-    """Epochs behind the state at ``path``. Raises CheckpointError unless it is of this very run and goes no further."""
+    """Return the epochs behind the state at ``path``. Raises CheckpointError unless it is of this very run."""
     if not path.exists():
         raise CheckpointError(f"nothing to resume: {path} does not exist; leave --resume out to start")
     state = SafetensorsIO().load_checkpoint(path)
@@ -313,7 +338,7 @@ def _epochs_done(path: Path, run: str, epochs: int) -> int:
 
 
 def _log(path: Path, result: EpochResult) -> None:
-    """Write an epoch's row; rows of this or later epochs, left by an interruption, go."""
+    """Write an epoch's row and remove rows of this or later epochs, left by an interruption."""
     row = {
         "epoch": str(result.epoch),
         "seconds": f"{result.seconds:.1f}",
@@ -348,24 +373,25 @@ def train(
     """Train a network and return its best checkpoint.
 
     Args:
-        network: with its initial weights; trained in place.
+        network: the network with its initial weights; trained in place.
         config: what built the network, stored in the checkpoints.
         spec: classes, size, preprocessing.
         training: labelled data sets, mixed.
         validation: labelled data set on which mIoU is measured after every epoch.
-        recipe: see TrainRecipe.
+        recipe: everything that decides the run.
         origin: where the initial weights come from; stored in the checkpoints.
         folder: receives ``best.safetensors``, ``last.safetensors``, ``resume.safetensors`` and ``metrics.csv``.
-        resume: continue from ``resume.safetensors``, which must be of a run with the same arguments; only ``epochs``
-            may be larger, and then the learning rate goes on as in a run of that length.
+        resume: continue from ``resume.safetensors``, which must be of a run with the same arguments. Only
+            ``epochs`` may be larger; then the learning rate goes on as in a run of that length.
         on_step: called with a line (epoch, step, loss) after every step, and with an empty one after an epoch.
         on_start: called when all images and masks were looked at, before the first step.
         report: called after every epoch.
 
     Raises:
-        DatasetError: fewer training images than one batch, or fewer than two classes in the masks of either set.
-        ImageError: an image or mask of either set that cannot be used.
-        CheckpointError: the state to resume from cannot be read.
+        DatasetError: there are fewer training images than one batch, or fewer than two classes in the masks of
+            either set.
+        ImageError: an image or mask of either set cannot be used.
+        CheckpointError: the state to resume from cannot be read or is of another run.
         TrainingError: the loss is no number, or memory is short.
     """
     _quiet_lightning()
@@ -404,7 +430,7 @@ def train(
 
 
 def _usable_labels(sources: Sequence[Dataset], spec: ModelSpec, where: str) -> LabelCounts:
-    """What the labels of all sources hold; every image and mask is read once. Raises DatasetError, ImageError."""
+    """Count the labels of all sources, reading every image and mask once. Raises DatasetError, ImageError."""
     counts = [label_counts(source, spec) for source in sources]
     total = sum(counts[1:], counts[0])
     refuse_single_class(total.classes, total.ignored, spec, where)

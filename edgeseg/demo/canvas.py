@@ -1,7 +1,7 @@
-"""The eleven classes, and drawing that paints colour and label with one and the same shape.
+"""Name the eleven classes, and paint colour and label with one and the same shape.
 
 Pixels have four channels, B, G, R and class id, and every fill writes all four at once: that is why the
-ground truth is exact to the pixel.  ``Canvas`` draws polygons and foliage given in metres; the functions
+ground truth is exact to the pixel. ``Canvas`` draws polygons and foliage given in metres; the functions
 below it build the shapes that the painters use (rectangles facing a side, the camera or the sky, discs,
 wheels, bands of the road).
 """
@@ -49,7 +49,7 @@ _RAMP = np.linspace(0, 1, 256)[:, None]
 
 
 class Canvas:
-    """Pixels (H, W, 4) uint8 of B, G, R and class id, and the camera and light they are painted with.
+    """Pixels (H, W, 4) uint8 of B, G, R and class id, with the camera and light they are painted by.
 
     ``time`` is in seconds; ``leaves`` are stamps from ``chance.leaf_stamps``.
     """
@@ -99,7 +99,7 @@ class Canvas:
 
 
 def side_quad(x: float, z0: Any, z1: Any, y0: Any, y1: Any) -> Floats:
-    """Rectangles in the plane of constant x: (4, 3), or (n, 4, 3) for vectors."""
+    """Return rectangles in the plane of constant x: (4, 3), or (n, 4, 3) for vectors, in metres."""
     quads = np.empty(np.shape(z0) + (4, 3))
     quads[..., 0] = x
     for corner, (y, z) in enumerate(((y0, z0), (y0, z1), (y1, z1), (y1, z0))):
@@ -108,24 +108,24 @@ def side_quad(x: float, z0: Any, z1: Any, y0: Any, y1: Any) -> Floats:
 
 
 def front_quad(x0: float, x1: float, y0: float, y1: float, z: float) -> Floats:
-    """A rectangle (4, 3) that faces the camera."""
+    """Return a rectangle (4, 3) in metres that faces the camera."""
     return np.array([[x0, y0, z], [x1, y0, z], [x1, y1, z], [x0, y1, z]])
 
 
 def ground_quad(x0: float, x1: float, z0: float, z1: float) -> Floats:
-    """A rectangle (4, 3) that lies on the ground."""
+    """Return a rectangle (4, 3) in metres that lies on the ground."""
     return np.array([[x0, 0, z0], [x0, 0, z1], [x1, 0, z1], [x1, 0, z0]])
 
 
 def strip(x0: float, x1: float, z0: float, z1: float, steps: int = 32) -> Floats:
-    """A band of the ground between x0 and x1 that follows the bend of the road: (2 * steps, 3)."""
+    """Return a band of the ground between x0 and x1 that follows the bend of the road: (2 * steps, 3) in metres."""
     z = z0 * (z1 / z0) ** np.linspace(0, 1, steps)
     sides = [np.stack([np.full(steps, x), np.zeros(steps), z], -1) for x in (x0, x1)]
     return np.concatenate([sides[0], sides[1][::-1]])
 
 
 def _regular(corners: int) -> Floats:
-    """A regular polygon (corners, 3) of radius 1 that faces the camera, one corner up."""
+    """Return a regular polygon (corners, 3) of radius 1 that faces the camera, one corner up."""
     turn = np.arange(corners) * (2 * math.pi / corners)
     return np.stack([np.sin(turn), np.cos(turn), np.zeros(corners)], -1)
 
@@ -135,10 +135,10 @@ _WHEEL = _ROUND[:, [2, 1, 0]]  # turned into the plane of constant x
 
 
 def disc(x: float, y: float, z: float, radius: float, shape: Floats = _ROUND) -> Floats:
-    """``shape`` (k, 3), a circle by default, of ``radius`` metres around (x, y, z), facing the camera."""
+    """Return ``shape`` (k, 3), by default a circle, of ``radius`` metres around (x, y, z), facing the camera."""
     return shape * radius + (x, y, z)
 
 
 def wheel(x: float, z: float, radius: float) -> Floats:
-    """A circle (12, 3) in the plane of constant x that stands on the ground."""
+    """Return a circle (12, 3) in the plane of constant x that stands on the ground; ``radius`` is in metres."""
     return _WHEEL * radius + (x, radius, z)

@@ -1,7 +1,7 @@
-"""Hashed chance, and the types and colours that all modules share.
+"""Hash chances from numbers, and name the types and colours that all modules share.
 
 Nothing here keeps state: ``uniform`` hashes (seed, salt, slot) to numbers, ``drift`` makes of them a smooth
-walk over time, and ``noise`` and ``leaf_stamps`` make images from a generator.  A salt separates one use
+walk over time, and ``noise`` and ``leaf_stamps`` make images from a generator. A salt separates one use
 from another, so no two uses may share one: surroundings.py has 1 and 7..9, scene.py 2..6, 21..26 and from
 1000 on, camera.py 11..17.
 """
@@ -30,7 +30,7 @@ def uniform(seed: int, salt: int, slots: NDArray[np.int64], count: int) -> Float
 
 
 def drift(seed: int, salt: int, time: float, period: float) -> float:
-    """A smooth random walk in 0..1 that takes a new value every ``period`` seconds of ``time``."""
+    """Return a smooth random walk in 0..1 that takes a new value every ``period`` seconds of ``time``."""
     knot = math.floor(time / period)
     start, stop = uniform(seed, salt, np.array([knot, knot + 1]), 1)[:, 0]
     blend = time / period - knot
@@ -38,19 +38,19 @@ def drift(seed: int, salt: int, time: float, period: float) -> float:
 
 
 def pick(colours: Sequence[Colour], chance: float) -> Colour:
-    """One of ``colours``; the digits of ``chance`` (0..1) that do not choose it make it lighter or darker."""
+    """Choose one of ``colours``; the digits of ``chance`` (0..1) that do not choose it make it lighter or darker."""
     position = chance * len(colours)
     gain = 0.8 + 0.4 * (position % 1.0)
     return [channel * gain for channel in colours[int(position)]]
 
 
 def mix(first: Colour, second: Colour, share: float) -> Colour:
-    """The colour that lies ``share`` (0..1) of the way from ``first`` to ``second``."""
+    """Return the colour that lies ``share`` (0..1) of the way from ``first`` to ``second``."""
     return [a + (b - a) * share for a, b in zip(first, second)]
 
 
 def noise(rng: np.random.Generator, size: int, octaves: Sequence[int]) -> Floats:
-    """Fractal noise (size, size) float32 with mean 0 and deviation 1; ``octaves`` are numbers of cells."""
+    """Make fractal noise (size, size) float32 with mean 0 and deviation 1; ``octaves`` are numbers of cells."""
     import cv2
 
     total = np.zeros((size, size), np.float32)
@@ -63,7 +63,7 @@ def noise(rng: np.random.Generator, size: int, octaves: Sequence[int]) -> Floats
 
 
 def leaf_stamps(rng: np.random.Generator, count: int = 8, size: int = 128) -> Image:
-    """Ragged crowns (count, size, size) uint8: 0 is empty, else a leaf's brightness; some are nearly bare."""
+    """Make ragged crowns (count, size, size) uint8: 0 is empty, else a leaf's brightness; some are nearly bare."""
     row, column = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
     stamps = np.zeros((count, size, size), np.uint8)
     for index, stamp in enumerate(stamps):

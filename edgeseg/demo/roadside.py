@@ -1,8 +1,8 @@
-"""Painters of all that stands still along the road: houses, gardens, fences, trees, lamps and signs.
+"""Paint all that stands still along the road: houses, gardens, fences, trees, lamps and signs.
 
 Every ``paint_*`` here has the signature that a row of the tables in scene.py asks for: (canvas, x, z,
-dice), where the thing stands at ``x`` metres right of the centre line and begins ``z`` metres ahead, and
-``dice`` are its 14 chances (float64 in 0..1), the same in every frame.  ``dice[0]`` and ``dice[1]`` are
+dice). The thing stands at ``x`` metres right of the centre line and begins ``z`` metres ahead.
+``dice`` are its 14 chances (float64 in 0..1), the same in every frame. ``dice[0]`` and ``dice[1]`` are
 spent on whether and where it stands; a painter uses the others for height, colour and kind.
 """
 
@@ -53,7 +53,7 @@ VIVID = (
 
 
 def paint_lot(canvas: Canvas, x: float, z: float, dice: Floats) -> None:
-    """One plot of the frontage: a house at the pavement, or a fenced garden."""
+    """Paint one plot of the frontage: a house at the pavement, or a fenced garden."""
     if dice[2] < 0.68:
         _paint_building(canvas, x, z, dice)
     else:
@@ -61,7 +61,7 @@ def paint_lot(canvas: Canvas, x: float, z: float, dice: Floats) -> None:
 
 
 def _paint_building(canvas: Canvas, x: float, z: float, dice: Floats) -> None:
-    """A house as deep as the plot, mostly with a pitched roof and a chimney, and its windows."""
+    """Paint a house as deep as the plot, mostly with a pitched roof and a chimney, and its windows."""
     side = math.copysign(1.0, x)
     facing = LEFT if side > 0 else RIGHT
     x, back, end = x + side * dice[3], x + side * 9.0, z + LOT - 0.1
@@ -80,7 +80,7 @@ def _paint_building(canvas: Canvas, x: float, z: float, dice: Floats) -> None:
 
 
 def _paint_openings(canvas: Canvas, x: float, z: float, height: float, dice: Floats) -> None:
-    """Windows on every floor, and at street level a door or a shop front."""
+    """Paint windows on every floor, and at street level a door or a shop front."""
     facing = LEFT if x > 0 else RIGHT
     shop = dice[8] < 0.5
     columns, rows = np.meshgrid(
@@ -109,7 +109,7 @@ def _paint_openings(canvas: Canvas, x: float, z: float, height: float, dice: Flo
 
 
 def _paint_garden(canvas: Canvas, x: float, z: float, dice: Floats) -> None:
-    """A house set back, a tree or two, a hedge, and a fence along the pavement."""
+    """Paint a house set back, a tree or two, a hedge, and a fence along the pavement."""
     side = math.copysign(1.0, x)
     if dice[3] < 0.6:
         _paint_building(canvas, x + side * 7.0, z, dice[::-1])
@@ -122,7 +122,7 @@ def _paint_garden(canvas: Canvas, x: float, z: float, dice: Floats) -> None:
 
 
 def _paint_fence(canvas: Canvas, x: float, z0: float, z1: float, height: float, dice: Floats) -> None:
-    """Bars and a top rail from z0 to z1, with a dull sheet between them: the fence seen along its length."""
+    """Paint bars and a top rail from z0 to z1, with a dull sheet between them: the fence seen along its length."""
     facing = LEFT if x > 0 else RIGHT
     paint = mix((40, 44, 46), (110, 130, 150), float(dice[10]))
     canvas.fill(side_quad(x, z0, z1, 0, height), mix(paint, (60, 74, 72), 0.55), FENCE, facing)
@@ -133,12 +133,12 @@ def _paint_fence(canvas: Canvas, x: float, z0: float, z1: float, height: float, 
 
 
 def paint_railing(canvas: Canvas, x: float, z: float, dice: Floats) -> None:
-    """A low railing at the kerb."""
+    """Paint a low railing at the kerb."""
     _paint_fence(canvas, x, z, z + 6.5, 1.05, dice)
 
 
 def paint_tree(canvas: Canvas, x: float, z: float, dice: Floats) -> None:
-    """A trunk under a crown of one leaf stamp, or of three when near."""
+    """Paint a trunk under a crown of one leaf stamp, or of three when near."""
     height, trunk = 4.5 + 4.0 * dice[2], 0.14 + 0.12 * dice[3]
     canvas.fill(front_quad(x - trunk, x + trunk, 0, height * 0.7, z), (58, 70, 82), TREE)
     leaf = mix(mix((44, 104, 82), (30, 62, 54), float(dice[4])), (50, 110, 140), 0.7 * float(dice[5] ** 3))
@@ -149,12 +149,12 @@ def paint_tree(canvas: Canvas, x: float, z: float, dice: Floats) -> None:
 
 
 def _paint_pole(canvas: Canvas, x: float, z: float, height: float, width: float, colour: Colour) -> None:
-    """A post of the given height and width in metres."""
+    """Paint a post of the given height and width in metres."""
     canvas.fill(front_quad(x - width / 2, x + width / 2, 0, height, z), colour, POLE)
 
 
 def paint_lamp(canvas: Canvas, x: float, z: float, dice: Floats) -> None:
-    """A street lamp whose arm reaches over the road."""
+    """Paint a street lamp whose arm reaches over the road."""
     height, colour = 5.0 + 2.5 * dice[2], mix((60, 64, 64), (150, 152, 150), float(dice[3]))
     reach = math.copysign(1.3, -x)
     _paint_pole(canvas, x, z, height, 0.17, colour)
@@ -163,7 +163,7 @@ def paint_lamp(canvas: Canvas, x: float, z: float, dice: Floats) -> None:
 
 
 def paint_sign(canvas: Canvas, x: float, z: float, dice: Floats) -> None:
-    """A round, triangular or rectangular sign or a traffic light, on its pole."""
+    """Paint a round, triangular or rectangular sign or a traffic light, on its pole."""
     top = 2.3 + 0.8 * dice[2]
     _paint_pole(canvas, x, z, top, 0.1, (118, 120, 120))
     if dice[3] < 0.3:
@@ -181,7 +181,7 @@ def paint_sign(canvas: Canvas, x: float, z: float, dice: Floats) -> None:
 
 
 def _paint_traffic_light(canvas: Canvas, x: float, y: float, z: float, lit: int) -> None:
-    """A traffic light centred on (x, y, z); ``lit`` is 0 green, 1 amber or 2 red."""
+    """Paint a traffic light centred on (x, y, z); ``lit`` is 0 green, 1 amber or 2 red."""
     canvas.fill(front_quad(x - 0.26, x + 0.26, y - 0.7, y + 0.7, z), (26, 28, 28), SIGN)
     for lamp, colour in enumerate(((110, 230, 60), (60, 190, 255), (60, 50, 255))):
         glow = colour if lamp == lit else mix(colour, (20, 20, 20), 0.8)

@@ -1,9 +1,9 @@
-"""``StreetScene``: which things stand where, and one frame of them from first to last stroke.
+"""Decide which things stand where, and paint one frame of them from first to last stroke.
 
-What stands along the road comes from the tables ``_FRONTAGE``, ``_RAILINGS`` and ``_STREET``: a row says
+What stands along the road comes from the tables ``_FRONTAGE``, ``_RAILINGS`` and ``_STREET``. A row says
 what is painted, how often, how far from the kerb and how fast it moves, so a new kind of thing is a painter
-and a row.  What stands in a slot of a row is hashed from (seed, row, slot): nothing is stored and any frame
-can be drawn alone.  Each table is a layer, painted from far to near over the one before.
+and a row. What stands in a slot of a row is hashed from (seed, row, slot): nothing is stored and any frame
+can be drawn alone. Each table is a layer, painted from far to near over the one before.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class _Thing(NamedTuple):
 
 
 def _camera_at(town: Town, size_hw: tuple[int, int], time: float) -> Camera:
-    """Where the camera is and looks at ``time`` seconds: it drives in its lane, sways, pitches and jolts."""
+    """Return the camera at ``time`` seconds: it drives in its lane, sways, pitches and jolts."""
     height, width = size_hw
     pitch = 0.02 * (drift(town.seed, 2, time, 6.0) - 0.5) + 0.006 * (drift(town.seed, 3, time, 0.25) - 0.5)
     lateral = town.side * (town.kerb + _LANE) + 0.5 * (drift(town.seed, 4, time, 5.0) - 0.5)
@@ -99,7 +99,7 @@ def _camera_at(town: Town, size_hw: tuple[int, int], time: float) -> Camera:
 
 
 def _shadows(canvas: Canvas, things: Sequence[_Thing]) -> Image:
-    """Brightness (H, W) uint8 of the ground: darker under cars, and where the sun throws a shadow."""
+    """Return the brightness (H, W) uint8 of the ground: darker under cars, and where the sun throws a shadow."""
     import cv2
 
     mask, light = np.full(canvas.pixels.shape[:2], 255, np.uint8), canvas.light
@@ -123,7 +123,7 @@ class StreetScene:
         fps: frames per second of the rendered camera, above 0.
 
     Raises:
-        ValueError: for a size under 32 pixels or an fps that is not above 0.
+        ValueError: the size is under 32 pixels, or fps is not above 0.
     """
 
     def __init__(self, seed: int = 0, size_hw: tuple[int, int] = (480, 640), fps: float = 30.0) -> None:
@@ -149,7 +149,7 @@ class StreetScene:
             The frame, HxWx3 uint8 BGR, and its labels, HxW uint8 class ids 0..10.
 
         Raises:
-            ValueError: for a negative index.
+            ValueError: ``index`` is negative.
         """
         if index < 0:
             raise ValueError(f"street scene: frame index must be 0 or more, got {index}")
@@ -170,7 +170,7 @@ class StreetScene:
         return self._expose(canvas, index), np.ascontiguousarray(canvas.pixels[..., 3])
 
     def _things(self, canvas: Canvas, layer: int, rows: Sequence[_Row]) -> list[_Thing]:
-        """All things of a layer that the camera may see."""
+        """Return all things of a layer that the camera may see."""
         reach = FAR if rows is _FRONTAGE else _STREET_REACH
         things = []
         for number, row in enumerate(rows):
@@ -189,14 +189,14 @@ class StreetScene:
         return things
 
     def _leader(self, time: float) -> _Thing:
-        """The car ahead: every 16 seconds another one is caught up with and then pulls away."""
+        """Place the car ahead: every 16 seconds another one is caught up with and then pulls away."""
         episode = math.floor(time / 16.0)
         dice = uniform(self.seed, 6, np.array([episode]), 14)[0]
         gap = FAR - (FAR - 9.0 - 25.0 * dice[1]) * math.sin(math.pi * (time / 16.0 - episode))
         return _Thing(_LEADER, self._town.side * (self._town.kerb + _LANE), gap, dice)
 
     def _expose(self, canvas: Canvas, index: int) -> Image:
-        """What the camera makes of the colours: blur, sensor noise, vignette, exposure and contrast."""
+        """Expose the frame as a camera does: blur, sensor noise, vignette, exposure and contrast."""
         import cv2
 
         time, (height, width) = canvas.time, self.size_hw

@@ -1,4 +1,4 @@
-"""``demo://street``: the rendered camera by its URI, as a data set and for the runtime's source."""
+"""Open ``demo://street``, the rendered camera, by its URI: as a data set and for the runtime's source."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _RATES = (1e-3, 1e6)
 
 @dataclass(frozen=True)
 class StreetUri:
-    """What ``demo://street?seed=0&frames=300&fps=30&size=640x480&step=1`` says.
+    """Parameters of ``demo://street?seed=0&frames=300&fps=30&size=640x480&step=1``.
 
     Attributes:
-        seed: which street.
-        frames: how many frames; 0 is endless (as a camera).
+        seed: seed of the street.
+        frames: number of frames; 0 is endless (as a camera).
         fps: frames per second of the rendered camera.
         size_hw: height and width in pixels.
         step: render every ``step``-th frame, so that a data set holds less alike pictures.
@@ -36,7 +36,11 @@ class StreetUri:
     step: int = 1
 
     def scene(self) -> StreetScene:
-        """The renderer for this URI. Raises UsageError for sizes or rates that cannot be rendered."""
+        """Build the renderer of this URI.
+
+        Raises:
+            UsageError: the size or the rate cannot be rendered.
+        """
         try:
             return StreetScene(self.seed, self.size_hw, self.fps)
         except ValueError as error:
@@ -44,7 +48,11 @@ class StreetUri:
 
 
 def parse_street_uri(uri: str) -> StreetUri:
-    """Parse a ``demo://street`` URI. Raises UsageError naming the parameter that is wrong."""
+    """Parse a ``demo://street`` URI.
+
+    Raises:
+        UsageError: the URI is no demo, or a parameter is unknown or out of range; the message names it.
+    """
     parts = urlsplit(uri)
     if parts.scheme != "demo" or parts.netloc != "street" or parts.path not in ("", "/"):
         raise UsageError(f"no demo {uri!r}; there is demo://street?seed=0&frames=300&fps=30&size=640x480&step=1")
@@ -78,7 +86,11 @@ def parse_street_uri(uri: str) -> StreetUri:
 
 
 class StreetDataset:
-    """A finite stretch of the rendered street as labelled samples; ``frames=`` is needed. Raises UsageError."""
+    """A finite stretch of the rendered street as labelled samples.
+
+    Raises:
+        UsageError: the URI is wrong, or it has no ``frames=``.
+    """
 
     def __init__(self, uri: str) -> None:
         self._uri = parse_street_uri(uri)

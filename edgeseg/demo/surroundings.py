@@ -1,6 +1,6 @@
-"""The town and what fills the frame behind all things: sky, ground, horizon, their light and their texture.
+"""Paint the town behind all things: sky, ground, horizon, their light and their texture.
 
-``Town`` is what the seed decides once for a whole drive.  The functions are called by scene.py, in the
+``Town`` is what the seed decides once for a whole drive. The functions are called by scene.py, in the
 order in which they stand here, on a fresh canvas; ``roughen`` comes when the houses are painted and the
 things on the street are not.
 """
@@ -23,7 +23,7 @@ _TILE_SCALE = 20.0  # pixels of the noise tile per metre
 
 
 class Town(NamedTuple):
-    """What ``seed`` decides once."""
+    """Properties of a town that ``seed`` decides once."""
 
     seed: int
     side: float  # the side of the road the camera drives on: 1 is right, -1 left
@@ -38,7 +38,7 @@ class Town(NamedTuple):
 
 
 def town_of(seed: int) -> Town:
-    """The town of any integer ``seed``."""
+    """Return the town of any integer ``seed``."""
     chances = uniform(seed, 1, np.arange(1), 10)[0]
     return Town(
         seed,
@@ -55,7 +55,7 @@ def town_of(seed: int) -> Town:
 
 
 def paint_sky(canvas: Canvas, clouds: Image) -> None:
-    """The colours above the horizon, with drifting ``clouds``, a square uint8 image of brightness.
+    """Paint the colours above the horizon, with drifting ``clouds``, a square uint8 image of brightness.
 
     The label stays 0, the class sky.
     """
@@ -82,7 +82,7 @@ def paint_sky(canvas: Canvas, clouds: Image) -> None:
 
 
 def paint_ground(canvas: Canvas, town: Town) -> None:
-    """Grass (class tree, as CamVid has it), pavements, kerbs, road and lane markings."""
+    """Paint grass (class tree, as CamVid has it), pavements, kerbs, road and lane markings."""
     canvas.fill(front_quad(-9 * FAR, 9 * FAR, -9 * FAR, 0, FAR), (50, 96, 84), TREE, TOP)
     kerb, paving, asphalt = town.kerb, town.paving, town.asphalt
     wet = _wetness(town.seed, canvas.time)
@@ -100,7 +100,7 @@ def paint_ground(canvas: Canvas, town: Town) -> None:
 
 
 def _wetness(seed: int, time: float) -> float:
-    """How wet the road is at ``time`` seconds, 0..1."""
+    """Return the wetness of the road at ``time`` seconds, 0..1."""
     return drift(seed, 7, time, 40.0)
 
 
@@ -122,7 +122,7 @@ def light_ground(canvas: Canvas, town: Town, shadows: Image) -> None:
 
 
 def paint_backdrop(canvas: Canvas, seed: int) -> None:
-    """Distant trees and houses on the horizon, which turn with the road."""
+    """Paint distant trees and houses on the horizon, which turn with the road."""
     x = np.linspace(-2.0 * FAR, 2.0 * FAR, 120)
     bearing = x / FAR + canvas.camera.heading
     top = 6.0 + 1.5 * np.sin(9 * bearing + seed % 63) + np.sin(41 * bearing) + 0.7 * np.sin(97 * bearing)

@@ -1,7 +1,7 @@
-"""Painters of what moves or could: cars, pedestrians and bicyclists.
+"""Paint what moves or could: cars, pedestrians and bicyclists.
 
 The signature is that of roadside.py, (canvas, x, z, dice), with z in metres at the end nearer to the
-camera; the rows in scene.py move the things by changing z.  A car is seen from behind on the camera's side
+camera; the rows in scene.py move the things by changing z. A car is seen from behind on the camera's side
 of the road and from the front on the other; legs swing with ``canvas.time``.
 """
 
@@ -40,7 +40,7 @@ _CAR_PROFILE = np.array(((0, 0.25), (0, 0.92), (0.5, 1.45), (2.3, 1.45), (3.1, 0
 
 
 def paint_car(canvas: Canvas, x: float, z: float, dice: Floats) -> None:
-    """A car seen from behind on the camera's side of the road, and from the front on the other."""
+    """Paint a car, seen from behind on the camera's side of the road and from the front on the other."""
     rear = x * canvas.camera.lateral > 0
     outline = _CAR_PROFILE if rear else (_CAR_PROFILE * (-1, 1) + (4.2, 0))[::-1]
     profile = outline * (1.0 + 0.1 * dice[2], 1.0 + 0.35 * dice[3] ** 3) + (z, 0)
@@ -63,7 +63,7 @@ def paint_car(canvas: Canvas, x: float, z: float, dice: Floats) -> None:
 
 
 def _paint_car_side(canvas: Canvas, profile: Floats, roof: int, facing: int) -> None:
-    """Side windows and wheels; the corners from ``roof`` on are those of the cabin."""
+    """Paint side windows and wheels; the corners from ``roof`` on are those of the cabin."""
     cabin = profile[roof : roof + 4]
     canvas.fill(cabin * 0.8 + cabin.mean(axis=0) * 0.2 + (0, 0.03, 0), _GLASS, CAR, facing)
     x, start = float(profile[0, 0]), float(profile[0, 2])
@@ -73,7 +73,7 @@ def _paint_car_side(canvas: Canvas, profile: Floats, roof: int, facing: int) -> 
 
 
 def _paint_car_end(canvas: Canvas, x: float, z: float, half: float, top: float, rear: bool) -> None:
-    """Tyres, bumper, lights and plate of the end that faces the camera."""
+    """Paint tyres, bumper, lights and plate of the end that faces the camera."""
     lamp, plate = ((40, 30, 200), (70, 200, 225)) if rear else ((235, 240, 245), (220, 225, 225))
     for edge in (-half, half):
         inner = edge * 0.7
@@ -84,7 +84,7 @@ def _paint_car_end(canvas: Canvas, x: float, z: float, half: float, top: float, 
 
 
 def _paint_person(canvas: Canvas, x: float, z: float, dice: Floats, label: int, lift: float) -> None:
-    """A person whose legs swing; ``lift`` (metres) raises a rider onto the saddle."""
+    """Paint a person whose legs swing; ``lift`` (metres) raises a rider onto the saddle."""
     tall = 0.92 + 0.16 * dice[3]
     swing = 0.2 * math.sin(canvas.time * 7.0 + 6.3 * dice[4])
     coat, trousers = pick(_CLOTHES, dice[5]), pick(_CLOTHES[:3], dice[6])
@@ -107,12 +107,12 @@ def _paint_person(canvas: Canvas, x: float, z: float, dice: Floats, label: int, 
 
 
 def paint_pedestrian(canvas: Canvas, x: float, z: float, dice: Floats) -> None:
-    """A walker, up to 0.7 m to either side of ``x``."""
+    """Paint a walker, up to 0.7 m to either side of ``x``."""
     _paint_person(canvas, x + 1.4 * (dice[2] - 0.5), z, dice, PEDESTRIAN, 0.0)
 
 
 def paint_bicyclist(canvas: Canvas, x: float, z: float, dice: Floats) -> None:
-    """A rider on two wheels with a handlebar, all of class bicyclist."""
+    """Paint a rider on two wheels with a handlebar, all of class bicyclist."""
     for along in (1.1, 0.0):
         canvas.fill_hull(
             np.concatenate([wheel(x - 0.03, z + along, 0.34), wheel(x + 0.03, z + along, 0.34)]),
