@@ -7,9 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any, Iterator
 
-import typer
-
-from edgeseg.cli.main import app
+from edgeseg.cli.main import command_line
 from edgeseg.device.jetpack import RELEASES, SOCS
 from edgeseg.runtime.monitoring import prometheus as metrics
 from edgeseg.runtime.monitoring import sink as field
@@ -34,7 +32,7 @@ Every command that reports something takes `--json`. [JSON outputs](json.md) des
 | `EDGESEG_REQUIRE_SIGNATURE` | demands signatures of every bundle, as `--require-signature` |
 | `XDG_CACHE_HOME` | where engines and steps of compilations are kept, in a folder `edgeseg`; else `~/.cache` |
 """
-    root = typer.main.get_command(app)
+    root = command_line()
     return head + "".join(_section(command, name) for name, command in _commands(root, "edgeseg"))
 
 

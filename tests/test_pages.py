@@ -6,9 +6,8 @@ import re
 from typing import Any, Iterator, Sequence
 
 import pytest
-import typer
 
-from edgeseg.cli.main import app
+from edgeseg.cli.main import command_line
 from edgeseg.cli.service import service_words
 from tests.pages import ROOT, Page, pages, simple_commands
 
@@ -50,7 +49,7 @@ def of_edgeseg(line: str) -> Iterator[list[str]]:
 
 def command_of(words: Sequence[str]) -> Any:
     """(command, its name, what follows). Raises AssertionError: there is no such command."""
-    command, names, rest = typer.main.get_command(app), ["edgeseg"], list(words)
+    command, names, rest = command_line(), ["edgeseg"], list(words)
     while hasattr(command, "commands") and rest and not rest[0].startswith("-"):
         assert rest[0] in command.commands, f"no command {' '.join([*names, rest[0]])}"
         command = command.commands[rest[0]]
@@ -95,7 +94,7 @@ def everything() -> set[str]:
     scripts = [*(ROOT / "jetson").rglob("*.sh"), *(ROOT / "jetson").rglob("*.py"), *(ROOT / "benchmarks").glob("*.py")]
     scripts += [*(ROOT / "calibration").glob("*.py"), ROOT / "tests/device/take.py"]
     texts = "".join(path.read_text() for path in scripts)
-    return set(walk(typer.main.get_command(app))) | set(re.findall(r"--[a-z0-9-]+", texts)) | OTHERS
+    return set(walk(command_line())) | set(re.findall(r"--[a-z0-9-]+", texts)) | OTHERS
 
 
 def test_command_lines_in_blocks_parse() -> None:

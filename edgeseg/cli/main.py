@@ -1,36 +1,80 @@
 """Entry point: builds the command tree and turns every expected failure into one line and an exit code."""
 
 import errno
+import importlib
 import os
 import sys
-from typing import Any, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 import typer
 import typer.core
 from typing_extensions import Annotated
 
-from edgeseg.cli.bench import bench
-from edgeseg.cli.calibrate import app as calibrate
-from edgeseg.cli.compile import compile_
 from edgeseg.cli.console import printable
-from edgeseg.cli.doctor import doctor
-from edgeseg.cli.engines import app as engines
-from edgeseg.cli.eval import eval_
-from edgeseg.cli.inspect import inspect
-from edgeseg.cli.run import run
-from edgeseg.cli.service import app as service
-from edgeseg.cli.sign import sign
 from edgeseg.cli.signals import leave_if_interrupted
-from edgeseg.cli.train import train
-from edgeseg.cli.tune import tune
-from edgeseg.cli.verify import verify
 from edgeseg.credentials import without_secrets_of
 from edgeseg.errors import EdgesegError, first_line, missing
 from edgeseg.files import text_of
 
+# Name -> (module below edgeseg.cli, its function or typer app, line of the overview). A command is imported when it is
+# asked for: ``--help`` and ``--version`` stay fast, and no command waits for the imports of the others.
+COMMANDS: Dict[str, Tuple[str, str, str]] = {
+    "train": ("train", "train", "Train a segmentation network on folders of images and masks."),
+    "compile": (
+        "compile",
+        "compile_",
+        "Compile a network into a bundle; INT8 graphs are emitted from one calibration "
+        "and must pass the accuracy gate.",
+    ),
+    "run": ("run", "run", "Stream frames through a model and report ms/frame. Ctrl-C stops and prints the summary."),
+    "eval": ("eval", "eval_", "Measure IoU per class, mIoU and pixel accuracy."),
+    "bench": (
+        "bench",
+        "bench",
+        "Measure end-to-end ms/frame (resize, inference, class map) of every graph that runs here, in every engine.",
+    ),
+    "tune": (
+        "tune",
+        "tune",
+        "Build FP16, implicit INT8 and Q/DQ (and DLA) engines, time them, keep the fastest that passes its self-test.",
+    ),
+    "inspect": ("inspect", "inspect", "Verify a bundle and show its spec, graphs, measured accuracy and provenance."),
+    "sign": (
+        "sign",
+        "sign",
+        "Sign a bundle, so that devices with --require-signature take it. Signatures by other keys stay.",
+    ),
+    "verify": (
+        "verify",
+        "verify",
+        "Run the self-test: golden frames against the class maps that FP32 gave on the host. Exit 3 if it fails.",
+    ),
+    "doctor": (
+        "doctor",
+        "doctor",
+        "Check this machine: board, JetPack, TensorRT, OpenCV, cameras, power, packages, the shipped model.",
+    ),
+    "calibrate": (
+        "calibrate",
+        "app",
+        "Calibration data for INT8. Example: edgeseg calibrate select --camera 0 --seconds 600 -o frames",
+    ),
+    "engines": ("engines", "app", "List, delete and take in built TensorRT engines."),
+    "service": ("service", "app", "Run as a systemd service: install, status, remove."),
+}
+
 
 class _Commands(typer.core.TyperGroup):
     """The commands; what is said of a wrong command line quotes it without its passwords."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands = {name: typer.core.TyperCommand(name, help=row[2]) for name, row in COMMANDS.items()}
+
+    def resolve_command(self, ctx: Any, args: List[str]) -> Any:
+        if args[0] in COMMANDS:
+            self.commands[args[0]] = _imported(args[0])
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -69,19 +113,23 @@ def _root(
     pass
 
 
-app.command("train")(train)
-app.command("compile")(compile_)
-app.command("run")(run)
-app.command("eval")(eval_)
-app.command("bench")(bench)
-app.command("tune")(tune)
-app.add_typer(calibrate, name="calibrate")
-app.add_typer(engines, name="engines")
-app.command("inspect")(inspect)
-app.command("sign")(sign)
-app.command("verify")(verify)
-app.command("doctor")(doctor)
-app.add_typer(service, name="service")
+def command_line() -> Any:
+    """Return the click group of the whole command line with every command imported."""
+    root = typer.main.get_command(app)
+    vars(root)["commands"] = {name: _imported(name) for name in COMMANDS}
+    return root
+
+
+def _imported(name: str) -> Any:
+    module, attribute, _ = COMMANDS[name]
+    found = getattr(importlib.import_module(f"edgeseg.cli.{module}"), attribute)
+    alone = typer.Typer(add_completion=False)
+    if isinstance(found, typer.Typer):
+        alone.callback()(lambda: None)
+        alone.add_typer(found, name=name)
+        return vars(typer.main.get_command(alone))["commands"][name]
+    alone.command(name)(found)
+    return typer.main.get_command(alone)
 
 
 _INTERRUPTED = 130

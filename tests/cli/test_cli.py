@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from edgeseg import __version__
+from edgeseg.cli.main import COMMANDS, command_line
 from edgeseg.cli.models import SHIPPED
 from edgeseg.images import image_files, read_mask, write_png
 
@@ -44,6 +45,21 @@ def test_version_and_help(tmp_path: Path) -> None:
         assert command in text
         page = edgeseg(command, "--help", cwd=tmp_path)
         assert page.returncode == 0 and "Example: edgeseg" in page.stdout
+
+
+def test_the_overview_says_of_each_command_what_its_own_help_begins_with() -> None:
+    own = {name: " ".join(one.help.split("\n\n")[0].split()) for name, one in command_line().commands.items()}
+    assert own == {name: line for name, (_, _, line) in COMMANDS.items()}
+
+
+@pytest.mark.parametrize("words", ["--version", "--help", "service --help", "rnu"])
+def test_only_the_command_asked_for_is_imported(words: str) -> None:
+    code = f"import sys; from edgeseg.cli.main import app; app({words.split()!r}, standalone_mode=False)"
+    code = f"import atexit, sys; atexit.register(lambda: print('loaded', *sys.modules)); {code}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    loaded = done.stdout.rsplit("loaded", 1)[1].split()
+    others = {f"edgeseg.cli.{module}" for name, (module, _, _) in COMMANDS.items() if name not in words.split()}
+    assert "edgeseg.cli.main" in loaded and not others & set(loaded)
 
 
 def test_run_on_the_rendered_street_writes_what_eval_confirms(tmp_path: Path) -> None:

@@ -18,17 +18,11 @@ from edgeseg.cli.service import environment_text, quoted, service_words, status_
 from edgeseg.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
-MAIN = (
-    "import sys; from edgeseg.cli import main, service\n"
-    "if not any(group.name == 'service' for group in main.app.registered_groups):\n"
-    "    main.app.add_typer(service.app, name='service')\n"
-    "main.main()"
-)
 
 
 def edgeseg(*words: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", MAIN, *words],
+        [sys.executable, "-m", "edgeseg", *words],
         capture_output=True,
         text=True,
         cwd=cwd,
@@ -269,7 +263,7 @@ def test_no_process_of_a_service_shows_a_password_or_a_webhook(root: Path, tmp_p
         "--json",
     ]
     running = subprocess.Popen(
-        [sys.executable, "-c", MAIN, *words],
+        [sys.executable, "-m", "edgeseg", *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 from typer.testing import CliRunner
 
 from edgeseg.bundle import GraphEntry, read_bundle, sign_bundle, write_bundle
 from edgeseg.cli.arguments import REQUIRE_SIGNATURE
-from edgeseg.cli.main import app
+from edgeseg.cli.main import app, command_line
 from edgeseg.cli.models import SHIPPED
 from edgeseg.cli.service import _require_signed, service_words
 from edgeseg.errors import SignatureError, UsageError
@@ -182,7 +181,7 @@ def test_every_command_that_takes_a_bundle_can_demand_a_signature() -> None:
             if "model" in options and name != "sign":
                 found[name] = "--require-signature" in options
 
-    look(typer.main.get_command(app), "")
+    look(command_line(), "")
     assert set(found) == set(OPENING) and all(found.values()), found
 
 
