@@ -20,7 +20,6 @@ from edgeseg.bundle import read_bundle
 from edgeseg.cli.opening import cache_folder
 from edgeseg.compiler.pipeline import (
     CompileOptions,
-    Progress,
     bundle_from_graph,
     float_graph_from_bundle,
     float_graph_from_module,
@@ -29,6 +28,7 @@ from edgeseg.compiler.step_cache import StepCache
 from edgeseg.compiler.verify.gate import Limits, worst_drop
 from edgeseg.errors import GateRefused
 from edgeseg.images import FolderDataset, InMemory
+from edgeseg.progress import Progress
 from edgeseg.spec import ModelSpec
 
 GRAPHS = ("int8-tensorrt", "int8-cpu")

@@ -24,7 +24,8 @@ from edgeseg.images import Dataset, Joined
 from edgeseg.labels import refuse_unusable_labels
 
 if TYPE_CHECKING:
-    from edgeseg.compiler.pipeline import Compilation, CompileOptions, GraphResult, Progress
+    from edgeseg.compiler.pipeline import Compilation, CompileOptions, GraphResult
+    from edgeseg.progress import Progress
 
 
 _ENGINE: Any = {"rich_help_panel": "TensorRT engine, on the device"}
@@ -358,7 +359,7 @@ def _calibration(folders: List[str], spec: Any) -> Optional[Dataset]:
 @contextmanager
 def _progress(quiet: bool) -> "Iterator[Progress]":
     """Steps as lines; how far long steps are."""
-    from edgeseg.compiler.pipeline import Progress
+    from edgeseg.progress import Progress
 
     if quiet:
         yield Progress()

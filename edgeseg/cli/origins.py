@@ -15,8 +15,8 @@ from edgeseg.spec import ModelSpec, Preprocess, of_byte_scale
 
 if TYPE_CHECKING:
     from edgeseg.compiler.importers.onnx_network import GraphFacts
-    from edgeseg.compiler.pipeline import Progress
     from edgeseg.compiler.ranges import Ranges
+    from edgeseg.progress import Progress
 
 __all__ = ["Foreign", "Origin", "origin_from"]
 

@@ -54,6 +54,7 @@ from edgeseg.errors import CompileError, GateRefused, UsageError, require
 from edgeseg.images import Dataset, InMemory, Sample
 from edgeseg.labels import refuse_unusable_labels
 from edgeseg.preprocess import class_map_at, resized_frame
+from edgeseg.progress import Progress
 from edgeseg.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -64,7 +65,6 @@ __all__ = [
     "Compilation",
     "CompileOptions",
     "GraphResult",
-    "Progress",
     "bundle_from_graph",
     "compile_model",
     "float_graph_from_bundle",
@@ -76,19 +76,6 @@ GOLDEN_FRAMES = 4
 _MOST_ERRORS = 5
 _FLOAT16_MAY_MOVE = 5e-4
 """mIoU by which rounding the FP32 weights to float16 may change it."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How a compilation tells what it does.
-
-    Attributes:
-        step: called with a line for people when a step is done.
-        count: called with (what, items done, items in all) inside a long step.
-    """
-
-    step: Callable[[str], None] = lambda line: None
-    count: Callable[[str, int, int], None] = lambda what, done, total: None
 
 
 @dataclass(frozen=True)

@@ -29,12 +29,13 @@ from edgeseg.compiler.importers.onnx_network import wanted_from_flags
 from edgeseg.compiler.importers.opsets import at_readable_opset
 from edgeseg.compiler.importers.torch_export import onnx_from_module, run_onnx
 from edgeseg.compiler.lint.check import TARGETS, linted
-from edgeseg.compiler.pipeline import Progress, _lint_errors, compile_model, float_graph_from_module
+from edgeseg.compiler.pipeline import _lint_errors, compile_model, float_graph_from_module
 from edgeseg.compiler.quantize.cpu_layout import cpu_layout_onnx
 from edgeseg.compiler.quantize.qdq import cpu_qdq_onnx, tensorrt_qdq_onnx
 from edgeseg.errors import CompileError, SpecError, UsageError
 from edgeseg.images import InMemory, Sample
 from edgeseg.preprocess import normalized
+from edgeseg.progress import Progress
 from edgeseg.spec import ModelSpec, Preprocess
 
 SIZE = (48, 64)

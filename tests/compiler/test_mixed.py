@@ -11,7 +11,7 @@ import onnx
 import pytest
 
 import edgeseg.compiler.pipeline as compile_module
-from edgeseg.compiler.pipeline import CompileOptions, Progress, bundle_from_graph
+from edgeseg.compiler.pipeline import CompileOptions, bundle_from_graph
 from edgeseg.compiler.quantize.mixed import MixedPoint, best_point, pareto_front, passing_mix
 from edgeseg.compiler.quantize.qdq import cpu_qdq_onnx, int8_convolutions, layer_names, tensorrt_qdq_onnx
 from edgeseg.compiler.quantize.qdq_editor import ENLARGEMENT
@@ -24,6 +24,7 @@ from edgeseg.compiler.verify.roofline import layer_costs, roofline_ms
 from edgeseg.demo.street import StreetDataset
 from edgeseg.device.specifications import BOARDS
 from edgeseg.errors import CompileError, GateRefused
+from edgeseg.progress import Progress
 from tests.compiler.conftest import SPEC
 
 FRAMES = StreetDataset("demo://street?frames=2&step=50&size=104x72&seed=3")
