@@ -1,1 +1,1 @@
-"""What machine is this."""
+"""Read what machine this is and what is wrong with it."""

@@ -1,4 +1,4 @@
-"""Takes out of a text what says whose machine it is: names, homes, addresses, serial numbers, passwords."""
+"""Remove from a text what tells whose machine it is: names, homes, addresses, serial numbers, passwords."""
 
 from __future__ import annotations
 
@@ -65,10 +65,11 @@ _LONG = 4
 
 @dataclass(frozen=True)
 class Identity:
-    """What must not leave a machine.
+    """Words that must not leave a machine.
 
     Attributes:
-        names: of its users and of itself; whole words are taken out, and parts of ``a_b`` too if they are long.
+        names: names of its users and of itself; whole words are taken out, and parts of ``a_b`` too if they are
+            long.
         secrets: serial numbers and the like, wherever they stand.
         versions: four numbers with dots that are versions and no addresses.
     """
@@ -90,12 +91,12 @@ _SERIAL_FILES = (
 
 
 def identity_of(root: Path, probe: Probe, names: Iterable[str]) -> Identity:
-    """What to take out of a report about a machine.
+    """Collect what to take out of a report about a machine.
 
     Args:
-        root: ``/``.
+        root: ``/``, or a recorded tree.
         probe: what its Python said; its versions stay.
-        names: of the users and hosts that are known; those that say nothing are left alone.
+        names: known names of users and hosts; those that say nothing are left alone.
     """
     own = {name for name in (*names, text_of(root / "etc/hostname")) if len(name) > 1 and name.lower() not in _COMMON}
     secrets = {text_of(path) for pattern in _SERIAL_FILES for path in matches(root, pattern)}
@@ -110,7 +111,7 @@ def identity_of(root: Path, probe: Probe, names: Iterable[str]) -> Identity:
 
 
 def without_identity(value: Any, identity: Identity) -> Any:
-    """A JSON-ready value with every text in it cleaned."""
+    """Return a JSON-serialisable value with every text in it cleaned."""
     if isinstance(value, str):
         return _cleaned(value, identity)
     if isinstance(value, dict):
@@ -143,7 +144,7 @@ def _cleaned(text: str, identity: Identity) -> str:
 
 
 def _unless_no_address(found: re.Match[str]) -> str:
-    """IPv6 has two colons at least, which times and C++ have too; a digit makes the difference to the latter."""
+    """Replace an IPv6 address; it has two colons at least, as times and C++ have; a digit sets it apart from C++."""
     text = found.group().split("%")[0]
     try:
         return "IP" if re.search(r"\d", text) and ipaddress.IPv6Address(text) else found.group()
@@ -152,7 +153,7 @@ def _unless_no_address(found: re.Match[str]) -> str:
 
 
 def _unless_version(found: re.Match[str], identity: Identity) -> str:
-    """``10.3.0.30`` is TensorRT's version and could be an address."""
+    """Replace an IPv4 address; ``10.3.0.30`` is TensorRT's version and could be an address."""
     if found.group() in identity.versions or _VERSION_BEFORE.search(found.string[: found.start()][-24:]):
         return found.group()
     return "IP" if all(int(part) < 256 for part in found.group().split(".")) else found.group()

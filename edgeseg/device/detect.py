@@ -1,4 +1,4 @@
-"""The machine a measurement was taken on: board, JetPack, CPU, memory, clocks. Pure parsers over an injected root."""
+"""Detect the machine a measurement was taken on: board, JetPack, CPU, memory, clocks. The root can be injected."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ class Device:
         l4t: L4T version such as ``"35.4.1"``; empty when this is no Jetson.
         cpu: model name.
         cores: logical CPU cores that this process may use.
-        int8_instructions: what of AVX2, AVX-VNNI, AVX512-VNNI, AMX-INT8, ARM dot product and I8MM the CPU has.
+        int8_instructions: those of AVX2, AVX-VNNI, AVX512-VNNI, AMX-INT8, ARM dot product and I8MM that the CPU
+            has.
         memory_gib: total memory.
         architecture: ``x86_64``, ``aarch64``, ...
         system: kernel name and release.
@@ -37,14 +38,14 @@ class Device:
         jetpack: ``"5.1.2"``, or ``"unknown (L4T 39.9)"``.
         soc: ``"tegra194"`` (Xavier), ``"tegra234"`` (Orin), ``"tegra264"`` (Thor).
         module: part number of the module, such as ``"p3668-0001"``.
-        compute_capability: of the SoC's GPU, such as ``"8.7"``.
+        compute_capability: compute capability of the SoC's GPU, such as ``"8.7"``.
         power_mode: nvpmodel's name for it.
         power_mode_id: nvpmodel's number for it.
         cuda: version of the toolkit under ``/usr/local/cuda``, else of the CUDA runtime package.
         tensorrt: version of the system's libnvinfer package; what Python imports may be another.
         in_container: whether this is a container.
         gpu_mhz, gpu_min_mhz, gpu_max_mhz: the GPU's clock now, and the floor and the ceiling that are set.
-        gpu_governor: of the GPU's clock.
+        gpu_governor: governor of the GPU's clock.
         memory_available_gib: what can be allocated without swapping.
         swap_gib: total swap, zram included.
         dla_cores: deep-learning accelerators that the device tree enables.
@@ -78,20 +79,20 @@ class Device:
 
     @property
     def is_jetson(self) -> bool:
-        """Whether anything at all says that this is a Jetson."""
+        """Tell whether anything at all says that this is a Jetson."""
         return bool(self.l4t or self.soc)
 
     @property
     def clocks_locked(self) -> bool:
-        """Whether the GPU's clock has no freedom, as after jetson_clocks."""
+        """Tell whether the GPU's clock has no freedom, as after jetson_clocks."""
         return 0 < self.gpu_max_mhz == self.gpu_min_mhz
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON-ready dict."""
+        """Return a JSON-serialisable dict of all fields."""
         return {**asdict(self), "int8_instructions": list(self.int8_instructions)}
 
     def describe(self) -> str:
-        """One line for people."""
+        """Describe the machine in one line for people."""
         jetpack = f"JetPack {self.jetpack}, " if self.jetpack and not self.jetpack.startswith("unknown") else ""
         mode = f", {self.power_mode}" if self.power_mode else ""
         where = f"{self.board} ({jetpack}L4T {self.l4t or 'unknown'}{mode}), " if self.board else ""
@@ -150,7 +151,7 @@ def detected_device(root: Path = Path("/")) -> Device:
 
 
 def l4t_version(release: str) -> str:
-    """``# R35 (release), REVISION: 4.1, ...`` -> ``35.4.1``; empty for anything else."""
+    """Parse ``# R35 (release), REVISION: 4.1, ...`` to ``35.4.1``; empty for anything else."""
     match = re.search(
         r"^\W*R(\d+)\s*\(release\)\s*,\s*REVISION:\s*(\d+(?:\.\d+)*)", release, re.IGNORECASE | re.MULTILINE
     )
@@ -158,7 +159,7 @@ def l4t_version(release: str) -> str:
 
 
 def soc_name(compatible: str, soc_id: str = "") -> str:
-    """``tegra194`` from the device tree's ``compatible``; where a container hides that, from Tegra's chip number."""
+    """Return e.g. ``tegra194`` from the device tree's ``compatible``, or from the chip number where that is hidden."""
     match = re.search(r"nvidia,(tegra\d{3})", compatible)
     if match:
         return match.group(1)
@@ -166,19 +167,19 @@ def soc_name(compatible: str, soc_id: str = "") -> str:
 
 
 def _tegra_attributes(root: Path) -> Path | None:
-    """The folder in which the kernel's Tegra driver describes the chip; other drivers number theirs too."""
+    """Find the folder in which the kernel's Tegra driver describes the chip; other drivers number theirs too."""
     folders = matches(root, "sys/devices/soc[0-9]*")
     return next((folder for folder in folders if text_of(folder / "family") == "Tegra"), None)
 
 
 def module_part(compatible: str) -> str:
-    """``nvidia,p3509-0000+p3668-0001 nvidia,tegra194`` -> ``p3668-0001``: the part after the carrier board's."""
+    """Return the part after the carrier board's: ``nvidia,p3509-0000+p3668-0001 nvidia,tegra194`` -> ``p3668-0001``."""
     match = re.search(r"nvidia,(?:p\d{4}-\d{4}\+)?(p\d{4}-\d{4})", compatible)
     return match.group(1) if match else ""
 
 
 def cuda_version(document: str) -> str:
-    """The toolkit's version from the text of its ``version.json``; empty for anything else."""
+    """Return the toolkit's version from the text of its ``version.json``; empty for anything else."""
     try:
         return str(json.loads(document)["cuda"]["version"])
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -186,14 +187,14 @@ def cuda_version(document: str) -> str:
 
 
 def is_container(root: Path) -> bool:
-    """Whether the marks of Docker, Podman, Kubernetes or systemd-nspawn are there."""
+    """Tell whether the marks of Docker, Podman, Kubernetes or systemd-nspawn are there."""
     marks = (".dockerenv", "run/.containerenv", "run/systemd/container")
     cgroups = text_of(root / "proc/1/cgroup")
     return any((root / mark).exists() for mark in marks) or bool(re.search(r"docker|kubepods|containerd|lxc", cgroups))
 
 
 def dla_cores(root: Path) -> int | None:
-    """How many DLA nodes of the device tree are not disabled; None when the tree cannot be seen."""
+    """Count the DLA nodes of the device tree that are not disabled; None when the tree cannot be seen."""
     hosts = matches(root, "proc/device-tree/host1x@*") + matches(root, "proc/device-tree/bus@0/host1x@*")
     if not hosts:
         return None
@@ -202,13 +203,13 @@ def dla_cores(root: Path) -> int | None:
 
 
 def cpu_model(cpuinfo: str) -> str:
-    """The CPU's name from /proc/cpuinfo (x86: ``model name``; ARM boards name it ``Model`` or not at all)."""
+    """Return the CPU's name from /proc/cpuinfo (x86: ``model name``; ARM boards name it ``Model`` or not at all)."""
     match = re.search(r"^(?:model name|Model)\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
     return match.group(1).strip() if match else ""
 
 
 def int8_instructions(cpuinfo: str) -> tuple[str, ...]:
-    """Which INT8-relevant instruction sets /proc/cpuinfo lists."""
+    """List the INT8-relevant instruction sets that /proc/cpuinfo names."""
     match = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
     flags = set(match.group(1).split()) if match else set()
     return tuple(name for flag, name in _FLAGS.items() if flag in flags)

@@ -1,4 +1,4 @@
-"""What is wrong with a machine for segmentation, and the command that mends it. Pure: Facts in, findings out."""
+"""Find what is wrong with a machine for segmentation, and the command that mends it. Pure: Facts in, findings out."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Finding:
         name: short and stable, for machines.
         severity: ``"problem"`` (something that edgeseg needs does not work), ``"warning"`` or ``"note"``.
         what: what is the matter.
-        seen: what was seen that says so.
+        seen: the evidence.
         fix: what to do; a command wherever one does it.
     """
 
@@ -49,12 +49,12 @@ class Finding:
     fix: str
 
     def to_json(self) -> dict[str, str]:
-        """A JSON-ready dict."""
+        """Return a JSON-serialisable dict of all fields."""
         return asdict(self)
 
 
 def findings(facts: Facts) -> list[Finding]:
-    """Everything worth saying: problems first, then warnings, then notes."""
+    """Return everything worth saying: problems first, then warnings, then notes."""
     found = [finding for check in _CHECKS for finding in [check(facts)] if finding is not None]
     return sorted(found, key=lambda finding: (PROBLEM, WARNING, NOTE).index(finding.severity))
 
@@ -548,7 +548,7 @@ def _container_mismatch(facts: Facts) -> Finding | None:
 
 
 def _runs_on(l4t: str) -> tuple[tuple[int, ...], str]:
-    """What releases that run each other's containers have in common."""
+    """Return what releases that run each other's containers have in common."""
     return version_tuple(l4t)[:1], image_of_l4t(l4t)
 
 
@@ -688,7 +688,7 @@ _CHECKS = (
 
 
 def _pip(facts: Facts) -> str:
-    """pip of the very Python that was asked."""
+    """Return the pip command of the very Python that was asked."""
     return f"{facts.probe.executable or 'python3'} -m pip"
 
 
@@ -701,7 +701,7 @@ def _then(command: str) -> str:
 
 
 def _new_environment(python: str = "python3") -> str:
-    """A virtual environment that sees the system's packages, and edgeseg in it."""
+    """Return a command that makes a virtual environment with the system's packages, and edgeseg in it."""
     make = f"{python} -m venv --system-site-packages ~/edgeseg-env && ~/edgeseg-env/bin/pip install '.[tensorrt]'"
     return f"{make}   # in a clone of edgeseg, where jetson/setup.sh does it all"
 
@@ -711,14 +711,14 @@ def _old_numpy(facts: Facts) -> str:
 
 
 def _numpy_clash(text: str) -> bool:
-    """Whether a message is one of those with which binaries for NumPy 1 greet NumPy 2."""
+    """Tell whether a message is one of those with which binaries for NumPy 1 greet NumPy 2."""
     return bool(
         re.search(r"compiled using NumPy 1|_ARRAY_API not found|numpy\.core\.multiarray|Numpy is not avail", text)
     )
 
 
 def _numpy_is_why(facts: Facts, error: str) -> bool:
-    """Whether the finding about NumPy 2 already explains this error."""
+    """Tell whether the finding about NumPy 2 already explains this error."""
     return _numpy_clash(error) and _numpy_two(facts) is not None
 
 
@@ -740,6 +740,6 @@ def _listed(facts: Facts, names: list[str]) -> str:
 
 
 def _version(text: str) -> tuple[int, ...]:
-    """``"8.5.2.2"`` -> (8, 5, 2, 2); what follows the dotted numbers is left out."""
+    """Parse ``"8.5.2.2"`` to (8, 5, 2, 2); what follows the dotted numbers is left out."""
     match = re.match(r"\d{1,6}(\.\d{1,6})*", text)
     return tuple(map(int, match.group().split("."))) if match else ()

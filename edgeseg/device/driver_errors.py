@@ -1,4 +1,4 @@
-"""What a failure of NVIDIA's driver, or of a Python binding that needs it, means: one line that says what to do.
+"""Explain a failure of NVIDIA's driver, or of a Python binding that needs it, on one line that says what to do.
 
 The bindings raise many types, without a common base. TensorRT's say least: without a driver its constructors raise
 ``TypeError: pybind11::init(): factory function returned nullptr``, and the reason goes to the logger.
@@ -55,7 +55,7 @@ _REMEDIES = (
 
 
 def remedy(text: str, otherwise: str = "'edgeseg doctor' says more") -> str:
-    """What to do about a failure, by what is said of it; ``otherwise`` where that is not known."""
+    """Return what to do about a failure, by its text; ``otherwise`` where the failure is not known."""
     for pattern, advice in _REMEDIES:
         if re.search(pattern, text, re.IGNORECASE):
             return advice
@@ -63,7 +63,7 @@ def remedy(text: str, otherwise: str = "'edgeseg doctor' says more") -> str:
 
 
 def explained(error: BaseException, log: str = "") -> str:
-    """A foreign exception on one line, and what to do.
+    """Put a foreign exception and what to do about it on one line.
 
     Args:
         error: what was raised.
@@ -79,7 +79,12 @@ def explained(error: BaseException, log: str = "") -> str:
 
 
 def broken(package: str, error: BaseException) -> EngineError:
-    """The error for a package that is installed but does not import, from what the import or ``require`` raised."""
+    """Return the error for a package that is installed but does not import.
+
+    Args:
+        package: name of the package.
+        error: what the import, or ``require``, raised.
+    """
     cause = (isinstance(error, MissingDependencyError) and error.__cause__) or error
     kind = "" if isinstance(cause, (ImportError, EdgesegError)) else f"{type(cause).__name__}: "
     return EngineError(f"{package} is installed but broken: {kind}{explained(cause)}")
@@ -87,7 +92,11 @@ def broken(package: str, error: BaseException) -> EngineError:
 
 @contextmanager
 def translated(what: str) -> Iterator[None]:
-    """Turn what bindings raise in the body of a ``with`` into an EngineError that begins with ``what``."""
+    """Turn what bindings raise in the body of a ``with`` into an EngineError that begins with ``what``.
+
+    Raises:
+        EngineError: the body raised anything that is no EdgesegError.
+    """
     try:
         yield
     except EdgesegError:

@@ -1,4 +1,4 @@
-"""Everything that the doctor looks at, gathered once: device, sensors, Python, cameras, container."""
+"""Gather once everything that the doctor looks at: device, sensors, Python, cameras, container."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PRESENCE = (ARGUS_SOCKET, ARGUS_PLUGIN, CV2, TENSORRT, *LIBCUDA, CAMERAS, RENDER
 
 @dataclass(frozen=True)
 class Facts:
-    """What the doctor judges.
+    """Everything that the doctor judges.
 
     Attributes:
         device: board, releases, clocks, memory.
@@ -66,7 +66,7 @@ class Facts:
 
     @property
     def l4t(self) -> tuple[int, ...]:
-        """The L4T release as numbers; empty when unknown."""
+        """Return the L4T release as numbers; empty when unknown."""
         return version_tuple(self.device.l4t)
 
 
@@ -118,7 +118,7 @@ MOUNTS = "proc/self/mountinfo"
 
 
 def container_image_l4t(root: Path) -> str:
-    """The release an image was made for: NVIDIA's package of it, its apt source, or a release file of its own."""
+    """Return the release an image was made for, from NVIDIA's package, its apt source, or a release file of its own."""
     package = upstream_version(installed_packages(root).get("nvidia-l4t-core", ""))
     source = re.search(r"\br(\d+\.\d+)\b", text_of(root / APT_SOURCE))
     own = "" if _release_is_mounted(root) else l4t_version(text_of(root / "etc/nv_tegra_release"))
@@ -126,9 +126,9 @@ def container_image_l4t(root: Path) -> str:
 
 
 def host_l4t(root: Path) -> str:
-    """The release below a container: that of the mounted release file, else of the kernel's display driver.
+    """Return the release below a container: that of the mounted release file, else of the kernel's display driver.
 
-    The driver is numbered 540.M.0 on L4T 36.M, and like the release itself on L4T 35; others say nothing.
+    The driver is numbered 540.M.0 on L4T 36.M, and like the release itself on L4T 35; for others the result is empty.
     """
     if _release_is_mounted(root):
         return l4t_version(text_of(root / "etc/nv_tegra_release"))

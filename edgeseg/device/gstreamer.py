@@ -1,4 +1,4 @@
-"""What our GStreamer processes use, which Debian packages it comes in, and what of it is there.
+"""List what our GStreamer processes use, the Debian packages that bring it, and what of it is there.
 
 ``gstreamer.txt`` beside this file is the one list: a package per line, then the namespaces (capital) and elements that
 we use of it. ``jetson/setup.sh``, the Dockerfiles and ``tests/system/install.sh`` install from it. This file imports
@@ -35,7 +35,7 @@ NVIDIA_ELEMENTS = ("nvarguscamerasrc", "nvv4l2decoder", "nvvidconv")
 
 @dataclass(frozen=True)
 class GStreamer:
-    """GStreamer as the Python sees it that would carry our pipelines.
+    """GStreamer as seen by the Python that would carry our pipelines.
 
     Attributes:
         python: that Python; empty when none has the bindings.
@@ -51,25 +51,25 @@ class GStreamer:
 
     @property
     def works(self) -> bool:
-        """Whether there is a Python that can carry a pipeline."""
+        """Tell whether there is a Python that can carry a pipeline."""
         return bool(self.version)
 
 
 def gstreamer_packages() -> dict[str, tuple[str, ...]]:
-    """Debian package -> the namespaces and elements that we use of it."""
+    """Map each Debian package to the namespaces and elements that we use of it."""
     lines = Path(__file__).with_name("gstreamer.txt").read_text(encoding="utf-8").splitlines()
     return {name: tuple(provides) for name, *provides in map(str.split, lines)}
 
 
 def gstreamer_install(missing: Sequence[str] = ()) -> str:
-    """``install PACKAGE ...`` for apt: what provides the missing namespaces and elements; all where none is named."""
+    """Return ``install PACKAGE ...`` for apt with the packages of missing namespaces and elements; all by default."""
     packages = gstreamer_packages()
     wanted = [name for name, provides in packages.items() if not missing or set(provides) & set(missing)]
     return f"install {' '.join(wanted)}"
 
 
 def candidate_pythons() -> list[str]:
-    """Who may carry a pipeline, in order: this Python, if it has the bindings at all, and the system's.
+    """List the Pythons that may carry a pipeline, in order: this one, if it has the bindings at all, and the system's.
 
     The bindings are a Debian package for the system's Python; a virtual environment needs none of its own.
     """
@@ -108,8 +108,8 @@ def probed_gstreamer(run: Run, pythons: Sequence[str] | None = None) -> GStreame
     """Ask the Pythons as the runtime does: the first that has the bindings carries the pipelines.
 
     Args:
-        run: runs a command line; gives its exit code, output and errors.
-        pythons: to ask, in order; None takes ``candidate_pythons()``.
+        run: runs a command line; returns its exit code, output and errors.
+        pythons: Pythons to ask, in order; None takes ``candidate_pythons()``.
     """
     wanted = [name for provides in gstreamer_packages().values() for name in provides] + list(NVIDIA_ELEMENTS)
     refusals = []
@@ -135,7 +135,11 @@ def _answer(output: str) -> Mapping[str, Any]:
 
 
 def gstreamer_from_json(document: Any) -> GStreamer | None:
-    """What a probe wrote; None where it did not ask. Raises ValueError for anything else."""
+    """Read what a probe wrote about GStreamer; None where it did not ask.
+
+    Raises:
+        ValueError: the document is no such object.
+    """
     if document is None:
         return None
     if not isinstance(document, dict):

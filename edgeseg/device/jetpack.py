@@ -1,4 +1,4 @@
-"""JetPack releases: the one table of which L4T, Python, CUDA, TensorRT and chips belong together.
+"""Know the JetPack releases: the one table of which L4T, Python, CUDA, TensorRT and chips belong together.
 
 Detection, the doctor and the lint read it; ``jetson/releases.py`` writes what the scripts need of it into their files.
 What the table does not know is unknown, never guessed. Numbers and versions are those of NVIDIA's release pages and of
@@ -37,10 +37,10 @@ class Soc:
     """A Tegra chip.
 
     Attributes:
-        name: in the device tree.
+        name: name in the device tree.
         chip_id: its number in ``/sys/devices/soc*/soc_id``.
-        family: of the modules that have it.
-        compute_capability: of its GPU.
+        family: name of the modules that have it.
+        compute_capability: compute capability of its GPU.
         int8_kernels: whether TensorRT has INT8 kernels for that GPU.
     """
 
@@ -65,7 +65,7 @@ SOCS: Mapping[str, Soc] = {
 
 @dataclass(frozen=True)
 class Series:
-    """What all releases of one JetPack major version share.
+    """Facts that all releases of one JetPack major version share.
 
     Attributes:
         jetpack: ``"5"``.
@@ -123,16 +123,16 @@ class Release:
 
     @property
     def series(self) -> Series:
-        """What it shares with the others of its major version."""
+        """Return the series of its major version."""
         return SERIES[self.jetpack[0]]
 
     @property
     def usable(self) -> bool:
-        """Whether its TensorRT is new enough."""
+        """Tell whether its TensorRT is new enough."""
         return version_tuple(self.tensorrt) >= OLDEST_TENSORRT
 
     def runs_tensorrt(self, version: tuple[int, ...]) -> bool:
-        """Whether NVIDIA supports a TensorRT of 11 or newer on it; older ones are not judged."""
+        """Tell whether NVIDIA supports a TensorRT of 11 or newer on it; older ones always pass."""
         return version < (11,) or bool(self.newer_tensorrt) and version >= version_tuple(self.newer_tensorrt)
 
 
@@ -178,24 +178,24 @@ TENSORRT_11_JETPACK = next(one.jetpack for one in RELEASES if one.newer_tensorrt
 
 
 def release(jetpack: str) -> Release | None:
-    """The release of a JetPack version such as ``"5.1.2"``; None when it is not known."""
+    """Return the release of a JetPack version such as ``"5.1.2"``; None when it is not known."""
     return next((one for one in RELEASES if one.jetpack == jetpack), None)
 
 
 def release_of_l4t(l4t: str) -> Release | None:
-    """The release that an L4T version such as ``"35.4.1"`` belongs to; None when it is not known."""
+    """Return the release that an L4T version such as ``"35.4.1"`` belongs to; None when it is not known."""
     return next((one for one in RELEASES if l4t in one.l4t), None)
 
 
 def series_of_l4t(l4t: str) -> Series | None:
-    """The JetPack major version that an L4T version belongs to, by its own major version; None when it is not known."""
+    """Return the JetPack major version of an L4T version, by its own major version; None when it is not known."""
     return next(
         (series for series in SERIES.values() if version_tuple(l4t)[:1] in [(major,) for major in series.l4t]), None
     )
 
 
 def image_of_l4t(l4t: str) -> str:
-    """Tag of the ``l4t-jetpack`` image for an L4T version: that of the newest release of its series that is not newer.
+    """Return the tag of the ``l4t-jetpack`` image for an L4T version: the newest of its series that is not newer.
 
     Images are made for ranges of releases, so this holds for the releases in between too. Empty when there is none.
     """
@@ -210,12 +210,12 @@ def image_of_l4t(l4t: str) -> str:
 
 
 def jetpack_version(l4t: str, package: str = "") -> str:
-    """JetPack of an L4T release.
+    """Return the JetPack version of an L4T release.
 
     Args:
         l4t: such as ``"35.4.1"``; empty when this is no Jetson.
-        package: version of the installed ``nvidia-jetpack`` package, such as ``"6.2.1+b38"``; it settles what the table
-            does not know, unless it was left behind by a JetPack that this L4T cannot be of.
+        package: version of the installed ``nvidia-jetpack`` package, such as ``"6.2.1+b38"``. It settles what the
+            table does not know, unless it was left behind by a JetPack that this L4T cannot be of.
 
     Returns:
         ``"5.1.2"``, ``"unknown (L4T 39.9)"``, or empty for an empty release.
@@ -231,5 +231,5 @@ def jetpack_version(l4t: str, package: str = "") -> str:
 
 
 def version_tuple(version: str) -> tuple[int, ...]:
-    """``"36.4.3"`` -> (36, 4, 3); empty for anything that is not dotted numbers."""
+    """Parse ``"36.4.3"`` to (36, 4, 3); empty for anything that is not dotted numbers."""
     return tuple(map(int, version.split("."))) if re.fullmatch(r"\d{1,6}(\.\d{1,6})*", version) else ()

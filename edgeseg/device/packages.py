@@ -1,4 +1,4 @@
-"""What Debian packages are installed, from dpkg's own status file."""
+"""List the Debian packages that are installed, from dpkg's own status file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RELEVANT = re.compile(
 
 
 def installed_packages(root: Path) -> dict[str, str]:
-    """Name -> version of those RELEVANT packages that dpkg says are fully installed under this root."""
+    """Map the RELEVANT packages that dpkg calls fully installed under this root to their versions."""
     found = {}
     for paragraph in re.split(r"\n\s*\n", text_of(root / DPKG_STATUS)):
         name = re.match(r"Package: (\S+)$", paragraph.lstrip(), re.MULTILINE)
@@ -31,12 +31,12 @@ def installed_packages(root: Path) -> dict[str, str]:
 
 
 def upstream_version(version: str) -> str:
-    """``"8.5.2-1+cuda11.4"`` -> ``"8.5.2"``; empty when it does not start with a dotted number."""
+    """Reduce ``"8.5.2-1+cuda11.4"`` to ``"8.5.2"``; empty when it does not start with a dotted number."""
     match = re.match(r"\d{1,9}(\.\d{1,9})+", version)
     return match.group() if match else ""
 
 
 def newest_version(packages: dict[str, str], name: str) -> str:
-    """The highest upstream version among the packages whose name matches; empty when there is none."""
+    """Return the highest upstream version among the packages whose name matches; empty when there is none."""
     versions = [upstream_version(version) for package, version in packages.items() if re.fullmatch(name, package)]
     return max(versions, key=lambda version: [int(part or 0) for part in version.split(".")], default="")

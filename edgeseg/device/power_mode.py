@@ -1,4 +1,4 @@
-"""nvpmodel: which power modes a Jetson has, and which one is set. Read from its files: no root, no binary needed."""
+"""Read which power modes a Jetson has and which one is set, from nvpmodel's files: no root, no binary needed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class PowerMode:
     """One mode of ``/etc/nvpmodel.conf``.
 
     Attributes:
-        identifier: what ``nvpmodel -m`` takes; higher is not faster.
+        identifier: the number that ``nvpmodel -m`` takes; higher is not faster.
         name: such as ``"MODE_15W_6CORE"`` or ``"MAXN"``; empty when the configuration does not name it.
         gpu_max_mhz: the GPU clock it allows; infinite when the mode sets no limit, NaN when it does not say.
     """
@@ -31,7 +31,7 @@ class PowerMode:
 
 
 def power_modes(configuration: str) -> tuple[PowerMode, ...]:
-    """The modes in the text of ``/etc/nvpmodel.conf``, in its order."""
+    """Parse the modes in the text of ``/etc/nvpmodel.conf``, in its order."""
     modes = []
     for header, body in re.findall(r"^\s*<\s*POWER_MODEL\s+([^>\n]*)>([^<]*)", configuration, re.MULTILINE):
         identifier = re.search(r"\bID=(\d{1,6})\b", header)
@@ -42,7 +42,7 @@ def power_modes(configuration: str) -> tuple[PowerMode, ...]:
 
 
 def current_power_mode(root: Path) -> PowerMode | None:
-    """The mode that nvpmodel set last; None when it never wrote one (a PC, a container without the mount)."""
+    """Return the mode that nvpmodel set last; None when it never wrote one (a PC, a container without the mount)."""
     match = re.search(r"pmode:(\d{1,6})", text_of(root / STATUS))
     if match is None:
         return None
@@ -54,13 +54,13 @@ def current_power_mode(root: Path) -> PowerMode | None:
 
 
 def power_mode_from_query(answer: str) -> PowerMode | None:
-    """The mode in what ``nvpmodel -q`` prints: a line ``NV Power Mode: NAME`` and the number on the line after it."""
+    """Parse the output of ``nvpmodel -q``: a line ``NV Power Mode: NAME`` and the number on the line after it."""
     match = re.search(r"NV Power Mode:\s*(\S+)\s+(\d{1,6})\b", answer)
     return PowerMode(int(match.group(2)), match.group(1)) if match else None
 
 
 def fastest_power_mode(modes: tuple[PowerMode, ...]) -> PowerMode | None:
-    """The mode that allows most: MAXN before any wattage, then the watts and the cores that its name states."""
+    """Return the mode that allows most: MAXN before any wattage, then the watts and the cores that its name states."""
     return max(modes, key=_rank, default=None)
 
 

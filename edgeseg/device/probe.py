@@ -1,4 +1,4 @@
-"""What of a machine no file says: what its Python imports, its user's groups, its display, its disk."""
+"""Ask a machine what no file says: what its Python imports, its user's groups, its display, its disk."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ binary may take its process down."""
 
 
 class Ran(NamedTuple):
-    """How a command ended."""
+    """Exit code and output of a command that has ended."""
 
     code: int
     output: str
@@ -36,11 +36,11 @@ class Module:
 
     Attributes:
         version: as it states; empty when it does not import.
-        path: of the file that was imported.
+        path: path of the file that was imported.
         error: why it does not import; empty when it is not installed at all.
         warning: the last line it wrote to stderr while it was imported.
-        detail: cv2: what its build information says about GStreamer (``"YES (1.16.2)"``, ``"NO"``);
-            torch: the CUDA version it was built for, ``"none"`` for a CPU build.
+        detail: for cv2 what its build information says about GStreamer (``"YES (1.16.2)"``, ``"NO"``); for torch
+            the CUDA version it was built for, ``"none"`` for a CPU build.
     """
 
     version: str = ""
@@ -51,28 +51,28 @@ class Module:
 
     @property
     def works(self) -> bool:
-        """Whether it imports."""
+        """Tell whether it imports."""
         return bool(self.version)
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What of a machine no file says.
+    """Facts about a machine that no file says.
 
     Attributes:
         edgeseg: version of this package.
         python: version; empty when no Python was asked.
-        executable: of that Python.
+        executable: path of that Python.
         environment: ``"system"``, ``"venv"`` (sealed off), or ``"venv, system packages visible"``.
         architecture: such as ``"aarch64"``.
         system: kernel name and release.
         cores: logical CPU cores that the process may use.
         modules: MODULES by name; one that is not installed is absent.
-        gstreamer: as the Python sees it that would carry pipelines; None where nobody asked.
-        distributions: name -> version of the pip packages that matter here.
-        groups: of the user; ``"root"`` among them for the superuser.
+        gstreamer: as seen by the Python that would carry pipelines; None where nobody asked.
+        distributions: version by name of the pip packages that matter here.
+        groups: groups of the user; ``"root"`` among them for the superuser.
         display: whether a desktop is there to draw on.
-        disk_free_gib: where the home folder is.
+        disk_free_gib: free space where the home folder is.
     """
 
     edgeseg: str = ""
@@ -90,16 +90,18 @@ class Probe:
     disk_free_gib: float = 0.0
 
     def module(self, name: str) -> Module:
-        """A module; an empty one when it is not installed."""
+        """Return a module; an empty one when it is not installed."""
         return self.modules.get(name, Module())
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON-ready dict."""
+        """Return a JSON-serialisable dict of all fields."""
         return {**asdict(self), "groups": list(self.groups)}
 
 
 def probe_from_json(document: Any) -> Probe:
-    """The probe that ``to_json`` wrote; unknown keys are skipped and missing ones empty, so that old records stay good.
+    """Build the probe from what ``to_json`` returned.
+
+    Unknown keys are skipped and missing ones empty, so that old records stay good.
 
     Raises:
         ValueError: it is not such a document.
@@ -141,7 +143,7 @@ def _number(document: Mapping[str, Any], key: str) -> float:
 
 
 def _strings(document: Mapping[str, Any], of: type, names: Sequence[str] = ()) -> dict[str, str]:
-    """Those entries of a document that are strings and have a field in a dataclass."""
+    """Return those entries of a document that are strings and have a field in a dataclass."""
     wanted = names or list(of.__dataclass_fields__)  # type: ignore[attr-defined]
     return {name: document[name] for name in wanted if isinstance(document.get(name), str)}
 
@@ -194,6 +196,9 @@ def probed_modules(run: Runner, executable: str, path: Sequence[str]) -> dict[st
         run: runs a command.
         executable: the Python to ask.
         path: its ``sys.path``.
+
+    Returns:
+        The modules by name, without those that are not installed.
     """
     with ThreadPoolExecutor(max_workers=3) as pool:
         asked = pool.map(lambda name: run([executable, "-c", _ASK, json.dumps(list(path)), name]), MODULES)

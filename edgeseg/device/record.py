@@ -1,4 +1,4 @@
-"""A tree of the few files that the doctor reads, copied from a machine for support and for our fixtures.
+"""Copy from a machine a tree of the few files that the doctor reads, for support and for our fixtures.
 
 Only what is listed here is copied. Serial numbers, host names, addresses and package lists are not.
 """
@@ -59,7 +59,7 @@ def write_record(root: Path, folder: Path, probe: Probe) -> list[str]:
 
     Args:
         root: ``/``.
-        folder: where to; created.
+        folder: where to write; it is created.
         probe: what the machine's Python said.
 
     Returns:
@@ -67,7 +67,7 @@ def write_record(root: Path, folder: Path, probe: Probe) -> list[str]:
 
     Raises:
         InputError: the folder already holds something.
-        OSError: it cannot be written.
+        OSError: the folder cannot be written.
     """
     check_record_folder(folder)
     written = {}
@@ -86,16 +86,20 @@ def write_record(root: Path, folder: Path, probe: Probe) -> list[str]:
 
 
 def check_record_folder(folder: Path) -> None:
-    """Raise InputError unless a record can be written there without touching anything that exists."""
+    """Refuse a folder to which a record cannot be written without touching anything that exists.
+
+    Raises:
+        InputError: the folder already holds something.
+    """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} already holds something; name a new folder to record into")
 
 
 def probe_of_record(root: Path) -> Probe:
-    """The probe in a recorded tree; an empty one when the tree has none.
+    """Read the probe in a recorded tree; an empty one when the tree has none.
 
     Raises:
-        InputError: it is there, but is not a probe.
+        InputError: the file is there, but it is not a probe.
     """
     path = root / PROBE_FILE
     if not path.is_file():
@@ -122,7 +126,7 @@ def _relative(root: Path, path: Path) -> str:
 
 
 def _marker(root: Path, path: Path) -> str:
-    """The file that stands for a path of which only the existence counts; a folder is kept by a file in it."""
+    """Return the file that stands for a path of which only the existence counts; a folder is kept by a file in it."""
     return _relative(root, path) + ("/present" if path.is_dir() else "")
 
 
@@ -135,7 +139,7 @@ def _packages(root: Path, name: str) -> str:
 
 
 def _cpuinfo(root: Path, name: str) -> str:
-    """The first core's name and flags."""
+    """Return the first core's name and flags."""
     lines = re.findall(r"^(?:model name|Model|flags|Features)\s*:.*$", text_of(root / name), re.MULTILINE)
     return "\n".join({line.split(":")[0]: line for line in reversed(lines)}.values())
 

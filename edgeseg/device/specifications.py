@@ -1,4 +1,4 @@
-"""Published peak rates of the boards, for a lower bound on latency where no board is at hand."""
+"""List published peak rates of the boards, for a lower bound on latency where no board is at hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Temperatures, power, clocks and throttling of a Jetson, from sysfs or from a line of tegrastats."""
+"""Measure temperatures, power, clocks and throttling of a Jetson, from sysfs or from a line of tegrastats."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class Clock:
     """A clock domain. Zero is "not stated".
 
     Attributes:
-        mhz: now.
+        mhz: the clock now.
         min_mhz: the floor that is set; jetson_clocks raises it to the ceiling.
         max_mhz: the ceiling that is set, by the power mode or by thermal capping.
-        governor: who chooses between the two.
+        governor: name of what chooses between the two.
     """
 
     mhz: float = 0.0
@@ -39,22 +39,22 @@ class Clock:
 
     @property
     def locked(self) -> bool:
-        """Whether floor and ceiling are the same, as after jetson_clocks."""
+        """Tell whether floor and ceiling are the same, as after jetson_clocks."""
         return 0 < self.max_mhz == self.min_mhz
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What the sensors said at one moment. A sensor that does not answer is absent.
+    """Readings of the sensors at one moment. A sensor that does not answer is absent.
 
     Attributes:
-        temperatures_c: thermal zone -> degrees Celsius, by the names that the board gives.
-        power_mw: supply rail -> milliwatts.
+        temperatures_c: degrees Celsius per thermal zone, by the names that the board gives.
+        power_mw: milliwatts per supply rail.
         clocks: ``"gpu"``, ``"emc"``, ``"cpu0"`` (the first core of each cluster), and further GPU domains by name.
-        cooling: cooling device -> its state; 0 is off.
-        over_current: ``"oc1"`` ... -> how often the hardware reacted since boot (Orin: 1 under-voltage, 2 average and
-            3 instantaneous over-current).
-        load_percent: ``"gpu"``, ``"emc"`` -> how busy; only tegrastats says.
+        cooling: state per cooling device; 0 is off.
+        over_current: how often the hardware reacted since boot, by ``"oc1"`` ... (Orin: 1 under-voltage, 2 average
+            and 3 instantaneous over-current).
+        load_percent: how busy ``"gpu"`` and ``"emc"`` are; only tegrastats says.
         memory_used_mib: (used, total) memory; only tegrastats says.
     """
 
@@ -68,7 +68,7 @@ class Sample:
 
     @property
     def hottest(self) -> tuple[str, float] | None:
-        """The hottest zone and its degrees Celsius, without the PMIC, whose zone is a constant on many boards."""
+        """Return the hottest zone and its degrees Celsius. The PMIC's is left out; it is a constant on many boards."""
         zones = {name: value for name, value in self.temperatures_c.items() if not name.lower().startswith("pmic")}
         return max(zones.items(), key=lambda zone: zone[1], default=None)
 
@@ -78,7 +78,7 @@ MONITORS = ("sys/bus/i2c/drivers/ina*/*/hwmon/hwmon*", "sys/class/hwmon/hwmon*")
 
 
 class Telemetry:
-    """Reads the sensors under a root again and again; where they are is looked up once.
+    """Reader of the sensors under a root; where they are is looked up once.
 
     Args:
         root: stands for ``/``.
@@ -94,7 +94,7 @@ class Telemetry:
         self._emc = root / "sys/kernel/debug/bpmp/debug/clk/emc"
 
     def sample(self) -> Sample:
-        """What the sensors say now."""
+        """Read the sensors now."""
         cooling = ((text_of(node / "type"), first_number(node / "cur_state")) for node in self._cooling)
         counters = ((path.name.split("_")[0], first_number(path)) for path in self._counters)
         return Sample(
@@ -118,12 +118,12 @@ class Telemetry:
 
 
 def telemetry_sample(root: Path = Path("/")) -> Sample:
-    """One sample, for those who want no second."""
+    """Read the sensors once, for those who want no second sample."""
     return Telemetry(root).sample()
 
 
 def _temperatures(zones: list[Path]) -> dict[str, float]:
-    """Zones that answer with a temperature; one that is switched off fails to read or says -256."""
+    """Read the zones that answer with a temperature; one that is switched off fails to read or says -256."""
     found = {}
     for zone in zones:
         value = first_number(zone / "temp")
@@ -133,7 +133,7 @@ def _temperatures(zones: list[Path]) -> dict[str, float]:
 
 
 def _rails(root: Path) -> dict[str, tuple[Path, ...]]:
-    """Rail -> the files whose product is its power: millivolts and milliamperes, or microwatts alone (INA238)."""
+    """Map each rail to the files whose product is its power: millivolts and milliamperes, or microwatts (INA238)."""
     rails: dict[str, tuple[Path, ...]] = {}
     for monitor in (found for pattern in MONITORS for found in matches(root, pattern)):
         if not text_of(monitor / "name").startswith("ina"):
@@ -151,7 +151,7 @@ def _rails(root: Path) -> dict[str, tuple[Path, ...]]:
 
 
 def _powers(rails: Mapping[str, tuple[Path, ...]]) -> dict[str, float]:
-    """Rail -> milliwatts."""
+    """Read the milliwatts of each rail."""
     found = {}
     for name, files in rails.items():
         values = [value for value in map(first_number, files) if value is not None]
@@ -161,7 +161,7 @@ def _powers(rails: Mapping[str, tuple[Path, ...]]) -> dict[str, float]:
 
 
 def _domain(node: str) -> str:
-    """The domain of a devfreq node; the GPU's are ``17000000.gv11b``, ``.ga10b``, ``.gb10b``, ``.gpu``, ``gpu-gpc-0``.
+    """Name the domain of a devfreq node. ``17000000.gv11b``, ``.ga10b``, ``.gb10b``, ``.gpu``, ``gpu-gpc-0`` are GPUs.
 
     Thor's ``gpu-nvd-0`` is the clock of its video engines and keeps its name.
     """
@@ -171,13 +171,13 @@ def _domain(node: str) -> str:
 
 
 def _devfreq_clock(node: Path) -> Clock:
-    """From hertz."""
+    """Read a clock from files in hertz."""
     now, low, high = ((first_number(node / name) or 0) / 1e6 for name in ("cur_freq", "min_freq", "max_freq"))
     return Clock(now, low, high, text_of(node / "governor"))
 
 
 def _cpu_clock(policy: Path) -> Clock:
-    """From kilohertz."""
+    """Read a clock from files in kilohertz."""
     names = ("scaling_cur_freq", "scaling_min_freq", "scaling_max_freq")
     now, low, high = ((first_number(policy / name) or 0) / 1e3 for name in names)
     return Clock(now, low, high, text_of(policy / "scaling_governor"))
@@ -192,7 +192,7 @@ _BELOW = 0.97  # sysfs rounds; a clock this close to its floor is on it
 
 
 def throttled_now(sample: Sample) -> list[str]:
-    """Why the board runs slower than it was set to, at this moment; empty when it does not."""
+    """List the reasons why the board runs slower than it was set to, at this moment; empty when it does not."""
     alerts = [
         f"{name} is active (state {state})"
         for name, state in sample.cooling.items()
@@ -207,11 +207,11 @@ def throttled_now(sample: Sample) -> list[str]:
 
 
 def throttled_between(before: Sample, after: Sample) -> list[str]:
-    """Why what ran between two samples may have run slower than the board was set to; empty when nothing says so.
+    """List the reasons why the board may have run slower than it was set to between two samples; empty without any.
 
-    Counts: throttle alerts that are active in either sample, over-current counters that grew, thermal caps that rose,
-    ceilings that fell, and clocks of GPU and memory below their own floor (no governor goes there, only protection
-    hardware does).
+    These count: throttle alerts that are active in either sample, over-current counters that grew, thermal caps that
+    rose, ceilings that fell, and clocks of GPU and memory below their own floor (no governor goes there, only
+    protection hardware does).
     """
     reasons = list(dict.fromkeys(throttled_now(before) + throttled_now(after)))
     for name, count in after.over_current.items():
@@ -238,7 +238,7 @@ _CPUS = re.compile(rf"\bCPU \[([^\]]*)\](?:@({_NUMBER}))?")
 
 
 def sample_from_tegrastats(line: str) -> Sample:
-    """What one line of tegrastats says, in the formats of JetPack 4 to 7 on Xavier, Orin and Thor.
+    """Parse one line of tegrastats, in the formats of JetPack 4 to 7 on Xavier, Orin and Thor.
 
     The rails' first number is the present one. Where the GPU has several clusters, the first one's clock counts.
     A clock of 0 is a GPU that is switched off.

@@ -1,4 +1,4 @@
-"""A machine's files under a root: ``/`` itself, or a tree that was recorded elsewhere."""
+"""Read a machine's files under a root: ``/`` itself, or a tree that was recorded elsewhere."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["first_number", "matches", "text_of"]
 
 
 def text_of(path: Path) -> str:
-    """A file's text without NULs and surrounding space; empty when it is not there or not readable."""
+    """Read a file's text without NULs and surrounding space; empty when it is not there or not readable."""
     try:
         return path.read_bytes().decode("utf-8", "replace").replace("\0", " ").strip()
     except (OSError, ValueError):
@@ -17,13 +17,13 @@ def text_of(path: Path) -> str:
 
 
 def first_number(path: Path) -> int | None:
-    """The integer that a sysfs file starts with; None when there is none."""
+    """Read the integer that a sysfs file starts with; None when there is none."""
     match = re.match(r"-?\d{1,18}\b", text_of(path))
     return int(match.group()) if match else None
 
 
 def matches(root: Path, pattern: str) -> list[Path]:
-    """What a glob finds under the root, sorted with numbers in order; empty when nothing can be listed."""
+    """Return what a glob finds under the root, sorted with numbers in order; empty when nothing can be listed."""
     try:
         found = list(root.glob(pattern))
     except OSError:

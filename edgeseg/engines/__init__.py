@@ -1,4 +1,4 @@
-"""Runs a compiled graph: the Engine contract and one file per back end."""
+"""Run a compiled graph: the Engine contract and one file per back end."""
 
 from edgeseg.engines.base import Engine
 from edgeseg.engines.select import engine_from_bundle

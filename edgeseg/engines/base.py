@@ -1,4 +1,4 @@
-"""The contract that every back end keeps; tests/engine_contract.py proves it for each of them."""
+"""Define the contract that every back end keeps; tests/engine_contract.py proves it for each of them."""
 
 from __future__ import annotations
 
@@ -16,15 +16,17 @@ __all__ = ["Engine", "require_shapes"]
 class Engine(ABC):
     """A compiled graph, ready to run.
 
-    A context manager: outside ``with`` (or after ``close``) ``infer`` raises EngineError. The engine owns its
-    buffers: ``input`` may be filled in place, and what ``infer`` returns is valid until the next call or ``close``.
+    An engine is open from the start; ``with`` or ``close`` frees it. After that ``infer`` raises EngineError. The
+    engine owns its buffers: ``input`` may be filled in place, and what ``infer`` returns is valid until the next call
+    or ``close``.
 
     Attributes:
         description: back end, graph and threads, for people.
         input: NxHxWx3 uint8 BGR buffer of the engine's own.
         scores: NxCxHxW float32 probability of every class, filled by ``infer`` and valid until the next call; None
-            for graphs that were compiled without ``--scores``.
-        laps_ms: parts of the latest ``infer`` that the back end times itself, like ``h2d``, ``compute`` and ``d2h``.
+            for graphs that were compiled without scores.
+        laps_ms: parts of the latest ``infer`` that the back end times itself, like ``h2d``, ``compute`` and
+            ``d2h``.
     """
 
     description: str
@@ -42,7 +44,7 @@ class Engine(ABC):
             NxHxW uint8 class ids, valid until the next call.
 
         Raises:
-            EngineError: wrong shape or dtype, closed engine, or the back end failed.
+            EngineError: the shape or dtype is wrong, the engine is closed, or the back end failed.
         """
         if frames.shape != self.input.shape or frames.dtype != np.uint8:
             raise EngineError(
@@ -55,7 +57,7 @@ class Engine(ABC):
 
     @abstractmethod
     def _run(self) -> np.ndarray:
-        """Run on ``self.input``; raise EngineError when closed or failed."""
+        """Run on ``self.input``. Raises EngineError: the engine is closed, or the run failed."""
 
     @abstractmethod
     def close(self) -> None:
@@ -78,13 +80,13 @@ def require_shapes(
     The class map is as large as the frame, or smaller by a whole factor where the last enlargement was left out.
 
     Args:
-        name: of the graph, for the message.
+        name: name of the graph, for the message.
         frame: shape of its input; what is no number is not fixed.
         classes: shape of its first output.
         scores: shape of its second output; None without one.
 
     Raises:
-        EngineError: another rank or size, or one that is not fixed.
+        EngineError: a rank or size is another one, or is not fixed.
     """
     given = f"{name} maps {_by(frame)} to {_by(classes)}" + ("" if scores is None else f" and {_by(scores)}")
     sizes = [side for side in (*frame, *classes, *(scores or ())) if isinstance(side, int) and side > 0]

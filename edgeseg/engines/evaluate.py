@@ -1,4 +1,4 @@
-"""A data set through an engine, against its labels."""
+"""Evaluate an engine on a data set against its labels."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def evaluated(
     """Run every image of a data set and count predictions against labels, at the labels' own size.
 
     Args:
-        engine: for one frame at a time.
-        spec: of its graph.
+        engine: an engine for one frame at a time.
+        spec: spec of its graph.
         data: images; those without labels are run but not counted.
         on_map: called with (index, HxW class map at network size, valid during the call).
 
     Raises:
-        ImageError: an image or label that cannot be used.
+        ImageError: an image or label cannot be used.
     """
     confusion = ConfusionMatrix(len(spec.classes), spec.ignore_id)
     for index in range(len(data)):

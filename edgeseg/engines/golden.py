@@ -1,4 +1,4 @@
-"""The self-test: an engine on the bundle's golden frames, against the class maps that FP32 gave on the host."""
+"""Test an engine on the bundle's golden frames, against the class maps that FP32 gave on the host."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _LOST = 0.25
 
 @dataclass(frozen=True)
 class SelfTest:
-    """What the golden frames gave.
+    """Result of the golden frames.
 
     Attributes:
-        frames: how many there are.
+        frames: number of golden frames.
         agreement: share of pixels with the class that FP32 gave on the host.
         limit: least share to pass, which the bundle carries for FP32, FP16 and INT8.
         lost: classes of which less than a quarter of FP32's pixels was found.
@@ -40,16 +40,21 @@ class SelfTest:
 
     @property
     def passed(self) -> bool:
+        """Tell whether the share is large enough and no class is lost."""
         return self.agreement >= self.limit and not self.lost
 
     def describe(self) -> str:
-        """``99.25 % of pixels as FP32 on 4 golden frames (limit 95 %)``."""
+        """Describe the result, e.g. ``99.25 % of pixels as FP32 on 4 golden frames (limit 95 %)``."""
         lost = f", lost: {', '.join(self.lost)}" if self.lost else ""
         share, limit = f"{100 * self.agreement:.2f} %", f"{100 * self.limit:g} %"
         return f"{share} of pixels as FP32 on {self.frames} golden frames (limit {limit}){lost}"
 
     def require(self, what: str) -> None:
-        """Raise GateRefused unless passed."""
+        """Refuse a result that has not passed.
+
+        Raises:
+            GateRefused: the test has not passed; the message names ``what``.
+        """
         if not self.passed:
             raise GateRefused(
                 f"self-test failed: {what} has {self.describe()}; 'edgeseg tune' tries other precisions, "
@@ -57,7 +62,7 @@ class SelfTest:
             )
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON-ready dict."""
+        """Return a JSON-serialisable dict of all fields and ``passed``."""
         return {**asdict(self), "lost": list(self.lost), "passed": self.passed}
 
 
@@ -65,9 +70,9 @@ def require_as_spec(engine: Engine, bundle: Bundle, name: str) -> None:
     """Compare a graph with what the bundle says of it: a spec of another network gives the same empty mask for ever.
 
     Args:
-        engine: of one of the bundle's graphs. It runs the first golden frame.
+        engine: engine of one of the bundle's graphs. It runs the first golden frame.
         bundle: its spec and golden frames.
-        name: of the graph, for the message.
+        name: name of the graph, for the message.
 
     Raises:
         EngineError: size, layout or number of classes differ.
@@ -96,12 +101,12 @@ def require_as_spec(engine: Engine, bundle: Bundle, name: str) -> None:
 
 
 def self_tested(engine: Engine, bundle: Bundle, precision: str) -> SelfTest:
-    """Run the golden frames.
+    """Run the golden frames and compare the class maps with FP32's.
 
     Args:
-        engine: of one of the bundle's graphs.
-        bundle: with golden frames.
-        precision: ``"fp32"``, ``"fp16"``, or anything that begins with ``int8``: sets the limit.
+        engine: engine of one of the bundle's graphs.
+        bundle: the bundle with golden frames.
+        precision: ``"fp32"``, ``"fp16"``, or anything that begins with ``int8``; it sets the limit.
 
     Raises:
         EngineError: the bundle has no golden frames, or the engine failed.
@@ -124,7 +129,7 @@ def self_tested(engine: Engine, bundle: Bundle, precision: str) -> SelfTest:
 
 
 def _limit(bundle: Bundle, precision: str) -> float:
-    """What the bundle carries; older ones carry the gate's limit for INT8."""
+    """Return the limit that the bundle carries; older bundles carry the gate's limit for INT8."""
     gate = bundle.report.get("limits", {}).get("min_agreement", _INT8_AGREEMENT)
     limits = {**FLOAT_AGREEMENT, "int8": gate, **bundle.report.get("self_test", {})}
     return float(limits[precision])

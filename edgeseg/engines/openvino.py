@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU: optional, and on x86 the faster home of the INT8 graph."""
+"""Run graphs with OpenVINO on the CPU: optional, and on x86 the faster home of the INT8 graph."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _CONVOLUTIONS = ("Convolution", "Deconvolution")
 
 
 class OpenVinoEngine(Engine):
-    """Runs an ONNX graph with OpenVINO's CPU plugin, tuned for the latency of single frames.
+    """Engine for an ONNX graph on OpenVINO's CPU plugin, tuned for the latency of single frames.
 
-    What the graph leaves in float runs in float32 here; OpenVINO's own default is bfloat16 or float16 where the CPU
-    has it, which would be another precision than the one asked for. Q/DQ pairs run as integers; there is no switch
-    to run them in float, so a graph for TensorRT cannot be judged with this engine.
+    The parts that the graph leaves in float run in float32 here. OpenVINO's own default is bfloat16 or float16 where
+    the CPU has it, which would be another precision than the one asked for. Q/DQ pairs run as integers; there is no
+    switch to run them in float, so a graph for TensorRT cannot be judged with this engine.
 
     Args:
         onnx: serialised model, input uint8 NxHxWx3, output uint8 NxHxW, and maybe ``scores`` NxCxHxW float32.
-        name: for the description, e.g. ``"int8-cpu"``.
+        name: name for the description, e.g. ``"int8-cpu"``.
         threads: CPU threads; 0 lets OpenVINO take the cores that it likes.
 
     Raises:
@@ -56,7 +56,7 @@ class OpenVinoEngine(Engine):
         self.description = f"OpenVINO {version} on the CPU ({device}), graph {name}, {threads or 'all'} threads"
 
     def int8_convolutions(self) -> tuple[int, int]:
-        """(convolutions that run with integer kernels on this CPU, convolutions in all), as OpenVINO compiled them.
+        """Count the convolutions that OpenVINO runs with integer kernels on this CPU, and all convolutions.
 
         Raises:
             EngineError: the engine is closed.
@@ -77,12 +77,13 @@ class OpenVinoEngine(Engine):
         return self._output
 
     def close(self) -> None:
+        """Free the compiled model. May be called twice."""
         self._request = None
         self._compiled = None
 
 
 def _check_ports(model: Any, name: str) -> None:
-    """Raise EngineError unless the model maps one uint8 NxHxWx3 of fixed shape to one uint8 NxHxW, and maybe scores."""
+    """Raise EngineError unless a model maps uint8 NxHxWx3 of fixed shape to uint8 NxHxW, and maybe to scores."""
     if len(model.inputs) != 1 or len(model.outputs) not in (1, 2):
         raise EngineError(
             f"{name} has {len(model.inputs)} inputs and {len(model.outputs)} outputs; expected one of each"
@@ -97,13 +98,13 @@ def _check_ports(model: Any, name: str) -> None:
 
 
 def _shape(shape: Any) -> list[int | None]:
-    """Sizes, None where one is not fixed."""
+    """Return the sizes, with None where one is not fixed."""
     if shape.rank.is_dynamic:
         return [None]
     return [None if side.is_dynamic else side.get_length() for side in shape]
 
 
 def _reason(error: RuntimeError) -> str:
-    """The last line of OpenVINO's message: those before it name its own source files."""
+    """Return the last line of OpenVINO's message; those before it name its own source files."""
     lines = str(error).strip().splitlines()
     return lines[-1].strip() if lines else first_line(error)

@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU: every machine has it."""
+"""Run graphs with ONNX Runtime on the CPU: every machine has it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ __all__ = ["OrtEngine"]
 
 
 class OrtEngine(Engine):
-    """Runs an ONNX graph with ONNX Runtime's CPU kernels.
+    """Engine for an ONNX graph on ONNX Runtime's CPU kernels.
 
     Args:
         onnx: serialised model, input uint8 NxHxWx3, output uint8 NxHxW, and maybe ``scores`` NxCxHxW float32.
-        name: for the description, e.g. ``"int8-cpu"``.
+        name: name for the description, e.g. ``"int8-cpu"``.
         threads: intra-op threads; 0 lets ONNX Runtime take the physical cores.
         float_qdq: execute Q/DQ nodes in float instead of fusing them into INT8 kernels. This is TensorRT's
             arithmetic, and how a TensorRT graph must be judged on a CPU.
@@ -68,5 +68,6 @@ class OrtEngine(Engine):
         return self._output
 
     def close(self) -> None:
+        """Free the session. May be called twice."""
         self._binding = None
         self._session = None

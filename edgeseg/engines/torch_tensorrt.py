@@ -1,4 +1,4 @@
-"""Runs an exported program of ``edgeseg compile --backend torch-tensorrt`` in PyTorch, on a CUDA machine."""
+"""Run an exported program of Torch-TensorRT in PyTorch, on a CUDA machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["TorchTensorRtEngine"]
 
 
 class TorchTensorRtEngine(Engine):
-    """A ``.pt2`` program: uint8 NxHxWx3 BGR frames in, uint8 NxHxW class maps out.
+    """Engine for a ``.pt2`` program: uint8 NxHxWx3 BGR frames in, uint8 NxHxW class maps out.
 
     Args:
         program: the file; only load what you made yourself, PyTorch's format is not safe against others.
@@ -66,11 +66,12 @@ class TorchTensorRtEngine(Engine):
         return classes
 
     def close(self) -> None:
+        """Free the program. May be called twice."""
         self._run_program = self._frames = None
 
 
 def _import_torch_tensorrt() -> None:
-    """Its import registers the operators that run TensorRT engines."""
+    """Import the package, which registers the operators that run TensorRT engines."""
     try:
         require("torch_tensorrt", "torch-tensorrt")
     except MissingDependencyError:

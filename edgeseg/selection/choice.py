@@ -1,7 +1,7 @@
-"""Choosing calibration frames in one pass: few, sharp, well exposed and unlike each other, from any source.
+"""Choose calibration frames in one pass: few, sharp, well exposed and unlike each other, from any source.
 
 A frame becomes a short vector (``descriptor_from_image``), and two frames are as unlike as their vectors are far apart.
-``FrameChooser`` keeps at most N vectors whose least distance, the spread, only grows; ``selected_frames`` keeps the
+``FrameChooser`` keeps at most N vectors whose least distance, the spread, only grows. ``selected_frames`` keeps the
 pictures in step with it on the disk, so that memory grows neither with the stream nor with the size of its frames.
 """
 
@@ -71,13 +71,13 @@ class Candidate:
 
 
 class FrameChooser:
-    """Keeps at most ``count`` frames that differ as much as possible, by greedy max-min replacement.
+    """Choice of at most ``count`` frames that differ as much as possible, by greedy max-min replacement.
 
     While there is room, every frame that is no near-duplicate is kept. Then one that is further from all the kept than
     their two nearest are from each other replaces one of these two, the one with the nearer other neighbour. This is
     the farthest-point rule of Gonzalez (1985) turned into a swap, so that one pass suffices and the spread never falls.
     It guarantees no constant factor of the best spread or k-center radius, where the offline rule guarantees 2 and
-    the doubling algorithm of Charikar et al. (1997) 8; but its spread was measured at 0.91 to 1.01 of the offline
+    the doubling algorithm of Charikar et al. (1997) 8. But its spread was measured at 0.91 to 1.01 of the offline
     rule's (CamVid and rendered drives, 16 to 300 frames), and doubling fills only a sixteenth to three quarters of
     the places there.
 
@@ -117,7 +117,7 @@ class FrameChooser:
         self.spread = float("inf")
 
     def judged(self, frame: Frame) -> Candidate | None:
-        """Count a frame; None when it is not worth keeping."""
+        """Count a frame and return it as a candidate; None when it is not worth keeping."""
         self.first_ns = self.first_ns if self.seen else frame.captured_ns
         self.seen += 1
         picture = reduced(frame.image)
@@ -143,7 +143,7 @@ class FrameChooser:
         return Candidate(frame.index, frame.name, frame.captured_ns, frame.media_ns, descriptor, sharpness)
 
     def keep(self, candidate: Candidate) -> None:
-        """Keep what ``judged`` has just found worth it, in place of another where there is no room."""
+        """Keep the candidate that ``judged`` has just returned, in place of another where there is no room."""
         distances = self._distances(candidate.descriptor)
         place = len(self._kept) if len(self._kept) < self._count else self._replaceable(distances)
         self._apart[place, : len(distances)] = self._apart[: len(distances), place] = distances
@@ -166,20 +166,20 @@ class FrameChooser:
                 self.keep(candidate)
 
     def kept(self) -> list[Candidate]:
-        """The kept frames in the order of the stream."""
+        """Return the kept frames in the order of the stream."""
         return sorted(self._kept, key=lambda kept: kept.index)
 
     def rejected(self) -> dict[str, int]:
-        """How many frames were not kept, by the reasons of ``REJECTIONS``; with the kept they are ``seen``."""
+        """Count the frames that were not kept, by the reasons of ``REJECTIONS``; with the kept they are ``seen``."""
         redundant = self.seen - sum(self._rejected.values()) - len(self._kept)
         return {**self._rejected, "redundant": redundant}
 
     def uniform_spread(self) -> float:
-        """The spread of as many frames as are kept, but evenly spaced in what is neither dark, bright nor blurred."""
+        """Return the spread of as many frames as are kept, evenly spaced in all that is not dark, bright or blurred."""
         return float(_nearest(self._even.spaced(len(self._kept))).min(initial=np.inf))
 
     def relative_sharpness(self, sharpness: float) -> float:
-        """As a share of the running median."""
+        """Return a sharpness as a share of the running median."""
         median = float(np.median(self._sharpness))
         return sharpness / median if median else 0.0
 
@@ -187,14 +187,14 @@ class FrameChooser:
         return self.relative_sharpness(sharpness) <= self._min_sharpness
 
     def _distances(self, descriptor: np.ndarray) -> np.ndarray:
-        """(kept,) float32 from a frame to every kept one."""
+        """Return the distances from a frame to every kept one: (kept,) float32."""
         if not self._kept:
             return np.zeros(0, np.float32)
         apart = np.stack([kept.descriptor for kept in self._kept]) - descriptor
         return np.asarray(np.sqrt(np.einsum("kd,kd->k", apart, apart)))
 
     def _replaceable(self, distances: np.ndarray) -> int:
-        """Of the two nearest kept frames, the one whose next neighbour, the new frame included, is nearer."""
+        """Choose, of the two nearest kept frames, the one whose next neighbour, the new frame included, is nearer."""
         first, second = divmod(int(self._apart.argmin()), self._count)
 
         def next_nearest(place: int, partner: int) -> float:
@@ -221,13 +221,13 @@ class _EvenSample:
             self._stride *= 2
 
     def spaced(self, count: int) -> np.ndarray:
-        """(count, D) of the members, from the first to the last."""
+        """Return ``count`` of the members, from the first to the last: (count, D)."""
         places = np.linspace(0, len(self._members) - 1, count).round().astype(int)
         return np.array([self._members[place] for place in places])
 
 
 def _nearest(descriptors: np.ndarray) -> np.ndarray:
-    """(N,) distance of each to its nearest other; infinite for a single one."""
+    """Return the distance of each to its nearest other: (N,); infinite for a single one."""
     exact = descriptors.astype(np.float64)
     lengths = (exact * exact).sum(axis=1)
     squared = lengths[:, None] + lengths - 2 * exact @ exact.T
@@ -240,11 +240,11 @@ class ChosenFrame:
     """One frame of a selection.
 
     Attributes:
-        file: name of its PNG in the folder, with that of the image file it came from; names sort in the order of the
-            stream.
+        file: name of its PNG in the folder, with that of the image file it came from; names sort in the order of
+            the stream.
         index: counts the frames of the source from 0, those dropped by the latest-frame policy included.
         name: the source's name for it, e.g. the image file's without suffix.
-        seconds: since the stream's start; None where the source announces no frame rate.
+        seconds: time since the stream's start; None where the source announces no frame rate.
         sharpness: share of the median at the end.
         nearest: distance to the chosen frame that is most like it; infinite for a single one.
     """
@@ -259,17 +259,17 @@ class ChosenFrame:
 
 @dataclass(frozen=True)
 class Selection:
-    """What was chosen from where, and what was not.
+    """Frames that were chosen from a source, and counts of those that were not.
 
     Attributes:
         source: description of the source.
         ended: ``"end of stream"``, ``"frame limit"``, ``"time limit"``, ``"interrupted"`` or ``"source broke"``.
         started_at: UTC of the first frame of a live source, ISO 8601; else None.
-        count: how many were wanted.
-        seen: how many were looked at.
-        dropped: came while another was looked at (latest-frame policy).
-        rejected: how many were not chosen, by the reasons of ``REJECTIONS``.
-        chosen: in the order of the stream.
+        count: number of frames that were wanted.
+        seen: number of frames that were looked at.
+        dropped: frames that came while another was looked at (latest-frame policy).
+        rejected: number of frames that were not chosen, by the reasons of ``REJECTIONS``.
+        chosen: the frames in the order of the stream.
         spread: least distance between two chosen frames; infinite for a single one.
         uniform_spread: the same for as many evenly spaced frames of the same stream.
         min_distance: see ``FrameChooser``.
@@ -290,7 +290,7 @@ class Selection:
     min_sharpness: float
 
     def to_json(self) -> dict[str, Any]:
-        """The content of ``selection.json``; infinite distances become null."""
+        """Return the content of ``selection.json``; infinite distances become null."""
         chosen = [{**vars(frame), "nearest": _finite(frame.nearest)} for frame in self.chosen]
         spreads = {"spread": _finite(self.spread), "uniform_spread": _finite(self.uniform_spread)}
         return {"schema": SCHEMA, **vars(self), **spreads, "reasons": REJECTIONS, "chosen": chosen}
@@ -316,21 +316,22 @@ def selected_frames(
     folder without it is one of a watch that was killed. After any other failure nothing is left.
 
     Args:
-        source: not yet opened.
+        source: a source that is not yet opened.
         folder: new or empty; created with its parents.
         count: most frames to choose, 1 to 2048.
-        min_count: fewer are an error.
+        min_count: fewer frames are an error.
         latest: drop frames that come while one is looked at; None for that on live sources only. Which ones are
             dropped depends on the machine, so for the same choice every time pass False.
         seconds: how long to watch a live source; 0 is no limit.
-        frames: stop after so many; 0 is no limit.
+        frames: stop after this number of frames; 0 is no limit.
         min_distance: see ``FrameChooser``.
         min_sharpness: see ``FrameChooser``.
         report: called after each frame with the state so far.
 
     Raises:
         UsageError: an argument is out of range, the folder is not empty, or ``seconds`` is given for stored frames.
-        SourceError: too few frames are left, or the source broke; where a live one did, the chosen are in the folder.
+        SourceError: too few frames are left, or the source broke; where a live one did, the chosen are in the
+            folder.
         SinkError: the folder cannot be written.
         ImageError: a stored image cannot be read.
     """
@@ -389,7 +390,7 @@ def _watched(
     frames: int,
     report: Callable[[FrameChooser], None],
 ) -> str:
-    """Hand the frames of a stream to the chooser, and its choice to the folder; why that ended."""
+    """Hand the frames of a stream to the chooser, and its choice to the folder; return why that ended."""
     try:
         with stream:
             deadline = time.monotonic() + (seconds or float("inf"))
@@ -425,7 +426,7 @@ class _Files:
         self._names: set[str] = set()
 
     def write(self, name: str, data: bytes, *, durable: bool = False) -> None:
-        """Write one of them. Raises SinkError when the disk refuses; ForeignFileError when somebody has the name."""
+        """Write one of the files. Raises SinkError: the disk refuses; ForeignFileError: somebody has the name."""
         try:
             write_new(self.folder / name, data, durable=durable, replaces=lambda path: name in self._names)
             self._names.add(name)
@@ -439,7 +440,7 @@ class _Files:
             ) from error
 
     def keep_only(self, names: set[str]) -> None:
-        """Remove the others."""
+        """Remove the files that are not named."""
         for name in self._names - names:
             (self.folder / name).unlink(missing_ok=True)
         self._names &= names
@@ -447,7 +448,7 @@ class _Files:
 
 @contextmanager
 def _own_folder(folder: Path) -> Iterator[_Files]:
-    """A new or empty folder to fill, as it was before when that fails. Raises UsageError, SinkError."""
+    """Open a new or empty folder to fill, and leave it as it was when that fails. Raises UsageError, SinkError."""
     is_new = not folder.exists()
     try:
         if not is_new and any(folder.iterdir()):
@@ -467,7 +468,7 @@ def _own_folder(folder: Path) -> Iterator[_Files]:
 
 
 def _file_name(frame: Candidate) -> str:
-    """Nine digits, by which names sort for a year at 30 frames per second, and the user's name where there is one."""
+    """Join nine digits, by which names sort for a year at 30 frames per second, and the user's name if there is one."""
     number = f"{frame.index:09d}"
     if frame.name.isdecimal() and int(frame.name) == frame.index:
         return f"{number}.png"

@@ -1,4 +1,4 @@
-"""The only CUDA code: the primary context, buffers, streams, events, graphs and the conversion kernels.
+"""Hold all CUDA code: the primary context, buffers, streams, events, graphs and the conversion kernels.
 
 pycuda does the work; CUDA graphs, which it lacks, are called in the driver library itself. The device's primary
 context is retained, so that other users of CUDA in the process (PyTorch) share it, and it is current only while one
@@ -41,7 +41,7 @@ _GRAPH_CALLS = (
 
 @dataclass(frozen=True)
 class GpuFacts:
-    """What the driver says of a GPU.
+    """Facts that the driver states about a GPU.
 
     Attributes:
         name: like ``"Orin"``.
@@ -59,7 +59,7 @@ class GpuFacts:
 
 
 class Buffer:
-    """Host memory that the GPU can use, and where the GPU finds it.
+    """Host memory that the GPU can use, with its device address.
 
     Attributes:
         host: numpy array over the host memory, page-locked.
@@ -95,7 +95,7 @@ class Buffer:
             self._cuda.driver.memcpy_dtoh_async(self.host, self.address, stream.raw)
 
     def free(self) -> None:
-        """Give the memory back; ``host`` must not be touched any more."""
+        """Free the memory; ``host`` must not be touched any more."""
         try:
             if self._device is not None:
                 self._device.free()
@@ -111,7 +111,7 @@ class Scratch:
         self.address = int(self._device)
 
     def free(self) -> None:
-        """Give the memory back."""
+        """Free the memory."""
         self._device.free()
 
 
@@ -124,7 +124,7 @@ class Stream:
 
     @property
     def handle(self) -> int:
-        """What TensorRT and the driver library call it."""
+        """Return the number by which TensorRT and the driver library know it."""
         return int(self.raw.handle)
 
     def wait_for(self, event: Event) -> None:
@@ -136,11 +136,11 @@ class Stream:
         self.raw.synchronize()
 
     def renew(self) -> None:
-        """Start over with an empty queue: a stream whose capture could not be ended is of no use."""
+        """Replace it by an empty queue: a stream whose capture could not be ended is of no use."""
         self.raw = self._cuda.driver.Stream(_NON_BLOCKING)
 
     def free(self) -> None:
-        """Destroy it."""
+        """Destroy the stream."""
         self.raw = None
 
 
@@ -151,19 +151,19 @@ class Event:
         self.raw: Any = cuda.driver.Event()
 
     def record(self, stream: Stream) -> None:
-        """Put it behind what is queued."""
+        """Record the event behind what is queued."""
         self.raw.record(stream.raw)
 
     def synchronize(self) -> None:
-        """Wait until the stream has come to it."""
+        """Wait until the stream has come to the event."""
         self.raw.synchronize()
 
     def ms_until(self, later: Event) -> float:
-        """Milliseconds to a later event; both must have been reached."""
+        """Return the milliseconds to a later event; both must have been reached."""
         return float(self.raw.time_till(later.raw))
 
     def free(self) -> None:
-        """Destroy it."""
+        """Destroy the event."""
         self.raw = None
 
 
@@ -175,12 +175,12 @@ class Kernel:
         self._count = count
 
     def launch(self, source: int, target: int, stream: Stream) -> None:
-        """Queue it, from one device address to another."""
+        """Queue the conversion, from one device address to another."""
         arguments = (np.uintp(source), np.uintp(target), np.uint32(self._count))
         self.raw(*arguments, block=(_THREADS, 1, 1), grid=(-(-self._count // _THREADS), 1), stream=stream.raw)
 
     def free(self) -> None:
-        """Let it and its module go."""
+        """Release the kernel and its module."""
         self.raw = None
 
 
@@ -191,12 +191,16 @@ class CudaGraph:
         self._cuda, self._handle = cuda, handle
 
     def launch(self, stream: Stream) -> None:
-        """Queue the whole sequence. Raises EngineError."""
+        """Queue the whole sequence.
+
+        Raises:
+            EngineError: the driver refused.
+        """
         library = self._cuda.library
         self._cuda.check(library.cuGraphLaunch(ctypes.c_void_p(self._handle), _raw(stream)), "a CUDA graph launch")
 
     def free(self) -> None:
-        """Destroy it."""
+        """Destroy the graph."""
         self._cuda.library.cuGraphExecDestroy(ctypes.c_void_p(self._handle))
 
 
@@ -204,12 +208,12 @@ class Cuda:
     """One GPU and its primary context, for one thread.
 
     Args:
-        index: of the GPU.
+        index: number of the GPU.
         driver: the module ``pycuda.driver``, or what stands for it in tests.
         library: ``libcuda.so.1``, or what stands for it in tests.
 
     Raises:
-        EngineError: no driver, no GPU, or the context cannot be made; with what to do.
+        EngineError: there is no driver or no GPU, or the context cannot be made; the message says what to do.
         MissingDependencyError: pycuda is not installed.
     """
 
@@ -239,10 +243,10 @@ class Cuda:
 
     @contextmanager
     def current(self) -> Iterator[None]:
-        """Make the context current for the body of a ``with``; what the driver and bindings raise becomes EngineError.
+        """Make the context current for the body of a ``with``; what driver and bindings raise becomes EngineError.
 
         Raises:
-            EngineError: closed, another thread than the owner, or a CUDA call in the body failed.
+            EngineError: it is closed, belongs to another thread, or a CUDA call in the body failed.
         """
         if self._context is None:
             raise EngineError("the engine is closed; open it again")
@@ -262,39 +266,64 @@ class Cuda:
                 self.driver.Context.pop()
 
     def free_bytes(self) -> int:
-        """Device memory that is free now; on a Jetson that is the system's."""
+        """Return the device memory that is free now, in bytes; on a Jetson that is the system's."""
         with self.current():
             return int(self.driver.mem_get_info()[0])
 
     def stream(self) -> Stream:
-        """A new stream. Raises EngineError."""
+        """Make a new stream.
+
+        Raises:
+            EngineError: CUDA failed.
+        """
         with self.current():
             return Stream(self)
 
     def event(self) -> Event:
-        """A new event. Raises EngineError."""
+        """Make a new event.
+
+        Raises:
+            EngineError: CUDA failed.
+        """
         with self.current():
             return Event(self)
 
     def buffer(self, shape: tuple[int, ...], dtype: Any, *, mapped: bool) -> Buffer:
-        """A zeroed buffer. Raises EngineError when there is no memory."""
+        """Make a zeroed buffer.
+
+        Args:
+            shape: shape of ``Buffer.host``.
+            dtype: numpy type of ``Buffer.host``.
+            mapped: share the host memory with the GPU instead of copying.
+
+        Raises:
+            EngineError: there is no memory.
+        """
         with self.current():
             return Buffer(self, shape, dtype, mapped)
 
     def scratch(self, size_bytes: int) -> Scratch:
-        """Uninitialised memory on the device. Raises EngineError when there is none."""
+        """Allocate uninitialised memory on the device.
+
+        Raises:
+            EngineError: there is none.
+        """
         with self.current():
             return Scratch(self, size_bytes)
 
     def kernel(self, name: str, count: int) -> Kernel:
-        """One of ``KERNELS``, for ``count`` elements. Raises EngineError."""
+        """Load one of ``KERNELS``, for ``count`` elements.
+
+        Raises:
+            EngineError: CUDA failed.
+        """
         with self.current():
             if self._module is None:
                 self._module = self.driver.module_from_buffer(Path(__file__).with_name("convert.ptx").read_bytes())
             return Kernel(self._module.get_function(name), count)
 
     def captured(self, stream: Stream, enqueue: Callable[[], None]) -> CudaGraph:
-        """What ``enqueue`` puts on a stream, as a graph. Call it with the context current.
+        """Capture what ``enqueue`` puts on a stream, as a graph. Call it with the context current.
 
         Raises:
             EngineError: something in it cannot be captured; the stream is empty and usable afterwards.
@@ -321,14 +350,22 @@ class Cuda:
         return CudaGraph(self, executable.value or 0)
 
     def check(self, result: int, what: str) -> None:
-        """Raise EngineError unless the driver library answered success."""
+        """Check an answer of the driver library.
+
+        Raises:
+            EngineError: the answer is not success; the message begins with ``what``.
+        """
         if result:
             text = ctypes.c_char_p()
             self._error_text(result, ctypes.byref(text))
             raise EngineError(f"{what}: {(text.value or b'unknown error').decode()} (CUDA error {result})")
 
     def close(self) -> None:
-        """Let the primary context go. May be called twice. Raises EngineError."""
+        """Release the primary context. May be called twice.
+
+        Raises:
+            EngineError: CUDA failed.
+        """
         if self._context is None:
             return
         own = threading.get_ident() == self._owner
@@ -354,7 +391,7 @@ def _raw(stream: Stream) -> ctypes.c_void_p:
 
 
 def _pycuda_driver() -> Any:
-    """The module ``pycuda.driver``.
+    """Import the module ``pycuda.driver``.
 
     Raises:
         EngineError: it is installed but does not import: no driver, another CUDA, another NumPy.

@@ -1,0 +1,1 @@
+"""Build and run TensorRT engines on the device, and keep them."""

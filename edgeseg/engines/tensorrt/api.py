@@ -1,4 +1,4 @@
-"""What we use of TensorRT's Python module, and what this version of it can do.
+"""Wrap TensorRT's Python module: the parts we use, and what this version of it can do.
 
 TensorRT 8.5 to 11 and TensorRT-RTX are one API with parts missing. Nothing is decided by version numbers: every part
 that some version lacks is looked up with ``getattr`` here, and the rest of the package asks ``TensorRt``.
@@ -49,7 +49,7 @@ _NUMPY = {
 
 
 class Module(Protocol):
-    """The names that we use of the Python module; their types are those of TensorRT 10.13 (package tensorrt-stubs)."""
+    """Names that we use of the Python module; their types are those of TensorRT 10.13 (package tensorrt-stubs)."""
 
     __version__: str
     Builder: type[trt.Builder]
@@ -72,7 +72,7 @@ class Module(Protocol):
 
 @dataclass
 class Log:
-    """What TensorRT said last, for error messages.
+    """Latest messages of TensorRT, for error messages.
 
     Attributes:
         errors: messages of severity ERROR and INTERNAL_ERROR, at most 50.
@@ -85,8 +85,10 @@ class Log:
     kernels: list[str] = field(default_factory=list)
 
     def reason(self) -> str:
-        """The last three errors on one line; without any the last warning, which is where 8.6 and later say that CUDA
-        does not start."""
+        """Return the last three errors on one line, or without any the last warning.
+
+        A warning is where 8.6 and later say that CUDA does not start.
+        """
         said = list(self.errors)[-3:] or list(self.warnings)[-1:]
         return "; ".join(" ".join(message.split())[:300] for message in said) or "it gives no reason"
 
@@ -99,9 +101,10 @@ class TensorRt:
         flavour: a key of ``FLAVOURS``.
 
     Attributes:
-        version: with its build number where it has one, like ``"8.5.2.2"``.
+        version: version with its build number where it has one, like ``"8.5.2.2"``.
         implicit_int8: the INT8 flag and ranges without Q/DQ nodes exist (up to 10.16).
-        heard: is told what TensorRT says: ``"tensorrt.log"`` and a message, ``"inspector.json"`` and a built engine's.
+        heard: called with what TensorRT says: ``"tensorrt.log"`` and a message, ``"inspector.json"`` and a built
+            engine's.
         precision_flags: FP16 and INT8 are flags (up to 10.16); else the graph's types decide.
 
     Raises:
@@ -124,15 +127,15 @@ class TensorRt:
 
     @property
     def name(self) -> str:
-        """``TensorRT 8.5.2.2`` or ``TensorRT-RTX 1.7.1.16``."""
+        """Return ``TensorRT 8.5.2.2`` or ``TensorRT-RTX 1.7.1.16``."""
         return f"{'TensorRT-RTX' if self.flavour == 'rtx' else 'TensorRT'} {self.version}"
 
     def flag(self, name: str) -> Any:
-        """A builder flag by name; None where this version has none."""
+        """Return a builder flag by name; None where this version has none."""
         return getattr(self.trt.BuilderFlag, name, None)
 
     def logger(self, log: Log) -> trt.ILogger:
-        """A logger that keeps errors and warnings. Keep a reference to it as long as anything made with it."""
+        """Make a logger that keeps errors and warnings. Keep a reference to it as long as anything made with it."""
         module, heard = self.trt, self.heard
 
         class Logger(module.ILogger):  # type: ignore[misc, name-defined]
@@ -152,7 +155,7 @@ class TensorRt:
         return Logger()
 
     def runtime(self, logger: trt.ILogger, log: Log, dla_core: int | None = None) -> trt.Runtime:
-        """A runtime, for plans that run on a DLA core or on none.
+        """Make a runtime, for plans that run on a DLA core or on none.
 
         Raises:
             EngineError: CUDA does not start, or there is no such core.
@@ -169,24 +172,41 @@ class TensorRt:
             raise self.failure(error, log) from error
 
     def check_dla_core(self, owner: trt.Runtime | trt.Builder, core: int) -> None:
-        """Raise EngineError unless the device has that DLA core, as its runtime or builder sees it."""
+        """Check that the device has a DLA core, as its runtime or builder sees it.
+
+        Raises:
+            EngineError: there is no such core.
+        """
         if not 0 <= core < owner.num_DLA_cores:
             raise EngineError(f"there is no DLA core {core}: this device and TensorRT have {owner.num_DLA_cores}")
 
     def builder(self, logger: trt.ILogger, log: Log) -> trt.Builder:
-        """A builder. Raises EngineError when CUDA does not start."""
+        """Make a builder.
+
+        Raises:
+            EngineError: CUDA does not start.
+        """
         try:
             return self.trt.Builder(logger)
         except Exception as error:  # as above
             raise self.failure(error, log) from error
 
     def scratch_bytes(self, engine: trt.ICudaEngine) -> int:
-        """Device memory that an execution context needs while it runs."""
+        """Return the device memory in bytes that an execution context needs while it runs."""
         newer = getattr(engine, "device_memory_size_v2", None)
         return int(engine.device_memory_size if newer is None else newer)
 
     def context_on(self, engine: trt.ICudaEngine, address: int, size_bytes: int) -> trt.IExecutionContext | None:
-        """An execution context on scratch memory of the caller's, which others may use too; not at the same time."""
+        """Make an execution context on the caller's scratch memory, which others may use at other times.
+
+        Args:
+            engine: the engine to run.
+            address: device address of the memory.
+            size_bytes: size of the memory.
+
+        Returns:
+            The context, or None where TensorRT makes none.
+        """
         strategies = getattr(self.trt, "ExecutionContextAllocationStrategy", None)
         context: trt.IExecutionContext | None
         if strategies is None:
@@ -202,16 +222,20 @@ class TensorRt:
         return context
 
     def failure(self, error: BaseException, log: Log) -> EngineError:
-        """What an exception of this TensorRT's bindings means, on one line, with what to do."""
+        """Explain an exception of this TensorRT's bindings as an error of one line, with what to do."""
         return EngineError(f"{self.name} failed: {explained(error, log.reason())}")
 
     def network_flags(self) -> int:
-        """For ``create_network``: explicit batch where the version still knows the word."""
+        """Return the flags for ``create_network``: explicit batch where the version still knows the word."""
         explicit = getattr(self.trt.NetworkDefinitionCreationFlag, "EXPLICIT_BATCH", None)
         return 0 if explicit is None else 1 << int(explicit)
 
     def dtype(self, tensor_type: trt.DataType) -> Any:
-        """The numpy type of a tensor type. (TensorRT's own ``nptype`` fails in 8.5.2 with numpy 1.24.) EngineError."""
+        """Return the numpy type of a tensor type. (TensorRT's own ``nptype`` fails in 8.5.2 with numpy 1.24.)
+
+        Raises:
+            EngineError: the type is not supported.
+        """
         for name, numpy_type in _NUMPY.items():
             if getattr(self.trt.DataType, name, None) == tensor_type:
                 return numpy_type

@@ -1,4 +1,4 @@
-"""Graph in, TensorRT plan out, in this process. ``worker`` runs it in one of its own."""
+"""Build a TensorRT plan from a graph, in this process. ``worker`` runs it in one of its own."""
 
 from __future__ import annotations
 
@@ -62,16 +62,17 @@ class OutOfMemory(EngineError):
 
 @dataclass(frozen=True)
 class BuildRequest:
-    """What to build.
+    """Request for a plan: precision and limits.
 
     Attributes:
         precision: one of ``PRECISIONS``.
-        float_layers: ``int8-implicit``: layers that stay in float, by their output tensor.
-        amax: ``int8-implicit``: tensor -> largest magnitude, the symmetric range.
+        float_layers: for ``int8-implicit``: layers that stay in float, by their output tensor.
+        amax: for ``int8-implicit``: largest magnitude by tensor, the symmetric range.
         workspace_bytes: most scratch memory that a layer may take; None leaves TensorRT's own limit.
         optimization_level: 0-5 for TensorRT 8.6 and later; None leaves its default.
         dla_core: run on this deep learning accelerator, the GPU takes what it cannot; None is GPU only.
-        compute_capability: TensorRT-RTX: build ahead of time for this GPU, like ``"SM86"``; None is the one at hand.
+        compute_capability: for TensorRT-RTX: build ahead of time for this GPU, like ``"SM86"``; None is the one at
+            hand.
         min_int8_share: least share of convolutions that must come out as INT8 when INT8 is asked for.
     """
 
@@ -87,12 +88,13 @@ class BuildRequest:
 
 @dataclass(frozen=True)
 class BuiltPlan:
-    """A serialised engine and what it turned out to be.
+    """A serialised engine with what it turned out to be.
 
     Attributes:
         plan: TensorRT's bytes.
         variant: how the graph had to be written for this TensorRT.
-        precisions: of its layers, by the engine's inspector; built ahead of time, by the log of the build.
+        precisions: precisions of its layers, by the engine's inspector; built ahead of time, by the log of the
+            build.
         timing_cache: what TensorRT learnt about this GPU's kernels; empty where it keeps none.
         notes: what a user should know, e.g. tensors without a range or the split between DLA and GPU.
         kernel_log: lines of TensorRT-RTX that name its kernels.
@@ -114,7 +116,7 @@ OnProgress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a graph was not taken as it was written; ``variant`` in words."""
+    """Reason why a graph was not taken as it was written; ``variant`` describes the way in words."""
 
     reason: str
     variant: str
@@ -122,13 +124,13 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Attempt:
-    """Said before each variant of the graph is built.
+    """Announcement of a variant of the graph that is about to be built.
 
     Attributes:
-        index: of the variant, in the order in which this TensorRT gets them.
-        variant: in words.
-        tensorrt: its name.
-        refusals: of the variants before.
+        index: number of the variant, in the order in which this TensorRT gets them.
+        variant: the variant in words.
+        tensorrt: name of the TensorRT.
+        refusals: refusals of the variants before.
     """
 
     index: int
@@ -158,17 +160,18 @@ def built_plan(
         api: the TensorRT to build with.
         onnx: a graph of a bundle.
         request: precision and limits.
-        timing_cache: of an earlier build with this TensorRT on this GPU, or empty.
+        timing_cache: cache of an earlier build with this TensorRT on this GPU, or empty.
         variants: ways to write the graph.
         first: where to begin among them, after a process that broke down.
-        refusals: of those before ``first``.
+        refusals: refusals of those before ``first``.
         on_progress: called while it builds, where TensorRT reports its progress (10 and later).
         on_attempt: called before each variant.
         new_log: makes what keeps TensorRT's messages, one for each variant.
 
     Raises:
         OutOfMemory: TensorRT had too little memory.
-        EngineError: this TensorRT cannot build that precision, refuses every variant, or built no INT8 although asked.
+        EngineError: this TensorRT cannot build that precision, refuses every variant, or built no INT8 although
+            asked.
     """
     if request.precision == "int8-implicit" and not api.implicit_int8:
         raise EngineError(f"{api.name} has no implicit INT8; build int8-qdq")
@@ -189,7 +192,7 @@ def built_plan(
 
 
 def refused_by_all(tensorrt: str, refusals: Sequence[Refusal]) -> EngineError:
-    """The error for a graph of which no variant was taken: each reason once, with its variants."""
+    """Return the error for a graph of which no variant was taken: each reason once, with its variants."""
     variants: dict[str, list[str]] = {}
     for refusal in refusals:
         variants.setdefault(refusal.reason, []).append(refusal.variant)
@@ -198,12 +201,12 @@ def refused_by_all(tensorrt: str, refusals: Sequence[Refusal]) -> EngineError:
 
 
 def speaks_of_memory(lines: Iterable[str]) -> bool:
-    """Whether a line says that memory ran out; a tactic that was skipped for its size does not."""
+    """Tell whether a line says that memory ran out; a tactic that was skipped for its size does not."""
     return any(_EXHAUSTED.search(line) and not _SKIPPED.search(line) for line in lines)
 
 
 def _ways(api: TensorRt, onnx: bytes, variants: Sequence[GraphVariant]) -> tuple[list[GraphVariant], list[Refusal]]:
-    """(variants that differ for this graph, in the order to try them; those that it cannot be written in).
+    """List the variants that differ for this graph, in the order to try them, and those that it cannot be written in.
 
     INT8 constants in front of DequantizeLinear come first only where TensorRT has 4-bit weights (10), which come so.
     Before, NVIDIA's own tools write float weights with Q/DQ pairs, and INT8 constants meet failed assertions.
@@ -221,11 +224,11 @@ def _ways(api: TensorRt, onnx: bytes, variants: Sequence[GraphVariant]) -> tuple
 
 
 class _Refused(Exception):
-    """This way of writing the graph is not taken; another may be."""
+    """Error of one way of writing the graph; another way may be taken."""
 
 
 def _reason(api: TensorRt, error: Exception, log: Log) -> str:
-    """Why a variant was not built. Raises OutOfMemory when that holds for all of them.
+    """Explain why a variant was not built. Raises OutOfMemory when that holds for all of them.
 
     Errors decide. Warnings about tactics that need too much memory come with builds that succeed, too: they count
     only where no error says anything else.
@@ -269,7 +272,7 @@ def _built(
 def _serialised(
     api: TensorRt, onnx: bytes, request: BuildRequest, timing_cache: bytes, on_progress: OnProgress, log: Log
 ) -> tuple[bytes, bytes, int, list[str]]:
-    """(plan, timing cache, convolutions of the network, notes)."""
+    """Build and serialise: return the plan, the timing cache, the convolutions of the network, and notes."""
     logger = api.logger(log)
     builder = api.builder(logger, log)
     network: trt.INetworkDefinition = _some(builder.create_network(api.network_flags()), "a network", log)
@@ -398,7 +401,7 @@ def _all_tensors(network: trt.INetworkDefinition) -> Iterable[trt.ITensor]:
 
 
 def _unscaled(log: Log, zone: Int8Zone | None) -> list[str]:
-    """A note on ranges that TensorRT misses, without those that were left out on purpose or are in another note."""
+    """Write a note on ranges that TensorRT misses, without those left out on purpose or named in another note."""
     known = zone.outside.union(zone.missing) if zone is not None else frozenset()
     named = [_UNSCALED.search(line) for line in log.warnings]
     missed = [found[1] for found in named if found is not None and found[1] not in known]
@@ -408,7 +411,7 @@ def _unscaled(log: Log, zone: Int8Zone | None) -> list[str]:
 def _use_dla(
     api: TensorRt, builder: trt.Builder, config: trt.IBuilderConfig, network: trt.INetworkDefinition, core: int
 ) -> str:
-    """Put what can run there on a DLA core. Returns the split, for people."""
+    """Put what can run there on a DLA core, and describe the split for people."""
     api.check_dla_core(builder, core)
     config.default_device_type = api.trt.DeviceType.DLA
     config.DLA_core = core
@@ -425,7 +428,7 @@ def _use_dla(
 
 
 def _attach_timing_cache(config: trt.IBuilderConfig, data: bytes, notes: list[str]) -> trt.ITimingCache | None:
-    """Use what earlier builds learnt; None where TensorRT keeps no timing cache."""
+    """Attach what earlier builds learnt; None where TensorRT keeps no timing cache."""
     if not hasattr(config, "create_timing_cache"):
         return None
     cache = config.create_timing_cache(data)
@@ -501,7 +504,7 @@ def _parser_errors(parser: trt.OnnxParser) -> str:
 
 
 def _some(made: Any, what: str, log: Log) -> Any:
-    """TensorRT answers None where other libraries raise."""
+    """Refuse the variant where TensorRT answers None, as other libraries raise."""
     if made is None:
         raise _Refused(f"TensorRT could not make {what}: {log.reason()}")
     return made

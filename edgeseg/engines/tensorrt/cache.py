@@ -1,4 +1,4 @@
-"""Built engines, kept on the device that built them.
+"""Keep built engines on the device that built them.
 
 Each engine is a file as TensorRT wrote it (nothing is put in front, so trtexec reads it too) with a sidecar
 ``NAME.engine.json`` that says what it was built from, with what and for which device. The sidecar is compared before
@@ -37,7 +37,7 @@ _OURS = re.compile(
 
 
 class NewerEngine(EngineError):
-    """An engine that a newer edgeseg built: whole, but not for us."""
+    """Error for an engine that a newer edgeseg built: whole, but not for us."""
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,14 @@ class EngineKey:
     """Everything that an engine depends on. Two equal keys mean the same engine.
 
     Attributes:
-        model: name for people, of the bundle's file.
+        model: name of the bundle's file, for people.
         precision: one of ``build.PRECISIONS``.
-        graph_sha256: of the ONNX graph it is built from.
-        ranges_sha256: of the ranges; empty where they are in the graph.
-        shape: of the frame, HxWx3.
+        graph_sha256: hash of the ONNX graph it is built from.
+        ranges_sha256: hash of the ranges; empty where they are in the graph.
+        shape: shape of the frame, HxWx3.
         options: limits and flags that can change the engine.
         tensorrt: flavour and full version with the build number.
-        gpu: name, as the driver says it.
+        gpu: name of the GPU, as the driver says it.
         compute_capability: like ``"8.7"``.
         sm_count: streaming multiprocessors of the GPU.
         device: board and L4T version; empty on a PC.
@@ -71,22 +71,22 @@ class EngineKey:
     device: str
 
     def digest(self) -> str:
-        """16 hexadecimal digits; the name for people does not count."""
+        """Return 16 hexadecimal digits for the key; the name for people does not count."""
         data = {**asdict(self), "model": "", "shape": list(self.shape)}
         return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
 
     def describe(self) -> str:
-        """The place that it is for: ``TensorRT 8.5.2.2 on Xavier (7.2, 6 SMs), NVIDIA Jetson Xavier NX``."""
+        """Describe the place that it is for: ``TensorRT 8.5.2.2 on Xavier (7.2, 6 SMs), NVIDIA Jetson Xavier NX``."""
         where = f", {self.device}" if self.device else ""
         return f"{self.tensorrt} on {self.gpu} ({self.compute_capability}, {self.sm_count} SMs){where}"
 
     def same_work(self, other: EngineKey) -> bool:
-        """Whether both are the same graph in the same precision, wherever they were built."""
+        """Tell whether both are the same graph in the same precision, wherever they were built."""
         mine, theirs = ((key.graph_sha256, key.ranges_sha256, key.precision, key.options) for key in (self, other))
         return mine == theirs
 
     def difference(self, other: EngineKey) -> str:
-        """What differs, for people; empty for equal keys."""
+        """Describe what differs, for people; empty for equal keys."""
         if self.same_work(other):
             return "" if self.digest() == other.digest() else f"built for {other.describe()}, this is {self.describe()}"
         return "built from another graph, ranges or options"
@@ -97,14 +97,14 @@ class CachedEngine:
     """An engine file and its sidecar.
 
     Attributes:
-        path: of the engine file.
+        path: path of the engine file.
         key: what it was built from and for.
-        plan_sha256: of the engine file.
-        plan_bytes: its size.
+        plan_sha256: hash of the engine file.
+        plan_bytes: size of the engine file.
         float_ports: it reads float32 frames and writes int32 classes.
-        precisions: of its layers.
-        notes: of the build.
-        build_s: how long the build took.
+        precisions: precisions of its layers.
+        notes: notes of the build.
+        build_s: seconds that the build took.
         created: Unix time in seconds.
         self_test: what the golden frames gave; None when they were not tried yet.
         added: it was built elsewhere and taken in, so no signature of a bundle covers it.
@@ -123,7 +123,11 @@ class CachedEngine:
     added: bool = False
 
     def plan(self) -> bytes:
-        """The engine file's bytes. Raises EngineError when they are not those that were written."""
+        """Read the engine file's bytes.
+
+        Raises:
+            EngineError: the file cannot be read, or its bytes are not those that were written.
+        """
         try:
             data = self.path.read_bytes()
         except OSError as error:
@@ -133,7 +137,7 @@ class CachedEngine:
         return data
 
     def to_json(self) -> dict[str, Any]:
-        """The sidecar."""
+        """Return the content of the sidecar as a JSON-serialisable dict."""
         data = {**asdict(self), "schema": SCHEMA}
         del data["path"]
         return data
@@ -188,16 +192,21 @@ class EngineCache:
         self.folder = folder
 
     def path(self, key: EngineKey) -> Path:
-        """Where the engine of a key is or would be."""
+        """Return where the engine of a key is or would be."""
         # A sidecar that came from elsewhere names the model, so its name must not lead out of the folder.
         safe = (_UNSAFE.sub("_", name).encode()[:100] for name in (key.model, key.precision))
         model, precision = (name.decode(errors="ignore") for name in safe)
         return self.folder / f"{model.lstrip('.')}-{precision}-{key.digest()}{_SUFFIX}"
 
     def find(self, key: EngineKey, *, own: bool = False) -> tuple[tuple[CachedEngine, bytes] | None, str]:
-        """The engine of a key and its plan; else None and, where a similar engine is there, why it does not do.
+        """Find the engine of a key and its plan.
 
-        With ``own``, one that was built elsewhere does not do.
+        Args:
+            key: everything that the engine depends on.
+            own: an engine that was built elsewhere does not do.
+
+        Returns:
+            ((engine, plan bytes), empty); else None and, where a similar engine is there, why it does not do.
         """
         exact, reason = self.path(key), ""
         if exact.exists():
@@ -217,7 +226,7 @@ class EngineCache:
 
     @contextmanager
     def building(self, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
-        """One build at a time on a device: it takes most of its memory, and who waited may find the engine made."""
+        """Lock the device for one build: it takes most of the memory, and who waited may find the engine made."""
         with ExitStack() as stack:
             with suppress(OSError):  # where nothing can be kept there is nothing to wait for
                 self.folder.mkdir(parents=True, exist_ok=True)
@@ -230,18 +239,26 @@ class EngineCache:
             yield
 
     def store(self, engine: CachedEngine, plan: bytes) -> None:
-        """Keep a built engine. Raises OSError when the disk refuses."""
+        """Keep a built engine.
+
+        Raises:
+            OSError: the disk refused.
+        """
         write_engine(engine, plan)
 
     def tested(self, engine: CachedEngine, self_test: Mapping[str, Any]) -> CachedEngine:
-        """Note what the golden frames gave. Raises OSError."""
+        """Note in the sidecar what the golden frames gave.
+
+        Raises:
+            OSError: the disk refused.
+        """
         known = replace(engine, self_test=dict(self_test))
         if engine.path.exists():
             _write_sidecar(known)
         return known
 
     def entries(self) -> Iterator[tuple[Path, CachedEngine | EngineError]]:
-        """Every engine file, with its sidecar or why that cannot be read."""
+        """Yield every engine file, with its sidecar or the error why that cannot be read."""
         for path in self._paths():
             try:
                 yield path, read_engine(path)
@@ -249,7 +266,11 @@ class EngineCache:
                 yield path, error
 
     def remove(self, path: Path) -> int:
-        """Delete an engine and its sidecar. Returns the bytes that this frees; raises OSError."""
+        """Delete an engine and its sidecar, and return the bytes that this frees.
+
+        Raises:
+            OSError: a file cannot be deleted.
+        """
         freed = 0
         for file in (path, _sidecar(path)):
             if file.exists():
@@ -258,11 +279,15 @@ class EngineCache:
         return freed
 
     def is_ours(self, path: Path) -> bool:
-        """Whether a file of the folder is called as edgeseg calls its own."""
+        """Tell whether a file of the folder is called as edgeseg calls its own."""
         return path.is_file() and _OURS.fullmatch(path.name) is not None
 
     def clear(self) -> list[Path]:
-        """Delete all that edgeseg wrote, and the folder when it is empty then. Returns what stays; raises OSError."""
+        """Delete all that edgeseg wrote, and the folder when it is empty then; return what stays.
+
+        Raises:
+            OSError: a file cannot be deleted.
+        """
         for path in list(self.folder.iterdir()) if self.folder.is_dir() else ():
             if self.is_ours(path):
                 path.unlink()
@@ -272,20 +297,24 @@ class EngineCache:
         return left
 
     def timing_cache(self, key: EngineKey) -> bytes:
-        """What earlier builds with this TensorRT on this GPU learnt; empty at first."""
+        """Return what earlier builds with this TensorRT on this GPU learnt; empty at first."""
         try:
             return self._timing_path(key).read_bytes()
         except OSError:
             return b""
 
     def keep_timing_cache(self, key: EngineKey, data: bytes) -> None:
-        """Replace it. Raises OSError."""
+        """Replace the timing cache; empty data leaves it.
+
+        Raises:
+            OSError: the disk refused.
+        """
         if data:
             self.folder.mkdir(parents=True, exist_ok=True)
             atomic_write(self._timing_path(key), data)
 
     def choices(self, model_digest: str) -> dict[str, dict[str, Any]]:
-        """Place -> what ``edgeseg compile`` or ``tune`` chose there for a model: ``by`` and ``options``."""
+        """Return by place what ``edgeseg compile`` or ``tune`` chose there for a model: ``by`` and ``options``."""
         try:
             found = json.loads(self._choice_path(model_digest).read_text(encoding="utf-8"))
             return {str(place): {"by": str(one["by"]), "options": dict(one["options"])} for place, one in found.items()}
@@ -293,15 +322,21 @@ class EngineCache:
             return {}
 
     def choose(self, model_digest: str, place: str, by: str, options: Mapping[str, Any]) -> None:
-        """Keep a choice of engine options. Raises OSError."""
+        """Keep a choice of engine options.
+
+        Raises:
+            OSError: the disk refused.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         kept = {**self.choices(model_digest), place: {"by": by, "options": dict(options)}}
         atomic_write(self._choice_path(model_digest), json.dumps(kept, indent=1).encode())
 
     def add(self, path: Path) -> CachedEngine:
-        """Take in an engine that was built elsewhere, with its sidecar; it is tested here, whatever that says.
+        """Copy in an engine that was built elsewhere, with its sidecar; it is tested here, whatever that says.
 
-        Raises EngineError, OSError.
+        Raises:
+            EngineError: the engine or its sidecar is damaged.
+            OSError: the disk refused.
         """
         engine = read_engine(path)
         target = self.path(engine.key)
@@ -320,7 +355,7 @@ class EngineCache:
 
 
 def engine_from_plan(path: Path, key: EngineKey, built: BuiltPlan) -> CachedEngine:
-    """What the sidecar of a built plan says; nothing is written yet, and nothing tested."""
+    """Describe a built plan as its sidecar will; nothing is written yet, and nothing tested."""
     return CachedEngine(
         path=path,
         key=key,
@@ -336,7 +371,11 @@ def engine_from_plan(path: Path, key: EngineKey, built: BuiltPlan) -> CachedEngi
 
 
 def write_engine(engine: CachedEngine, plan: bytes) -> None:
-    """Write an engine file, then its sidecar. Raises OSError when the disk refuses; then neither is there."""
+    """Write an engine file, then its sidecar.
+
+    Raises:
+        OSError: the disk refused; then neither is there.
+    """
     engine.path.parent.mkdir(parents=True, exist_ok=True)
     if _sidecar(engine.path).exists():
         _sidecar(engine.path).unlink()

@@ -1,4 +1,4 @@
-"""Runs a TensorRT plan: name-based I/O, ``execute_async_v3`` on streams of its own, buffers allocated once."""
+"""Run a TensorRT plan: name-based I/O, ``execute_async_v3`` on streams of its own, buffers allocated once."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _CLOSED = "the engine is closed; open it again"
 
 
 class TensorRtEngine(Engine):
-    """Runs a plan on the GPU; one thread owns it.
+    """Engine for a plan on the GPU; one thread owns it.
 
     ``infer`` handles one batch from start to end. ``submit`` and ``collect`` keep two batches in flight, so that copies
     and the caller's own work overlap with computing. What ``collect`` returns is valid until the next but one
@@ -42,19 +42,20 @@ class TensorRtEngine(Engine):
         plan: bytes of the engine, built by this TensorRT for this GPU.
         api: that TensorRT.
         cuda: the GPU; closed with the engine.
-        name: for the description, e.g. ``"int8-implicit"``.
-        cuda_graph: ``"auto"`` replays a captured graph if it gives the same answer as a plain run, ``"on"`` raises if
-            it does not, ``"off"`` never does.
+        name: name for the description, e.g. ``"int8-implicit"``.
+        cuda_graph: ``"auto"`` replays a captured graph if it gives the same answer as a plain run, ``"on"`` raises
+            if it does not, ``"off"`` never does.
         memory: ``"mapped"`` shares host memory with the GPU (best where it is the same memory), ``"copy"`` copies;
             ``"auto"`` maps on integrated GPUs.
-        dla_core: that the plan was built for; None is the GPU only.
+        dla_core: the DLA core that the plan was built for; None is the GPU only.
 
     Attributes:
-        laps_ms: of the latest batch, by CUDA events: ``h2d``, ``compute``, ``d2h``.
+        laps_ms: times of the latest batch, by CUDA events: ``h2d``, ``compute``, ``d2h``.
         graph_note: why CUDA graphs are not used although ``"auto"``; empty when they are.
 
     Raises:
-        EngineError: the plan is not for this TensorRT or GPU, has other ports, or CUDA failed. Nothing stays allocated.
+        EngineError: the plan is not for this TensorRT or GPU, has other ports, or CUDA failed. Nothing stays
+            allocated.
     """
 
     def __init__(
@@ -122,7 +123,7 @@ class TensorRtEngine(Engine):
             self._slots.append(slot)
 
     def _load(self, plan: bytes, contexts: int, dla_core: int | None) -> None:
-        """TensorRT's objects, and the scratch memory that its contexts share."""
+        """Make TensorRT's objects, and the scratch memory that its contexts share."""
         api = self._api
         self._logger = api.logger(self._log)
         self._runtime = api.runtime(self._logger, self._log, dla_core)
@@ -140,7 +141,7 @@ class TensorRtEngine(Engine):
         return stream
 
     def _ports(self) -> dict[str, _Port]:
-        """Name -> port, checked: one frame, the classes, maybe scores."""
+        """Return the checked ports by name: one frame, the classes, maybe scores."""
         engine: trt.ICudaEngine = self._engine
         modes = self._api.trt.TensorIOMode
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
@@ -176,10 +177,10 @@ class TensorRtEngine(Engine):
         """Start segmenting frames without waiting for the answer.
 
         Args:
-            frames: as for ``infer``; copied before this returns.
+            frames: NxHxWx3 uint8 BGR as for ``infer``; copied before this returns.
 
         Raises:
-            EngineError: two batches are in flight already, wrong shape, or CUDA failed.
+            EngineError: two batches are in flight already, the shape is wrong, or CUDA failed.
         """
         if not self._slots:
             raise EngineError(_CLOSED)
@@ -194,7 +195,11 @@ class TensorRtEngine(Engine):
         self._turn = (self._turn + 1) % _SLOTS
 
     def collect(self) -> np.ndarray:
-        """Wait for the batch that was submitted first and return its NxHxW uint8 classes. Raises EngineError."""
+        """Wait for the batch that was submitted first and return its NxHxW uint8 classes.
+
+        Raises:
+            EngineError: nothing was submitted, or CUDA failed.
+        """
         if not self._flying:
             raise EngineError("nothing was submitted" if self._slots else _CLOSED)
         return self._finish(self._flying.pop(0))
@@ -221,7 +226,7 @@ class TensorRtEngine(Engine):
         return slot.classes.host
 
     def _enqueue(self, slot: _Slot) -> None:
-        """The network and its conversions on the compute stream."""
+        """Queue the network and its conversions on the compute stream."""
         context: trt.IExecutionContext = slot.context
         before, after = slot.conversions.get("frame"), slot.conversions.get("classes")
         if before is not None:
@@ -252,7 +257,7 @@ class TensorRtEngine(Engine):
             slot.frame.host[...] = 0
 
     def _plain_answers(self) -> list[list[np.ndarray]]:
-        """The results of a plain run of each slot, on a picture of its own that stays in it."""
+        """Return the results of a plain run of each slot, on a picture of its own that stays in it."""
         answers: list[list[np.ndarray]] = []
         for slot in self._slots:
             for grain in range(len(answers), _PICTURES):
@@ -286,7 +291,11 @@ class TensorRtEngine(Engine):
                 raise EngineError(otherwise)
 
     def close(self) -> None:
-        """Wait for what is in flight and free everything. May be called twice. Raises EngineError."""
+        """Wait for what is in flight and free everything. May be called twice.
+
+        Raises:
+            EngineError: CUDA failed.
+        """
         self._flying = []
         self._slots, slots = [], self._slots
         # What pointed to page-locked memory must not be touched any more.
@@ -306,7 +315,7 @@ class TensorRtEngine(Engine):
                     self._give_back(slots)
 
     def _give_back(self, slots: list[_Slot]) -> None:
-        """Let graphs and TensorRT's objects go, then the memory that they point to."""
+        """Release graphs and TensorRT's objects, then the memory that they point to."""
         for slot in slots:
             slot.drop_graph()
             slot.context = None
@@ -317,7 +326,7 @@ class TensorRtEngine(Engine):
 
 @contextmanager
 def _lap(slot: _Slot, part: str, stream: Stream) -> Iterator[Event]:
-    """Put the body of a ``with`` between two events; gives the one behind it."""
+    """Put the body of a ``with`` between two events; yield the one behind it."""
     begin, end = slot.laps[part]
     begin.record(stream)
     yield end
@@ -325,7 +334,7 @@ def _lap(slot: _Slot, part: str, stream: Stream) -> Iterator[Event]:
 
 
 def _picture(shape: tuple[int, ...], grain: int) -> np.ndarray:
-    """Noise in squares of 4 ** ``grain`` pixels, NxHxWx3 uint8: each grain is another picture."""
+    """Make noise in squares of 4 ** ``grain`` pixels, NxHxWx3 uint8: each grain is another picture."""
     n, y, x, channel = np.ogrid[tuple(slice(size) for size in shape)]
     number = ((n * shape[1] + (y >> 2 * grain)) * shape[2] + (x >> 2 * grain)) * shape[3] + channel
     noise: np.ndarray = (number.astype(np.uint32) * np.uint32(2654435761) >> np.uint32(13)).astype(np.uint8)
@@ -344,14 +353,14 @@ class _Port:
 
 
 class _Slot:
-    """The buffers, events and graph of one batch in flight; ``freed`` takes what must be given back.
+    """Buffers, events and graph of one batch in flight; ``freed`` takes what must be given back.
 
     Attributes:
-        context: TensorRT's, of this slot alone where there are CUDA graphs.
-        laps: ``h2d``, ``compute`` and ``d2h`` -> the events before and behind it.
-        addresses: of TensorRT's tensors, by name.
-        conversions: tensor -> kernel between the engine's own uint8 buffer and TensorRT's.
-        results: what is copied back.
+        context: TensorRT's context, of this slot alone where there are CUDA graphs.
+        laps: the events before and behind ``h2d``, ``compute`` and ``d2h``.
+        addresses: addresses of TensorRT's tensors, by name.
+        conversions: kernels between the engine's own uint8 buffers and TensorRT's, by tensor.
+        results: buffers that are copied back.
     """
 
     def __init__(self, cuda: Cuda, ports: dict[str, _Port], mapped: bool, freed: ExitStack) -> None:
@@ -383,7 +392,7 @@ class _Slot:
         return event
 
     def _convert(self, port: _Port, kernel: str, dtype: Any) -> None:
-        """Scratch memory for a port that is not uint8, and the kernel in between."""
+        """Allocate scratch memory for a port that is not uint8, and load the kernel in between."""
         if port.dtype != dtype:
             raise EngineError(f"the plan's {port.name} is {np.dtype(port.dtype)}, which is not supported")
         scratch = self._cuda.scratch(port.size * np.dtype(dtype).itemsize)

@@ -1,4 +1,4 @@
-"""The last touches to a bundle's graph for the TensorRT at hand. What it computes stays the same.
+"""Adapt a bundle's graph to the TensorRT at hand. What it computes stays the same.
 
 TensorRT versions differ in what they take: whether a weight may stand behind a Cast, whether an INT8 constant may feed
 DequantizeLinear, whether a network may read and write uint8. Which of these this one takes is found by trying
@@ -22,7 +22,7 @@ __all__ = ["VARIANTS", "GraphVariant", "activation_amax", "prepared_onnx", "weig
 
 @dataclass(frozen=True)
 class GraphVariant:
-    """How a graph is written down.
+    """One way to write a graph down.
 
     Attributes:
         weights_as_pairs: a quantized weight is a float constant with QuantizeLinear and DequantizeLinear behind it
@@ -34,7 +34,7 @@ class GraphVariant:
     float_ports: bool = False
 
     def describe(self) -> str:
-        """For messages."""
+        """Describe the variant for messages."""
         weights = "weights with Q/DQ pairs" if self.weights_as_pairs else "weights as stored"
         return f"{weights}, {'float32 in and int32 out' if self.float_ports else 'uint8 in and out'}"
 
@@ -67,7 +67,7 @@ def prepared_onnx(onnx_bytes: bytes, variant: GraphVariant) -> bytes:
 
 
 def weight_amax(onnx_bytes: bytes) -> dict[str, float]:
-    """Largest magnitude of every float constant of a graph, by the name that its layer gets in TensorRT."""
+    """Return the largest magnitude of every float constant of a graph, by the name that its layer gets in TensorRT."""
     tools = require("onnx", "tensorrt")
     graph = _loaded(onnx_bytes).graph
     values = {tensor.name: tools.numpy_helper.to_array(tensor) for tensor in graph.initializer}
@@ -79,14 +79,17 @@ def weight_amax(onnx_bytes: bytes) -> dict[str, float]:
 
 
 def activation_amax(onnx_bytes: bytes, amax: Mapping[str, float]) -> dict[str, float]:
-    """The ranges of a graph's tensors for TensorRT: what Relu or Clip cuts off takes no part in them.
+    """Narrow the ranges of a graph's tensors for TensorRT: what Relu or Clip cuts off takes no part in them.
 
     TensorRT fuses such an activation into the layer before it, and then the tensor between them does not exist. Where
     it does not, the range of what comes out of the activation loses nothing, and that of what goes in many bits.
 
     Args:
         onnx_bytes: a graph of a bundle.
-        amax: tensor -> largest magnitude that the host saw.
+        amax: largest magnitude that the host saw, by tensor.
+
+    Returns:
+        The largest magnitude to use, by tensor.
     """
     graph = _loaded(onnx_bytes).graph
     readers: dict[str, list[onnx.NodeProto]] = {}
@@ -110,7 +113,7 @@ def _loaded(onnx_bytes: bytes) -> onnx.ModelProto:
 
 
 def _expand_casts(graph: onnx.GraphProto) -> None:
-    """Cast(constant) -> constant: up to TensorRT 8.6 the weights of a convolution must be constants."""
+    """Replace Cast(constant) by a constant: up to TensorRT 8.6 the weights of a convolution must be constants."""
     tools = require("onnx", "tensorrt")
     constants = {tensor.name: tensor for tensor in graph.initializer}
     folded = [node for node in graph.node if node.op_type == "Cast" and node.input[0] in constants]
@@ -123,7 +126,7 @@ def _expand_casts(graph: onnx.GraphProto) -> None:
 
 
 def _pair_weights(graph: onnx.GraphProto) -> None:
-    """INT8 constant -> DequantizeLinear becomes float constant -> QuantizeLinear -> DequantizeLinear, bit for bit."""
+    """Replace INT8 constant -> DequantizeLinear by float constant -> QuantizeLinear -> DequantizeLinear exactly."""
     tools = require("onnx", "tensorrt")
     constants = {tensor.name: tools.numpy_helper.to_array(tensor) for tensor in graph.initializer}
     for index in range(len(graph.node) - 1, -1, -1):
@@ -148,7 +151,7 @@ def _pair_weights(graph: onnx.GraphProto) -> None:
 
 
 def _float_ports(graph: onnx.GraphProto) -> None:
-    """Leave out the Cast behind ``frame`` and those in front of ``classes``."""
+    """Remove the Cast behind ``frame`` and those in front of ``classes``."""
     tools = require("onnx", "tensorrt")
     frame, classes = graph.input[0], graph.output[0]
     makers = {output: node for node in graph.node for output in node.output}

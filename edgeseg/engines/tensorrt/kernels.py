@@ -1,4 +1,4 @@
-"""The kernel plan that TensorRT-RTX names in its build log: the proof of INT8 where no GPU can be asked."""
+"""Read the kernel plan that TensorRT-RTX names in its build log: the proof of INT8 where no GPU can be asked."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _LAYER = re.compile(r"\[ONNX Layer: (.*?)\]")
 
 @dataclass(frozen=True)
 class Tensor:
-    """What a kernel reads or writes. ``dtype`` is TensorRT's word: ``Float``, ``Half``, ``Int8``, ``UInt8``..."""
+    """An input or output of a kernel. ``dtype`` is TensorRT's word: ``Float``, ``Half``, ``Int8``, ``UInt8``..."""
 
     name: str
     shape: tuple[int, ...]
@@ -36,6 +36,7 @@ class Tensor:
 
     @property
     def size_bytes(self) -> int:
+        """Return its size in bytes."""
         return math.prod(self.shape) * _BYTES.get(self.dtype, 4)
 
     def __str__(self) -> str:
@@ -47,7 +48,7 @@ class Kernel:
     """One launch on the GPU.
 
     Attributes:
-        name: as the compiler calls it; of a generated kernel the operations in it, like ``MulAddReluRounCast``.
+        name: the compiler's name; of a generated kernel the operations in it, like ``MulAddReluRounCast``.
         kind: ``correlation`` and ``deconv`` are convolutions, ``kgen`` is generated pointwise code, and so on.
         layers: names of the ONNX nodes that are in it, as far as the compiler says.
         inputs: activations, and weights that another kernel computes.
@@ -64,17 +65,17 @@ class Kernel:
 
     @property
     def convolutions(self) -> int:
-        """How many convolutions are in it."""
+        """Count the convolutions that are in it."""
         return 1 if self.kind in _CONVOLUTIONS else generated_convolutions(self.name)
 
     @property
     def int8_convolutions(self) -> int:
-        """How many of them multiply INT8: their weights are stored as INT8 and not made float by another kernel."""
+        """Count those that multiply INT8: their weights are stored as INT8 and not made float by another kernel."""
         return self.convolutions if any(tensor.dtype == "Int8" for tensor in self.constants) else 0
 
     @property
     def is_conversion(self) -> bool:
-        """No convolution, and it reads only float to write only INT8, or the other way round."""
+        """Tell whether it has no convolution and reads only float to write only INT8, or the other way round."""
         read, written = ({tensor.dtype for tensor in tensors} for tensors in (self.inputs, self.outputs))
         return not self.convolutions and (
             (_all_float(read) and written == {"Int8"}) or (read == {"Int8"} and _all_float(written))
@@ -82,7 +83,7 @@ class Kernel:
 
 
 def kernels_from_log(lines: Iterable[str]) -> tuple[Kernel, ...]:
-    """The kernels that a detailed build log names; lines that wait for another stream are no kernels.
+    """Parse the kernels that a detailed build log names; lines that wait for another stream are no kernels.
 
     Raises:
         EngineError: the log names no kernels, or in a format that is not known here.
@@ -129,13 +130,13 @@ def _all_float(dtypes: set[str]) -> bool:
 
 
 def _precision(kernel: Kernel) -> str:
-    """Of what it reads."""
+    """Return the precision of a kernel's inputs."""
     read = {tensor.dtype for tensor in kernel.inputs}
     return "INT8" if "Int8" in read else "FP16" if "Half" in read else "FP32"
 
 
 def precisions_from_kernels(kernels: Iterable[Kernel]) -> LayerPrecisions:
-    """Count what an engine's inspector would count."""
+    """Count layers, convolutions and conversions as an engine's inspector would."""
     listed = list(kernels)
     total, int8 = sum(k.convolutions for k in listed), sum(k.int8_convolutions for k in listed)
     layers = Counter(_precision(kernel) for kernel in listed)

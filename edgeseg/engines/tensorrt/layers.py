@@ -1,4 +1,4 @@
-"""Which layers of an engine really run in INT8: read from the engine itself, after the build.
+"""Prove which layers of an engine really run in INT8: read from the engine itself, after the build.
 
 TensorRT's engine inspector has been spelt in several ways:
 
@@ -58,14 +58,14 @@ _SYNCHRONISATION = ("signal", "wait", "signalandwait", "signalwait")
 
 @dataclass(frozen=True)
 class LayerPrecisions:
-    """How many layers of an engine compute in what.
+    """Counts of an engine's layers by the precision they compute in.
 
     Attributes:
-        layers: precision (``INT8``, ``FP16``, ``FP32``...) -> number of layers whose first input has it; ``unknown``
-            where the inspector's listing was not understood.
+        layers: number of layers whose first input has a precision (``INT8``, ``FP16``, ``FP32``...), by precision;
+            ``unknown`` where the inspector's listing was not understood.
         convolutions: the same for what convolutions multiply, transposed ones included.
         reformats: layers that only change type or layout.
-        sample: what the first layer that was not understood looked like; empty where all were.
+        sample: text of the first layer that was not understood; empty where all were.
     """
 
     layers: Mapping[str, int]
@@ -75,7 +75,7 @@ class LayerPrecisions:
 
     @property
     def int8_share(self) -> float:
-        """Share of convolutions that are proven to multiply INT8; of all layers where no convolution can be told apart.
+        """Return the share (0-1) of convolutions proven to multiply INT8; of all layers if no convolution is visible.
 
         What was not understood counts as not proven, so the true share is between this and ``int8_share_at_most``.
         """
@@ -83,16 +83,16 @@ class LayerPrecisions:
 
     @property
     def int8_share_at_most(self) -> float:
-        """The same if all that was not understood were INT8."""
+        """Return the share if all that was not understood were INT8."""
         return self._share("INT8", _UNKNOWN)
 
     @property
     def not_understood(self) -> int:
-        """How many of those that the share is taken over were not understood."""
+        """Count those that the share is taken over and that were not understood."""
         return self._counted().get(_UNKNOWN, 0)
 
     def describe(self) -> str:
-        """``convolutions: INT8 60, FP16 1; layers: ...; 3 reformats``."""
+        """Describe the counts: ``convolutions: INT8 60, FP16 1; layers: ...; 3 reformats``."""
         parts = [f"{name} {_listed(counts)}" for name, counts in self._named() if counts]
         return "; ".join([*parts, f"{self.reformats} reformats"])
 
@@ -107,12 +107,18 @@ class LayerPrecisions:
         return (("convolutions:", self.convolutions), ("layers:", self.layers))
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON-ready dict."""
+        """Return a JSON-serialisable dict of all fields."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> LayerPrecisions:
-        """Inverse of ``to_json``, also of what older versions wrote. Raises KeyError, TypeError or ValueError."""
+        """Build the counts from what ``to_json`` of this or an older version returned.
+
+        Raises:
+            KeyError: a field is missing.
+            TypeError: a field is of another kind.
+            ValueError: a count is no number.
+        """
         layers, convolutions = (
             {str(name): int(count) for name, count in data[part].items()} for part in ("layers", "convolutions")
         )
@@ -169,7 +175,7 @@ def _short(seen: Any) -> str:
 
 
 def _listed_layers(text: str) -> list[Any]:
-    """The layers as the inspector lists them. Raises EngineError."""
+    """Return the layers as the inspector lists them. Raises EngineError."""
     try:
         # Not strict: TensorRT 8.6 separates what it says of a layer by control characters.
         answer = json.loads(text, strict=False)
@@ -198,19 +204,19 @@ class _Layer:
 
     @property
     def is_reformat(self) -> bool:
-        """Whether it only changes type or layout; a convolution does more, whatever its ONNX node is called."""
+        """Tell whether it only changes type or layout; a convolution does more, whatever its ONNX node is called."""
         named = self._name.lower().startswith("reformatting copynode")
         return not self.convolutions and (named or "reformat" in self._kind.lower())
 
     @property
     def is_silent(self) -> bool:
-        """Whether it has no precision: it waits for another stream, or touches no tensor."""
+        """Tell whether it has no precision: it waits for another stream, or touches no tensor."""
         silent = all(self._fields.get(part) == [] for part in ("inputs", "outputs"))
         return not self.convolutions and (silent or _plain(self._kind) in _SYNCHRONISATION)
 
     @property
     def convolutions(self) -> int:
-        """How many convolutions are in it."""
+        """Count the convolutions that are in it."""
         if _CONVOLUTION.search(self._kind):
             return 1
         return generated_convolutions(self._name)
@@ -224,7 +230,7 @@ class _Layer:
         return next((found for found in types if found != _UNKNOWN), _UNKNOWN)
 
     def _operands(self) -> tuple[str, str | None]:
-        """Types of a convolution's input and of its weights; None where no weights are listed."""
+        """Return the types of a convolution's input and of its weights; None where no weights are listed."""
         if not self._inputs:
             return _UNKNOWN, self._stated_weights()
         stated = self._stated_weights()
@@ -239,7 +245,7 @@ class _Layer:
         return _type_of(tensors[0]), _type_of(tensors[1]) if len(tensors) > 1 else None
 
     def _stated_weights(self) -> str | None:
-        """What ``Weights`` says (``ConvWeights`` where a pooling is fused); None where nothing says their type."""
+        """Return the type in ``Weights`` (``ConvWeights`` where a pooling is fused); None where nothing says it."""
         stated = [
             value
             for key, value in self._fields.items()
@@ -255,18 +261,18 @@ class _Layer:
         return _type_of(stated[0]) if fields.keys() - {"name", "count", "dimensions"} else None
 
     def _listed_weights(self) -> Any:
-        """The largest constant; the second input where all are vectors, as another kernel computes the weights."""
+        """Choose the largest constant, or the second input if all are vectors: another kernel computes the weights."""
         largest = max(self._constants, key=_size)
         return self._inputs[1] if len(self._inputs) > 1 and _is_vector(largest) else largest
 
 
 def generated_convolutions(kernel: str) -> int:
-    """How many convolutions are in a kernel that TensorRT generated, by its name, which has small ones as ``Corr``."""
+    """Count the convolutions in a kernel that TensorRT generated, by its name, which has small ones as ``Corr``."""
     return kernel.count("Corr") if kernel.startswith("__myl_") else 0
 
 
 def _multiplied(read: str, weights: str | None) -> str:
-    """INT8 only where both are; what one of them excludes is known even if the other is not."""
+    """Return INT8 only where both are; what one of them excludes is known even if the other is not."""
     if weights is None or read == weights:
         return read
     if read == _UNKNOWN:
@@ -277,7 +283,7 @@ def _multiplied(read: str, weights: str | None) -> str:
 
 
 def _type_of(tensor: Any) -> str:
-    """Precision that a port, a constant or a ``Weights`` names, in whatever field."""
+    """Return the precision that a port, a constant or a ``Weights`` names, in whatever field."""
     if isinstance(tensor, str):
         named = _NAMED.search(tensor)
         return _word(named[1]) if named else _UNKNOWN
@@ -302,12 +308,12 @@ def _word(text: str) -> str:
 
 
 def _plain(name: str) -> str:
-    """A field's name without case and punctuation."""
+    """Return a field's name without case and punctuation."""
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def _fields(listed: Any) -> dict[str, Any]:
-    """Without those that say nothing, so that they do not hide another spelling that does."""
+    """Return the fields without those that say nothing, so that they do not hide another spelling that does."""
     found = listed.items() if isinstance(listed, dict) else ()
     return {_plain(str(key)): value for key, value in found if value is not None}
 
@@ -331,7 +337,7 @@ def _size(port: Any) -> int:
 
 
 def _is_vector(port: Any) -> bool:
-    """Whether all its values lie along one axis; False where its size is not listed."""
+    """Tell whether all its values lie along one axis; False where its size is not listed."""
     dimensions = _dimensions(port)
     return bool(dimensions) and _size(port) == max(dimensions)
 

@@ -1,4 +1,4 @@
-"""From a bundle to a running, tested TensorRT engine: found in the cache, else built there and then.
+"""Open a running, tested TensorRT engine of a bundle: found in the cache, else built there and then.
 
 Everything that happens is said: what is built and why, in which precision and why, what the self-test gave.
 """
@@ -32,12 +32,13 @@ _PORTABLE: dict[str, Any] = {"gpu": "any GPU", "sm_count": 0, "device": ""}
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """What a user may ask of an engine.
+    """Options of an engine that a user may choose.
 
     Attributes:
-        precision: one of ``PRECISIONS``; ``"int8"`` lets ``int8_mode`` decide; None takes what ``edgeseg tune`` chose,
-            else INT8.
-        int8_mode: ``"implicit"`` (ranges beside the FP32 graph), ``"qdq"``, or ``"auto"``: implicit where it exists.
+        precision: one of ``PRECISIONS``; ``"int8"`` lets ``int8_mode`` decide; None takes what ``edgeseg tune``
+            chose, else INT8.
+        int8_mode: ``"implicit"`` (ranges beside the FP32 graph), ``"qdq"``, or ``"auto"``: implicit where it
+            exists.
         workspace_mib: most scratch memory per layer; None is a quarter of the free memory, at most 1 GiB, on
             integrated GPUs and TensorRT's own limit elsewhere.
         optimization_level: 0-5, TensorRT 8.6 and later.
@@ -45,6 +46,9 @@ class EngineOptions:
         allow_partial_int8: accept an engine most of whose convolutions are not INT8.
         cuda_graph: ``"auto"``, ``"on"`` or ``"off"``.
         memory: ``"auto"``, ``"mapped"`` or ``"copy"``.
+
+    Raises:
+        UsageError: a value is unknown, or a DLA core shall run fp32.
     """
 
     precision: str | None = None
@@ -57,7 +61,7 @@ class EngineOptions:
     memory: str = "auto"
 
     def describe(self) -> str:
-        """What differs from the defaults, as ``name=value``."""
+        """List what differs from the defaults, as ``name=value``."""
         changed = {name: value for name, value in asdict(self).items() if value != getattr(EngineOptions, name)}
         return ", ".join(f"{name}={value}" for name, value in changed.items()) or "defaults"
 
@@ -80,7 +84,7 @@ class Provided:
         engine: open and tested; the caller closes it.
         cached: its file and sidecar.
         self_test: what the golden frames gave, now or when it was first started.
-        precision: that it was built in.
+        precision: precision that it was built in.
     """
 
     engine: TensorRtEngine
@@ -90,7 +94,7 @@ class Provided:
 
 
 def chosen_precision(api: TensorRt, bundle: Bundle, options: EngineOptions) -> tuple[str, str]:
-    """The precision to build and, for people, why.
+    """Choose the precision to build and say why, for people.
 
     Raises:
         EngineError: this TensorRT or this bundle has no such precision.
@@ -117,7 +121,11 @@ def chosen_precision(api: TensorRt, bundle: Bundle, options: EngineOptions) -> t
 def request_from_bundle(
     api: TensorRt, bundle: Bundle, precision: str, options: EngineOptions
 ) -> tuple[str, BuildRequest, list[str]]:
-    """(name of the bundle's graph to build from, request, notes for people). Raises EngineError: no such graph."""
+    """Choose the bundle's graph to build from, and return its name, the request and notes for people.
+
+    Raises:
+        EngineError: the bundle has no such graph.
+    """
     notes = []
     graph = "fp32"
     if precision == "int8-qdq":
@@ -157,7 +165,7 @@ def request_from_bundle(
 
 
 class TensorRtProvider:
-    """Makes engines of bundles on the GPU of this machine.
+    """Maker of engines of bundles on the GPU of this machine.
 
     Args:
         cache: where engines are kept.
@@ -167,10 +175,11 @@ class TensorRtProvider:
         api: stands for TensorRT in tests.
         open_cuda: stands for the CUDA driver in tests.
         build: builds in another process; in this one in tests.
-        device: what board this is; a recorded one in tests.
+        device: returns the board; a recorded one in tests.
 
     Raises:
-        EngineError, MissingDependencyError: TensorRT cannot be used.
+        EngineError: TensorRT cannot be used.
+        MissingDependencyError: TensorRT is not installed.
     """
 
     def __init__(
@@ -203,7 +212,7 @@ class TensorRtProvider:
         """Open an engine, from the cache or newly built, that has passed the golden frames.
 
         Args:
-            bundle: to make it of.
+            bundle: the bundle to make it of.
             model: name of the bundle for files and messages.
             options: what was asked for.
             rebuild: build even if the cache has it.
@@ -243,13 +252,13 @@ class TensorRtProvider:
             raise
 
     def _facts(self) -> GpuFacts:
-        """Of the GPU; its context is not kept while an engine is built, which needs the memory."""
+        """Read facts of the GPU; its context is not kept while an engine is built, which needs the memory."""
         cuda = self._open_cuda()
         cuda.close()
         return cuda.facts
 
     def _planned(self, bundle: Bundle, options: EngineOptions) -> tuple[str, str, BuildRequest]:
-        """(precision, graph, request), said with the reasons."""
+        """Choose precision, graph and request, and say them with the reasons."""
         precision, why = chosen_precision(self.api, bundle, options)
         self._say(f"precision: {precision} ({why})")
         graph, request, notes = request_from_bundle(self.api, bundle, precision, options)
@@ -258,7 +267,11 @@ class TensorRtProvider:
         return precision, graph, request
 
     def dla_cores(self) -> int:
-        """Deep learning accelerators that this TensorRT can use here. Raises EngineError."""
+        """Count the deep learning accelerators that this TensorRT can use here.
+
+        Raises:
+            EngineError: CUDA does not start.
+        """
         log, cuda = Log(), self._open_cuda()
         try:
             with cuda.current():  # else TensorRT takes the context for good
@@ -272,7 +285,7 @@ class TensorRtProvider:
         """Build for a GPU that need not be here, into a file. It is tested where it is first loaded.
 
         Args:
-            bundle: to build of.
+            bundle: the bundle to build of.
             model: name of the bundle.
             options: precision and limits.
             compute_capability: like ``"SM86"``.
@@ -300,18 +313,23 @@ class TensorRtProvider:
         return engine
 
     def choose(self, bundle: Bundle, by: str, options: EngineOptions) -> None:
-        """Let later starts without options take these. Raises EngineError, OSError."""
+        """Let later starts without options take these.
+
+        Raises:
+            EngineError: the GPU cannot be used.
+            OSError: the disk refused.
+        """
         self.cache.choose(model_digest(bundle), self._place(self._facts()), by, asdict(options))
 
     def _place(self, facts: GpuFacts) -> str:
-        """What a choice is bound to: TensorRT, GPU, board and its power mode."""
+        """Name what a choice is bound to: TensorRT, GPU, board and its power mode."""
         device = self._device()
         capability = ".".join(map(str, facts.compute_capability))
         gpu = f"{self.api.name} on {facts.name} ({capability}, {facts.sm_count} SMs)"
         return ", ".join(part for part in (gpu, device.board, device.power_mode) if part)
 
     def _with_choice(self, bundle: Bundle, facts: GpuFacts, options: EngineOptions) -> EngineOptions:
-        """Options that name no precision take the stored choice, if there is one."""
+        """Take the stored choice, if there is one, where options name no precision."""
         if replace(options, cuda_graph="auto", memory="auto") != EngineOptions():
             return options
         choices, place = self.cache.choices(model_digest(bundle)), self._place(facts)
@@ -329,7 +347,7 @@ class TensorRtProvider:
         return taken
 
     def _workspace(self, facts: GpuFacts) -> int | None:
-        """A quarter of the available memory, at most 1 GiB, where it is the CPU's too; else TensorRT's own limit."""
+        """Return a quarter of the available memory, at most 1 GiB, in bytes; None where the GPU has its own memory."""
         if not facts.integrated:
             return None
         available = int(self._device().memory_available_gib * _GIB)
@@ -372,7 +390,7 @@ class TensorRtProvider:
     def _found_or_built(
         self, key: EngineKey, onnx: bytes, request: BuildRequest, facts: GpuFacts, rebuild: bool, own: bool
     ) -> tuple[CachedEngine, bytes]:
-        """The engine of a key, and its plan; with ``own`` only one that was built on this machine."""
+        """Return the engine of a key, and its plan; with ``own`` only one that was built on this machine."""
         found, _ = self.cache.find(key, own=own)
         if found is not None and not rebuild:
             return found
@@ -428,7 +446,7 @@ def _place_of(facts: GpuFacts, device: Device) -> dict[str, Any]:
 
 
 def model_digest(bundle: Bundle) -> str:
-    """What a choice of precision is bound to: all graphs of a bundle."""
+    """Hash what a choice of precision is bound to: all graphs of a bundle, as 64 hexadecimal digits."""
     digest = hashlib.sha256()
     for name in sorted(bundle.graphs):
         digest.update(name.encode() + hashlib.sha256(bundle.graphs[name].onnx).digest())
@@ -436,7 +454,7 @@ def model_digest(bundle: Bundle) -> str:
 
 
 def described_build(built: BuiltPlan) -> list[str]:
-    """What a build gave, for people."""
+    """Describe what a build gave, in lines for people."""
     said = [f"built in {built.build_s:.0f} s, {len(built.plan) / 1e6:.1f} MB, {built.variant.describe()}"]
     said.append(f"precision of its layers: {built.precisions.describe()}")
     return [*said, *(f"note: {note}" for note in built.notes)]

@@ -1,4 +1,4 @@
-"""Implicit INT8: which tensors get a range, and with it the permission to be INT8.
+"""Decide for implicit INT8 which tensors get a range, and with it the permission to be INT8.
 
 TensorRT may run any layer in INT8 whose tensors have ranges, if that is fastest; a tensor without one stays in float.
 So a tensor gets a range only where the Q/DQ graph of the host quantizes too: where a layer with weights reads it, and
@@ -37,7 +37,7 @@ _SUFFIX = re.compile(r"_\d+$")
 
 @dataclass(frozen=True, eq=False)
 class _Layer:
-    """What the flow of data needs to know of a layer; tensors by name."""
+    """Facts about a layer that the flow of data needs; tensors by name."""
 
     layer: trt.ILayer
     kind: str
@@ -46,16 +46,16 @@ class _Layer:
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """Its inputs without the weights of a convolution."""
+        """Return its inputs without the weights of a convolution."""
         return self.inputs if self.kind == "MATRIX_MULTIPLY" else self.inputs[:1]
 
 
 @dataclass(frozen=True)
 class Int8Zone:
-    """Where INT8 is allowed in a network.
+    """Part of a network where INT8 is allowed.
 
     Attributes:
-        ranges: tensor -> largest magnitude.
+        ranges: largest magnitude by tensor.
         missing: tensors within the zone whose range nobody knows, in the network's order.
         outside: tensors of float that get none because INT8 must not be there.
         last: layers that may multiply INT8 but have to write float.
@@ -78,8 +78,8 @@ def int8_zone(
     """Find where INT8 may be in a parsed network, by the flow of its data.
 
     Args:
-        network: of a graph without Q/DQ.
-        amax: tensor -> largest magnitude, for the tensors that the host saw.
+        network: network of a graph without Q/DQ.
+        amax: largest magnitude by tensor, for the tensors that the host saw.
         constants: the same for constants, by the name of the initializer.
         float_layers: layers that stay in float, by the ONNX tensor that they make.
 
@@ -104,7 +104,7 @@ def int8_zone(
 
 
 def computed_layers(network: trt.INetworkDefinition) -> list[trt.ILayer]:
-    """The layers that depend on a network's inputs, in its order; the others are folded when an engine is built."""
+    """List the layers that depend on a network's inputs, in its order; a build folds the others."""
     flow = _Flow(network)
     return [layer.layer for layer in flow.layers if not flow.is_constant(layer)]
 
@@ -131,17 +131,17 @@ class _Flow:
         self._constant = {name for name in self._makers if name not in from_sources}
 
     def is_constant(self, layer: _Layer) -> bool:
-        """Whether nothing that a layer makes depends on the network's inputs."""
+        """Tell whether nothing that a layer makes depends on the network's inputs."""
         return self._constant.issuperset(layer.outputs)
 
     def has_weights(self, layer: _Layer) -> bool:
-        """Whether a layer is worth INT8; the product of two activations (attention) is not, as in the Q/DQ graph."""
+        """Tell whether a layer is worth INT8; the product of two activations (attention) is not."""
         return layer.kind in _WEIGHTED and (
             layer.kind != "MATRIX_MULTIPLY" or not self._constant.isdisjoint(layer.inputs)
         )
 
     def layers_of(self, tensors: Collection[str], named: Collection[str]) -> list[_Layer]:
-        """The layers that make ONNX tensors; of one operator (Gemm) maybe several, with nameless tensors between."""
+        """Find the layers that make ONNX tensors; an operator (Gemm) may have several with nameless tensors between."""
         found: list[_Layer] = []
         for tensor in sorted(tensors):
             if tensor not in self._makers:
@@ -156,14 +156,14 @@ class _Flow:
         return found
 
     def end_of(self, layer: _Layer, named: Collection[str]) -> _Layer:
-        """The last layer of the operator that a layer is of: the one whose tensor ONNX knows."""
+        """Find the last layer of the operator that a layer is of: the one whose tensor ONNX knows."""
         readers = self._readers.get(layer.outputs[0], [])
         if layer.outputs[0] in named or len(readers) != 1 or readers[0].kind in _WEIGHTED or not readers[0].outputs:
             return layer
         return self.end_of(readers[0], named)
 
     def between(self, int8: Collection[_Layer]) -> set[str]:
-        """Tensors of float that INT8 layers read, those from one such layer to another, and constants used there."""
+        """Find tensors of float that INT8 layers read, those from one to another, and constants used there."""
         read = {name for layer in int8 for name in layer.reads}
         behind = _reached((name for layer in int8 for name in layer.outputs), lambda name: self._ahead(name, _WEIGHTED))
         before = _reached(read, lambda name: self._back(name))
@@ -178,7 +178,7 @@ class _Flow:
         return (wanted | constants) & set(self.floats)
 
     def range_of(self, tensor: str, amax: Mapping[str, float], constants: Mapping[str, float]) -> float | None:
-        """The largest magnitude of a tensor; None when it is not known."""
+        """Return the largest magnitude of a tensor; None when it is not known."""
         if tensor in amax:
             return amax[tensor]
         maker = self._makers.get(tensor)
@@ -200,7 +200,7 @@ class _Flow:
 
 
 def _reached(starts: Iterable[str], onward: Callable[[str], Iterable[str]]) -> set[str]:
-    """Everything that the flow reaches, the starts included."""
+    """Collect everything that the flow reaches, the starts included."""
     found: set[str] = set()
     waiting = list(starts)
     while waiting:
@@ -223,5 +223,5 @@ def _tensors(layer: trt.ILayer) -> list[trt.ITensor]:
 
 
 def is_float(tensor: trt.ITensor) -> bool:
-    """Whether a tensor of a network holds float32 or float16."""
+    """Tell whether a tensor of a network holds float32 or float16."""
     return str(tensor.dtype).rpartition(".")[2] in ("FLOAT", "HALF")

@@ -1,4 +1,4 @@
-"""Builds a plan in a process of its own: it starts without PyTorch or ONNX Runtime in memory, and its end is survived.
+"""Build a plan in a process of its own: without PyTorch or ONNX Runtime in memory, and its end is survived.
 
 On a Jetson the builder shares memory with everything else; when it takes too much the kernel kills it, and that is
 reported as what it is. Every way to write the graph gets a process of its own, so that the next one begins with a CUDA
@@ -51,12 +51,12 @@ _STOPPED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 @dataclass(frozen=True)
 class _End:
-    """How a process ended.
+    """End of a process.
 
     Attributes:
         code: its exit code; negative is the signal.
         words: the last lines that it printed elsewhere than on stdout.
-        attempt: the last that it made; None when it came to none.
+        attempt: the last attempt that it made; None when it came to none.
     """
 
     code: int
@@ -75,14 +75,24 @@ def built_apart(
     on_progress: OnProgress = lambda phase, done, total: None,
     keep: Path | None = None,
 ) -> BuiltPlan:
-    """``built_plan`` in a fresh process, for a flavour of TensorRT by name. Ctrl-C ends the process too.
+    """Build a plan like ``built_plan``, in a fresh process. Ctrl-C ends the process too.
 
-    The process is stopped after ``timeout_s`` seconds; None waits as long as it takes. What TensorRT said and what its
-    inspector showed (``tensorrt.log``, ``inspector.json``) goes into the folder ``keep``, whatever comes of the build.
+    What TensorRT said and what its inspector showed (``tensorrt.log``, ``inspector.json``) goes into the folder
+    ``keep``, whatever comes of the build.
+
+    Args:
+        flavour: a key of ``FLAVOURS``.
+        onnx: a graph of a bundle.
+        request: precision and limits.
+        timing_cache: cache of an earlier build with this TensorRT on this GPU, or empty.
+        variants: ways to write the graph.
+        timeout_s: the process is stopped after this many seconds; None waits as long as it takes.
+        on_progress: called with (phase, steps done, steps in all).
+        keep: folder for TensorRT's messages; None keeps none.
 
     Raises:
         OutOfMemory: TensorRT said so, or the kernel killed the process.
-        EngineError: as ``built_plan``, or the process broke down over every variant.
+        EngineError: the plan cannot be built, or the process broke down over every variant.
     """
     job = {"flavour": flavour, "request": asdict(request), "variants": [asdict(variant) for variant in variants]}
     with tempfile.TemporaryDirectory(prefix="edgeseg-build-") as folder:
@@ -113,7 +123,7 @@ def _answered(
     on_progress: OnProgress,
     timeout_s: float | None,
 ) -> dict[str, Any]:
-    """What the last process says: each tries one variant."""
+    """Return what the last process says; each tries one variant."""
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     refusals: tuple[Refusal, ...] = ()
     tensorrt, trouble, first = "", "", 0
@@ -183,7 +193,7 @@ def _answer(files: Path) -> dict[str, Any] | None:
 
 
 def _trouble(end: _End) -> str:
-    """How a process broke down. Raises OutOfMemory or EngineError when another one would fare no better."""
+    """Describe how a process broke down. Raises OutOfMemory or EngineError when another one would fare no better."""
     words = end.words[-1][:300]
     if end.code == -signal.SIGKILL:
         raise OutOfMemory(f"the TensorRT builder was killed, most likely for lack of memory; {MEMORY_ADVICE}")
@@ -203,13 +213,13 @@ def _trouble(end: _End) -> str:
 
 
 def _environment() -> dict[str, str]:
-    """The builder imports what this process would, and nothing that lies about in the user's folder."""
+    """Return the environment of the builder: it imports what this process would, and nothing from the user's folder."""
     paths = [str(Path(entry).resolve()) for entry in sys.path if entry]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def _progress_from(line: str) -> tuple[str, int, int] | None:
-    """A progress line of ours; None for what TensorRT prints itself."""
+    """Parse a progress line of ours; None for what TensorRT prints itself."""
     try:
         phase, done, total = json.loads(line)["progress"]
         return str(phase), int(done), int(total)
@@ -218,7 +228,7 @@ def _progress_from(line: str) -> tuple[str, int, int] | None:
 
 
 def _attempt_from(line: str) -> Attempt | None:
-    """A line of ours that announces an attempt; None for everything else."""
+    """Parse a line of ours that announces an attempt; None for everything else."""
     try:
         said = json.loads(line)["attempt"]
         return Attempt(**{**said, "refusals": _refusals_from(said["refusals"])})
@@ -243,7 +253,7 @@ def _plan_from(answer: Mapping[str, Any], plan: bytes, timing_cache: bytes) -> B
 
 
 class _Next(Exception):
-    """The variant of this process was refused, and there is another."""
+    """Error of a process whose variant was refused while there is another."""
 
     def __init__(self, attempt: Attempt) -> None:
         super().__init__(attempt.variant)
@@ -251,7 +261,7 @@ class _Next(Exception):
 
 
 class _Spoken(deque):  # type: ignore[type-arg]
-    """Keeps TensorRT's errors and prints them: the last words of a process that breaks down."""
+    """Queue that keeps TensorRT's errors and prints them: the last words of a process that breaks down."""
 
     def append(self, line: str) -> None:
         super().append(line)

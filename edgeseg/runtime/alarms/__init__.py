@@ -1,4 +1,4 @@
-"""Rules on masks: when is an alarm on."""
+"""Evaluate rules on masks and act on alarms."""
 
 from edgeseg.runtime.alarms.evaluate import Measured, Watch
 from edgeseg.runtime.alarms.expression import Rule

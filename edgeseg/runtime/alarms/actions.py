@@ -1,4 +1,4 @@
-"""What is done when an alarm goes on or off."""
+"""Act when an alarm goes on or off: log, write lines, save a snapshot, publish or post a record."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class AlarmAction(ABC):
     """One thing that is done with every alarm record.
 
     Attributes:
-        description: for people, without credentials.
+        description: text for people, without credentials.
         done: records that were dealt with.
         lost: records that never will be.
     """
@@ -55,34 +55,47 @@ class AlarmAction(ABC):
 
     @abstractmethod
     def act(self, record: dict[str, Any], result: Segmentation | None) -> None:
-        """Take a record; never waits for a network. Without a result the source has ended. Raises SinkError."""
+        """Take a record without waiting for a network. ``result`` is None when the source has ended.
+
+        Raises:
+            SinkError: the record could not be taken.
+        """
 
     def retry(self) -> None:  # noqa: B027 - most have nothing to catch up with
-        """Called with every frame: do what failed before. Raises SinkError."""
+        """Do what failed before; called with every frame.
+
+        Raises:
+            SinkError: it failed again.
+        """
 
     def finish(self) -> None:  # noqa: B027
-        """Begin to end; returns at once. ``close`` follows."""
+        """Begin to end and return at once; ``close`` follows."""
 
     def close(self, deadline: Deadline) -> None:  # noqa: B027
-        """Finish before the deadline. May be called twice. Raises SinkError when records are lost by it."""
+        """Finish before the deadline. May be called twice.
+
+        Raises:
+            SinkError: records are lost by closing.
+        """
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON-ready dict."""
+        """Return a JSON-serialisable dict of the description and the counters."""
         return {"description": self.description, "done": self.done, "lost": self.lost}
 
 
 def action_from_text(text: str, painter: Painter, tell: Tell, *, overwrite: bool = False) -> AlarmAction:
-    """The action that a text names.
+    """Build the action that a text names.
 
     Args:
         text: ``log``, ``jsonl:FILE``, ``snapshot:FOLDER``, ``mqtt://`` or ``mqtts://`` (see ``MqttPublisher``), or
             ``http://`` or ``https://`` with what the other end needs.
         painter: draws snapshots.
-        tell: ``RunState.tell``; also for what goes wrong in the background.
-        overwrite: files that are there are replaced; else only what edgeseg wrote is gone on with.
+        tell: ``RunState.tell``; also reports what goes wrong in the background.
+        overwrite: existing files are replaced; else edgeseg only goes on with files that it wrote.
 
     Raises:
-        UsageError: there is no such action. SinkError: a file, folder or broker cannot be used.
+        UsageError: there is no such action.
+        SinkError: a file, folder or broker cannot be used.
     """
     kind, _, rest = text.partition(":")
     if text == "log":
@@ -123,7 +136,7 @@ class _Log(AlarmAction):
 
 
 class _Lines(AlarmAction):
-    """A line per record; while the file cannot be written, up to 256 wait."""
+    """Writer of a line per record; while the file cannot be written, up to 256 wait."""
 
     def __init__(self, path: Path, overwrite: bool) -> None:
         super().__init__()
@@ -161,7 +174,7 @@ class _Lines(AlarmAction):
 
 
 class _Snapshot(AlarmAction):
-    """``SOURCE-FRAME-ALARM-on.png``, and ``-off.png``."""
+    """Writer of ``SOURCE-FRAME-ALARM-on.png`` and ``-off.png``."""
 
     def __init__(self, folder: Path, painter: Painter, overwrite: bool) -> None:
         super().__init__()
@@ -196,7 +209,7 @@ class _Snapshot(AlarmAction):
 
 
 class _Remote(AlarmAction):
-    """Sends records in the background, in their order; tried again, ever more slowly, until the other end takes them.
+    """Sender of records in the background, in their order; it tries ever more slowly until the other end takes them.
 
     Up to 256 wait; then the oldest is lost. ``close`` gives what waits 3 seconds, and leaves behind an other end that
     takes a record but does not answer.
@@ -277,7 +290,7 @@ class _Remote(AlarmAction):
 
 
 class _Webhook:
-    """POSTs JSON."""
+    """Poster of JSON."""
 
     def __init__(self, url: str) -> None:
         try:
@@ -315,14 +328,14 @@ class _Webhook:
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """A redirect is an error: followed, a POST becomes a GET without the record, and the account goes to strangers."""
+    """Handler that makes a redirect an error: followed, a POST becomes a GET, and the account goes to strangers."""
 
     def redirect_request(self, *args: Any) -> None:
         return None
 
 
 def _with_basic_authorization(url: str) -> tuple[str, str]:
-    """A URL without user and password, and the header that carries them."""
+    """Split a URL into one without user and password, and the header that carries them."""
     parts = urlsplit(url)
     account = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
     bare = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

@@ -1,4 +1,4 @@
-"""Does a rule hold for a frame, and for how long."""
+"""Evaluate whether a rule holds for a frame, and for how long it has held."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ORDERS = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator
 
 
 class Measured:
-    """The terms of one frame. What several rules need is counted once.
+    """Values of the terms of one frame. What several rules need is counted once.
 
     Args:
         result: the frame.
@@ -35,7 +35,7 @@ class Measured:
         self._shares: dict[str, np.ndarray] = {}
 
     def value(self, term: Term) -> float:
-        """What a term is; infinite where it is relative to an absent class.
+        """Return the value of a term, a share of 0-1; infinite where it is relative to an absent class.
 
         Raises:
             UsageError: the graph gives no confidence.
@@ -57,7 +57,11 @@ class Measured:
         return math.inf if part else 0.0
 
     def holds(self, condition: Condition) -> bool:
-        """Whether a condition is true. Raises as ``value``."""
+        """Tell whether a condition is true.
+
+        Raises:
+            UsageError: the graph gives no confidence.
+        """
         if isinstance(condition, Comparison):
             return bool(_ORDERS[condition.order](self.value(condition.term), condition.limit.value))
         if isinstance(condition, Not):
@@ -66,7 +70,7 @@ class Measured:
         return together(self.holds(part) for part in condition.parts)
 
     def _shares_in(self, region: str) -> np.ndarray:
-        """(C,) float64 share of each class in a region, or in the picture."""
+        """Return the share of each class in a region, or in the picture: (C,) float64."""
         if not region:
             return self._result.area
         if region not in self._shares:
@@ -78,7 +82,7 @@ class Measured:
 
 
 class Watch:
-    """One rule over the frames of one source.
+    """Follower of one rule over the frames of one source.
 
     Attributes:
         is_on: the alarm's state after the latest frame.
@@ -91,7 +95,12 @@ class Watch:
         self._since_ns = 0
 
     def step(self, holds: bool, captured_ns: int) -> bool:
-        """Take in whether the condition holds for the next frame; True when the alarm went on or off by it."""
+        """Take in whether the condition holds for the next frame, and tell whether the alarm went on or off by it.
+
+        Args:
+            holds: whether the condition holds.
+            captured_ns: capture time of the frame, monotonic nanoseconds.
+        """
         if holds == self.is_on:
             self._frames = 0
             return False

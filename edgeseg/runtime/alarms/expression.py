@@ -1,4 +1,4 @@
-"""What a rule is made of. ``str`` of each part is text that parses to an equal part.
+"""Represent the parts of a rule. ``str`` of each part is text that parses to an equal part.
 
 The grammar, in EBNF; blanks are free between words::
 
@@ -16,7 +16,7 @@ The grammar, in EBNF; blanks are free between words::
     name        = letter { letter | digit | "_" | "-" } | digits | quoted
     quoted      = '"' text '"' | "'" text "'"          (a backslash before a quote or a backslash)
 
-What it means, for one frame of one source, counted in pixels at the network's size:
+The meaning, for one frame of one source, counted in pixels at the network's size:
 
 - ``area(C)``: pixels of class C / pixels of the picture.
 - ``area(C) in roi(R)``: only region R is looked at: pixels of C in R / pixels of R. R is a region, never a class.
@@ -44,11 +44,11 @@ BARE_NAME = re.compile(r"[^\W\d][\w-]*|[0-9]+")
 
 @dataclass(frozen=True)
 class Term:
-    """What is measured.
+    """Quantity that a comparison measures.
 
     Attributes:
         kind: ``"area"``, ``"confidence"`` or ``"change"``.
-        name: of a class.
+        name: name of a class.
         within: the region that is looked at; empty for the picture.
         relative_to: the class whose pixels are the whole; empty for all pixels looked at.
     """
@@ -64,7 +64,7 @@ class Term:
 
     @property
     def label(self) -> str:
-        """For people and records: also says what it is relative to."""
+        """Return the text for people and records, with what the term is relative to."""
         return f"{self}{f' of roi({_named(self.relative_to)})' if self.relative_to else ''}"
 
 
@@ -80,7 +80,7 @@ class Limit:
 
     @property
     def value(self) -> float:
-        """``20%`` is 0.2."""
+        """Return the number as a share; ``20%`` is 0.2."""
         return self.amount / 100 if self.in_percent else self.amount
 
 
@@ -99,7 +99,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Not:
-    """Holds when its part does not."""
+    """Condition that holds when its part does not."""
 
     part: Condition
 
@@ -109,7 +109,7 @@ class Not:
 
 @dataclass(frozen=True)
 class AllOf:
-    """Holds when all parts do; two or more."""
+    """Condition that holds when all parts do; two or more."""
 
     parts: tuple[Condition, ...]
 
@@ -119,7 +119,7 @@ class AllOf:
 
 @dataclass(frozen=True)
 class AnyOf:
-    """Holds when one of the parts does; two or more."""
+    """Condition that holds when one of the parts does; two or more."""
 
     parts: tuple[Condition, ...]
 
@@ -143,13 +143,13 @@ class Duration:
 
 @dataclass(frozen=True)
 class Rule:
-    """When an alarm is on.
+    """Rule that says when an alarm is on.
 
     Attributes:
         condition: must hold.
         hold: for how long, before the alarm goes on.
         clear: for how long it must not hold, before the alarm goes off.
-        title: what its author calls it; may be empty.
+        title: its author's name for it; may be empty.
         source: the only source it is about; empty for all, each for itself.
     """
 
@@ -161,11 +161,11 @@ class Rule:
 
     @property
     def name(self) -> str:
-        """Its title, else its text."""
+        """Return its title, else its text."""
         return self.title or str(self)
 
     def terms(self) -> list[Term]:
-        """What is measured, each once, in the order of the text."""
+        """Return what is measured, each term once, in the order of the text."""
         return list(dict.fromkeys(_terms(self.condition)))
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""Text -> rule, by recursive descent over the grammar in ``expression``."""
+"""Parse text to a rule, by recursive descent over the grammar in ``expression``."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _TOKEN = re.compile(
 
 
 def parse(text: str, classes: Collection[str], rois: Collection[str] = ()) -> Rule:
-    """The rule that a text says.
+    """Parse the text of a rule.
 
     Args:
         text: in the grammar of ``edgeseg.runtime.alarms.expression``; at most 2000 characters, 32 levels deep.
@@ -47,7 +47,7 @@ def parse(text: str, classes: Collection[str], rois: Collection[str] = ()) -> Ru
         rois: further names that ``roi`` may use.
 
     Raises:
-        UsageError: the text is no rule; says where, and what was expected there.
+        UsageError: the text is no rule; the message says where, and what was expected there.
     """
     if len(text) > _LONGEST:
         raise UsageError(f"an alarm rule has at most {_LONGEST} characters, got {len(text)}; make several of it")
@@ -149,7 +149,7 @@ class _Parser:
         return self._known(self._rois, "a region")
 
     def _whole(self, within: str) -> tuple[str, str]:
-        """What follows ``of``: (region, "") or (the region there was, a class)."""
+        """Read what follows ``of``: (region, "") or (the region there was, a class)."""
         self._expect("roi")
         at = self._next + 1
         name = self._known([*self._classes, *self._rois], "a class or region")

@@ -1,4 +1,4 @@
-"""Regions of interest: named polygons, and the pixels they cover."""
+"""Keep regions of interest: named polygons, and the pixels they cover."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ class RoiSet:
     Args:
         classes: names that a region may not have.
         path: the file to read, where there is one, and to keep changes in; None to keep them in memory. It holds
-            ``{"rois": {NAME: [[x, y], ...]}}``, in pixels of a picture if it has ``"size": [width, height]`` as well.
+            ``{"rois": {NAME: [[x, y], ...]}}``, in pixels of a picture if it has ``"size": [width, height]`` as
+            well.
 
     Raises:
         InputError: the file cannot be read, or what it holds makes no sense.
@@ -47,11 +48,11 @@ class RoiSet:
 
     @property
     def names(self) -> list[str]:
-        """The regions there are, in the order in which they were made."""
+        """Return the names of the regions, in the order in which they were made."""
         return list(self._polygons)
 
     def pin(self, names: Collection[str]) -> None:
-        """Regions that rules use: they may be changed but not removed."""
+        """Protect regions that rules use: they may be changed but not removed."""
         self._pinned = self._pinned | frozenset(names)
 
     def put(self, name: str, points: Sequence[Sequence[float]]) -> None:
@@ -62,7 +63,8 @@ class RoiSet:
             points: 3 to 1000 pairs (x, y), 0-1.
 
         Raises:
-            UsageError: name or points make no sense. SinkError: the file cannot be written; nothing has changed.
+            UsageError: name or points make no sense.
+            SinkError: the file cannot be written; nothing has changed.
         """
         polygon = _checked(name, points, self._classes)
         with self._lock:
@@ -71,7 +73,12 @@ class RoiSet:
             self._replace({**self._polygons, name: polygon})
 
     def remove(self, name: str) -> None:
-        """Forget a region. Raises UsageError: there is none, or a rule uses it. SinkError as in ``put``."""
+        """Forget a region.
+
+        Raises:
+            UsageError: there is no such region, or a rule uses it.
+            SinkError: the file cannot be written; nothing has changed.
+        """
         with self._lock:
             if name not in self._polygons:
                 raise UsageError(f"no region {name!r}; there are {', '.join(self._polygons) or 'none'}")
@@ -80,7 +87,11 @@ class RoiSet:
             self._replace({other: points for other, points in self._polygons.items() if other != name})
 
     def mask(self, name: str, size_hw: tuple[int, int]) -> np.ndarray:
-        """HxW bool, the pixels that a region covers or touches; made once per size. KeyError for an unknown name."""
+        """Return the pixels that a region covers or touches, HxW bool; the mask is made once per size.
+
+        Raises:
+            KeyError: there is no such region.
+        """
         points = self._polygons[name]
         known = self._masks.get((name, size_hw))
         if known is None or known[0] is not points:
@@ -88,7 +99,7 @@ class RoiSet:
         return known[1]
 
     def to_json(self) -> dict[str, Any]:
-        """``{"rois": {NAME: [[x, y], ...]}}``, relative coordinates."""
+        """Return ``{"rois": {NAME: [[x, y], ...]}}`` in relative coordinates."""
         polygons = self._polygons
         return {"rois": {name: [list(point) for point in points] for name, points in polygons.items()}}
 

@@ -1,4 +1,4 @@
-"""Rules on what is seen, and what is done when one begins or ceases to hold."""
+"""Follow rules over a run, and act when one begins or ceases to hold."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ __all__ = ["AlarmSink"]
 
 
 class AlarmSink(FrameSink):
-    """Follows rules over the frames of every source, and acts when an alarm goes on or off.
+    """Sink that follows rules over the frames of every source, and acts when an alarm goes on or off.
 
-    Actions get ``{"alarm": name, "on": bool, "source", "frame": index, "at": UTC ISO time, "values": {term: value}}``;
-    a value is None where it is infinite. When a source has ended for good its alarms go off, with no values and
+    Actions get ``{"alarm": name, "on": bool, "source", "frame": index, "at": UTC ISO time, "values": {term: value}}``.
+    A value is None where it is infinite. When a source has ended for good its alarms go off, with no values and
     ``"why": "its source ended"``. An action that fails does not stop the others: it is told and, where that
     makes sense, tried again. A rule that cannot be evaluated is told once and left as it is.
 
@@ -33,7 +33,7 @@ class AlarmSink(FrameSink):
         rois: the regions that the rules name; they can no longer be removed, but may be changed.
         actions: what to do; closed with the sink.
         tell: ``RunState.tell``.
-        is_over: name of a source -> whether no more frames come from it.
+        is_over: tells by a source's name whether no more frames come from it.
 
     Raises:
         UsageError: two rules have one name.
@@ -68,6 +68,7 @@ class AlarmSink(FrameSink):
         self.description = f"{len(names)} alarms: {'; '.join(names)}"
 
     def write(self, result: Segmentation) -> None:
+        """Evaluate the rules on a frame and act on those that changed. What fails is told and not raised."""
         source = result.frame.source
         measured = Measured(result, self._classes, self._rois, self._before.get(source))
         self._before[source], self._frames[source] = result.area, result.frame.index
@@ -80,17 +81,17 @@ class AlarmSink(FrameSink):
             self._forget(name)
 
     def active(self) -> list[dict[str, Any]]:
-        """The record of each alarm that is on, from when it went on; any thread may ask."""
+        """Return the record of each alarm that is on, from when it went on. Any thread may ask."""
         with self._lock:
             return list(self._active.values())
 
     def counts(self) -> dict[str, int]:
-        """How often each alarm went on, by name."""
+        """Count how often each alarm went on, by name."""
         with self._lock:
             return dict(self._raised)
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON-ready dict: what is on, how often each went on, and how the actions fare."""
+        """Return a JSON-serialisable dict: what is on, how often each went on, and how the actions fare."""
         return {
             "active": self.active(),
             "raised": self.counts(),
@@ -98,6 +99,7 @@ class AlarmSink(FrameSink):
         }
 
     def close(self) -> None:
+        """Close all actions before the deadline."""
         for action in self._actions:  # all at once, so that one that hangs takes no time from the others
             action.finish()
         for action in self._actions:
@@ -125,7 +127,7 @@ class AlarmSink(FrameSink):
         self._act(record, result)
 
     def _forget(self, source: str) -> None:
-        """Nobody will see its alarms go off; and a run to which sources come and go must not grow."""
+        """Drop a source that is over. Nobody would see its alarms go off, and a long run must not grow."""
         frame = self._frames.pop(source)
         del self._before[source]
         for key in [key for key in self._watches if key[1] == source]:

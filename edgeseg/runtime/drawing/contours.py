@@ -1,4 +1,4 @@
-"""Class maps -> COCO run lengths and polygons, and class maps -> boundaries."""
+"""Convert class maps to COCO run lengths and polygons, and to boundaries."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ _LONGEST_CHARS = 7  # of one run length: 5 bits each, and 32 bits are enough for
 
 
 def boundaries(classes: np.ndarray, thickness: int = 1, out: np.ndarray | None = None) -> np.ndarray:
-    """Where a class ends: HxW uint8, not 0 within ``thickness`` pixels of a pixel of another class."""
+    """Mark where a class ends: HxW uint8, not 0 within ``thickness`` pixels of a pixel of another class.
+
+    Args:
+        classes: HxW uint8 class ids.
+        thickness: width of the mark to either side, in pixels.
+        out: HxW uint8 array that receives the result; None allocates one.
+    """
     import cv2
 
     side = 2 * thickness + 1
@@ -21,13 +27,13 @@ def boundaries(classes: np.ndarray, thickness: int = 1, out: np.ndarray | None =
 
 
 def coco_rle(classes: np.ndarray) -> dict[int, dict[str, Any]]:
-    """Every class of a class map as COCO's compressed run lengths.
+    """Encode every class of a class map as COCO's compressed run lengths.
 
     Args:
         classes: HxW uint8 class ids.
 
     Returns:
-        class id -> ``{"size": [H, W], "counts": str}``, for the ids that are there, ascending.
+        ``{"size": [H, W], "counts": str}`` by class id, for the ids that are there, ascending.
     """
     columns = classes.T.ravel()
     starts = np.concatenate(([0], np.flatnonzero(columns[1:] != columns[:-1]) + 1))
@@ -42,7 +48,10 @@ def coco_rle(classes: np.ndarray) -> dict[int, dict[str, Any]]:
 
 
 def compressed_counts(counts: np.ndarray) -> str:
-    """COCO's text for run lengths, first a run of 0: (n,) int64 -> 5 bits per character, differences to two before."""
+    """Compress run lengths, (n,) int64 with a run of 0 first, to COCO's text.
+
+    The text holds 5 bits per character, of the difference to the length two places before.
+    """
     rest = counts.astype(np.int64)
     rest[3:] -= counts[1:-2]
     chars = np.zeros((len(rest), _LONGEST_CHARS), np.uint8)
@@ -59,7 +68,7 @@ def compressed_counts(counts: np.ndarray) -> str:
 
 
 def coco_polygons(mask: np.ndarray) -> list[list[float]]:
-    """The regions of a mask as COCO polygons ``[x0, y0, x1, y1, ...]`` in pixels.
+    """Trace the regions of a mask as COCO polygons ``[x0, y0, x1, y1, ...]`` in pixels.
 
     (0, 0) is the picture's upper left corner. A hole is joined to its region's outline by a cut without width, since
     COCO knows no holes. The outline runs a quarter of a pixel within the edges of the region's pixels, so that drawing
@@ -85,13 +94,13 @@ def coco_polygons(mask: np.ndarray) -> list[list[float]]:
 
 
 def _edges(starts: np.ndarray, ends: np.ndarray, size: int) -> np.ndarray:
-    """0, then where ones start and end in turn; the last run of zeros is left out where it is empty, as COCO does."""
+    """Join 0 and where ones start and end in turn; an empty last run of zeros is left out, as COCO does."""
     edges = np.empty(2 * len(starts) + 1, np.int64)
     edges[0], edges[1::2], edges[2::2] = 0, starts, ends
     return edges if edges[-1] == size else np.append(edges, size)
 
 
 def _with_hole(ring: np.ndarray, hole: np.ndarray) -> np.ndarray:
-    """A ring that also runs around a hole: there and back between the first point of the hole and the nearest one."""
+    """Extend a ring around a hole: there and back between the first point of the hole and the nearest one."""
     near = int(np.abs(ring - hole[0]).sum(axis=1).argmin())
     return np.concatenate((ring[: near + 1], hole, hole[:1], ring[near:]))

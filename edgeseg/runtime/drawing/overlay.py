@@ -1,4 +1,4 @@
-"""Class ids -> colours, and colours over a frame."""
+"""Paint class ids as colours, alone or over a frame."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _LEAST_SHARE_IN_LEGEND = 0.002
 
 
 class Painter:
-    """Paints class maps in a spec's palette. One per run; the preview page changes it while others paint.
+    """Painter of class maps in a spec's palette. One per run; the preview page changes it while others paint.
 
-    What the methods return is memory that is used again once nobody refers to it.
+    The methods return memory that is used again once nobody refers to it.
 
     Args:
         spec: its palette (RGB) is used; ids that are no class are black.
@@ -38,7 +38,7 @@ class Painter:
         hidden: names of classes that are not painted: the picture shows through.
 
     Raises:
-        UsageError: unknown visual or class, or alpha out of range.
+        UsageError: a visual or class is unknown, or alpha is out of range.
     """
 
     def __init__(
@@ -67,7 +67,11 @@ class Painter:
         self.hide(frozenset(hidden))
 
     def hide(self, names: frozenset[str]) -> None:
-        """Paint all classes but these. Raises UsageError for a name that is no class."""
+        """Paint all classes but these.
+
+        Raises:
+            UsageError: a name is no class.
+        """
         unknown = sorted(names - set(self.spec.classes))
         if unknown:
             raise UsageError(f"no class {', '.join(unknown)}; there are {', '.join(self.spec.classes)}")
@@ -76,7 +80,7 @@ class Painter:
         self.hidden, self._painted = names, painted
 
     def mask(self, classes: np.ndarray) -> np.ndarray:
-        """HxW uint8 ids -> HxWx3 uint8 BGR colours."""
+        """Colour class ids: HxW uint8 -> HxWx3 uint8 BGR."""
         import cv2
 
         colours = self._memory.take(*classes.shape, 3)
@@ -84,7 +88,7 @@ class Painter:
         return colours
 
     def overlay(self, image: np.ndarray, classes: np.ndarray) -> np.ndarray:
-        """HxWx3 uint8 BGR and HxW ids -> the image with the class colours over it."""
+        """Blend the class colours of ids (HxW uint8) over an image (HxWx3 uint8 BGR); return HxWx3 uint8 BGR."""
         import cv2
 
         alpha, painted = self.alpha, self._painted
@@ -97,9 +101,9 @@ class Painter:
         return mixed
 
     def picture(self, result: Segmentation) -> np.ndarray:
-        """What a video, a window or the page shows of a result: HxWx3 uint8 BGR.
+        """Paint the picture that a video, a window or the page shows of a result: HxWx3 uint8 BGR.
 
-        The overlay if ``visualize`` names it, else the mask, else the frame; contours and legend come on top.
+        It is the overlay if ``visualize`` names it, else the mask, else the frame. Contours and legend come on top.
         """
         visualize, image, classes = self.visualize, result.frame.image, result.classes
         if "overlay" in visualize:
@@ -142,7 +146,7 @@ class Painter:
         picture[:height, :width] = legend[:height, :width]
 
     def _drawn_legend(self, present: Sequence[int], text_height: int) -> np.ndarray:
-        """A line per class: a field of its colour and its name, white on black; (h, w, 3) uint8 BGR."""
+        """Draw a line per class: a field of its colour and its name, white on black; (h, w, 3) uint8 BGR."""
         import cv2
 
         font, stroke, line = cv2.FONT_HERSHEY_SIMPLEX, max(1, text_height // 12), text_height * 9 // 5

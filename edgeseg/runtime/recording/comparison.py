@@ -1,4 +1,4 @@
-"""A replay against what was recorded."""
+"""Compare a replay with what was recorded."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ __all__ = ["ReplayComparison"]
 
 
 class ReplayComparison(FrameSink):
-    """Compares new class maps with the recorded ones; the sink of a replayed run.
+    """Sink of a replayed run that compares new class maps with the recorded ones.
 
     Args:
         path: the recording that is replayed.
-        spec: of the model that runs now.
-        source: the source of the recorded run that is replayed; None to go by ``Frame.source``, which a recording of
-            one source does not need.
+        spec: spec of the model that runs now.
+        source: the source of the recorded run that is replayed; None to go by ``Frame.source``, which a recording
+            of one source does not need.
 
     Attributes:
         confusion: row = recorded class, column = class now.
@@ -52,6 +52,11 @@ class ReplayComparison(FrameSink):
         self.description = f"comparison with {path}"
 
     def write(self, result: Segmentation) -> None:
+        """Count a class map against the recorded one; a frame that was not recorded is skipped.
+
+        Raises:
+            SourceError: the recorded class map is damaged.
+        """
         recorded = self._recording.ids(result.frame.index, self._source_of(result.frame.source))
         if recorded is None:
             return
@@ -59,10 +64,11 @@ class ReplayComparison(FrameSink):
         self.frames += 1
 
     def close(self) -> None:
+        """Release the recording."""
         self._recording.close()
 
     def to_json(self) -> dict[str, Any]:
-        """``frames``, ``agreement`` (share of pixels), ``miou``, and ``iou`` per class; None where nothing was seen."""
+        """Return ``frames``, ``agreement`` (share of pixels), ``miou`` and ``iou`` per class; None if unknown."""
         iou = self.confusion.iou()
         return {
             "frames": self.frames,
@@ -72,7 +78,7 @@ class ReplayComparison(FrameSink):
         }
 
     def _source_of(self, name: str) -> str:
-        """The recorded name of a frame's source, whatever the replaying run calls it."""
+        """Return the recorded name of a frame's source, whatever the replaying run calls it."""
         return self._only or name
 
 

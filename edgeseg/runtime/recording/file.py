@@ -1,4 +1,4 @@
-"""The recording: one SQLite file with the frames of a run, their class maps, and what was dropped between them.
+"""Read a recording: one SQLite file with the frames of a run, their class maps, and what was dropped between them.
 
 Nothing in it is unpickled, and a reader trusts nothing in it: the tables must be exactly ours, and the size of a
 picture is looked up in its header before anything is decoded.
@@ -78,11 +78,11 @@ class RecordedFrame:
 
     Attributes:
         image: HxWx3 uint8 BGR.
-        index: of the frame within its source; see ``Frame``.
-        captured_ns: on the recorder's clock.
+        index: number of the frame within its source; see ``Frame``.
+        captured_ns: capture time on the recorder's clock.
         name: see ``Frame``.
         source: name of its source in the recorded run.
-        media_ns: when it is shown: in the source's own time; of a live one when it was captured, from the first
+        media_ns: when it is shown: in the source's own time; of a live source, its capture time from the first
             recorded frame on; None for pictures without a time.
         duration_ns: see ``Frame``.
     """
@@ -104,16 +104,16 @@ class Recording:
         source: only this source of the recorded run; None for all of them.
 
     Attributes:
-        spec: of the recorded model.
+        spec: spec of the recorded model.
         meta: ``"spec"``, ``"engine"``, ``"edgeseg"``, ``"started_utc"`` as text.
-        sources: name -> description.
+        sources: description by name.
         order: row ids of the frames in the order of their capture.
         drops: frames that were not recorded, by cause (``DROP_CAUSES`` and ``UNRECORDED``).
-        fps: frames per second of a stored source as it said, 0 where it did not; else of all chosen sources together,
-            from their capture times, 0 for a single frame.
+        fps: frames per second of a stored source as it said, 0 where it did not; else of all chosen sources
+            together, from their capture times, 0 for a single frame.
 
     Raises:
-        SourceError: missing, damaged, from a newer edgeseg, or no recording.
+        SourceError: the file is missing, damaged, from a newer edgeseg, or no recording.
         UsageError: it has no source of that name.
     """
 
@@ -134,7 +134,11 @@ class Recording:
             raise
 
     def frame(self, row: int) -> RecordedFrame:
-        """The frame of a row id from ``order``. Raises SourceError when it is damaged."""
+        """Read the frame of a row id from ``order``.
+
+        Raises:
+            SourceError: the frame is damaged.
+        """
         found = self._blob_row("image", "id = ?", (row,))
         if found is None:
             raise SourceError(f"{self.path} is damaged: row {row} is gone")
@@ -149,10 +153,17 @@ class Recording:
         return RecordedFrame(picture, number, captured_ns, name, source, media_ns, duration_ns)
 
     def ids(self, index: int, source: str) -> np.ndarray | None:
-        """hxw uint8 class ids, at the network's size, that were recorded with a frame; None where it was not.
+        """Read the class ids that were recorded with a frame; None where it was not recorded.
+
+        Args:
+            index: number of the frame within its source.
+            source: name of its source.
+
+        Returns:
+            hxw uint8 at the network's size.
 
         Raises:
-            SourceError: they are damaged.
+            SourceError: the class ids are damaged.
         """
         found = self._blob_row("ids", "source = ? AND number = ?", (source, index))
         return None if found is None else self._decoded(found[-1], colour=False)
@@ -257,7 +268,7 @@ class Recording:
 
 
 def picture_size(data: bytes) -> tuple[int, int] | None:
-    """(width, height) as a PNG's or JPEG's header says, without decoding; None for anything else."""
+    """Read (width, height) from a PNG's or JPEG's header, without decoding; None for anything else."""
     if data.startswith(_PNG) and data[12:16] == b"IHDR" and len(data) >= 24:
         width, height = struct.unpack(">II", data[16:24])
         return int(width), int(height)
@@ -276,5 +287,5 @@ def picture_size(data: bytes) -> tuple[int, int] | None:
 
 
 def _is_plain_name(name: object) -> bool:
-    """A name that may become a file's: sinks name files by it, so that a path in it would lead out of their folder."""
+    """Tell whether a name may become a file's: sinks name files by it, and a path would lead out of their folder."""
     return isinstance(name, str) and name not in ("", ".", "..") and name.isprintable() and not set(name) & set("/\\")

@@ -1,4 +1,4 @@
-"""``replay://FILE``: the frames of a recording, the same ones on any machine."""
+"""Replay a recording (``replay://FILE``): the same frames on any machine."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ _LONGEST_WAIT_S = 0.1
 
 
 class ReplaySource(FrameSource):
-    """Recorded frames in the order of their capture, with their index, name, source and times as recorded.
+    """Source of recorded frames in the order of their capture, with their index, name, source and times as recorded.
 
     The frames and the gaps between their indices are those of the recording, however slow this machine is.
 
     Args:
         path: the recording.
-        pace: keep the spacing in time; ``captured_ns`` is then the recorded one shifted to now. Without it frames come
-            as fast as they are taken, captured when they are read.
+        pace: keep the spacing in time; ``captured_ns`` is then the recorded one shifted to now. Without it frames
+            come as fast as they are taken, captured when they are read.
         source: one source of the recorded run; None replays all of them in one timeline.
         clock_ns: monotonic nanoseconds; injected in tests.
-        sleep: waits so many seconds; injected in tests.
+        sleep: waits this many seconds; injected in tests.
 
     Attributes:
         drops: frames that the recorded run did not deliver, by cause (``DROP_CAUSES`` and ``UNRECORDED``).
@@ -72,11 +72,22 @@ class ReplaySource(FrameSource):
         self.description = f"replay of {count} frames, {sources} source(s), recorded {started}, {path}, {speed}"
 
     def open(self) -> None:
+        """Start at the first recorded frame.
+
+        Raises:
+            SourceError: the recording cannot be read.
+        """
         self.close()
         self._recording = Recording(self._path, self._source)
         self._next, self._pending = 0, None
 
     def read(self) -> Frame | None:
+        """Return the next recorded frame; None while its time has not come.
+
+        Raises:
+            EndOfStream: there are no more frames.
+            SourceError: the frame is damaged, or the source is not open.
+        """
         frame = self._pending or self._following()
         if self._pace:
             wait_s = (frame.captured_ns - self._clock_ns()) / 1e9
@@ -89,15 +100,18 @@ class ReplaySource(FrameSource):
         return frame
 
     def lost_frames(self) -> dict[str, int]:
-        """The drops of the recorded run, so that this run counts the same."""
+        """Return the drops of the recorded run by cause, so that this run counts the same."""
         return {cause: count for cause, count in self.drops.items() if cause in DROP_CAUSES}
 
     def recorded_ids(self, index: int, source: str | None = None) -> np.ndarray:
-        """hxw uint8 class ids, at the network's size, that were recorded with a frame.
+        """Read the class ids that were recorded with a frame.
 
         Args:
-            index: of the frame.
+            index: number of the frame.
             source: its source; may be left out where the recording has one source only, or one was chosen.
+
+        Returns:
+            hxw uint8 at the network's size.
 
         Raises:
             SourceError: there is no such frame, its ids are damaged, or the source is not open.
@@ -114,6 +128,7 @@ class ReplaySource(FrameSource):
         return ids
 
     def close(self) -> None:
+        """Release the recording."""
         recording, self._recording = self._recording, None
         if recording is not None:
             recording.close()
@@ -145,17 +160,23 @@ class ReplaySource(FrameSource):
 
 
 def replay_from_uri(uri: str) -> ReplaySource:
-    """The source of ``replay://FILE?source=NAME&pace=1``; both parameters may be left out.
+    """Build the source of ``replay://FILE?source=NAME&pace=1``; both parameters may be left out.
 
     Raises:
-        SourceError, UsageError: see ``ReplaySource``; the URI makes no sense.
+        SourceError: the recording cannot be replayed; see ``ReplaySource``.
+        UsageError: the URI makes no sense, or the recording has no such source.
     """
     path, source, pace = _parsed(uri)
     return ReplaySource(path, pace=pace, source=source)
 
 
 def comparison_from_uri(uri: str, spec: ModelSpec) -> ReplayComparison:
-    """The sink that compares a run over ``replay://...`` with what was recorded. Raises as ``ReplayComparison``."""
+    """Build the sink that compares a run over ``replay://...`` with what was recorded.
+
+    Raises:
+        SourceError: the recording cannot be read.
+        UsageError: the URI makes no sense, the classes differ, or the recording has no such source.
+    """
     path, source, _ = _parsed(uri)
     return ReplayComparison(path, spec, source)
 

@@ -1,4 +1,4 @@
-"""``record://FILE.edgerec``: frames and class maps into a recording."""
+"""Record frames and class maps (``record://FILE.edgerec``)."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ _LONGEST_NAME = 240
 
 
 class RecordSink(FrameSink):
-    """Records every result it gets into one SQLite file; see ``Recording``.
+    """Sink that records every result into one SQLite file; see ``Recording``.
 
-    What ``write`` returned for is in the file also after a ``kill -9``; a power cut may take the latest seconds. While
-    it records, ``FILE-wal`` and ``FILE-shm`` belong to the file; ``close`` leaves the one file.
+    A result for which ``write`` returned is in the file also after a ``kill -9``; a power cut may take the latest
+    seconds. While it records, ``FILE-wal`` and ``FILE-shm`` belong to the file; ``close`` leaves the one file.
 
     Drops: a gap between two recorded indices of a source is split by what the run counted for that source since the
     last gap, in the order of ``DROP_CAUSES``. The counters run ahead of this sink, so which of two neighbouring gaps a
@@ -44,15 +44,17 @@ class RecordSink(FrameSink):
     so that afterwards the recorded drops of a source are the run's own, if the run has ended.
 
     Args:
-        uri: ``record://FILE?format=png|jpeg``; png (the default) is lossless, jpeg has quality 95. FILE must be new.
-        spec: of the model.
+        uri: ``record://FILE?format=png|jpeg``; png (the default) is lossless, jpeg has quality 95. FILE must be
+            new.
+        spec: spec of the model.
         engine: description of the engine.
-        state: of the run, for the causes of drops and the descriptions of sources.
+        state: state of the run, for the causes of drops and the descriptions of sources.
         overwrite: a file that is there is removed first.
 
     Raises:
         UsageError: the URI makes no sense.
-        ForeignFileError: the file exists. SinkError: it cannot be made.
+        ForeignFileError: the file exists.
+        SinkError: the file cannot be made.
     """
 
     def __init__(self, uri: str, spec: ModelSpec, engine: str, state: RunState, *, overwrite: bool = False) -> None:
@@ -78,6 +80,11 @@ class RecordSink(FrameSink):
             raise SinkError(f"{self._path} cannot be made ({first_line(error)}); name another file") from error
 
     def write(self, result: Segmentation) -> None:
+        """Record a frame, its class map and the drops before it in one transaction.
+
+        Raises:
+            SinkError: the frame is too large, or the file cannot be written.
+        """
         frame = result.frame
         if frame.image.shape[0] * frame.image.shape[1] > MAX_PIXELS:
             raise SinkError(f"{self._path}: a frame of {frame.image.shape} is too large; at most {MAX_PIXELS} pixels")
@@ -107,6 +114,11 @@ class RecordSink(FrameSink):
         self._gaps[frame.source] = gaps
 
     def close(self) -> None:
+        """Record the drops after the latest frame and leave one file. May be called twice.
+
+        Raises:
+            SinkError: the file cannot be written.
+        """
         if self._closed:
             return
         self._closed = True
@@ -121,7 +133,7 @@ class RecordSink(FrameSink):
             self._forget()
 
     def _take_name(self, overwrite: bool) -> None:
-        """Make the file, empty, where nobody has one; and none of SQLite's beside it, which it would take for ours."""
+        """Make an empty file where nobody has one, and refuse files that SQLite would take for ours beside it."""
         beside = [self._path.with_name(self._path.name + ending) for ending in ("", "-wal", "-shm", "-journal")]
         try:
             for path in beside:
@@ -161,7 +173,7 @@ class RecordSink(FrameSink):
         return database
 
     def _commit(self, change: Callable[[sqlite3.Connection], None]) -> None:
-        """One transaction; after a failure the file is closed, and the next call opens it again."""
+        """Run one transaction; after a failure the file is closed, and the next call opens it again."""
         try:
             if self._database is None:
                 self._database = self._connected()
@@ -210,7 +222,7 @@ class RecordSink(FrameSink):
         database.executemany("INSERT INTO drops (source, first, count, cause, at) VALUES (?, ?, ?, ?, ?)", rows)
 
     def _note_rest(self, database: sqlite3.Connection) -> None:
-        """Drops after the latest recorded frame, and those of sources of which no frame was recorded."""
+        """Record drops after the latest recorded frame, and those of sources of which no frame was recorded."""
         for name, state in list(self._state.sources.items()):
             gaps = self._gaps.setdefault(name, _Gaps())
             self._note_source(database, name)
@@ -218,7 +230,7 @@ class RecordSink(FrameSink):
 
 
 class _Gaps:
-    """Which indices of one source are missing, and why, as far as the run's counters say."""
+    """Missing indices of one source, and their causes as far as the run's counters say."""
 
     def __init__(self) -> None:
         self.next = 0
@@ -230,7 +242,7 @@ class _Gaps:
         return copied
 
     def before(self, index: int, dropped: Counter[str]) -> Iterator[tuple[int, int, str]]:
-        """(first index, count, cause) of what is missing before ``index``; ``index`` itself was recorded."""
+        """Yield (first index, count, cause) of what is missing before ``index``; ``index`` itself was recorded."""
         missing = index - self.next
         first, self.next = self.next, max(self.next, index + 1)
         for cause in DROP_CAUSES:
@@ -253,13 +265,15 @@ def _parsed(uri: str) -> tuple[Path, str]:
 
 
 def _text(said: str) -> str:
-    """What SQLite takes: no halves of a character, which stand for bytes of a file name."""
+    """Return text that SQLite takes: no halves of a character, which stand for bytes of a file name."""
     return said.encode(errors="backslashreplace").decode()
 
 
 def _recordable(name: str, index: int) -> str:
-    """A name of a frame as ``Recording`` takes it: names of files may hold any bytes. One that changes gets the index,
-    so that no two become one."""
+    """Return a frame's name as ``Recording`` takes it; a name that changes gets the index, so that no two become one.
+
+    Names of files may hold any bytes.
+    """
     plain = "".join(sign if sign.isprintable() and sign not in "/\\" else "_" for sign in name[:_LONGEST_NAME])
     return plain if plain == name and plain not in ("", ".", "..") else f"{plain}~{index}"
 
