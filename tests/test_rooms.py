@@ -41,6 +41,7 @@ HEAVY = (
     "onnxsim",
     "openvino",
 )
+TERMINAL = ("typer", "click", "rich")
 
 
 def _room(path: Path) -> str:
@@ -62,6 +63,23 @@ def _imports(path: Path) -> Iterator[tuple[str, bool]]:
             yield node.module, node in top
 
 
+def _module(path: Path) -> str:
+    return ".".join(("edgeseg", *path.relative_to(PACKAGE).with_suffix("").parts)).replace(".__init__", "")
+
+
+def _needs(path: Path, modules: set[str]) -> set[str]:
+    """Modules of the package that a file names in imports at module level; ``from package import module`` too."""
+    named = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Import):
+            named |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            inner = {f"{node.module}.{alias.name}" for alias in node.names} & modules
+            of_names = len(inner) < len(node.names)
+            named |= inner | ({node.module} if of_names else set())
+    return named & modules
+
+
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -75,6 +93,21 @@ def test_rooms_import_only_what_they_may(path: Path) -> None:
         assert parts[0] != "typer" or room == "cli", "only the command line knows typer"
         if parts[0] in HEAVY and at_top:
             assert room == "builder", f"{module} must be imported inside the function that needs it"
+        if parts[0] in TERMINAL:
+            assert room == "cli", f"{module} is for the command line, and {room} knows none"
+
+
+def test_modules_import_each_other_in_no_circle() -> None:
+    modules = {_module(path): path for path in FILES}
+    needs = {name: _needs(path, set(modules)) - {name} for name, path in modules.items()}
+    while True:
+        free = [name for name, wanted in needs.items() if not wanted & set(needs)]
+        if not free:
+            break
+        for name in free:
+            del needs[name]
+    circle = {name: sorted(wanted & set(needs)) for name, wanted in needs.items()}
+    assert not circle, f"modules of a circle, or above one: {circle}"
 
 
 def test_tools_are_never_imported_by_the_package() -> None:
@@ -83,11 +116,7 @@ def test_tools_are_never_imported_by_the_package() -> None:
 
 
 def test_everything_but_the_builder_imports_without_heavy_packages() -> None:
-    modules = [
-        ".".join(("edgeseg", *path.relative_to(PACKAGE).with_suffix("").parts)).replace(".__init__", "")
-        for path in FILES
-        if _room(path) != "builder" and path.name != "__main__.py"
-    ]
+    modules = [_module(path) for path in FILES if _room(path) != "builder" and path.name != "__main__.py"]
     code = (
         "import importlib, sys\n"
         f"for name in {modules!r}: importlib.import_module(name)\n"

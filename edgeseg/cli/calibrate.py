@@ -10,7 +10,7 @@ from typing_extensions import Annotated
 
 from edgeseg.app.targets import is_calibration_cache, refuse_foreign
 from edgeseg.cli.arguments import RequireSignatureOption
-from edgeseg.cli.console import JsonFlag, on_terminal, print_json, say, stop_on_signals, table
+from edgeseg.cli.console import Commands, JsonFlag, on_terminal, print_json, say, stop_on_signals, table
 from edgeseg.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     Report = Callable[[FrameChooser], None]
 
 app = typer.Typer(
+    cls=Commands,
     no_args_is_help=True,
     help="Calibration data for INT8. Example: edgeseg calibrate select --camera 0 --seconds 600 -o frames",
 )

@@ -9,14 +9,16 @@ import signal
 import sys
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, Iterator, List, Optional, Sequence
+from typing import Any, Dict, Iterator, List, Optional, Sequence
 
 import typer
+import typer.core
 from typing_extensions import Annotated
 
 from edgeseg.cli.signals import reacted, stopping_signals
 
 __all__ = [
+    "Commands",
     "JsonFlag",
     "on_terminal",
     "percent",
@@ -30,7 +32,29 @@ __all__ = [
 
 _COMMANDS = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\ud800-\\udfff\\u202a-\\u202e\\u2066-\\u2069]")
 
+_FIELD = re.compile(r"`([a-z]\w*)`")
+_flags: Dict[str, str] = {}
+"""What the command that runs calls the fields of configurations: its options and arguments."""
+
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
+
+
+class Commands(typer.core.TyperGroup):
+    """A group of commands. What is printed names the options of the command that runs, where libraries name fields."""
+
+    def resolve_command(self, ctx: Any, args: List[str]) -> Any:
+        """Find the command of the words, as every group does."""
+        name, found, rest = super().resolve_command(ctx, args)
+        _flags.clear()
+        _flags.update({str(one.name): _shown(one) for one in getattr(found, "params", ())})
+        return name, found, rest
+
+
+def _shown(parameter: Any) -> str:
+    """Return what a message calls an option or argument of a command."""
+    if parameter.param_type_name == "argument":
+        return str(parameter.name).upper()
+    return next((str(name) for name in parameter.opts if name.startswith("--")), str(parameter.name))
 
 
 def on_terminal() -> bool:
@@ -49,16 +73,21 @@ def say_aside(text: str = "") -> None:
 
 
 def printable(text: str) -> str:
-    """Text that changes nothing of a terminal but its lines: other control characters and surrogates as escapes.
+    """Return text as a terminal may show it.
 
-    What is printed may come from a file or a camera.
+    Control characters and surrogates become escapes, for what is printed may come from a file or a camera. Fields that
+    libraries name in backticks become the flags of the command that runs.
     """
-    return _COMMANDS.sub(lambda found: ascii(found.group())[1:-1], text)
+    return _COMMANDS.sub(lambda found: ascii(found.group())[1:-1], _with_flags(text))
+
+
+def _with_flags(text: str) -> str:
+    return _FIELD.sub(lambda found: _flags.get(found[1], found[0]), text)
 
 
 def print_json(document: Any) -> None:
     """The machine-readable result; NaN becomes null, so that every JSON parser reads it."""
-    print(json.dumps(_finite(document), indent=1), flush=True)
+    print(json.dumps(_for_json(document), indent=1), flush=True)
 
 
 def percent(value: float) -> str:
@@ -81,13 +110,15 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
     Console(width=width, highlight=False, markup=False).print(grid)
 
 
-def _finite(value: Any) -> Any:
+def _for_json(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
+    if isinstance(value, str):
+        return _with_flags(value)
     if isinstance(value, dict):
-        return {str(key): _finite(item) for key, item in value.items()}
+        return {str(key): _for_json(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        items: List[Any] = [_finite(item) for item in value]
+        items: List[Any] = [_for_json(item) for item in value]
         return items
     return value
 

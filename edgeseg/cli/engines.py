@@ -10,11 +10,11 @@ import typer
 from typing_extensions import Annotated
 
 from edgeseg.cli.arguments import REQUIRE_SIGNATURE
-from edgeseg.cli.console import JsonFlag, print_json, say, table
+from edgeseg.cli.console import Commands, JsonFlag, print_json, say, table
 from edgeseg.cli.opening import engine_cache
 from edgeseg.errors import EngineError, UsageError
 
-app = typer.Typer(no_args_is_help=True, help="List, delete and take in built TensorRT engines.")
+app = typer.Typer(cls=Commands, no_args_is_help=True, help="List, delete and take in built TensorRT engines.")
 
 
 @app.command("list")

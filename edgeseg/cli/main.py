@@ -10,7 +10,7 @@ import typer
 import typer.core
 from typing_extensions import Annotated
 
-from edgeseg.cli.console import printable
+from edgeseg.cli.console import Commands, printable
 from edgeseg.cli.signals import leave_if_interrupted
 from edgeseg.credentials import without_secrets_of
 from edgeseg.errors import EdgesegError, first_line, missing
@@ -64,7 +64,7 @@ COMMANDS: Dict[str, Tuple[str, str, str]] = {
 }
 
 
-class _Commands(typer.core.TyperGroup):
+class _Edgeseg(Commands):
     """The commands; what is said of a wrong command line quotes it without its passwords."""
 
     def __init__(self, **settings: Any) -> None:
@@ -87,7 +87,7 @@ class _Commands(typer.core.TyperGroup):
 
 app = typer.Typer(
     name="edgeseg",
-    cls=_Commands,
+    cls=_Edgeseg,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -14,13 +14,13 @@ from typing import Any, Dict, List, Sequence, Tuple
 import typer
 from typing_extensions import Annotated, get_type_hints
 
-from edgeseg.cli.console import JsonFlag, print_json, say
+from edgeseg.cli.console import Commands, JsonFlag, print_json, say
 from edgeseg.cli.models import bundle_or_default, keys_file
 from edgeseg.credentials import has_credentials
 from edgeseg.errors import EdgesegError, InputError, UsageError, first_line
 from edgeseg.files import atomic_write
 
-app = typer.Typer(no_args_is_help=True, help="Run as a systemd service: install, status, remove.")
+app = typer.Typer(cls=Commands, no_args_is_help=True, help="Run as a systemd service: install, status, remove.")
 
 MARKER = "# Written by 'edgeseg service install'; 'edgeseg service remove' removes it."
 _GROUPS = ("video", "render")
@@ -233,11 +233,9 @@ def remove(name: NameOption = "edgeseg", root: RootOption = Path("/")) -> None:
 
 
 @app.command("exec", hidden=True, context_settings={"ignore_unknown_options": True, "help_option_names": []})
-def execute(words: Annotated[List[str], typer.Argument()]) -> None:
+def execute(context: typer.Context, words: Annotated[List[str], typer.Argument()]) -> None:
     """What a unit with secrets starts: puts them into the arguments here, so that no process list shows them."""
-    from edgeseg.cli.main import app as edgeseg
-
-    edgeseg([_with_secret(word) for word in words])
+    context.find_root().command.main([_with_secret(word) for word in words])
 
 
 def service_words(args: Sequence[str]) -> Tuple[List[str], Dict[str, str]]:

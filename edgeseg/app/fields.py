@@ -1,0 +1,267 @@
+"""Fields of configurations. What the command line, files and the service need to know of a field is said once, here."""
+
+import dataclasses
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple, Type, TypeVar, Union
+
+from typing_extensions import get_args, get_type_hints
+
+from edgeseg.credentials import redacted
+from edgeseg.errors import UsageError
+
+__all__ = ["Config", "Field", "Option", "absolute", "config_with", "fields_of", "has_secrets", "option", "value_of"]
+
+C = TypeVar("C", bound="Config")
+
+_KINDS: Dict[type, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    Path: "a path",
+}
+
+
+@dataclass(frozen=True)
+class Option:
+    """What is known of a field besides its name, type and default.
+
+    Attributes:
+        help: one line.
+        flag: on the command line; empty is ``--name-of-the-field``.
+        short: the flag's short form, such as ``-o``.
+        at_least, at_most: bounds of a number, both allowed.
+        choices: the only values of a text.
+        is_path: whether a value is a path, or a text with one in it.
+        absolute: makes such a text independent of the working directory.
+        is_secret: whether values are secret, or a function that says so of one value.
+        panel: of ``--help``.
+        variable: of the environment, which sets the field too.
+        metavar: of ``--help``; empty is that of the type.
+        is_argument: whether it stands on the command line without a flag.
+        replaces: names of fields that go back to their defaults when this one is given.
+    """
+
+    help: str
+    flag: str = ""
+    short: str = ""
+    at_least: Optional[float] = None
+    at_most: Optional[float] = None
+    choices: Tuple[str, ...] = ()
+    is_path: bool = False
+    absolute: Callable[[str], str] = os.path.abspath
+    is_secret: Union[bool, Callable[[str], bool]] = False
+    panel: str = ""
+    variable: str = ""
+    metavar: str = ""
+    is_argument: bool = False
+    replaces: Tuple[str, ...] = ()
+
+
+def option(default: Any = dataclasses.MISSING, *, help: str, **about: Any) -> Any:
+    """Declare a field of a configuration.
+
+    Args:
+        default: value of a field that is not given; without one the field must be given.
+        help: one line, as ``--help`` shows it.
+        about: the other attributes of ``Option``.
+    """
+    return dataclasses.field(default=default, metadata={"option": Option(help, **about)})
+
+
+@dataclass(frozen=True)
+class Field:
+    """A field of a configuration or of one of its parts.
+
+    Attributes:
+        path: names from the configuration down to the field, such as ``("source", "rate")``.
+        kind: bool, int, float, str or Path; of each item, where there are many.
+        default: its default; ``dataclasses.MISSING`` where the field must be given.
+        about: everything else.
+        is_many: whether the value is a sequence.
+        is_optional: whether None is a value.
+    """
+
+    path: Tuple[str, ...]
+    kind: Any
+    default: Any
+    about: Option
+    is_many: bool = False
+    is_optional: bool = False
+
+    @property
+    def name(self) -> str:
+        """Return the name within its part; unique within the whole configuration."""
+        return self.path[-1]
+
+    @property
+    def key(self) -> str:
+        """Return the name as files have it, such as ``source.rate``."""
+        return ".".join(self.path)
+
+    @property
+    def flag(self) -> str:
+        """Return the flag on the command line, or the name in capitals for an argument."""
+        if self.about.is_argument:
+            return self.name.upper()
+        return self.about.flag or f"--{self.name.replace('_', '-')}"
+
+    def rule(self) -> str:
+        """Return what is right for this field, as a message says it."""
+        about, kind = self.about, _KINDS[self.kind]
+        if about.choices:
+            kind = f"one of {', '.join(about.choices)}"
+        elif about.at_least is not None and about.at_most is not None:
+            kind += f" from {about.at_least:g} to {about.at_most:g}"
+        elif about.at_least is not None:
+            kind += f" of at least {about.at_least:g}"
+        elif about.at_most is not None:
+            kind += f" of at most {about.at_most:g}"
+        return f"a list, of each item: {kind}" if self.is_many else kind
+
+    def checked(self, value: Any, called: str = "") -> Any:
+        """Return a value as this field keeps it: a tuple for a list, a Path for a text, a float for a whole number.
+
+        Args:
+            value: what was given.
+            called: what the message calls the field; empty is its name.
+
+        Raises:
+            UsageError: it is of another type, out of bounds or none of the choices.
+        """
+        if value is None and self.is_optional:
+            return None
+        if self.is_many:
+            if isinstance(value, (list, tuple)):
+                return tuple(self._checked_item(item, called) for item in value)
+            raise self._wrong(value, called)
+        return self._checked_item(value, called)
+
+    def is_secret(self, value: Any) -> bool:
+        """Return whether a value of this field, or an item of it, is secret."""
+        rule = self.about.is_secret
+        if value is None or value == self.default or rule is False:
+            return False
+        if rule is True:
+            return True
+        return any(rule(str(one)) for one in (value if self.is_many else (value,)))
+
+    def absolute(self, value: Any) -> Any:
+        """Return a value whose paths do not depend on the working directory."""
+        if not self.about.is_path or value is None:
+            return value
+        if self.is_many:
+            return tuple(self.kind(self.about.absolute(str(one))) for one in value)
+        return self.kind(self.about.absolute(str(value)))
+
+    def _checked_item(self, value: Any, called: str) -> Any:
+        about, allowed = self.about, {float: (int, float), Path: (str, Path)}.get(self.kind, (self.kind,))
+        if not isinstance(value, allowed) or (isinstance(value, bool) and self.kind is not bool):
+            raise self._wrong(value, called)
+        value = self.kind(value)
+        too_small = about.at_least is not None and not value >= about.at_least
+        too_large = about.at_most is not None and not value <= about.at_most
+        if too_small or too_large or (about.choices and value not in about.choices):
+            raise self._wrong(value, called)
+        return value
+
+    def _wrong(self, value: Any, called: str) -> UsageError:
+        shown = "***" if self.about.is_secret is True else redacted(repr(value))
+        return UsageError(f"`{called or self.name}` is {self.rule()}, got {shown}")
+
+
+class Config:
+    """Base of all configurations: frozen dataclasses whose fields are declared with ``option``, or are parts.
+
+    Raises:
+        UsageError: a value is wrong; the message names the field in backticks.
+    """
+
+    def __post_init__(self) -> None:
+        for field in _own(type(self)):
+            if isinstance(field, Field):
+                object.__setattr__(self, field.name, field.checked(getattr(self, field.name)))
+
+
+def fields_of(kind: Type[Config]) -> Tuple[Field, ...]:
+    """Return the fields of a configuration and of its parts, in the order of their declaration."""
+    found: List[Field] = []
+    for field in _own(kind):
+        if isinstance(field, Field):
+            found.append(field)
+        else:
+            name, part = field
+            found += [dataclasses.replace(inner, path=(name, *inner.path)) for inner in fields_of(part)]
+    return tuple(found)
+
+
+def value_of(config: Config, field: Field) -> Any:
+    """Return the value that a configuration has of a field."""
+    value: Any = config
+    for name in field.path:
+        value = getattr(value, name)
+    return value
+
+
+def config_with(kind: Type[C], values: Mapping[str, Any], base: Optional[C] = None) -> C:
+    """Return a configuration of values.
+
+    Args:
+        kind: of the configuration.
+        values: name of a field -> value, without the names of parts.
+        base: what has the other values; None for the defaults.
+
+    Raises:
+        UsageError: a value is wrong, or one that must be given is missing; the message names the field in backticks.
+    """
+    fields = fields_of(kind)
+    known = {field.name: value_of(base, field) for field in fields} if base is not None else {}
+    for name in (other for field in fields if field.name in values for other in field.about.replaces):
+        known.pop(name, None)
+    return _built(kind, {**known, **values})
+
+
+def absolute(config: C) -> C:
+    """Return the configuration with paths that do not depend on the working directory."""
+    values = {field.name: field.absolute(value_of(config, field)) for field in fields_of(type(config))}
+    return config_with(type(config), values)
+
+
+def has_secrets(config: Config) -> bool:
+    """Return whether a configuration holds a password, a token or the address of a webhook."""
+    return any(field.is_secret(value_of(config, field)) for field in fields_of(type(config)))
+
+
+def _built(kind: Type[C], values: Mapping[str, Any]) -> C:
+    mine: Dict[str, Any] = {}
+    for field in _own(kind):
+        if not isinstance(field, Field):
+            name, part = field
+            mine[name] = _built(part, values)
+        elif field.name in values:
+            mine[field.name] = values[field.name]
+        elif field.default is dataclasses.MISSING:
+            raise UsageError(f"`{field.name}` is missing; it is {field.rule()}: {field.about.help}")
+    return kind(**mine)
+
+
+def _own(kind: Type[Config]) -> Tuple[Any, ...]:
+    """Return the fields of one class; (name, class) stands for a part."""
+    hints = get_type_hints(kind)
+    own: List[Any] = []
+    for field in dataclasses.fields(kind):  # type: ignore[arg-type]
+        hint = hints[field.name]
+        if isinstance(hint, type) and issubclass(hint, Config):
+            own.append((field.name, hint))
+            continue
+        is_optional = type(None) in get_args(hint)
+        if is_optional:
+            hint = next(one for one in get_args(hint) if one is not type(None))
+        is_many = bool(get_args(hint))
+        about = field.metadata["option"]
+        own.append(
+            Field((field.name,), get_args(hint)[0] if is_many else hint, field.default, about, is_many, is_optional)
+        )
+    return tuple(own)

@@ -1,0 +1,108 @@
+"""Commands made of configurations: one option per field, with the field's help, bounds and default."""
+
+import dataclasses
+import inspect
+from enum import Enum
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional, Type, TypeVar
+
+import typer
+from typing_extensions import Annotated, get_type_hints
+
+from edgeseg.app.config_file import is_config_file, read_config
+from edgeseg.app.fields import Config, Field, config_with, fields_of
+
+__all__ = ["command", "config_of", "given_in"]
+
+C = TypeVar("C", bound=Config)
+
+
+def command(kind: Type[C], function: Callable[..., Any], *, file_in: str = "") -> Callable[..., Any]:
+    """Return a command for typer that builds a configuration from its options and gives it to a function.
+
+    Args:
+        kind: of the configuration.
+        function: takes the configuration first. Its other parameters are options of the command too, or the
+            ``typer.Context``; its docstring is the help.
+        file_in: name of the field in whose place a file of a configuration may stand. Options override the file.
+    """
+    hints = get_type_hints(function, include_extras=True)
+    first, *others = inspect.signature(function).parameters.values()
+    wanted = [name for name, hint in hints.items() if hint is typer.Context]
+    own = [one.replace(annotation=hints[one.name]) for one in others if one.name not in wanted]
+
+    def called(context: typer.Context, **values: Any) -> Any:
+        config = config_of(kind, context, file_in)
+        more = {one.name: values[one.name] for one in own}
+        return function(config, **more, **dict.fromkeys(wanted, context))
+
+    parameters = [
+        inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context),
+        *map(_parameter, fields_of(kind)),
+        *own,
+    ]
+    vars(called)["__signature__"] = inspect.Signature(parameters)
+    called.__annotations__ = {one.name: one.annotation for one in parameters}
+    called.__name__, called.__doc__, called.__module__ = function.__name__, function.__doc__, function.__module__
+    return called
+
+
+def given_in(context: Any) -> Dict[str, Any]:
+    """Return the options that the command line or the environment gave, by the names of their parameters."""
+    sources = ("COMMANDLINE", "ENVIRONMENT")
+    return {
+        name: value
+        for name, value in context.params.items()
+        if getattr(context.get_parameter_source(name), "name", "") in sources
+    }
+
+
+def config_of(kind: Type[C], context: Any, file_in: str = "") -> C:
+    """Build the configuration of a command line.
+
+    Args:
+        kind: of the configuration.
+        context: of the command that ``command`` made.
+        file_in: as of ``command``.
+
+    Raises:
+        UsageError: a value is wrong. InputError: the file cannot be read.
+    """
+    fields = {field.name for field in fields_of(kind)}
+    values = {name: _plain(value) for name, value in given_in(context).items() if name in fields}
+    base: Optional[C] = None
+    stands = values.get(file_in)
+    if isinstance(stands, list) and len(stands) == 1:
+        stands = stands[0]
+    if stands is not None and not isinstance(stands, list) and is_config_file(Path(stands)):
+        del values[file_in]
+        base = read_config(kind, Path(stands))
+    return config_with(kind, values, base)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    return value.value if isinstance(value, Enum) else value
+
+
+def _parameter(field: Field) -> inspect.Parameter:
+    """Return the parameter of a command that typer makes the option or argument of a field from."""
+    about = field.about
+    hint: Any = Enum(field.name, {one: one for one in about.choices}, type=str) if about.choices else field.kind
+    is_missing = field.default is dataclasses.MISSING
+    default = hint(field.default) if about.choices and field.default else field.default
+    if field.is_many:
+        hint, default = List[hint], default and list(default) or None
+    if field.is_many or field.is_optional or is_missing:
+        hint, default = Optional[hint], None if is_missing else default
+    known: Dict[str, Any] = {"help": about.help, "min": about.at_least, "max": about.at_most}
+    known.update({"metavar": about.metavar or None, "envvar": about.variable or None})
+    known["rich_help_panel"] = about.panel or None
+    if about.is_argument:
+        made: Any = typer.Argument(**known)
+    else:
+        made = typer.Option(*filter(None, (about.short, field.flag)), **known)
+    return inspect.Parameter(
+        field.name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=Annotated[hint, made]
+    )

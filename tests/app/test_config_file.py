@@ -1,0 +1,159 @@
+# ruff: noqa: UP045 -- fields are evaluated, on Python 3.8 too
+from __future__ import annotations
+
+import json
+import stat
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Optional, Sequence
+
+import pytest
+
+from edgeseg.app.config_file import config_from_tree, read_config, text_of_config, tree_of, write_config
+from edgeseg.app.fields import Config, absolute, config_with, fields_of, has_secrets, option
+from edgeseg.credentials import has_credentials
+from edgeseg.errors import InputError, UsageError
+
+
+@dataclass(frozen=True)
+class Part(Config):
+    rate: float = option(0.0, help="Frames per second.", at_least=0)
+    flip: str = option("none", help="How.", choices=("none", "rotate-90"))
+    files: Sequence[Path] = option((), help="Files.", is_path=True)
+
+
+@dataclass(frozen=True)
+class Whole(Config):
+    name: str = option(help="Of the whole.")
+    model: Optional[Path] = option(None, help="A bundle.", is_path=True)
+    sources: Sequence[str] = option((), help="Where from.", is_secret=has_credentials)
+    camera: Optional[int] = option(None, help="Number.", at_least=0, at_most=9, replaces=("sources",))
+    token: str = option("", help="Secret.", is_secret=True)
+    fast: bool = option(False, help="Whether.")
+    part: Part = Part()
+
+
+FULL = Whole(
+    "a\x7f\u2028\"\\\n'é",
+    model=Path("m.edgeseg"),
+    sources=["rtsp://me:pw@h/a", "x" * 90],
+    camera=3,
+    token="t",
+    fast=True,
+    part=Part(rate=2.5, flip="rotate-90", files=[Path("a"), Path("b c")]),
+)
+
+
+@pytest.mark.parametrize("suffix", [".toml", ".json"])
+@pytest.mark.parametrize("config", [FULL, Whole("a"), Whole("a", part=Part(rate=1e-9))])
+def test_what_is_written_reads_back_equal(tmp_path: Path, suffix: str, config: Whole) -> None:
+    path = tmp_path / f"c{suffix}"
+    write_config(config, path)
+    assert read_config(Whole, path) == config
+    assert hash(config) == hash(read_config(Whole, path))
+
+
+def test_only_what_differs_is_written() -> None:
+    assert tree_of(Whole("a")) == {"name": "a"}
+    assert json.loads(text_of_config(replace(FULL, name="x"), ".json"))["part"] == {
+        "rate": 2.5,
+        "flip": "rotate-90",
+        "files": ["a", "b c"],
+    }
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o644])
+def test_a_file_has_its_mode(tmp_path: Path, mode: int) -> None:
+    path = tmp_path / "c.toml"
+    write_config(Whole("a"), path, mode=mode)
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("nam = 'a'", "there is no field `nam`; did you mean `name`?"),
+        ("name = 'a'\nrate = 1", "there is no field `rate`; did you mean `part.rate`?"),
+        ("name = 'a'\nzzzzz = 1", "there is no field `zzzzz`; there are name, model, "),
+        ("name = 'a'\npart = 3", "`part` is a table of fields, [part]"),
+        ("name = 1", "`name` is a text, got 1"),
+        ("fast = true", "`name` is missing; it is a text: Of the whole."),
+        ("name = 'a'\nfast = 1", "`fast` is true or false, got 1"),
+        ("name = 'a'\ncamera = 1.5", "`camera` is a whole number from 0 to 9, got 1.5"),
+        ("name = 'a'\ncamera = true", "`camera` is a whole number from 0 to 9, got True"),
+        ("name = 'a'\ncamera = 10", "`camera` is a whole number from 0 to 9, got 10"),
+        ("name = 'a'\nsources = 'x'", "`sources` is a list, of each item: a text, got 'x'"),
+        ("name = 'a'\nsources = [3]", "`sources` is a list, of each item: a text, got 3"),
+        ("name = 'a'\nsources = [['rtsp://a:pw@h']]", "of each item: a text, got ['rtsp://***@h']"),
+        ("name = 'a'\ntoken = 12345", "`token` is a text, got ***"),
+        ("name = 'a'\n[part]\nrate = -1", "`part.rate` is a number of at least 0, got -1"),
+        ("name = 'a'\n[part]\nrate = nan", "`part.rate` is a number of at least 0, got nan"),
+        ("name = 'a'\n[part]\nflip = 'up'", "`part.flip` is one of none, rotate-90, got 'up'"),
+        ("name = ", "is no TOML: "),
+    ],
+)
+def test_a_wrong_file_is_one_line_that_names_file_and_field(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "wrong.toml"
+    path.write_text(text)
+    with pytest.raises(UsageError) as caught:
+        read_config(Whole, path)
+    assert message in str(caught.value) and str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["[]", "{", "3", "[" * 100_000])
+def test_json_that_is_no_configuration(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "wrong.json"
+    path.write_text(text)
+    with pytest.raises(UsageError, match="wrong.json is"):
+        read_config(Whole, path)
+
+
+def test_files_that_cannot_be_read_or_written(tmp_path: Path) -> None:
+    for path, data in ((tmp_path / "gone.toml", None), (tmp_path / "bytes.toml", b"\xff"), (tmp_path, None)):
+        if data is not None:
+            path.write_bytes(data)
+        with pytest.raises(InputError, match="cannot be read as a configuration"):
+            read_config(Whole, path)
+    with pytest.raises(InputError, match="cannot be written"):
+        write_config(FULL, tmp_path / "none/c.toml")
+    with pytest.raises(UsageError, match="ends in .toml or .json"):
+        write_config(FULL, tmp_path / "c.yaml")
+    with pytest.raises(UsageError, match="`name` is no UTF-8"):
+        text_of_config(Whole("\udc80"), ".toml")
+    assert config_from_tree(Whole, json.loads(text_of_config(Whole("\udc80"), ".json")), "x").name == "\udc80"
+
+
+@pytest.mark.parametrize(
+    "values", [{"rate": -1}, {"rate": float("nan")}, {"flip": "up"}, {"rate": "1"}, {"rate": True}, {"files": "a"}]
+)
+def test_python_is_told_the_field(values: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=f"`{next(iter(values))}` is "):
+        Part(**values)
+
+
+def test_values_take_the_type_of_their_field() -> None:
+    part = Part(rate=2, files=["a"])  # type: ignore[list-item]
+    assert isinstance(part.rate, float) and part.files == (Path("a"),)
+
+
+def test_one_field_replaces_another_when_it_is_given() -> None:
+    base = Whole("a", sources=["demo://street"])
+    assert config_with(Whole, {"camera": 1}, base).sources == ()
+    assert config_with(Whole, {"camera": 1, "sources": ["b"]}, base).sources == ("b",)
+    assert config_with(Whole, {"rate": 3.0}, base) == replace(base, part=Part(rate=3.0))
+
+
+def test_secrets_and_paths_are_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert has_secrets(FULL) and has_secrets(Whole("a", token="x"))
+    assert has_secrets(Whole("a", sources=["rtsp://me:pw@h/a"]))
+    assert not has_secrets(Whole("rtsp://me:pw@h/a", sources=["demo://street"]))
+    monkeypatch.chdir(tmp_path)
+    moved = absolute(FULL)
+    assert moved.model == tmp_path / "m.edgeseg" and moved.part.files == (tmp_path / "a", tmp_path / "b c")
+    assert (moved.name, moved.sources) == (FULL.name, FULL.sources) and absolute(Whole("a")) == Whole("a")
+
+
+def test_fields_are_listed_with_those_of_parts() -> None:
+    fields = fields_of(Whole)
+    assert [field.key for field in fields][-3:] == ["part.rate", "part.flip", "part.files"]
+    assert {field.name: field.flag for field in fields}["rate"] == "--rate"

@@ -1,0 +1,88 @@
+# ruff: noqa: UP045 -- fields are evaluated, on Python 3.8 too
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional, Sequence
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from edgeseg.app.fields import Config, option
+from edgeseg.cli.console import Commands, JsonFlag, say
+from edgeseg.cli.options import command, given_in
+from edgeseg.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Part(Config):
+    rate: float = option(0.0, help="Frames per second.", at_least=0, panel="Sources")
+    colour: str = option("red", help="Which.", choices=("red", "dark-blue"))
+
+
+@dataclass(frozen=True)
+class Whole(Config):
+    needed: str = option(help="Must be there.")
+    model: Optional[Path] = option(None, help="A bundle.", is_argument=True)
+    sources: Sequence[str] = option((), help="Where from.", flag="--source", short="-s")
+    mixed: bool = option(True, help="Whether.", flag="--mixed/--no-mixed")
+    depth: Optional[int] = option(None, help="How deep.", variable="OPTIONS_TEST_DEPTH")
+    part: Part = Part()
+
+
+def outcome(*words: str, **environment: str) -> tuple[Any, Any]:
+    """What a command of ``Whole`` got, and the whole result."""
+    got: list[Any] = []
+
+    def work(config: Whole, context: typer.Context, as_json: JsonFlag = False) -> None:
+        """Work."""
+        got.extend([config, as_json, set(given_in(context))])
+        say("`sources` and `mixed` and `model` and `part.rate` and `nothing`")
+
+    app = typer.Typer(cls=Commands, pretty_exceptions_enable=False)
+    app.command("work")(command(Whole, work, file_in="model"))
+    app.command("other")(lambda: say("`sources`"))
+    return got, CliRunner().invoke(app, list(words), env=environment)
+
+
+def test_options_become_fields() -> None:
+    words = ["work", "m", "--needed", "a", "-s", "b", "--source", "c", "--no-mixed", "--rate", "2", "--colour"]
+    got, done = outcome(*words, "dark-blue", "--json", OPTIONS_TEST_DEPTH="3")
+    want = Whole("a", model=Path("m"), sources=["b", "c"], mixed=False, depth=3, part=Part(2.0, "dark-blue"))
+    assert got[:2] == [want, True], done.output
+    assert got[2] == {"model", "needed", "sources", "mixed", "rate", "colour", "as_json", "depth"}
+
+
+def test_what_is_printed_names_the_flags_of_the_command() -> None:
+    assert (
+        outcome("work", "--needed", "a")[1].output == "--source and --mixed and MODEL and `part.rate` and `nothing`\n"
+    )
+    assert outcome("other")[1].output == "`sources`\n"
+
+
+def test_a_file_stands_where_the_model_does_and_options_override_it(tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text("needed = 'a'\nmodel = 'm'\nsources = ['x', 'y']\nmixed = false\n[part]\nrate = 3\n")
+    kept = Whole("a", model=Path("m"), sources=["x", "y"], mixed=False, part=Part(3.0))
+    assert outcome("work", str(path))[0][0] == kept
+    got, _ = outcome("work", str(path), "--rate", "0", "--source", "z", OPTIONS_TEST_DEPTH="1")
+    assert got[0] == Whole("a", model=Path("m"), sources=["z"], mixed=False, depth=1)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["work"], "`needed` is missing"),
+        (["work", "none.toml", "--needed", "a"], "none.toml cannot be read"),
+    ],
+)
+def test_what_is_wrong_is_said(words: list[str], message: str) -> None:
+    got, done = outcome(*words)
+    assert not got and message in str(done.exception)
+
+
+@pytest.mark.parametrize("words", [["--rate", "-1"], ["--colour", "green"], ["--depth", "x"], ["--sources", "x"]])
+def test_typer_refuses_what_it_can(words: list[str]) -> None:
+    got, done = outcome("work", "--needed", "a", *words)
+    assert not got and done.exit_code == 2 and not isinstance(done.exception, UsageError)
