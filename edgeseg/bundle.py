@@ -5,6 +5,7 @@ A zip archive with stored (uncompressed) entries::
     manifest.json       schema, spec, graphs (recipe, engine, SHA-256), provenance
     graphs/NAME.onnx    one graph per recipe
     ranges.json         tensor ranges that every INT8 graph was emitted from
+    drift.onnx          what measures drift, to be appended to the bytes of graphs/fp32.onnx
     golden.npz          frames with labels and expected class maps
     report.json         what was measured when it was compiled
     report.html         the same as a page for people
@@ -41,9 +42,11 @@ from edgeseg.signature import (
 )
 from edgeseg.spec import ModelSpec
 
-__all__ = ["Bundle", "Golden", "GraphEntry", "read_bundle", "sign_bundle", "write_bundle"]
+__all__ = ["CHANNEL_MEANS", "CLIPPED", "Bundle", "Golden", "GraphEntry", "read_bundle", "sign_bundle", "write_bundle"]
 
 SCHEMA = 1
+CLIPPED, CHANNEL_MEANS = "edgeseg/clipped/", "edgeseg/mean/"
+"""In front of a tensor's name: what ``drift.onnx`` gives for it."""
 _DIGEST_LENGTH = 64
 _MAGIC = b"PK\x03\x04"
 _MOST_GOLDEN = 1 << 30
@@ -87,8 +90,10 @@ class Golden:
 class Bundle:
     """A compiled model: spec, graphs by name, the ranges they came from, golden frames, report and provenance.
 
-    ``page`` is the report as a self-contained HTML page; None in bundles that were made without one. ``signatures`` are
-    those of the file that it was read from; they are of that file's bytes, so ``write_bundle`` leaves them out.
+    ``page`` is the report as a self-contained HTML page; None in bundles that were made without one. ``drift`` is the
+    probe of ``compiler.calibration.drift_probe``; None without ranges, and in bundles from before edgeseg 0.3.
+    ``signatures`` are those of the file that it was read from; they are of that file's bytes, so ``write_bundle``
+    leaves them out.
     """
 
     spec: ModelSpec
@@ -98,6 +103,7 @@ class Bundle:
     report: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     page: str | None = None
+    drift: bytes | None = None
     signatures: tuple[Signature, ...] = ()
 
     @property
@@ -111,6 +117,8 @@ def write_bundle(bundle: Bundle, path: Path) -> None:
     entries = {f"graphs/{name}.onnx": graph.onnx for name, graph in bundle.graphs.items()}
     if bundle.ranges is not None:
         entries["ranges.json"] = _json_bytes(bundle.ranges)
+    if bundle.drift is not None:
+        entries["drift.onnx"] = bundle.drift
     if bundle.golden is not None:
         entries["golden.npz"] = _golden_bytes(bundle.golden)
     entries["report.json"] = _json_bytes(bundle.report)
@@ -188,6 +196,7 @@ def _bundle_from_zip(data: bytes, path: Path) -> Bundle:
             report=_report(json.loads(entries["report.json"])),
             provenance=_object(manifest["provenance"], "the provenance"),
             page=entries["report.html"].decode() if "report.html" in entries else None,
+            drift=entries.get("drift.onnx"),
         )
     except BundleError as error:
         raise BundleError(str(error) if str(path) in str(error) else f"{path}: {error}") from error

@@ -29,6 +29,7 @@ def bundle(spec: ModelSpec) -> Bundle:
         report={"miou": 0.7},
         provenance={"note": "made by a test"},
         page="<!doctype html><p>0.7 ± 0.1</p>",
+        drift=b"probe",
     )
 
 
@@ -44,6 +45,7 @@ def test_round_trip(bundle: Bundle, path: Path) -> None:
     assert read.spec == bundle.spec
     assert read.graphs["fp32"] == bundle.graphs["fp32"]
     assert read.ranges == bundle.ranges
+    assert read.drift == bundle.drift
     assert read.report == bundle.report and read.provenance == bundle.provenance and read.page == bundle.page
     assert read.golden is not None and bundle.golden is not None
     for name in ("frames", "labels", "classes"):

@@ -32,6 +32,8 @@ from edgeseg.bundle import Bundle, GraphEntry, _sealed_zip, read_bundle, write_b
 from edgeseg.cli.console import printable
 from edgeseg.cli.main import app
 from edgeseg.cli.models import SHIPPED
+from edgeseg.compiler.calibration.drift_probe import drift_probe
+from edgeseg.compiler.ranges import Ranges
 from edgeseg.engines import engine_from_bundle
 from edgeseg.engines.golden import self_tested
 from edgeseg.engines.tensorrt.api import TensorRt
@@ -209,14 +211,20 @@ def replaced(value: Any, place: tuple[Any, ...], by: Any) -> Any:
     return copy
 
 
+def with_probe(bundle: Bundle) -> Bundle:
+    """The bundle, whose frames are measured at ``x``."""
+    ranges = Ranges({"x": (0.0, 255.0), "conv": (-12.0, 12.0)}, {"x": (0.5, 1.0, 1.5)}, "minmax", 16, "g", "d", "test")
+    return replace(bundle, drift=drift_probe(onnx.load_model_from_string(bundle.graphs["fp32"].onnx), ranges))
+
+
 @pytest.fixture(scope="module")
 def tiny_entries(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     made = tmp_path_factory.mktemp("tiny") / "tiny.edgeseg"
-    bundle = tiny_bundle(provenance={"note": "x", "network": {"encoder": "y"}})
+    bundle = with_probe(tiny_bundle(provenance={"note": "x", "network": {"encoder": "y"}}))
     recipe = {"name": "StaticInt8", "float_layers": ["conv"]}
     graphs = {**bundle.graphs, "int8-tensorrt": replace(bundle.graphs["int8-tensorrt"], recipe=recipe)}
     report = {"limits": {"min_agreement": 0.9}, "self_test": {"fp32": 0.9, "int8": 0.9}, "gate": True, "graphs": {}}
-    ranges = {**(bundle.ranges or {}), "schema": 1, "means": {"x": [0.5, 1.0]}}
+    ranges = {**(bundle.ranges or {}), "schema": 1, "means": {"x": [0.5, 1.0, 1.5]}}
     write_bundle(replace(bundle, graphs=graphs, report=report, ranges=ranges), made)
     with zipfile.ZipFile(made) as archive:
         return {name: archive.read(name) for name in archive.namelist()}
@@ -229,6 +237,7 @@ def used_as_commands_do(path: Path) -> None:
         self_tested(engine, bundle, "fp32").describe()
         self_tested(engine, bundle, "int8-qdq").describe()
     if bundle.ranges is not None and bundle.ranges.get("tensors"):
+        assert bundle.drift is not None
         DriftWatch(DriftGraph(bundle), tiny_frames(), lambda level, text: None)
     for precision in ("fp32", "int8-implicit"):
         request_from_bundle(TensorRt(fake_tensorrt("8.5.2.2", FakeCuda())), bundle, precision, EngineOptions())

@@ -466,8 +466,11 @@ def _field(
         if drift_frames:
             raise UsageError("--drift-frames needs --drift N")
         return None
+    from edgeseg.compiler.calibration.drift_probe import with_drift_probe
     from edgeseg.runtime.monitoring.sink import FieldSink
 
+    if drift:
+        bundle = with_drift_probe(bundle)
     sink = FieldSink(bundle, running.state, shadow=shadow, drift=drift, drift_frames=drift_frames)
     running.add_sink(sink)
     return sink

@@ -11,6 +11,7 @@ import numpy as np
 from edgeseg.bundle import Bundle, Golden, GraphEntry
 from edgeseg.compiler.calibration.collect import MINIMUM_FRAMES, ranges_from_frames
 from edgeseg.compiler.calibration.dataset_report import CalibrationReport, calibration_report
+from edgeseg.compiler.calibration.drift_probe import drift_probe
 from edgeseg.compiler.graph.batch import batched_onnx
 from edgeseg.compiler.graph.fold import argmax_first_onnx, folded_onnx
 from edgeseg.compiler.graph.simplify import simplified_onnx
@@ -362,6 +363,7 @@ def bundle_from_graph(
         spec=spec,
         graphs={name: job.entries[name] for name in ("fp32", *options.graphs) if name in job.entries},
         ranges=ranges.to_json() if ranges is not None else None,
+        drift=drift_probe(stored, ranges) if ranges is not None else None,
         golden=kept,
         report={**job.report(), "self_test": _self_test_limits(job.entries, kept, spec, options)},
         provenance={**(provenance or {}), "fp32_graph_sha256": graph_sha256(job.graph)},

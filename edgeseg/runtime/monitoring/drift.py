@@ -17,11 +17,11 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import Any, Callable, Sequence
+from typing import Any, Callable
 
 import numpy as np
 
-from edgeseg.bundle import Bundle
+from edgeseg.bundle import CHANNEL_MEANS, CLIPPED, Bundle
 from edgeseg.errors import EngineError, UsageError, first_line, require
 
 __all__ = ["CLIP_FLOOR", "CLIP_TIMES", "SHIFT_TIMES", "DriftGraph", "DriftWatch", "Reading"]
@@ -29,10 +29,8 @@ __all__ = ["CLIP_FLOOR", "CLIP_TIMES", "SHIFT_TIMES", "DriftGraph", "DriftWatch"
 CLIP_FLOOR = 1e-4
 CLIP_TIMES = 10.0
 SHIFT_TIMES = 1.5
-_TENSORS = 12
 _LEAST_SHIFT = 0.01
 _AT_LEAST = 10
-_UNBOUNDED = ("Conv", "Add", "Gemm", "ConvTranspose")
 
 
 @dataclass(frozen=True)
@@ -57,56 +55,42 @@ class DriftGraph:
     """The bundle's FP32 graph with the two measures computed inside it; a thread of the CPU.
 
     Args:
-        bundle: with an FP32 graph and ranges.
+        bundle: with an FP32 graph, ranges and the probe that measures drift.
 
     Attributes:
         clip_tensors, shift_tensors: names of what is measured.
         widths: (m,) float64 calibrated width (high - low) of the shift tensors.
 
     Raises:
-        UsageError: the bundle has no FP32 graph or no ranges that fit it.
-        MissingDependencyError: the package onnx is missing.
+        UsageError: the bundle has no FP32 graph, no probe, or no ranges that fit it.
         EngineError: the graph cannot be run.
     """
 
     def __init__(self, bundle: Bundle) -> None:
-        onnx = require("onnx", "tensorrt")
-        ort = require("onnxruntime", "")
         if bundle.ranges is None or "fp32" not in bundle.graphs:
             raise UsageError("drift needs the calibrated ranges and the FP32 graph, and the bundle lacks one of them")
-        tensors, channels = bundle.ranges.get("tensors", {}), bundle.ranges.get("means", {})
-        ranges = {str(name): (float(low), float(high)) for name, (low, high) in tensors.items()}
-        means = {str(name): np.asarray(values, np.float64) for name, values in channels.items()}
-        model = onnx.load_from_string(bundle.graphs["fp32"].onnx)
-        kinds = {name: node.op_type for node in model.graph.node for name in node.output}
-        # A tensor behind Clip never leaves its range.
-        self.clip_tensors = _spread([name for name, kind in kinds.items() if name in ranges and kind in _UNBOUNDED])
-        self.shift_tensors = _spread([name for name in kinds if name in ranges and name in means])
-        if not self.clip_tensors or not self.shift_tensors:
-            raise UsageError(_OF_ANOTHER_GRAPH)
-        self.widths = np.array([ranges[name][1] - ranges[name][0] for name in self.shift_tensors])
-        self._means = [means[name] for name in self.shift_tensors]
-        _add_outputs(onnx, model, {name: ranges[name] for name in self.clip_tensors}, self.shift_tensors)
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.log_severity_level = 4  # an error comes as an exception, which is said once
-        try:
-            self._session: Any = ort.InferenceSession(
-                model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # onnxruntime raises its own types, without a public common base
-            raise EngineError(f"onnxruntime cannot load the FP32 graph for drift: {first_line(error)}") from error
+        if bundle.drift is None:
+            raise UsageError("the bundle holds nothing that measures drift; compile it again")
+        self._session = _session(bundle.graphs["fp32"].onnx + bundle.drift)
         self._feed = self._session.get_inputs()[0]
-        self._outputs = [self._session.get_outputs()[0].name]
-        self._outputs += [_clip_name(i) for i in range(len(self.clip_tensors))]
-        self._outputs += [_mean_name(i) for i in range(len(self.shift_tensors))]
+        names = [output.name for output in self._session.get_outputs()]
+        self.clip_tensors = [name[len(CLIPPED) :] for name in names if name.startswith(CLIPPED)]
+        self.shift_tensors = [name[len(CHANNEL_MEANS) :] for name in names if name.startswith(CHANNEL_MEANS)]
+        self._outputs = [names[0], *(CLIPPED + name for name in self.clip_tensors)]
+        self._outputs += [CHANNEL_MEANS + name for name in self.shift_tensors]
+        tensors, means = bundle.ranges.get("tensors", {}), bundle.ranges.get("means", {})
+        fitting = all(name in tensors and name in means for name in self.shift_tensors)
+        if not fitting or not self.clip_tensors or not self.shift_tensors:
+            raise UsageError(_OF_ANOTHER_GRAPH)
+        self.widths = np.array([float(tensors[name][1]) - float(tensors[name][0]) for name in self.shift_tensors])
+        self._means = [np.asarray(means[name], np.float64) for name in self.shift_tensors]
 
     def read(self, frame: np.ndarray) -> Reading:
         """Measure one HxWx3 uint8 BGR frame at the network's size. Raises EngineError, UsageError."""
         batch = np.repeat(frame[None], self._feed.shape[0], 0)
         try:
             found = self._session.run(self._outputs, {self._feed.name: batch})
-        except Exception as error:  # as above
+        except Exception as error:  # onnxruntime raises its own types, as below
             raise EngineError(f"onnxruntime failed on the FP32 graph for drift: {first_line(error)}") from error
         split = 1 + len(self.clip_tensors)
         if any(got.size != mean.size for got, mean in zip(found[split:], self._means)):
@@ -189,41 +173,13 @@ class DriftWatch:
             self._tell("info", f"{100 * self.share:.0f} % of the latest frames drift: like the calibration set again")
 
 
-def _spread(names: Sequence[str]) -> list[str]:
-    """At most 12 names, evenly over the list, its first and last included."""
-    picked = np.linspace(0, len(names) - 1, min(len(names), _TENSORS)).round().astype(int)
-    return [names[i] for i in picked]
-
-
-def _clip_name(index: int) -> str:
-    return f"edgeseg_clipped_{index}"
-
-
-def _mean_name(index: int) -> str:
-    return f"edgeseg_mean_{index}"
-
-
-def _add_outputs(onnx: Any, model: Any, clipped: dict[str, tuple[float, float]], shifted: Sequence[str]) -> None:
-    """Reduce inside the graph, so that no activation is copied out. The model is changed."""
-    helper, kind, graph = onnx.helper, onnx.TensorProto.FLOAT, model.graph
-    opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
-
-    def reduced(name: str, out: str, axes: list[int]) -> None:
-        if opset >= 18:  # axes became an input
-            graph.initializer.append(helper.make_tensor(f"{out}_axes", onnx.TensorProto.INT64, [len(axes)], axes))
-            graph.node.append(helper.make_node("ReduceMean", [name, f"{out}_axes"], [out], keepdims=0))
-        else:
-            graph.node.append(helper.make_node("ReduceMean", [name], [out], axes=axes, keepdims=0))
-        graph.output.append(helper.make_tensor_value_info(out, kind, None))
-
-    for index, (name, (low, high)) in enumerate(clipped.items()):
-        out = _clip_name(index)
-        for end, value in (("low", low), ("high", high)):
-            graph.initializer.append(helper.make_tensor(f"{out}_{end}", kind, [], [value]))
-        graph.node.append(helper.make_node("Less", [name, f"{out}_low"], [f"{out}_below"]))
-        graph.node.append(helper.make_node("Greater", [name, f"{out}_high"], [f"{out}_above"]))
-        graph.node.append(helper.make_node("Or", [f"{out}_below", f"{out}_above"], [f"{out}_outside"]))
-        graph.node.append(helper.make_node("Cast", [f"{out}_outside"], [f"{out}_float"], to=kind))
-        reduced(f"{out}_float", out, [0, 1, 2, 3])
-    for index, name in enumerate(shifted):
-        reduced(name, _mean_name(index), [0, 2, 3])
+def _session(model: bytes) -> Any:
+    """Load a graph with ONNX Runtime for one thread of the CPU. Raises EngineError."""
+    ort = require("onnxruntime", "")
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 4  # an error comes as an exception, which is said once
+    try:
+        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises its own types, without a public common base
+        raise EngineError(f"onnxruntime cannot load the FP32 graph for drift: {first_line(error)}") from error

@@ -49,7 +49,6 @@ class FieldSink(FrameSink):
 
     Raises:
         UsageError: nothing was asked for, or the bundle lacks what is needed.
-        MissingDependencyError: drift needs the package onnx.
         SinkError: the folder cannot be used.
         EngineError: the graph cannot be run.
     """

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +12,10 @@ import numpy as np
 import pytest
 
 from edgeseg.bundle import Bundle
+from edgeseg.compiler.calibration.drift_probe import with_drift_probe
 from edgeseg.demo.street import StreetDataset
 from edgeseg.engines import engine_from_bundle
-from edgeseg.errors import UsageError
+from edgeseg.errors import EngineError, UsageError
 from edgeseg.images import image_files, read_image
 from edgeseg.metrics import ConfusionMatrix
 from edgeseg.preprocess import resized_frame
@@ -22,7 +24,6 @@ from edgeseg.runtime.monitoring import DriftWatch, FieldSink
 from edgeseg.runtime.monitoring.drift import DriftGraph
 from edgeseg.runtime.state import RunState
 
-pytest.importorskip("onnx", reason="drift needs onnx")
 Change = Callable[[np.ndarray], np.ndarray]
 
 
@@ -93,10 +94,34 @@ def test_camvid_is_ordinary_and_its_negative_is_not(shipped: Bundle, graph: Drif
     assert watched(shipped, graph, frames, lambda frame: 255 - frame).drifting == len(frames)
 
 
+def test_the_probe_of_an_older_bundle_is_made_when_it_is_asked_for(shipped: Bundle) -> None:
+    pytest.importorskip("onnx", reason="the compiler writes the probe")
+    older = replace(shipped, drift=None)
+    with pytest.raises(UsageError, match="nothing that measures drift; compile it again"):
+        DriftGraph(older)
+    assert with_drift_probe(older).drift == shipped.drift
+    assert with_drift_probe(shipped) is shipped
+
+
+def test_a_device_measures_without_the_package_onnx(shipped: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    assert DriftGraph(with_drift_probe(shipped)).clip_tensors
+
+
+def test_a_probe_of_another_graph_is_refused(shipped: Bundle) -> None:
+    assert shipped.ranges is not None and shipped.drift is not None
+    with pytest.raises(EngineError, match="cannot load the FP32 graph for drift"):
+        DriftGraph(replace(shipped, drift=shipped.drift.replace(b"edgeseg/mean/input", b"edgeseg/mean/other")[:-9]))
+    means = {name: values for name, values in shipped.ranges["means"].items() if name != "input"}
+    with pytest.raises(UsageError, match="belong to another graph"):
+        DriftGraph(replace(shipped, ranges={**shipped.ranges, "means": means}))
+
+
 def test_a_clipped_share_alone_is_enough(shipped: Bundle, street: list[np.ndarray]) -> None:
     assert shipped.ranges is not None and shipped.golden is not None
     tensors = {name: [low / 2, high / 2] for name, (low, high) in shipped.ranges["tensors"].items()}
-    narrow = DriftGraph(replace(shipped, ranges={**shipped.ranges, "tensors": tensors}))
+    pytest.importorskip("onnx", reason="the compiler writes the probe")
+    narrow = DriftGraph(with_drift_probe(replace(shipped, ranges={**shipped.ranges, "tensors": tensors}, drift=None)))
     frame = resized_frame(street[0], shipped.spec.size_hw)
     reading = narrow.read(frame)
     assert reading.clipped.max() > 1e-3
