@@ -88,7 +88,7 @@ def steps() -> list[Step]:
         Step("run-demo", (*every, "--source", demo, "--sink", "pictures", "--json"), ("pictures",)),
         Step("run-demo-text", (*every, "--source", demo, "--sink", "null://")),
         Step("run-video-out", (*every, "--source", demo, "--sink", "out.mp4", "--json")),
-        Step("run-video", ("run", STREET, "--source", "out.mp4", "--sink", "jsonl://out.jsonl"), ("out.jsonl",)),
+        Step("run-video", ("run", STREET, "--source", "motion.avi", "--sink", "jsonl://out.jsonl"), ("out.jsonl",)),
         Step("run-folder", ("run", STREET, "--source", "images", "--sink", "csv://out.csv", "--json"), ("out.csv",)),
         Step("run-coco", ("run", STREET, "--source", "images", "--sink", "coco://coco.json"), ("coco.json",)),
         Step("run-record", (*every, "--source", demo, "--sink", "record://kept", "--json")),
@@ -187,9 +187,14 @@ def _make_inputs(work: Path) -> None:
     rng = np.random.default_rng(5)
     (work / "images").mkdir()
     (work / "empty").mkdir()
+    # A video whose pictures do not depend on an encoder's threads.
+    video = cv2.VideoWriter(str(work / "motion.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 10, (320, 240))
     for number in range(20):
         small = rng.integers(0, 255, (12, 16, 3), dtype=np.uint8)
-        cv2.imwrite(str(work / f"images/{number:02d}.png"), cv2.resize(small, (320, 240)))
+        image = cv2.resize(small, (320, 240))
+        cv2.imwrite(str(work / f"images/{number:02d}.png"), image)
+        video.write(image)
+    video.release()
     (work / "classes.txt").write_text("floor\nwall\nthing\n")
     (work / "truncated.edgeseg").write_bytes(Path(STREET).read_bytes()[:100_000])
     _write_foreign_graph(work / "foreign.onnx")
@@ -272,8 +277,7 @@ def _page(work: Path) -> str:
         finally:
             running.terminate()
             running.wait(30)
-    shown = re.sub(r'("[a-z ]+": )[01]\.\d+', r"\1#", "\n".join(parts))  # areas of whatever frame came last
-    return _replacer(work)(shown) + "\n"
+    return _replacer(work)("\n".join(parts)) + "\n"
 
 
 _PAGE = ("/healthz", "/api/state", "/api/sources", "/api/events", "/api/rois/none", "/openapi.json", "/nothing")
@@ -283,10 +287,12 @@ def _await_frames(address: str) -> None:
     until = time.monotonic() + 120
     while time.monotonic() < until:
         try:
-            with urllib.request.urlopen(f"http://{address}/healthz", timeout=5):
-                return
-        except OSError:  # not there yet, or 503 as no frame has come
-            time.sleep(0.1)
+            with urllib.request.urlopen(f"http://{address}/api/state", timeout=5) as answer:
+                if len(json.loads(answer.read())["recent_ms"]) > 5:  # every stage was timed
+                    return
+        except OSError:  # not there yet
+            pass
+        time.sleep(0.1)
     raise SystemExit("the page shows no frame after two minutes")
 
 
