@@ -162,6 +162,10 @@ def record(folder: Path) -> None:
         (folder / "page.txt").write_text(_page(work))
 
 
+_PASSING = re.compile(r"^ *(\S.* \d+ of \d+|frame \d+ # ms/frame.*|\.?\S*\.dropped\.\w+: number)\n", re.MULTILINE)
+"""Lines that show that a long step goes on, and causes of drops: a slow machine has more of them."""
+
+
 def compare(before: Path, after: Path) -> int:
     """Print what differs.
 
@@ -171,7 +175,10 @@ def compare(before: Path, after: Path) -> int:
     names = sorted({path.name for folder in (before, after) for path in folder.glob("*.txt")})
     differing = 0
     for name in names:
-        texts = [path.read_text() if (path := folder / name).exists() else "" for folder in (before, after)]
+        texts = [
+            _PASSING.sub("", (folder / name).read_text()) if (folder / name).exists() else ""
+            for folder in (before, after)
+        ]
         if texts[0] != texts[1]:
             differing += 1
             lines = [text.splitlines() for text in texts]
