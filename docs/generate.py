@@ -1,4 +1,4 @@
-"""Write what follows from the code: command line, metrics, JetPacks. ``python docs/generate.py [--check]``."""
+"""Write the pages that follow from the code, as listed in ``WRITTEN``. ``python docs/generate.py [--check]``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from edgeseg.cli.main import command_line
 from edgeseg.device.jetpack import RELEASES, SOCS
 from edgeseg.runtime.monitoring import prometheus as metrics
 from edgeseg.runtime.monitoring import sink as field
+from edgeseg.runtime.sinks.uri import SINKS
+from edgeseg.runtime.sources.uri import SOURCES
+from edgeseg.uris import UriKind
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTICE = "<!-- Written by docs/generate.py from the code. Do not edit. -->\n"
@@ -61,12 +64,35 @@ A board for Grafana is in [jetson/grafana/edgeseg.json](../../jetson/grafana/edg
 
 def jetpack_page() -> str:
     """Return the page of JetPacks with its table of releases as the program knows them."""
-    text = (ROOT / "docs/how-to/jetpack.md").read_text(encoding="utf-8")
-    begin, end = "<!-- releases -->\n", "<!-- /releases -->"
-    before, rest = text.split(begin)
     head = "| JetPack | L4T | CUDA | TensorRT | chips | DLA |\n|---|---|---|---|---|---|\n"
     rows = "".join(map(_release_row, filter(lambda one: one.usable, RELEASES)))
-    return f"{before}{begin}\n{head}{rows}\n{end}{rest.split(end)[1]}"
+    return _filled("docs/how-to/jetpack.md", {"releases": head + rows})
+
+
+def streams_page() -> str:
+    """Return the page of sources and sinks with its tables as the program knows them."""
+    sources = "| `--source` | what it is | frames that count |\n|---|---|---|\n"
+    count = {True: "the latest", False: "every one", None: "depends on what is there"}
+    for source in SOURCES.values():
+        sources += f"| {_form(source)} | {source.help} | {count[source.is_live]} |\n" if source.shown else ""
+    sinks = "| `--sink` | what it writes |\n|---|---|\n"
+    sinks += "".join(f"| {_form(sink)} | {sink.help} |\n" for sink in SINKS.values() if sink.shown)
+    return _filled("docs/reference/sources-and-sinks.md", {"sources": sources, "sinks": sinks})
+
+
+def _form(kind: UriKind) -> str:
+    form = kind.form.replace("|", "\\|")
+    return f"`{form}`" if "://" in form else form
+
+
+def _filled(name: str, tables: dict[str, str]) -> str:
+    """The text of a page in which what stands between ``<!-- NAME -->`` and ``<!-- /NAME -->`` is written anew."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    for mark, table in tables.items():
+        before, rest = text.split(f"<!-- {mark} -->\n")
+        end = f"<!-- /{mark} -->"
+        text = f"{before}<!-- {mark} -->\n\n{table}\n{end}{rest.split(end)[1]}"
+    return text
 
 
 def _release_row(one: Any) -> str:
@@ -150,6 +176,7 @@ WRITTEN = {
     "docs/reference/cli.md": cli_page,
     "docs/reference/metrics.md": metrics_page,
     "docs/how-to/jetpack.md": jetpack_page,
+    "docs/reference/sources-and-sinks.md": streams_page,
 }
 
 

@@ -24,6 +24,8 @@ from edgeseg.cli.opening import on_jetson, opened_engine
 from edgeseg.cli.run_view import live_view, say_event, say_summary, status_line
 from edgeseg.cli.signals import interrupts
 from edgeseg.errors import EdgesegError, SinkError, UsageError
+from edgeseg.runtime.sinks.uri import sinks_help
+from edgeseg.runtime.sources.uri import sources_help
 
 if TYPE_CHECKING:
     from edgeseg.bundle import Bundle
@@ -59,8 +61,7 @@ def run(
     source: Annotated[
         Optional[List[str]],
         typer.Option(
-            help="Camera (0, csi://0), rtsp://, http://, gst://PIPELINE, video, image, folder, glob, list of images "
-            "(.txt), list of sources (.streams), replay://FILE, demo://street?frames=300. Several times: one batch.",
+            help=f"{sources_help()}. Several times: one batch.",
             rich_help_panel=_SOURCES,
         ),
     ] = None,
@@ -132,8 +133,7 @@ def run(
     sink: Annotated[
         Optional[List[str]],
         typer.Option(
-            help="display://, out.mp4, a folder, jsonl://FILE, csv://FILE, coco://FILE, rtsp://127.0.0.1:8554/PATH, "
-            "mqtt://HOST/TOPIC, record://FILE, null://; may be given several times.",
+            help=f"{sinks_help()}; may be given several times.",
             rich_help_panel=_SINKS,
         ),
     ] = None,

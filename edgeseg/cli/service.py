@@ -24,7 +24,6 @@ app = typer.Typer(cls=Commands, no_args_is_help=True, help="Run as a systemd ser
 
 MARKER = "# Written by 'edgeseg service install'; 'edgeseg service remove' removes it."
 _GROUPS = ("video", "render")
-_FILE_SCHEMES = ("coco", "csv", "file", "jsonl", "record", "replay")
 _FILE_ACTIONS = ("jsonl", "snapshot")
 _OTHER_OPTIONS = (
     *("--size", "--flip", "--format", "--capture", "--rtsp-transport", "--policy", "--visualize", "--ignore-class"),
@@ -248,17 +247,21 @@ def service_words(args: Sequence[str]) -> Tuple[List[str], Dict[str, str]]:
     Raises:
         UsageError: they are no arguments of ``edgeseg run``, or need a desktop.
     """
+    from edgeseg.runtime.sinks.uri import SINKS, sink_kind
+    from edgeseg.runtime.sources.uri import SOURCES
+    from edgeseg.uris import absolute_uri
+
     values, paths = _parsed(args)
     sinks = [str(uri) for uri in values.get("sink") or []]
     source = values.get("source") or []
-    uris = [*sinks, *([source] if isinstance(source, str) else map(str, source))]
-    if any(uri.startswith("display://") for uri in sinks):
-        raise UsageError("a service has no desktop, so display:// cannot work; use --preview, a file or jsonl://")
-    if any(uri.startswith("record://") for uri in sinks):
-        raise UsageError("a service starts again and a recording never replaces another; record with 'edgeseg run'")
+    source = [source] if isinstance(source, str) else source
+    for uri in sinks:
+        if sink_kind(uri).not_in_service:
+            raise UsageError(sink_kind(uri).not_in_service)
     if not sinks:
         args = [*args, "--sink", "null://"]
-    changes = {uri: _absolute_uri(uri) for uri in uris}
+    changes = {uri: absolute_uri(uri, SINKS) for uri in sinks}
+    changes.update({str(uri): absolute_uri(str(uri), SOURCES) for uri in source})
     changes.update({path: os.path.abspath(path) for path in paths})
     changes.update({action: _absolute_action(action) for action in values.get("on_alarm") or []})
     words = [_changed(before, word, changes) for before, word in zip(["", *args], args)]
@@ -356,16 +359,6 @@ def _default_model() -> Path:
     from edgeseg.cli.models import chosen_path
 
     return chosen_path()
-
-
-def _absolute_uri(uri: str) -> str:
-    scheme, separator, rest = uri.partition("://")
-    if separator and scheme not in _FILE_SCHEMES:
-        return uri
-    if not separator:
-        return uri if uri.isdigit() else os.path.abspath(uri)
-    path, mark, query = rest.partition("?")
-    return f"{scheme}://{os.path.abspath(path)}{mark}{query}"
 
 
 def _absolute_action(action: str) -> str:

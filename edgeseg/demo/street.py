@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 from edgeseg.demo import StreetScene
 from edgeseg.errors import UsageError
 from edgeseg.images import Sample
+from edgeseg.uris import checked_parameters
 
 __all__ = ["StreetDataset", "StreetUri", "parse_street_uri"]
 
 
+_PARAMETERS = {"seed": "N", "frames": "N", "fps": "N", "size": "WIDTHxHEIGHT", "step": "N"}
 _LARGEST = 8192
 _MOST = {"seed": 2**63, "frames": 10**9, "step": 10**6}
 _RATES = (1e-3, 1e6)
@@ -56,12 +58,7 @@ def parse_street_uri(uri: str) -> StreetUri:
     parts = urlsplit(uri)
     if parts.scheme != "demo" or parts.netloc != "street" or parts.path not in ("", "/"):
         raise UsageError(f"no demo {uri!r}; there is demo://street?seed=0&frames=300&fps=30&size=640x480&step=1")
-    values = dict(parse_qsl(parts.query, keep_blank_values=True))
-    unknown = set(values) - {"seed", "frames", "fps", "size", "step"}
-    if unknown:
-        raise UsageError(
-            f"demo://street has no parameter {', '.join(sorted(unknown))}; it has seed, frames, fps, size, step"
-        )
+    values = checked_parameters(parts.query, _PARAMETERS, "demo://street")
     try:
         width, _, height = values.get("size", "640x480").partition("x")
         parsed = StreetUri(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from edgeseg.preprocess import class_map_at
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = ["Frame", "Segmentation"]
 
@@ -64,6 +64,8 @@ class Segmentation:
     @cached_property
     def classes(self) -> np.ndarray:
         """HxW uint8 class ids at the frame's size, made when the first sink asks for it."""
+        from edgeseg.preprocess import class_map_at
+
         height, width = self.frame.image.shape[:2]
         return class_map_at(self.ids, (height, width))
 
@@ -71,6 +73,7 @@ class Segmentation:
     def area(self) -> np.ndarray:
         """(C,) float64 share of each class in the picture, 0-1."""
         import cv2
+        import numpy as np
 
         counts = cv2.calcHist([self.ids], [0], None, [256], [0, 256])
         return np.asarray(counts.ravel()[: self.class_count] / np.float64(self.ids.size))

@@ -38,7 +38,7 @@ def result_of(index: int, source: str = "0", size: tuple[int, int] = (48, 64)) -
 
 
 def record(path: Path, results: list[Segmentation], state: RunState | None = None) -> None:
-    with RecordSink(f"record://{path}", SPEC, "an engine", state or state_of("0")) as sink:
+    with RecordSink(path, SPEC, "an engine", state or state_of("0")) as sink:
         for result in results:
             sink.write(result)
 
@@ -122,7 +122,7 @@ def test_times_are_the_sources_own_or_of_a_live_one_those_of_capture(tmp_path: P
 def test_jpeg_is_near_and_ids_stay_exact(tmp_path: Path) -> None:
     path, result = tmp_path / "a.edgerec", result_of(0)
     result.frame.image[:] = cv2.GaussianBlur(result.frame.image, (0, 0), 5)
-    with RecordSink(f"record://{path}?format=jpeg", SPEC, "e", state_of("0")) as sink:
+    with RecordSink(path, SPEC, "e", state_of("0"), "jpeg") as sink:
         sink.write(result)
     with Recording(path) as recording:
         difference = recording.frame(recording.order[0]).image.astype(int) - result.frame.image
@@ -133,7 +133,7 @@ def test_jpeg_is_near_and_ids_stay_exact(tmp_path: Path) -> None:
 def test_gaps_are_split_by_what_the_run_counted(tmp_path: Path) -> None:
     state = state_of("0", "1")
     path = tmp_path / "a.edgerec"
-    with RecordSink(f"record://{path}", SPEC, "e", state) as sink:
+    with RecordSink(path, SPEC, "e", state) as sink:
         sink.write(result_of(0))
         state.sources["0"].dropped.update({"superseded": 2, "stale": 1})
         sink.write(result_of(5))  # 1-4 are missing: 3 dropped, 1 was missed by the recorder
@@ -151,7 +151,7 @@ def test_gaps_are_split_by_what_the_run_counted(tmp_path: Path) -> None:
 
 def test_counters_that_run_ahead_are_not_counted_twice(tmp_path: Path) -> None:
     state = state_of("0")
-    with RecordSink(f"record://{tmp_path}/a", SPEC, "e", state) as sink:
+    with RecordSink(tmp_path / "a", SPEC, "e", state) as sink:
         state.sources["0"].dropped.update({"superseded": 3})  # frames 2, 3 and 4, counted before 0 is written
         for index in (0, 1, 5, 6):
             sink.write(result_of(index))
@@ -163,8 +163,9 @@ def test_counters_that_run_ahead_are_not_counted_twice(tmp_path: Path) -> None:
 WRITER = """
 import sys
 sys.path.insert(0, {root!r})
+from pathlib import Path
 from tests.runtime.test_recording import RecordSink, SPEC, result_of, state_of
-sink = RecordSink("record://" + {path!r}, SPEC, "e", state_of("0"))
+sink = RecordSink(Path({path!r}), SPEC, "e", state_of("0"))
 for index in range(100000):
     sink.write(result_of(index))
     print(index, flush=True)
@@ -204,7 +205,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_is_one_error_and_recording_goes_on_when_there_is_room(small_disk: Path) -> None:
     path, other = small_disk / "a.edgerec", small_disk / "other"
     other.write_bytes(bytes(500_000))
-    sink = RecordSink(f"record://{path}", SPEC, "e", state_of("0"))
+    sink = RecordSink(path, SPEC, "e", state_of("0"))
     kept = 0
     with pytest.raises(SinkError, match=r"cannot be written \(.*stays readable: free space"):
         for kept in range(1000):
@@ -224,15 +225,14 @@ def test_a_full_disk_is_one_error_and_recording_goes_on_when_there_is_room(small
 
 
 def test_what_cannot_be_recorded_is_refused(tmp_path: Path) -> None:
-    for uri in ("record://", "record://a?format=gif", "record://a?quality=3", "jsonl://a"):
-        with pytest.raises(UsageError, match="record://FILE"):
-            RecordSink(uri, SPEC, "e", state_of())
+    with pytest.raises(UsageError, match="png or jpeg, got 'gif'"):
+        RecordSink(tmp_path / "a", SPEC, "e", state_of(), "gif")
     (tmp_path / "old").write_text("old")
     with pytest.raises(SinkError, match="never replaces another"):
-        RecordSink(f"record://{tmp_path}/old", SPEC, "e", state_of())
+        RecordSink(tmp_path / "old", SPEC, "e", state_of())
     assert (tmp_path / "old").read_text() == "old"
     with pytest.raises(SinkError, match="cannot be made"):
-        RecordSink(f"record://{tmp_path}/none/a", SPEC, "e", state_of())
+        RecordSink(tmp_path / "none" / "a", SPEC, "e", state_of())
 
 
 def altered(path: Path, sql: str, *values: object) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeseg.errors import SinkError
+from edgeseg.errors import SinkError, UsageError
 from edgeseg.runtime.drawing.contours import coco_polygons, coco_rle
 from edgeseg.runtime.sinks.coco import CocoSink
 from edgeseg.spec import ModelSpec
@@ -96,7 +96,7 @@ def test_a_kill_leaves_the_lines_and_the_next_run_makes_the_document(spec: Model
 
 
 def test_what_cannot_be_is_refused(spec: ModelSpec, tmp_path: Path) -> None:
-    with pytest.raises(SinkError, match="no COCO format 'png'; there are rle and polygons"):
+    with pytest.raises(UsageError, match="no COCO format 'png'; there are rle and polygons"):
         CocoSink(tmp_path / "a.json", spec, "png")
     with pytest.raises(SinkError, match="name the document, e.g. a.json"):
         CocoSink(tmp_path / "a.jsonl", spec)

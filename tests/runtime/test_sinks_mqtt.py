@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("paho.mqtt.client", reason="paho-mqtt is not installed")
 
-from edgeseg.errors import SinkError
+from edgeseg.errors import SinkError, UsageError
 from edgeseg.runtime.sinks.jsonl import frame_record
 from edgeseg.runtime.sinks.mqtt import MqttSink
 from edgeseg.spec import ModelSpec
@@ -138,10 +138,14 @@ def test_no_broker_is_one_clear_error(spec: ModelSpec) -> None:
         "mqtt://u:secret@host/a?qos=3",
         "mqtt://u:secret@host/a?ca=x",
         "mqtt://u:secret@host/a?token=x",
-        "mqtts://u:secret@host/a?ca=/nowhere/ca.pem",
     ],
 )
 def test_addresses_that_make_no_sense_are_refused(spec: ModelSpec, uri: str) -> None:
-    with pytest.raises(SinkError) as caught:
+    with pytest.raises(UsageError) as caught:
         MqttSink(uri, spec)
     assert "secret" not in str(caught.value)
+
+
+def test_a_list_of_authorities_that_is_not_there_is_named(spec: ModelSpec) -> None:
+    with pytest.raises(SinkError, match="/nowhere/ca.pem"):
+        MqttSink("mqtts://u:secret@host/a?ca=/nowhere/ca.pem", spec)

@@ -28,18 +28,14 @@ from edgeseg.runtime.preview.bodies import (
 )
 from edgeseg.runtime.preview.pictures import Pictures
 from edgeseg.runtime.preview.snapshots import Snapshots
+from edgeseg.runtime.sources.uri import PAGE_SOURCES, SOURCES
 
-__all__ = ["MAX_POINTS", "MAX_ROIS", "NAME", "SOURCE_URI", "VIEWER", "Alarms", "Api", "Call", "Reply", "Rois", "health"]
+__all__ = ["MAX_POINTS", "MAX_ROIS", "NAME", "VIEWER", "Alarms", "Api", "Call", "Reply", "Rois", "health"]
 
 MAX_ROIS, MAX_POINTS = 64, 1000
 NAME = r"[A-Za-z0-9_-]{1,64}"
 VIEWER = r"[0-9a-f]{16}"
-SOURCE_URI = (
-    r"(?:\d{1,3}|/dev/video\d{1,3}|v4l2://(?:/dev/video)?\d{1,3}|csi://\d{1,2}(?:\?[\x21-\x7e]*)?"
-    r"|(?:rtsps?|https?)://[^\s/?#!\"'\\]+(?:[/?#][^\s!\"'\\]*)?|demo://street(?:\?[\x21-\x7e]*)?)"
-)
-"""Cameras and streams. Not files: who opens the page may not read the disk. Not pipelines: they run code."""
-
+_ADDABLE = ", ".join(f"{scheme}://" for scheme, kind in SOURCES.items() if kind.from_page)
 _MOST_SOURCES, _MOST_NAMES = 64, 1000
 _STATE_KEPT_S = 0.2
 _RECENT = 15
@@ -228,12 +224,11 @@ class Api:
     def add_source(self, call: Call) -> Reply:
         """Open one more source."""
         asked = fields(call.body, {"uri": text(2048)}, {"name": text(64, NAME)})
-        if not re.fullmatch(SOURCE_URI, asked["uri"]):
+        if not re.fullmatch(PAGE_SOURCES, asked["uri"]):
             raise Refusal(
                 400,
-                "uri is a camera number, /dev/videoN, v4l2://, csi://, rtsp://, rtsps://, http://, https:// or "
-                "demo://street; files and pipelines are added on the command line only; in an address "
-                "a blank is %20, ! is %21, quotes are %22 and %27",
+                f"uri is a camera number, /dev/videoN, {_ADDABLE}; files and pipelines are added on the command line "
+                "only; in an address a blank is %20, ! is %21, quotes are %22 and %27",
             )
         sources = list(self._control.state.sources.values())
         if sum(source.status != "ended" for source in sources) >= _MOST_SOURCES or len(sources) >= _MOST_NAMES:

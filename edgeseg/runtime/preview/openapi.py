@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from edgeseg import __version__
-from edgeseg.runtime.preview.api import MAX_POINTS, NAME, SOURCE_URI, VIEWER
+from edgeseg.runtime.preview.api import MAX_POINTS, NAME, VIEWER
+from edgeseg.runtime.sources.uri import PAGE_SOURCES
 
 __all__ = ["document"]
 
@@ -221,7 +222,7 @@ def _paths() -> dict[str, Any]:
     points = _object({"points": _POINTS})
     named = _json(_object({"name": _text()}))
     new_source = _object(
-        {"uri": _text(maxLength=2048, pattern=f"^{SOURCE_URI}$"), "name": _text(pattern=f"^{NAME}$")},
+        {"uri": _text(maxLength=2048, pattern=f"^{PAGE_SOURCES}$"), "name": _text(pattern=f"^{NAME}$")},
         optional=("name",),
     )
     alpha, paused = _object({"alpha": _SHARE}), _object({"paused": _BOOL})

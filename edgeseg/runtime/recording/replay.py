@@ -6,17 +6,17 @@ import time
 from collections import Counter
 from pathlib import Path
 from typing import Callable
-from urllib.parse import parse_qsl
 
 import numpy as np
 
-from edgeseg.errors import SourceError, UsageError
+from edgeseg.errors import SourceError
 from edgeseg.runtime.frame import Frame
 from edgeseg.runtime.recording.comparison import ReplayComparison
 from edgeseg.runtime.recording.file import Recording
 from edgeseg.runtime.sources.base import EndOfStream, FrameSource
 from edgeseg.runtime.state import DROP_CAUSES
 from edgeseg.spec import ModelSpec
+from edgeseg.uris import located
 
 __all__ = ["ReplaySource", "comparison_from_uri", "replay_from_uri"]
 
@@ -182,9 +182,7 @@ def comparison_from_uri(uri: str, spec: ModelSpec) -> ReplayComparison:
 
 
 def _parsed(uri: str) -> tuple[Path, str | None, bool]:
-    name, _, query = uri[len("replay://") :].partition("?")
-    values = dict(parse_qsl(query, keep_blank_values=True))
-    source, pace = values.pop("source", None), values.pop("pace", "0")
-    if not uri.startswith("replay://") or not name or values or pace not in ("0", "1"):
-        raise UsageError(f"a replay is replay://FILE?source=NAME&pace=1, got {uri!r}")
-    return Path(name), source, pace == "1"
+    from edgeseg.runtime.sources.uri import SOURCES  # which opens this
+
+    at = located(uri, SOURCES["replay"])
+    return Path(at.place), at.values.get("source"), at.values.get("pace") == "1"

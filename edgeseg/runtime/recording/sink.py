@@ -11,7 +11,6 @@ from collections import Counter
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Callable, Iterator
-from urllib.parse import parse_qsl
 
 import numpy as np
 
@@ -44,22 +43,32 @@ class RecordSink(FrameSink):
     so that afterwards the recorded drops of a source are the run's own, if the run has ended.
 
     Args:
-        uri: ``record://FILE?format=png|jpeg``; png (the default) is lossless, jpeg has quality 95. FILE must be
-            new.
+        path: path of the file, which must be new.
         spec: spec of the model.
         engine: description of the engine.
         state: state of the run, for the causes of drops and the descriptions of sources.
+        picture: ``"png"``, lossless, or ``"jpeg"``, quality 95.
         overwrite: a file that is there is removed first.
 
     Raises:
-        UsageError: the URI makes no sense.
+        UsageError: there is no such picture format.
         ForeignFileError: the file exists.
         SinkError: the file cannot be made.
     """
 
-    def __init__(self, uri: str, spec: ModelSpec, engine: str, state: RunState, *, overwrite: bool = False) -> None:
-        self._path, self._format = _parsed(uri)
-        self._state = state
+    def __init__(
+        self,
+        path: Path,
+        spec: ModelSpec,
+        engine: str,
+        state: RunState,
+        picture: str = "png",
+        *,
+        overwrite: bool = False,
+    ) -> None:
+        if picture not in _FORMATS:
+            raise UsageError(f"a recording holds {' or '.join(_FORMATS)}, got {picture!r}")
+        self._path, self._format, self._state = path, picture, state
         self._gaps: dict[str, _Gaps] = {}
         self.description = f"recording {self._path} ({self._format})"
         refuse_unless_plain(self._path)
@@ -253,15 +262,6 @@ class _Gaps:
                 first, missing = first + count, missing - count
         if missing > 0:
             yield first, missing, UNRECORDED
-
-
-def _parsed(uri: str) -> tuple[Path, str]:
-    name, _, query = uri[len("record://") :].partition("?")
-    values = dict(parse_qsl(query, keep_blank_values=True))
-    picture = values.pop("format", "png")
-    if not uri.startswith("record://") or not name or values or picture not in _FORMATS:
-        raise UsageError(f"a recording is record://FILE.edgerec?format=png or jpeg, got {uri!r}")
-    return Path(name), picture
 
 
 def _text(said: str) -> str:

@@ -11,14 +11,14 @@ from urllib.parse import unquote
 
 from edgeseg.credentials import redacted
 from edgeseg.errors import UsageError
-from edgeseg.files import path_from_uri
 from edgeseg.picture_files import IMAGE_SUFFIXES, listed_files, pictures_matching
-from edgeseg.runtime.sources.uri import Stream
+from edgeseg.runtime.sinks.uri import sink_kind
+from edgeseg.runtime.sources.uri import Stream, source_path
+from edgeseg.uris import located
 
 __all__ = ["refuse_overwriting"]
 
 Identity = Tuple[int, int]
-_LINES = ("jsonl", "csv", "coco", "record")
 
 
 def refuse_overwriting(
@@ -66,15 +66,14 @@ def refuse_overwriting(
 
 def _files_of(uri: str) -> Iterator[Path]:
     """The files that a source reads, as far as its URI says."""
-    scheme, separator, rest = uri.partition("://")
-    if separator and scheme == "gst":
-        for quoted, plain in re.findall(r"""(?:location|uri)\s*=\s*(?:"([^"]*)"|(\S+))""", rest):
+    if uri.startswith("gst://"):
+        for quoted, plain in re.findall(r"""(?:location|uri)\s*=\s*(?:"([^"]*)"|(\S+))""", uri[len("gst://") :]):
             name = quoted or plain
             yield Path(unquote(name[len("file://") :]) if name.startswith("file://") else name)
         return
-    if separator and scheme not in ("file", "replay") and not os.path.exists(uri):
+    path = source_path(uri)
+    if path is None:
         return
-    path = Path(rest.split("?")[0]) if separator and scheme == "replay" else path_from_uri(uri)
     try:
         if path.is_dir():
             yield from path.iterdir()
@@ -95,19 +94,16 @@ def _names(streams: Sequence[Stream]) -> list[str]:
 
 
 def _written_by(uri: str, names: Sequence[str]) -> Iterator[Path]:
-    """The files that a sink writes under names of its own."""
-    scheme, separator, rest = uri.partition("://")
-    if not separator:
-        path = Path(uri)
-        if not path.suffix:
-            return  # a folder; see _filled_by
-        for target in [path.with_name(f"{path.stem}-{name}{path.suffix}") if name else path for name in names]:
-            yield from (target, target.with_suffix(f".partial{target.suffix}"))
-    elif scheme in _LINES:
-        path = Path(rest.split("?")[0])
-        yield from (Path(rest), path)
-        if scheme == "coco":
-            yield path.with_suffix(".jsonl")
+    """The files that a sink writes under names of its own. Raises UsageError, SinkError: see ``sink_kind``."""
+    kind = sink_kind(uri)
+    if "://" in uri:
+        yield from kind.files(Path(located(uri, kind).place)) if kind.is_path else ()
+        return
+    path = Path(uri)
+    if not path.suffix:
+        return  # a folder; see _filled_by
+    for target in [path.with_name(f"{path.stem}-{name}{path.suffix}") if name else path for name in names]:
+        yield from (target, target.with_suffix(f".partial{target.suffix}"))
 
 
 def _filled_by(uri: str) -> Iterator[Path]:

@@ -11,7 +11,7 @@ from typing import Any, Iterator
 
 import numpy as np
 
-from edgeseg.errors import ForeignFileError, SinkError
+from edgeseg.errors import ForeignFileError, SinkError, UsageError
 from edgeseg.files import file_state, move_new, text_of
 from edgeseg.runtime.drawing.contours import coco_polygons, coco_rle
 from edgeseg.runtime.frame import Segmentation
@@ -43,12 +43,12 @@ class CocoSink(FrameSink):
 
     Raises:
         ForeignFileError: the document or the lines are another program's or another model's, or were edited.
-        SinkError: unknown form, or the files cannot be written.
+        UsageError: unknown form. SinkError: the files cannot be written.
     """
 
     def __init__(self, path: Path, spec: ModelSpec, form: str = "rle", *, overwrite: bool = False) -> None:
         if form not in _FORMS:
-            raise SinkError(f"no COCO format {form!r}; there are {' and '.join(_FORMS)}")
+            raise UsageError(f"no COCO format {form!r}; there are {' and '.join(_FORMS)}")
         if path.suffix == ".jsonl":
             raise SinkError(f"{path} is where the lines would go; name the document, e.g. {path.stem}.json")
         self._path, self._form = path, form

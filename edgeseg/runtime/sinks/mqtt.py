@@ -10,7 +10,7 @@ import time
 from collections import deque
 from contextlib import suppress
 from typing import Any
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import unquote
 
 from edgeseg.credentials import address_parts
 from edgeseg.errors import SinkError, UsageError, require
@@ -19,10 +19,12 @@ from edgeseg.runtime.frame import Segmentation
 from edgeseg.runtime.sinks.base import FrameSink
 from edgeseg.runtime.sinks.jsonl import frame_record
 from edgeseg.spec import ModelSpec
+from edgeseg.uris import checked_parameters
 
 __all__ = ["MqttPublisher", "MqttSink"]
 
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
+_FORM = "mqtt://[user:password@]host[:port]/topic"
 _PATIENCE_S = 5.0
 _MOST_UNDER_WAY = 64
 _RETRY_S = (0.2, 5.0)
@@ -219,25 +221,19 @@ class _Address:
 
 
 def _parsed(uri: str) -> _Address:
-    """Raises SinkError, without credentials."""
+    """Raises UsageError, without credentials."""
+    from edgeseg.runtime.sinks.uri import SINKS  # which opens this
+
     try:
         parts = address_parts(uri, at_later=False)
     except UsageError as error:
-        raise SinkError(f"an MQTT sink is mqtt://[user:password@]host[:port]/topic: {error}") from None
+        raise UsageError(f"an MQTT sink is {_FORM}: {error}") from None
     scheme, host, port = parts.scheme, parts.hostname, parts.port
     topic = unquote(parts.path[1:])
     if scheme not in _PORTS or not host or not topic or re.search("[#+\0]", topic) or len(topic.encode()) > 60_000:
-        raise SinkError("an MQTT sink is mqtt://[user:password@]host[:port]/topic; a topic has no # or +")
+        raise UsageError(f"an MQTT sink is {_FORM}; a topic has no # or +")
+    values = checked_parameters(parts.query, SINKS[scheme].parameters, f"{scheme}://{host}/{topic}")
     address = _Address(scheme, host, port or _PORTS[scheme], topic)
     address.user, address.password = unquote(parts.username or ""), unquote(parts.password or "")
-    for key, value in parse_qsl(parts.query, keep_blank_values=True):
-        if key == "qos" and value in ("0", "1", "2"):
-            address.qos = int(value)
-        elif key == "ca" and scheme == "mqtts":
-            address.ca = value
-        else:
-            raise SinkError(
-                f"{scheme}://{host}/{topic} has an option {key!r} that makes no sense; there is qos=0|1|2"
-                " and, with mqtts, ca=FILE"
-            )
+    address.qos, address.ca = int(values.get("qos", 1)), values.get("ca")
     return address

@@ -1,38 +1,23 @@
-"""URI -> sink."""
+"""The table of sinks: how each scheme is opened, what it writes, and what it is."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable
-from urllib.parse import parse_qsl
+from typing import TYPE_CHECKING, Callable, Mapping
 
 from edgeseg.credentials import redacted
 from edgeseg.errors import SinkError, UsageError
-from edgeseg.runtime.drawing.overlay import Painter
 from edgeseg.runtime.frame import Segmentation
 from edgeseg.runtime.sinks.base import FrameSink
-from edgeseg.runtime.sinks.coco import CocoSink
-from edgeseg.runtime.sinks.csv_file import CsvSink
-from edgeseg.runtime.sinks.folder import FolderSink
-from edgeseg.runtime.sinks.jsonl import JsonlSink
-from edgeseg.runtime.sinks.mqtt import MqttSink
-from edgeseg.runtime.sinks.rtsp import RtspSink
-from edgeseg.runtime.sinks.video import VIDEO_SINK_SUFFIXES, VideoSink
-from edgeseg.runtime.sinks.window import WindowSink
-from edgeseg.runtime.state import RunState
-from edgeseg.spec import ModelSpec
+from edgeseg.uris import Location, UriKind, known_kinds, located
 
-__all__ = ["NullSink", "SinkContext", "sink_from_uri"]
+if TYPE_CHECKING:
+    from edgeseg.runtime.drawing.overlay import Painter
+    from edgeseg.runtime.state import RunState
+    from edgeseg.spec import ModelSpec
 
-
-class NullSink(FrameSink):
-    """Throws results away: for measuring."""
-
-    description = "nothing (null://)"
-
-    def write(self, result: Segmentation) -> None:
-        pass
+__all__ = ["SINKS", "NullSink", "SinkContext", "SinkKind", "sink_from_uri", "sink_kind", "sinks_help"]
 
 
 @dataclass(frozen=True)
@@ -65,51 +50,34 @@ class SinkContext:
         return 0.0 if mine is None or mine.is_live else mine.announced_fps or 30.0
 
 
-def sink_from_uri(uri: str, context: SinkContext) -> FrameSink:
-    """The sink that a URI names.
+class NullSink(FrameSink):
+    """Throws results away: for measuring."""
 
-    Args:
-        uri: ``display://``, a video file (.mp4, .mkv, .avi), a folder, ``jsonl://FILE``, ``csv://FILE``,
-            ``coco://FILE?format=rle|polygons``, ``rtsp://127.0.0.1:8554/PATH``, ``mqtt://[USER:PASSWORD@]HOST/TOPIC``,
-            ``record://FILE``, or ``null://``.
-        context: what it needs to know.
+    description = "nothing (null://)"
 
-    Raises:
-        ForeignFileError: it would replace what edgeseg did not write. SinkError: unknown or not writable.
-        UsageError: the URI makes no sense.
-        MissingDependencyError: it needs a package that is not installed.
-    """
-    if not uri.strip():
-        raise UsageError("--sink is empty; name a file or a folder, or leave it out")
-    scheme, separator, rest = uri.partition("://")
-    if not separator:
-        return _file_sink(Path(uri), context)
-    spec = context.spec
-    makers: dict[str, Callable[[], FrameSink]] = {
-        "null": NullSink,
-        "display": lambda: WindowSink(context.painter),
-        "jsonl": lambda: JsonlSink(Path(rest), spec, overwrite=context.overwrite),
-        "csv": lambda: CsvSink(Path(rest), spec, overwrite=context.overwrite),
-        "coco": lambda: _coco(rest, context),
-        "rtsp": lambda: _rtsp(uri, context),
-        "mqtt": lambda: MqttSink(uri, spec),
-        "mqtts": lambda: MqttSink(uri, spec),
-        "record": lambda: _recording(uri, context),
-    }
-    if scheme not in makers:
-        raise SinkError(
-            f"no sink {redacted(uri)!r}; there are {', '.join(f'{name}://' for name in makers)}, a video file, a folder"
-        )
-    return makers[scheme]()
+    def write(self, result: Segmentation) -> None:
+        pass
 
 
-def _rtsp(uri: str, context: SinkContext) -> FrameSink:
-    if context.by_source:
-        raise UsageError(f"{redacted(uri)} shows one source; run the others apart, or use --preview")
-    return RtspSink(uri, context.painter)
+# What an opener opens is imported in it, so that the table costs nothing to read.
 
 
-def _file_sink(path: Path, context: SinkContext) -> FrameSink:
+def _open_null(at: Location, context: SinkContext) -> FrameSink:
+    return NullSink()
+
+
+def _open_window(at: Location, context: SinkContext) -> FrameSink:
+    from edgeseg.runtime.sinks.window import WindowSink
+
+    return WindowSink(context.painter)
+
+
+def _open_path(at: Location, context: SinkContext) -> FrameSink:
+    from edgeseg.runtime.sinks.folder import FolderSink
+    from edgeseg.runtime.sinks.video import VIDEO_SINK_SUFFIXES
+    from edgeseg.runtime.sinks.videos import VideoPerSource
+
+    path = Path(at.uri)
     if not path.suffix or path.is_dir():
         return FolderSink(path, context.painter, context.by_source, overwrite=context.overwrite)
     if path.suffix.lower() not in VIDEO_SINK_SUFFIXES:
@@ -117,88 +85,144 @@ def _file_sink(path: Path, context: SinkContext) -> FrameSink:
             f"no sink for {path.suffix} files; there are {', '.join(VIDEO_SINK_SUFFIXES)}, jsonl://FILE, csv://FILE, "
             "coco://FILE, or a folder (a name without a suffix)"
         )
-    return _VideoPerSource(path, context)
+    return VideoPerSource(path, context)
 
 
-class _VideoPerSource(FrameSink):
-    """``NAME.SUFFIX`` for the first source, ``NAME-SOURCE.SUFFIX`` for others; with ``by_source`` for all."""
+def _open_jsonl(at: Location, context: SinkContext) -> FrameSink:
+    from edgeseg.runtime.sinks.jsonl import JsonlSink
 
-    def __init__(self, path: Path, context: SinkContext) -> None:
-        self._path, self._context = path, context
-        self._sinks: dict[str, VideoSink] = {}
-        self._spare: VideoSink | None = None
-        names = list(context.state.sources)
-        try:
-            if context.by_source:
-                for name in names:  # now, so that a name that is taken is said before anything is done
-                    self._sinks[name] = self._made(self._path_of(name), goes_on=not context.rate(name))
-            else:
-                self._spare = self._made(path, goes_on=not any(map(context.rate, names)))
-        except SinkError:
-            self.discard()
-            raise
-
-    def write(self, result: Segmentation) -> None:
-        name = result.frame.source
-        if name not in self._sinks:
-            self._sinks[name] = self._spare or self._made(self._path_of(name), goes_on=True)
-            self._spare = None
-        self._sinks[name].deadline = self.deadline
-        self._sinks[name].write(result)
-
-    def _path_of(self, source: str) -> Path:
-        return self._path.with_name(f"{self._path.stem}-{source.replace('/', '_')}{self._path.suffix}")
-
-    def _made(self, path: Path, *, goes_on: bool) -> VideoSink:
-        context = self._context
-        return VideoSink(path, context.painter, context.rate, overwrite=context.overwrite, goes_on=goes_on)
-
-    def _all(self) -> list[VideoSink]:
-        return [*self._sinks.values(), *([self._spare] if self._spare else [])]
-
-    @property
-    def description(self) -> str:  # type: ignore[override]
-        if not self._context.by_source:
-            return self._all()[0].description
-        how = sorted({sink.how for sink in self._all()})
-        return f"video {self._path}, {' and '.join(how)}, one per source"
-
-    @property
-    def remark(self) -> str:  # type: ignore[override]
-        return "; ".join(sorted({sink.remark for sink in self._all() if sink.remark}))
-
-    @property
-    def kept(self) -> int:  # type: ignore[override]
-        return sum(sink.kept for sink in self._sinks.values())
-
-    def close(self) -> None:
-        failure: SinkError | None = None
-        for sink in self._all():
-            sink.ask_to_finish()
-        for sink in self._all():
-            sink.deadline = self.deadline
-            try:
-                sink.close()
-            except SinkError as error:  # the others are closed all the same
-                failure = failure or error
-        if failure is not None:
-            raise failure
-
-    def discard(self) -> None:
-        for sink in self._all():
-            sink.discard()
+    return JsonlSink(Path(at.place), context.spec, overwrite=context.overwrite)
 
 
-def _recording(uri: str, context: SinkContext) -> FrameSink:
-    from edgeseg.runtime.recording.sink import RecordSink  # it needs sinks.base, which is of this package
+def _open_csv(at: Location, context: SinkContext) -> FrameSink:
+    from edgeseg.runtime.sinks.csv_file import CsvSink
 
-    return RecordSink(uri, context.spec, context.engine, context.state, overwrite=context.overwrite)
+    return CsvSink(Path(at.place), context.spec, overwrite=context.overwrite)
 
 
-def _coco(rest: str, context: SinkContext) -> CocoSink:
-    name, _, query = rest.partition("?")
-    values = dict(parse_qsl(query, keep_blank_values=True))
-    form = values.pop("format", "rle")
-    if values:
-        raise UsageError(f"coco:// has no parameter {', '.join(values)}; it has format=rle|polygons")
-    return CocoSink(Path(name), context.spec, form, overwrite=context.overwrite)
+def _open_coco(at: Location, context: SinkContext) -> FrameSink:
+    from edgeseg.runtime.sinks.coco import CocoSink
+
+    form = at.values.get("format", "rle")
+    return CocoSink(Path(at.place), context.spec, form, overwrite=context.overwrite)
+
+
+def _open_rtsp(at: Location, context: SinkContext) -> FrameSink:
+    from edgeseg.runtime.sinks.rtsp import RtspSink
+
+    if context.by_source:
+        raise UsageError(f"{redacted(at.uri)} shows one source; run the others apart, or use --preview")
+    return RtspSink(at.uri, context.painter)
+
+
+def _open_mqtt(at: Location, context: SinkContext) -> FrameSink:
+    from edgeseg.runtime.sinks.mqtt import MqttSink
+
+    return MqttSink(at.uri, context.spec)
+
+
+def _open_recording(at: Location, context: SinkContext) -> FrameSink:
+    from edgeseg.runtime.recording.sink import RecordSink
+
+    picture = at.values.get("format", "png")
+    return RecordSink(Path(at.place), context.spec, context.engine, context.state, picture, overwrite=context.overwrite)
+
+
+@dataclass(frozen=True)
+class SinkKind(UriKind):
+    """A row of ``SINKS``.
+
+    Attributes:
+        open: makes the sink of a URI, for a run.
+        files: the files that it writes when it is given a path.
+        not_in_service: why a service cannot have it; empty where it can.
+    """
+
+    open: Callable[[Location, SinkContext], FrameSink]
+    files: Callable[[Path], tuple[Path, ...]] = lambda path: (path,)
+    not_in_service: str = ""
+
+
+SINKS: Mapping[str, SinkKind] = {
+    "display": SinkKind(
+        _open_window,
+        "display://",
+        "a window",
+        not_in_service="a service has no desktop, so display:// cannot work; use --preview, a file or jsonl://",
+    ),
+    "": SinkKind(
+        _open_path,
+        "out.mp4, a folder",
+        "a video (`.mp4`, `.mkv`, `.avi`); in a folder `masks/` (class ids), `overlays/`, with `--visualize mask` also "
+        "`colours/`: one PNG per frame, written whole",
+        is_path=True,
+    ),
+    "jsonl": SinkKind(_open_jsonl, "jsonl://FILE", "a line of JSON per frame; appends", is_path=True),
+    "csv": SinkKind(_open_csv, "csv://FILE", "a row per frame; appends", is_path=True),
+    "coco": SinkKind(
+        _open_coco,
+        "coco://FILE",
+        "COCO annotations; `rle`, the default, is exact",
+        is_path=True,
+        parameters={"format": "rle|polygons"},
+        files=lambda path: (path, path.with_suffix(".jsonl")),
+    ),
+    "rtsp": SinkKind(
+        _open_rtsp,
+        "rtsp://127.0.0.1:8554/PATH",
+        "an RTSP server; for other machines only with `rtsp://user:password@0.0.0.0:8554/street`",
+    ),
+    "mqtt": SinkKind(
+        _open_mqtt,
+        "mqtt://HOST/TOPIC",
+        "a message of JSON per frame; `mqtt://user:password@host/topic`; `mqtts://` for TLS, there also `ca=FILE`; "
+        "needs `pip install '.[mqtt]'`",
+        parameters={"qos": "0|1|2"},
+    ),
+    "mqtts": SinkKind(_open_mqtt, "", "`mqtt://` over TLS", parameters={"qos": "0|1|2", "ca": "FILE"}),
+    "record": SinkKind(
+        _open_recording,
+        "record://FILE",
+        "frames, times, drops and class maps in one SQLite file; `png`, the default, is exact",
+        is_path=True,
+        parameters={"format": "png|jpeg"},
+        not_in_service="a service starts again and a recording never replaces another; record with 'edgeseg run'",
+    ),
+    "null": SinkKind(_open_null, "null://", "nothing"),
+}
+"""Scheme -> what it is; "" is a path without a scheme."""
+
+
+def sinks_help() -> str:
+    """Return the sinks that there are, for ``run --help``."""
+    return known_kinds(SINKS.values())
+
+
+def sink_kind(uri: str) -> SinkKind:
+    """Return the row of a URI.
+
+    Raises:
+        UsageError: it is empty. SinkError: there is no such sink.
+    """
+    if not uri.strip():
+        raise UsageError("--sink is empty; name a file or a folder, or leave it out")
+    scheme = uri.partition("://")[0] if "://" in uri else ""
+    if "://" in uri and not scheme or scheme not in SINKS:
+        raise SinkError(f"no sink {redacted(uri)!r}; there are {sinks_help()}")
+    return SINKS[scheme]
+
+
+def sink_from_uri(uri: str, context: SinkContext) -> FrameSink:
+    """The sink that a URI names.
+
+    Args:
+        uri: of a scheme of ``SINKS``, a video file, or a folder.
+        context: what it needs to know.
+
+    Raises:
+        ForeignFileError: it would replace what edgeseg did not write. SinkError: unknown or not writable.
+        UsageError: the URI makes no sense.
+        MissingDependencyError: it needs a package that is not installed.
+    """
+    kind = sink_kind(uri)
+    return kind.open(located(uri, kind), context)

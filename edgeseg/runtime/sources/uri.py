@@ -1,4 +1,4 @@
-"""URI -> source."""
+"""The table of sources: how each scheme is opened, and what it is."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import shlex
 import socket
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Callable, Sequence
+from typing import Callable, Mapping, Sequence
 
 from edgeseg.credentials import address_parts, redacted
 from edgeseg.errors import SourceError, UsageError, first_line
@@ -18,17 +18,213 @@ from edgeseg.runtime.gst.pipelines import CaptureOptions, pipeline_from_uri
 from edgeseg.runtime.gst.process import gstreamer_python
 from edgeseg.runtime.policy import Policy
 from edgeseg.runtime.sources.base import FrameSource
-from edgeseg.runtime.sources.camera import CameraSource, refuse_missing_camera
-from edgeseg.runtime.sources.demo import StreetSource
-from edgeseg.runtime.sources.gstreamer import GstSource
-from edgeseg.runtime.sources.stored import ImagesSource
-from edgeseg.runtime.sources.video import VIDEO_SUFFIXES, GstVideo, OpenCvVideo
+from edgeseg.uris import Location, UriKind, known_kinds, located
 
-__all__ = ["CAPTURES", "Stream", "source_from_uri", "streams_from_uri"]
+__all__ = [
+    "CAPTURES",
+    "PAGE_SOURCES",
+    "SOURCES",
+    "SourceKind",
+    "SourceRequest",
+    "Stream",
+    "source_from_uri",
+    "source_path",
+    "sources_help",
+    "streams_from_uri",
+]
 
 CAPTURES = ("auto", "gstreamer", "software", "opencv")
 _CAMERA = re.compile(r"(?:v4l2://)?(?:/dev/video)?(\d+)")
-_NETWORK = ("rtsp", "rtsps", "http", "https", "csi", "gst")
+
+
+@dataclass(frozen=True)
+class SourceRequest:
+    """What is asked of any source.
+
+    Attributes:
+        options: size, rate, flip and format asked of cameras and streams.
+        capture: one of ``CAPTURES`` but ``"software"``, which is in ``options``.
+        mend: see ``FrameSource.mend``.
+    """
+
+    options: CaptureOptions
+    capture: str
+    mend: Callable[[str], bool]
+
+    def by_gstreamer(self) -> bool:
+        """Return whether GStreamer reads what OpenCV could read too. Raises UsageError: only it can do as asked."""
+        if self.capture == "gstreamer" or (self.capture == "auto" and gstreamer_python()):
+            return True
+        if not self.options.asks_nothing:
+            raise UsageError("--size, --rate, --flip and --format need GStreamer; see edgeseg doctor")
+        return False
+
+
+# What an opener opens is imported in it, so that the table costs nothing to read.
+
+
+def _open_camera(at: Location, asked: SourceRequest) -> FrameSource:
+    from edgeseg.runtime.sources.camera import CameraSource, refuse_missing_camera
+    from edgeseg.runtime.sources.gstreamer import GstSource
+
+    found = _CAMERA.fullmatch(at.uri)
+    if found is None:
+        raise UsageError(f"a camera is 0, /dev/video0 or v4l2:///dev/video0, got {at.uri!r}")
+    number = int(found.group(1))
+    if not asked.by_gstreamer():
+        return CameraSource(number)
+    uri = f"v4l2:///dev/video{number}"
+    return GstSource(pipeline_from_uri(uri, asked.options), uri, check=lambda: refuse_missing_camera(number))
+
+
+def _open_pipeline(at: Location, asked: SourceRequest) -> FrameSource:
+    from edgeseg.runtime.sources.gstreamer import GstSource
+
+    scheme = at.uri.partition("://")[0]
+    if asked.capture == "opencv":
+        raise UsageError(f"{scheme}:// is read through GStreamer only; leave --capture out")
+    check = (lambda: _refuse_unreachable(at.uri)) if scheme.startswith("http") else (lambda: None)
+    return GstSource(pipeline_from_uri(at.uri, asked.options), at.uri, check=check, mend=asked.mend)
+
+
+def _open_stored(at: Location, asked: SourceRequest) -> FrameSource:
+    path = path_from_uri(at.uri)
+    if path.is_dir():
+        files = image_files(path)
+        return _images(files, f"{len(files)} images in {text_of(path)}{pictures_in(path).left_out()}", asked)
+    if path.is_file():
+        return _file(path, asked)
+    found = pictures_matching(path)
+    if found.files:
+        return _images(found.files, f"{len(found.files)} images matching {text_of(path)}{found.left_out()}", asked)
+    # Not a file that is there: it may be an address that was mistyped, with its password.
+    hint = "; a camera in the network is rtsp://USER:PASSWORD@HOST/PATH" if "@" in str(path) else ""
+    what = f"{_hidden(str(path))} is no file, folder or glob with images, and no camera number"
+    raise SourceError(what + hint, "not found")
+
+
+def _open_replay(at: Location, asked: SourceRequest) -> FrameSource:
+    from edgeseg.runtime.recording.replay import replay_from_uri
+
+    return replay_from_uri(at.uri)
+
+
+def _open_street(at: Location, asked: SourceRequest) -> FrameSource:
+    from edgeseg.runtime.sources.demo import StreetSource
+
+    return StreetSource(at.uri)
+
+
+@dataclass(frozen=True)
+class SourceKind(UriKind):
+    """A row of ``SOURCES``.
+
+    Attributes:
+        open: makes the source of a URI; it is not open yet.
+        is_live: frames arrive by themselves; None where that depends on what is there.
+        takes_options: size, rate, flip and format can be asked of it.
+        from_page: the URIs of it that the page may add, as a regular expression; empty for none. No files: who opens
+            the page may not read the disk. No pipelines: they run code.
+    """
+
+    open: Callable[[Location, SourceRequest], FrameSource]
+    is_live: bool | None = False
+    takes_options: bool = False
+    from_page: str = ""
+
+
+_ADDRESS = r"(?:rtsps?|https?)://[^\s/?#!\"'\\]+(?:[/?#][^\s!\"'\\]*)?"
+
+SOURCES: Mapping[str, SourceKind] = {
+    "v4l2": SourceKind(
+        _open_camera,
+        "camera (0)",
+        "a USB camera; `0`, `/dev/video0`, `v4l2:///dev/video0` and `--camera 0` are the same",
+        is_live=True,
+        takes_options=True,
+        from_page=r"\d{1,3}|/dev/video\d{1,3}|v4l2://(?:/dev/video)?\d{1,3}",
+    ),
+    "csi": SourceKind(
+        _open_pipeline,
+        "csi://0",
+        "a CSI camera of a Jetson",
+        is_live=True,
+        takes_options=True,
+        from_page=r"csi://\d{1,2}(?:\?[\x21-\x7e]*)?",
+    ),
+    "rtsp": SourceKind(
+        _open_pipeline,
+        "rtsp://",
+        "a network camera: H.264, H.265, MJPEG; `rtsps://` for TLS; `--rtsp-transport udp`",
+        is_live=True,
+        takes_options=True,
+        from_page=_ADDRESS,
+    ),
+    "rtsps": SourceKind(_open_pipeline, "", "`rtsp://` over TLS", is_live=True, takes_options=True, from_page=_ADDRESS),
+    "http": SourceKind(
+        _open_pipeline,
+        "http://",
+        "MJPEG, HLS, stored videos; `https://` for TLS",
+        is_live=None,
+        takes_options=True,
+        from_page=_ADDRESS,
+    ),
+    "https": SourceKind(_open_pipeline, "", "`http://` over TLS", is_live=None, takes_options=True, from_page=_ADDRESS),
+    "gst": SourceKind(
+        _open_pipeline,
+        "gst://PIPELINE",
+        "anything that GStreamer has, such as `gst://aravissrc`",
+        is_live=None,
+        takes_options=True,
+    ),
+    "file": SourceKind(
+        _open_stored,
+        "video, image, folder, glob, list of images (.txt), list of sources (.streams)",
+        "every frame of a video, upright, with its own times; every image; a source per line of `NAME.streams`, see "
+        "[several cameras](../how-to/several-cameras.md)",
+        is_path=True,
+        takes_options=True,
+    ),
+    "replay": SourceKind(
+        _open_replay,
+        "replay://FILE",
+        "a recording: [record and replay](../how-to/recording.md)",
+        is_path=True,
+        parameters={"source": "NAME", "pace": "0|1"},
+    ),
+    "demo": SourceKind(
+        _open_street,
+        "demo://street?frames=300",
+        "the rendered street, with ground truth",
+        is_live=True,
+        from_page=r"demo://street(?:\?[\x21-\x7e]*)?",
+    ),
+}
+"""Scheme -> what it is. A number is a camera of ``v4l2``, any other name without a scheme is of ``file``."""
+
+PAGE_SOURCES = f"(?:{'|'.join(dict.fromkeys(kind.from_page for kind in SOURCES.values() if kind.from_page))})"
+"""What the page may add, as a regular expression."""
+
+
+def sources_help() -> str:
+    """Return the sources that there are, for ``run --help``."""
+    return known_kinds(SOURCES.values())
+
+
+def source_path(uri: str) -> Path | None:
+    """Return the path that a source is read from, which may be a glob; None when it is none. Raises UsageError."""
+    scheme = _scheme_of(uri)
+    if scheme not in SOURCES or not SOURCES[scheme].is_path:
+        return None
+    return path_from_uri(uri) if scheme == "file" else Path(located(uri, SOURCES[scheme]).place)
+
+
+def _scheme_of(uri: str) -> str:
+    """The key of ``SOURCES``, or a scheme that is none."""
+    scheme, separator, _ = uri.partition("://")
+    if _CAMERA.fullmatch(uri):
+        return "v4l2"
+    return scheme if separator and (scheme in SOURCES or not os.path.exists(uri)) else "file"
 
 
 @dataclass(frozen=True)
@@ -73,9 +269,7 @@ def source_from_uri(
     """The source that a URI names.
 
     Args:
-        uri: ``0`` or ``/dev/video0`` or ``v4l2:///dev/video0`` (camera), ``csi://0``, ``rtsp://``, ``http://`` (MJPEG,
-            HLS or a video), ``gst://PIPELINE``, a video file, an image file, a folder or glob of images, a list of
-            images (``.txt``), ``demo://street?seed=0&frames=300``, or ``replay://FILE``.
+        uri: of a scheme of ``SOURCES``, the number of a camera, or a path.
         options: size, rate, flip and format asked of cameras and streams.
         capture: what reads cameras and video files: ``"gstreamer"``; ``"software"``, GStreamer without decoders and
             converters of the hardware; ``"opencv"``; or ``"auto"``: GStreamer where it is installed, else OpenCV.
@@ -89,41 +283,16 @@ def source_from_uri(
         raise UsageError(f"--capture is one of {', '.join(CAPTURES)}, got {capture!r}")
     if capture == "software":
         options, capture = replace(options, software=True), "gstreamer"
-    camera = _CAMERA.fullmatch(uri)
-    if camera:
-        return _camera(int(camera.group(1)), options, capture)
-    scheme, separator, rest = uri.partition("://")
-    if scheme in _NETWORK and separator:
-        if capture == "opencv":
-            raise UsageError(f"{scheme}:// is read through GStreamer only; leave --capture out")
-        check = (lambda: _refuse_unreachable(uri)) if scheme.startswith("http") else (lambda: None)
-        return GstSource(pipeline_from_uri(uri, options), uri, check=check, mend=mend)
-    if not options.asks_nothing and scheme in ("demo", "replay"):
+    scheme = _scheme_of(uri)
+    if scheme not in SOURCES:
+        what = redacted(uri) if scheme.isalnum() else _hidden(uri)
+        raise SourceError(f"no source for {what}; there are {sources_help()}")
+    kind = SOURCES[scheme]
+    if not (kind.takes_options or options.asks_nothing):
         raise UsageError(
             f"--size, --rate, --flip and --format are for cameras, streams and videos, not for {scheme}://"
         )
-    if scheme == "demo" and separator:
-        return StreetSource(uri)
-    if scheme == "replay" and separator:
-        from edgeseg.runtime.recording.replay import replay_from_uri  # it needs sources.base, which is of this package
-
-        return replay_from_uri(uri)
-    if separator and scheme != "file" and not os.path.exists(uri):
-        what = redacted(uri) if scheme.isalnum() else _hidden(uri)
-        raise SourceError(
-            f"no source for {what}; there are cameras (0), csi://0, rtsp://, http://, gst://, files, folders, globs, "
-            "demo://street, replay://FILE"
-        )
-    return _stored(path_from_uri(uri), options, capture)
-
-
-def _camera(number: int, options: CaptureOptions, capture: str) -> FrameSource:
-    if capture == "gstreamer" or (capture == "auto" and gstreamer_python()):
-        uri = f"v4l2:///dev/video{number}"
-        return GstSource(pipeline_from_uri(uri, options), uri, check=lambda: refuse_missing_camera(number))
-    if not options.asks_nothing:
-        raise UsageError("--size, --rate, --flip and --format need GStreamer; see edgeseg doctor")
-    return CameraSource(number)
+    return kind.open(located(uri, kind), SourceRequest(options, capture, mend))
 
 
 def _refuse_unreachable(uri: str) -> None:
@@ -145,47 +314,32 @@ def _refuse_unreachable(uri: str) -> None:
         ) from error
 
 
-def _stored(path: Path, options: CaptureOptions, capture: str) -> FrameSource:
-    if path.is_dir():
-        files = image_files(path)
-        return _images(files, f"{len(files)} images in {text_of(path)}{pictures_in(path).left_out()}", options)
-    if path.is_file():
-        return _file(path, options, capture)
-    found = pictures_matching(path)
-    if found.files:
-        return _images(found.files, f"{len(found.files)} images matching {text_of(path)}{found.left_out()}", options)
-    # Not a file that is there: it may be an address that was mistyped, with its password.
-    hint = "; a camera in the network is rtsp://USER:PASSWORD@HOST/PATH" if "@" in str(path) else ""
-    what = f"{_hidden(str(path))} is no file, folder or glob with images, and no camera number"
-    raise SourceError(what + hint, "not found")
-
-
 def _hidden(mistyped: str) -> str:
     return f"***@{mistyped.rpartition('@')[2]}" if "@" in mistyped else mistyped
 
 
-def _file(path: Path, options: CaptureOptions, capture: str) -> FrameSource:
+def _file(path: Path, asked: SourceRequest) -> FrameSource:
+    from edgeseg.runtime.sources.video import VIDEO_SUFFIXES, GstVideo, OpenCvVideo
+
     suffix = path.suffix.lower()
     if suffix in IMAGE_SUFFIXES:
-        return _images([path], f"image {path}", options)
+        return _images([path], f"image {path}", asked)
     if suffix == ".txt":
         files = _listed(path)
-        return _images(files, f"{len(files)} images listed in {path}", options)
+        return _images(files, f"{len(files)} images listed in {path}", asked)
     if suffix not in VIDEO_SUFFIXES:
         known = ", ".join((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES))
         convert = f"; take it apart first: ffmpeg -i {path.name} {path.stem}-%04d.png" if suffix == ".gif" else ""
         raise SourceError(
             f"{path} is neither an image nor a video by its suffix ({known}), nor a .txt list of images{convert}"
         )
-    if capture == "gstreamer" or (capture == "auto" and gstreamer_python()):
-        return GstVideo(path.resolve(), options)
-    if not options.asks_nothing:
-        raise UsageError("--size, --rate, --flip and --format need GStreamer; see edgeseg doctor")
-    return OpenCvVideo(path)
+    return GstVideo(path.resolve(), asked.options) if asked.by_gstreamer() else OpenCvVideo(path)
 
 
-def _images(files: Sequence[Path], description: str, options: CaptureOptions) -> FrameSource:
-    if not options.asks_nothing:
+def _images(files: Sequence[Path], description: str, asked: SourceRequest) -> FrameSource:
+    from edgeseg.runtime.sources.stored import ImagesSource
+
+    if not asked.options.asks_nothing:
         raise UsageError("--size, --rate, --flip and --format are for cameras, streams and videos, not for images")
     return ImagesSource(files, description)
 
