@@ -80,7 +80,7 @@ def test_the_fake_shows_nothing_that_is_not_there(version: str) -> None:
 def test_every_part_of_the_fake_exists_somewhere() -> None:
     """A misspelt one would be in no version, and so would never be seen."""
     names = set().union(*(surface_of(version)["names"] for version in versions()))
-    for cls in fake._CLASSES:
+    for cls in fake.CLASSES:
         mine = {f"{cls.__name__}.{name}" for name in vars(cls) if not name.startswith("_")}
         assert mine <= names, sorted(mine - names)
 
@@ -180,7 +180,7 @@ def test_what_is_named_exists(version: str) -> None:
 def test_the_fake_has_what_is_used(version: str) -> None:
     used, names = attributes(), shown(version)["names"]
     assert {"execute_async_v3", "set_dynamic_range", "progress_monitor"} <= used
-    classes = {cls.__name__ for cls in fake._CLASSES}
+    classes = {cls.__name__ for cls in fake.CLASSES}
     missing = {
         f"{owner}.{member}": kind
         for member, owners in members(version).items()

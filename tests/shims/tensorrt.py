@@ -1,4 +1,4 @@
-"""The fake of tests/fake_tensorrt.py under TensorRT's own name."""
+"""The fake of tests/fake_tensorrt under TensorRT's own name."""
 
 import os
 import signal
