@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from tests import HANG_S
 from tests.pages import ROOT, simple_commands
 
 PACKAGE = ROOT / "edgeseg"
@@ -166,7 +167,7 @@ def test_python_in_the_pages_runs(block: Block, tmp_path: Path) -> None:
     shutil.move(str(tmp_path / "edgeseg"), tmp_path / "kept")  # a folder of that name would be imported
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import edgeseg, os; os.rename('kept', 'edgeseg'); "
     code += "exec(compile(open('page.py').read(), 'page.py', 'exec'))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=600)
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=HANG_S)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
 
@@ -289,7 +290,7 @@ def test_a_bundle_is_as_its_specification_says() -> None:
 def test_generated_pages_are_current() -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     words = [sys.executable, str(DOCS / "generate.py"), "--check"]
-    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=HANG_S)
     assert done.returncode == 0, done.stderr
 
 

@@ -40,6 +40,7 @@ from edgeseg.engines.tensorrt.api import TensorRt
 from edgeseg.engines.tensorrt.provide import EngineOptions, request_from_bundle
 from edgeseg.errors import BundleError, EdgesegError, EngineError, SpecError
 from edgeseg.runtime.monitoring.drift import DriftGraph, DriftWatch
+from tests import HANG_S
 from tests.engines.tensorrt.tiny import tiny_bundle, tiny_frames
 from tests.fake_cuda import FakeCuda
 from tests.fake_tensorrt import fake_tensorrt
@@ -394,7 +395,7 @@ def test_a_graph_that_never_ends_ends_on_sigterm(shipped: Bundle, tmp_path: Path
             assert running.poll() is None
             time.sleep(0.05)
         running.send_signal(signal.SIGTERM)
-        _, told = running.communicate(timeout=60)  # it has two seconds; the machine may be busy
+        _, told = running.communicate(timeout=HANG_S)  # it has two seconds; the machine may be busy
     finally:
         running.kill()
     assert running.returncode == 1 and b"Traceback" not in told and b"interrupted" in told

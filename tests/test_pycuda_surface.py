@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import pycuda_surface
+from tests import HANG_S, pycuda_surface
 from tests.fake_cuda import FakeCuda
 from tests.pycuda_surface import known, surface
 from tests.real_pycuda.build import CannotBuild, built_pycuda, driver_library
@@ -104,7 +104,7 @@ def test_the_facts_are_those_of_a_compiled_pycuda(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=HANG_S,
         env=environment,
     )
     assert done.returncode == 0, done.stderr[-2000:]

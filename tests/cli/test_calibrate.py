@@ -15,6 +15,7 @@ import pytest
 from edgeseg.compiler.calibration.collect import MINIMUM_FRAMES
 from edgeseg.demo.street import StreetDataset
 from edgeseg.images import FolderDataset, image_files, read_image, write_png
+from tests import HANG_S
 from tests.cli.test_cli import edgeseg, refused
 
 SCRIPT = Path(__file__).resolve().parents[2] / "calibration" / "select_frames.py"
@@ -101,7 +102,7 @@ def test_a_signal_ends_the_watch_and_keeps_the_chosen(
     watching: subprocess.Popen[str], tmp_path: Path, number: int
 ) -> None:
     watching.send_signal(number)
-    out, err = watching.communicate(timeout=60)
+    out, err = watching.communicate(timeout=HANG_S)
     assert watching.returncode == 0 and err == "", out + err
     assert "interrupted: the choice is of what was seen until then" in out
     report = json.loads((tmp_path / "out" / "selection.json").read_text())
@@ -134,7 +135,7 @@ def test_the_script_needs_numpy_and_opencv_alone(tmp_path: Path, drive: Path) ->
 
     def script(*arguments: object) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-c", bare, str(SCRIPT), *map(str, arguments)]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=HANG_S)
 
     done = script("drive", "frames", "--count", 20)
     assert done.returncode == 0, done.stderr

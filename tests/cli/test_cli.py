@@ -19,6 +19,7 @@ from edgeseg import __version__
 from edgeseg.cli.main import COMMANDS, command_line
 from edgeseg.cli.models import SHIPPED
 from edgeseg.images import image_files, read_mask, write_png
+from tests import HANG_S
 
 STREET = "demo://street?frames=6&size=240x180&step=15"
 
@@ -26,7 +27,7 @@ STREET = "demo://street?frames=6&size=240x180&step=15"
 def edgeseg(*arguments: object, cwd: Path, **how: Any) -> subprocess.CompletedProcess[str]:
     environment = {key: value for key, value in os.environ.items() if key not in ("DISPLAY", "WAYLAND_DISPLAY")}
     command = [sys.executable, "-m", "edgeseg", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, **how)
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=HANG_S, **how)
 
 
 def refused(*arguments: object, cwd: Path, code: int = 1) -> str:
@@ -265,7 +266,7 @@ def test_kill_leaves_no_half_video_under_the_name(endless: subprocess.Popen[str]
 
 def test_a_closed_pipe_is_no_traceback(tmp_path: Path) -> None:
     command = f"{sys.executable} -m edgeseg run --source '{STREET}' --sink null:// | head -n 1"
-    done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, timeout=HANG_S)
     assert "Traceback" not in done.stderr and "model:" in done.stdout
 
 
@@ -281,7 +282,7 @@ def test_a_user_without_a_home_is_told_so(tmp_path: Path) -> None:
     environment = {key: value for key, value in os.environ.items() if key not in ("HOME", "XDG_CACHE_HOME")}
     for words in (["engines", "list"], ["engines", "prune"]):
         command = [sys.executable, "-c", script, *words]
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=HANG_S)
         assert done.returncode == 1 and "set HOME or XDG_CACHE_HOME" in done.stderr, done.stderr
         assert len(done.stderr.strip().splitlines()) == 1
 
@@ -300,6 +301,6 @@ def test_the_end_of_a_connection_ends_a_command_in_good_order(before: str, ends:
         "    print('interrupted')\n"
         f"assert signal.getsignal(signal.SIGHUP) == signal.{before}\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=HANG_S)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == ("interrupted" if ends else "went on") and not list(tmp_path.iterdir())

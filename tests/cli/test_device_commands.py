@@ -16,6 +16,7 @@ import pytest
 
 from edgeseg.bundle import write_bundle
 from edgeseg.engines.tensorrt.layers import precisions_from_inspector
+from tests import HANG_S
 from tests.engines.tensorrt.tiny import tiny_bundle
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,7 +49,7 @@ class Board:
 
     def run(self, *words: str, code: int = 0, **environment: str) -> str:
         process = self.start(*words, **environment)
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=HANG_S)
         assert process.returncode == code, f"{out}\n{err}"
         assert "Traceback" not in err
         return str(out if code == 0 else out + err)

@@ -16,6 +16,7 @@ import pytest
 from edgeseg.cli.models import SHIPPED
 from edgeseg.cli.service import environment_text, quoted, service_words, status_from
 from edgeseg.errors import UsageError
+from tests import HANG_S
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -277,7 +278,7 @@ def test_no_process_of_a_service_shows_a_password_or_a_webhook(root: Path, tmp_p
         lines = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if _is_below(path, running.pid)]
     finally:
         running.terminate()
-        out, err = running.communicate(timeout=60)
+        out, err = running.communicate(timeout=HANG_S)
     assert lines and not any(b"S3cr" in line or b"Et99" in line for line in lines)
     assert "GET /a.mjpg" in asked
     assert "S3cr" not in out + err and "Et99" not in out + err

@@ -14,6 +14,7 @@ from edgeseg.cli.models import SHIPPED
 from edgeseg.errors import ForeignFileError, UsageError
 from edgeseg.runtime.sources import source_from_uri
 from edgeseg.selection.choice import selected_frames
+from tests import HANG_S
 from tests.runtime.test_sinks_own import FOREIGN
 
 KINDS = {
@@ -27,7 +28,7 @@ KINDS = {
 
 def edgeseg(*words: Any, cwd: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "edgeseg", *map(str, words)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=HANG_S)
 
 
 @pytest.mark.parametrize("kind", KINDS)

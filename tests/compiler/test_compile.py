@@ -15,6 +15,7 @@ import pytest
 from edgeseg.bundle import read_bundle
 from edgeseg.cli.models import SHIPPED
 from edgeseg.images import write_png
+from tests import HANG_S
 from tests.cli.test_cli import edgeseg, refused
 
 
@@ -105,7 +106,7 @@ def test_ctrl_c_half_way_leaves_no_half_bundle(tmp_path: Path) -> None:
     assert process.stdout is not None and process.stdout.readline()
     time.sleep(1)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=HANG_S)
     assert process.returncode == 130 and err.strip().splitlines()[-1] == "edgeseg: interrupted"
     assert (tmp_path / "street.edgeseg").read_bytes() == old
     assert [path.name for path in tmp_path.iterdir()] == ["street.edgeseg"]

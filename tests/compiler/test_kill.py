@@ -15,6 +15,7 @@ from pathlib import Path
 
 from edgeseg.bundle import read_bundle
 from edgeseg.cli.models import SHIPPED
+from tests import HANG_S
 
 KILLS = int(os.environ.get("EDGESEG_KILLS", "4"))
 
@@ -31,7 +32,7 @@ def test_a_kill_leaves_the_old_bundle_or_the_new_one(tmp_path: Path) -> None:
     target.write_bytes(old)
     began = time.monotonic()
     process = started(target)
-    assert process.wait(timeout=300) == 0, process.stderr.read() if process.stderr else ""
+    assert process.wait(timeout=HANG_S) == 0, process.stderr.read() if process.stderr else ""
     whole = time.monotonic() - began
     new = target.read_bytes()
     assert new != old and "int8-tensorrt" not in read_bundle(target).graphs
@@ -42,7 +43,7 @@ def test_a_kill_leaves_the_old_bundle_or_the_new_one(tmp_path: Path) -> None:
         process = started(target)
         time.sleep(chance.uniform(0, whole))
         process.send_signal(signal.SIGKILL)
-        process.wait(timeout=60)
+        process.wait(timeout=HANG_S)
         found = target.read_bytes()
         assert found in (old, new)
         ended["old" if found == old else "new"] += 1
@@ -50,4 +51,4 @@ def test_a_kill_leaves_the_old_bundle_or_the_new_one(tmp_path: Path) -> None:
     print(f"{KILLS} kills over {whole:.1f} s: {ended}")
     assert ended["old"] > 0
     process = started(target)
-    assert process.wait(timeout=300) == 0 and target.read_bytes() == new
+    assert process.wait(timeout=HANG_S) == 0 and target.read_bytes() == new

@@ -11,13 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from tests import HANG_S
+
 HERE = Path(__file__).parent
 NAMES = sorted(path.name for path in (HERE / "roots").iterdir() if path.is_dir())
 
 
 def doctor(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "edgeseg", "doctor", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, capture_output=True, text=True, timeout=HANG_S)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -23,6 +23,7 @@ from edgeseg.cli.first_night import _bounded, write_night
 from edgeseg.device.probe import Probe
 from edgeseg.engines.tensorrt.layers import precisions_from_inspector
 from edgeseg.errors import InputError
+from tests import HANG_S
 from tests.device.take import fixture_name, night_from, take
 
 HERE = Path(__file__).resolve().parent
@@ -79,7 +80,7 @@ class Board:
 
     def run(self, *words: str, code: int = 0, **environment: str) -> str:
         process = self.start(*words, **environment)
-        out, err = process.communicate(timeout=600)
+        out, err = process.communicate(timeout=HANG_S)
         assert process.returncode == code and "Traceback" not in err, out + err
         return str(out + err)
 
@@ -191,7 +192,7 @@ def test_ctrl_c_leaves_nothing_and_nobody(tmp_path: Path) -> None:
         assert process.poll() is None and time.monotonic() - started < 120
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=HANG_S)
     assert process.returncode == 130 and err.strip().splitlines()[-1] == "edgeseg: interrupted"
     assert not list((tmp_path / "tmp").iterdir()) and not list(tmp_path.glob("*night.json*"))
     started = time.monotonic()

@@ -26,6 +26,7 @@ from edgeseg.device.gstreamer import (
 from edgeseg.errors import MissingDependencyError
 from edgeseg.runtime.gst import output_child, process
 from edgeseg.runtime.gst.pipelines import CAPTURE_FLIPS, CAPTURE_FORMATS, CaptureOptions, pipeline_from_uri
+from tests import HANG_S
 
 ROOT = Path(__file__).resolve().parents[2]
 CORE = {"capsfilter", "fakesink", "filesink", "filesrc", "identity", "queue", "tee", "valve"}
@@ -40,7 +41,7 @@ NEEDED = {name for provides in gstreamer_packages().values() for name in provide
 
 
 def really(command: Sequence[str]) -> tuple[int, str, str]:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=HANG_S)
     return done.returncode, done.stdout, done.stderr
 
 

@@ -16,13 +16,14 @@ from edgeseg.device.facts import gathered_facts
 from edgeseg.device.probe import MODULES, Module, Probe, Ran, probe_from_json, probed_modules
 from edgeseg.device.record import probe_of_record, write_record
 from edgeseg.errors import InputError
+from tests import HANG_S
 
 ROOTS = Path(__file__).parent / "roots"
 NAMES = sorted(path.name for path in ROOTS.iterdir() if path.is_dir())
 
 
 def really(command: Sequence[str]) -> Ran:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=HANG_S)
     return Ran(done.returncode, done.stdout, done.stderr)
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from edgeseg.bundle import write_bundle
+from tests import HANG_S
 from tests.engines.tensorrt.tiny import tiny_bundle
 from tests.pages import ROOT, page, pages
 
@@ -166,7 +167,7 @@ class Follower:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=600,
+            timeout=HANG_S,
         )
         found = re.findall(r"@@begin (\d+)\n(.*?)\n@@end \1 (\d+)\n", done.stdout, re.DOTALL)
         return {lines[int(number)]: (int(code), said) for number, said, code in found}

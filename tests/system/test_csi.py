@@ -15,6 +15,7 @@ import pytest
 from edgeseg.errors import SourceError
 from edgeseg.runtime.gst.pipelines import CAPTURE_FLIPS, CaptureOptions
 from edgeseg.runtime.sources import source_from_uri
+from tests import HANG_S
 from tests.system.test_gstreamer import frames_of
 
 pytestmark = pytest.mark.system
@@ -35,7 +36,7 @@ FAULTS = [
 def edgeseg(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "edgeseg", "run", "--threads", "1", *arguments]
     surroundings = {**os.environ, **environment}
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=surroundings)
+    return subprocess.run(command, capture_output=True, text=True, timeout=HANG_S, env=surroundings)
 
 
 def fault_of(uri: str) -> SourceError:

@@ -20,6 +20,7 @@ from edgeseg.runtime.gst.faults import source_fault
 from edgeseg.runtime.gst.pipelines import CaptureOptions, pipeline_from_uri
 from edgeseg.runtime.sources import EndOfStream, gstreamer, source_from_uri
 from edgeseg.runtime.sources.gstreamer import GstSource
+from tests import HANG_S
 
 pytestmark = pytest.mark.system
 TEST = "gst://videotestsrc num-buffers={} pattern={} ! video/x-raw,width={},height={}"
@@ -145,7 +146,7 @@ def video(tmp_path: Path) -> Path:
     path = tmp_path / "clip with space.mp4"
     command = ["gst-launch-1.0", "-q", "videotestsrc", "num-buffers=45", "pattern=ball"]
     command += ["!", "video/x-raw,width=320,height=240,framerate=30/1", "!", "x264enc", "!", "mp4mux", "!", "filesink"]
-    subprocess.run([*command, f"location={path}"], check=True, timeout=60)
+    subprocess.run([*command, f"location={path}"], check=True, timeout=HANG_S)
     return path
 
 
@@ -288,7 +289,7 @@ def test_hls(web: str, tmp_path: Path) -> None:
     ]
     command += ["!", "x264enc", "key-int-max=15", "!", "mpegtsmux", "!", "hlssink", f"location={tmp_path}/part%05d.ts"]
     command += [f"playlist-location={tmp_path}/live.m3u8", "target-duration=1", "max-files=0", "playlist-length=0"]
-    subprocess.run(command, check=True, timeout=60)
+    subprocess.run(command, check=True, timeout=HANG_S)
     with (tmp_path / "live.m3u8").open("a") as playlist:
         playlist.write("#EXT-X-ENDLIST\n")
     assert sum(1 for _ in frames_of(source_from_uri(f"{web}/live.m3u8"))) == 60
@@ -300,7 +301,7 @@ def private(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("private") / "private.ts"
     command = "gst-launch-1.0 -q videotestsrc num-buffers=60 ! video/x-raw,width=320,height=240,framerate=30/1"
     command += f" ! x264enc tune=zerolatency key-int-max=15 ! mpegtsmux ! filesink location={path}"
-    subprocess.run(command.split(), check=True, timeout=60)
+    subprocess.run(command.split(), check=True, timeout=HANG_S)
     return path
 
 

@@ -25,6 +25,7 @@ from edgeseg.runtime.sinks.video import VideoSink
 from edgeseg.runtime.sources import source_from_uri
 from edgeseg.runtime.sources.gstreamer import GstSource
 from edgeseg.spec import ModelSpec
+from tests import HANG_S
 from tests.runtime.results import segmentation
 from tests.system.conftest import LIVE, Live
 from tests.system.test_gstreamer import frames_of
@@ -212,7 +213,7 @@ def test_a_run_says_which_encoder_it_used(board: Board, tmp_path: Path) -> None:
     board(NV_ENC="null-ready")
     command = [sys.executable, "-m", "edgeseg", "run", "--threads", "1", "--json", "--source", STORED]
     command += ["--sink", str(tmp_path / "o.mp4")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=HANG_S)
     assert done.returncode == 0, done.stderr
     (sink,) = json.loads(done.stdout)["sinks"]
     assert sink["written"] == 12 == pictures_in(tmp_path / "o.mp4") and "H.264 by x264enc" in sink["description"]
@@ -224,7 +225,7 @@ def video(tmp_path: Path) -> Path:
     path = tmp_path / "clip.mp4"
     picture = "video/x-raw,format=I420,width=320,height=240,framerate=30/1"
     chain = f"videotestsrc num-buffers=20 ! {picture} ! x264enc ! mp4mux ! filesink location={path}"
-    subprocess.run(["gst-launch-1.0", "-q", *chain.split()], check=True, timeout=60)
+    subprocess.run(["gst-launch-1.0", "-q", *chain.split()], check=True, timeout=HANG_S)
     return path
 
 

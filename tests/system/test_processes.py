@@ -17,6 +17,7 @@ import cv2
 import pytest
 
 from edgeseg.images import read_mask
+from tests import HANG_S
 
 pytestmark = pytest.mark.system
 LIVE = "gst://videotestsrc is-live=true pattern=ball ! video/x-raw,width=320,height=240,framerate=15/1"
@@ -95,7 +96,7 @@ def test_pull_the_plug(tmp_path: Path, process: list[Any]) -> None:
         [sys.executable, "-m", "edgeseg", "run", "--source", f"replay://{recording}", "--sink", "null://", "--json"],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=HANG_S,
     )
     assert replay.returncode == 0, replay.stderr
     summary = json.loads(replay.stdout)
@@ -106,7 +107,7 @@ def test_pull_the_plug(tmp_path: Path, process: list[Any]) -> None:
         [sys.executable, "-m", "edgeseg", "run", "--source", "demo://street?frames=3", "--sink", str(video)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=HANG_S,
     )
     assert again.returncode == 0, again.stderr
     assert (tmp_path / "o.partial-1.mp4").exists(), "the next run keeps what the killed one left"
@@ -160,7 +161,7 @@ def test_readiness_and_watchdog_reach_systemd_s_socket(tmp_path: Path, process: 
 def test_no_camera_and_no_gstreamer_plugin_are_one_line(tmp_path: Path) -> None:
     for source in ("rtsp://me:hunter2@127.0.0.1:9/x", "csi://0", "97", "gst://nosuchelement"):
         process = started("--source", source)
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=HANG_S)
         last = said.strip().splitlines()[-1]
         assert process.returncode == 1 and last.startswith("edgeseg: ") and "Traceback" not in said, said
         assert "hunter2" not in said

@@ -15,6 +15,7 @@ import pytest
 
 from edgeseg.errors import SourceError
 from edgeseg.runtime.sources import EndOfStream, FrameSource, source_from_uri
+from tests import HANG_S
 
 pytestmark = pytest.mark.system
 
@@ -34,7 +35,7 @@ def private(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("private") / "private.ts"
     command = "gst-launch-1.0 -q videotestsrc num-buffers=60 ! video/x-raw,width=320,height=240,framerate=30/1"
     command += f" ! x264enc tune=zerolatency key-int-max=15 ! mpegtsmux ! filesink location={path}"
-    subprocess.run(command.split(), check=True, timeout=60)
+    subprocess.run(command.split(), check=True, timeout=HANG_S)
     return path
 
 

@@ -17,6 +17,7 @@ import pytest
 
 from edgeseg.runtime.gst.pipelines import CAPTURE_FLIPS, CAPTURE_FORMATS, CaptureOptions, Pipeline, pipeline_from_uri
 from edgeseg.runtime.gst.process import gstreamer_python
+from tests import HANG_S
 
 pytestmark = pytest.mark.system
 ODD = " \t\n'\"\\;&|<>$`!#*?~^%=,:()[]{}@+-éx"
@@ -144,7 +145,7 @@ def test_real_gst_launch_runs_what_is_printed(board: Callable[..., None], tmp_pa
         "!",
         "filesink",
     ]
-    subprocess.run(["gst-launch-1.0", "-q", *chain, f"location={tmp_path}/plain.mp4"], check=True, timeout=60)
+    subprocess.run(["gst-launch-1.0", "-q", *chain, f"location={tmp_path}/plain.mp4"], check=True, timeout=HANG_S)
     (tmp_path / "plain.mp4").rename(video)
     jetson = CaptureOptions(jetson=True, network_hw=(48, 64))
     for uri, options in (
@@ -156,7 +157,7 @@ def test_real_gst_launch_runs_what_is_printed(board: Callable[..., None], tmp_pa
         if options.software:
             board(GST_PLUGIN_PATH="", GST_REGISTRY=tmp_path / "plain")
         line = pipeline_from_uri(uri, options).shown()
-        done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=60)
+        done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=HANG_S)
         assert done.returncode == 0, (line, done.stdout[-500:], done.stderr)
         assert "/GstPipeline:pipeline0/GstAppSink:frames" in done.stdout and "format=(string)BGR" in done.stdout
 
@@ -175,7 +176,7 @@ def test_the_command_prints_the_line_and_nothing_else(tmp_path: Path) -> None:
         "gstreamer",
         "--show-pipeline",
     ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=HANG_S)
     assert done.returncode == 0, done.stderr
     arguments = argv_of(done.stdout, tmp_path)
     assert done.stdout.count("\n") == 1 and arguments[:2] == ["-v", "filesrc"] and "!" in arguments

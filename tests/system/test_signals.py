@@ -19,6 +19,7 @@ import pytest
 
 from edgeseg.runtime.loop.collector import Collector
 from edgeseg.runtime.state import SourceState
+from tests import HANG_S
 from tests.runtime.test_deadline import connack_only, dripping, server, silent
 
 pytestmark = pytest.mark.system
@@ -51,7 +52,7 @@ def wait_for(path: Path, lines: int = 3) -> None:
 def ended(process: subprocess.Popen[str], number: int) -> tuple[str, str]:
     process.send_signal(number)
     asked = time.monotonic()
-    said = process.communicate(timeout=60)
+    said = process.communicate(timeout=HANG_S)
     assert time.monotonic() - asked < FAR_S
     assert "Traceback" not in said[1], said[1]
     return said
@@ -76,7 +77,7 @@ def test_a_signal_to_the_whole_group_still_gives_whole_videos(started: Any, tmp_
         process = started("--source", LIVE, "--sink", f"jsonl://{log}", "--sink", str(video), start_new_session=True)
         wait_for(log, 10)
         os.killpg(process.pid, number)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=HANG_S)
         assert process.returncode == 0, err
         assert sorted(path.name for path in tmp_path.iterdir()) == ["o.jsonl", "o.mp4"]
         log.unlink()

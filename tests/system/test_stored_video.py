@@ -28,6 +28,7 @@ from edgeseg.runtime.sources import EndOfStream, FrameSource, source_from_uri
 from edgeseg.runtime.sources.container import missing_bytes
 from edgeseg.runtime.sources.video import OpenCvVideo
 from edgeseg.spec import ModelSpec
+from tests import HANG_S
 from tests.fakes import ThresholdEngine
 from tests.runtime.results import context, segmentation
 
@@ -38,7 +39,7 @@ MAKER = Path(__file__).with_name("video_maker.py")
 def made(path: Path, times_ms: list[int], **how: object) -> Path:
     """A video of so many pictures, each brighter than the one before; see ``video_maker.py``."""
     order = json.dumps({"path": str(path), "times_ms": times_ms, **how})
-    subprocess.run([str(gstreamer_python()), str(MAKER), order], check=True, timeout=60)
+    subprocess.run([str(gstreamer_python()), str(MAKER), order], check=True, timeout=HANG_S)
     return path
 
 

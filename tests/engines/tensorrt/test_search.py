@@ -18,6 +18,7 @@ from edgeseg.engines.tensorrt.build import BuildRequest, OutOfMemory, built_plan
 from edgeseg.engines.tensorrt.graph import VARIANTS, GraphVariant
 from edgeseg.engines.tensorrt.worker import built_apart
 from edgeseg.errors import EngineError
+from tests import HANG_S
 from tests.engines.tensorrt.rig import VERSIONS, Rig
 from tests.engines.tensorrt.tiny import tiny_bundle, tiny_onnx
 
@@ -393,7 +394,9 @@ def _worker(folder: Path) -> subprocess.CompletedProcess[str]:
     folder.joinpath("request.json").write_text(json.dumps({"flavour": "tensorrt", "first": 0, "refusals": [], **job}))
     paths = os.pathsep.join(map(str, (SHIMS, SHIMS.parents[1])))
     command = [sys.executable, "-m", "edgeseg.engines.tensorrt.worker", str(folder)]
-    return subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, timeout=300)
+    return subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, timeout=HANG_S
+    )
 
 
 def test_a_log_that_cannot_be_written_costs_no_build(tmp_path: Path) -> None:

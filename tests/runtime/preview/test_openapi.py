@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from edgeseg.runtime.preview.openapi import document
+from tests import HANG_S
 from tests.runtime.preview.client import Client
 from tests.runtime.preview.loop import Run
 
@@ -33,7 +34,7 @@ def test_the_server_does_what_its_document_says(client: Client, run: Run, tmp_pa
         "examples,coverage,fuzzing",
     ]
     command += ["--checks", "all", "--generation-database", "none", "--request-timeout", "15"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=90)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=HANG_S)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     assert not [event.text for event in run.state.latest_events() if event.level == "error"]
 
