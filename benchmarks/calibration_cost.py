@@ -18,8 +18,8 @@ import sys
 import time
 from pathlib import Path
 
+from edgeseg.app.models import SHIPPED
 from edgeseg.bundle import read_bundle
-from edgeseg.cli.models import SHIPPED
 from edgeseg.compiler.calibration.collect import ranges_from_frames
 from edgeseg.compiler.pipeline import float_graph_from_bundle, float_graph_from_module
 from edgeseg.images import FolderDataset

@@ -28,11 +28,11 @@ import numpy as np
 
 from edgeseg import __version__
 from edgeseg.app.data import size_hw_from
+from edgeseg.app.engines import engine_cache
+from edgeseg.app.models import bundle_or_default, model_stem
 from edgeseg.bench.contenders import engine_contender
 from edgeseg.bench.measure import Contender, Measurement, measured_side_by_side
 from edgeseg.bundle import Bundle, Golden, GraphEntry
-from edgeseg.cli.models import bundle_or_default, model_stem
-from edgeseg.cli.opening import engine_cache
 from edgeseg.demo.street import StreetDataset
 from edgeseg.device.detect import detected_device
 from edgeseg.device.driver_errors import broken

@@ -16,8 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from edgeseg.app.engines import cache_folder
 from edgeseg.bundle import read_bundle
-from edgeseg.cli.opening import cache_folder
 from edgeseg.compiler.pipeline import (
     CompileOptions,
     bundle_from_graph,

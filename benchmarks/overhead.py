@@ -27,9 +27,9 @@ from typing import Any
 import numpy as np
 
 import edgeseg
+from edgeseg.app.models import SHIPPED
 from edgeseg.builder.networks import NetworkConfig, network_from_config
 from edgeseg.bundle import Bundle, read_bundle
-from edgeseg.cli.models import SHIPPED
 from edgeseg.compiler.pipeline import CompileOptions
 from edgeseg.demo.street import StreetDataset
 from edgeseg.device.detect import detected_device

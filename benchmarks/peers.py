@@ -23,8 +23,8 @@ import numpy as np
 import onnx
 from tensorrt_placement import MODELOPT, ONNXRUNTIME, quantize_with_onnxruntime
 
+from edgeseg.app.models import SHIPPED
 from edgeseg.bundle import Bundle, read_bundle
-from edgeseg.cli.models import SHIPPED
 from edgeseg.compiler.calibration.collect import ranges_from_frames
 from edgeseg.compiler.pipeline import float_graph_from_bundle
 from edgeseg.compiler.recipes import RECIPES, emitted_onnx

@@ -28,10 +28,10 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from typer.testing import CliRunner
 
+from edgeseg.app.models import SHIPPED
 from edgeseg.bundle import Bundle, GraphEntry, _sealed_zip, read_bundle, write_bundle
 from edgeseg.cli.console import printable
 from edgeseg.cli.main import app
-from edgeseg.cli.models import SHIPPED
 from edgeseg.compiler.calibration.drift_probe import drift_probe
 from edgeseg.compiler.ranges import Ranges
 from edgeseg.engines import engine_from_bundle

@@ -8,7 +8,7 @@ from typing import Any, Iterator, Sequence
 import pytest
 
 from edgeseg.cli.main import command_line
-from edgeseg.cli.service import service_words
+from edgeseg.cli.service import service_config
 from tests.pages import ROOT, Page, pages, simple_commands
 
 PACKAGE = ROOT / "edgeseg"
@@ -69,7 +69,7 @@ def require_whole(words: Sequence[str]) -> None:
         return
     command.make_context(name, list(rest))
     if name == "edgeseg service install":
-        service_words(rest[rest.index("--") + 1 :])
+        service_config(rest[rest.index("--") + 1 :])
 
 
 def require_options(words: Sequence[str]) -> None:

@@ -155,7 +155,7 @@ def test_no_cell_is_a_formula(spec: ModelSpec, tmp_path: Path, start: str, blank
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
 def test_the_unit_exposes_little(tmp_path: Path) -> None:
     path = tmp_path / "edgeseg.service"
-    path.write_text(Unit("edgeseg", "edgeseg", ("video",), ("/bin/true", "run"), True).text())
+    path.write_text(Unit("edgeseg", "edgeseg", ("video",), ("/bin/true", "run")).text())
     command = ["systemd-analyze", "security", "--offline=true", "--no-pager", str(path)]
     said = subprocess.run(command, capture_output=True, text=True).stdout
     found = re.search(r"Overall exposure level for edgeseg.service: ([\d.]+)", said)

@@ -3,14 +3,24 @@
 import json
 import os
 import sys
+import unicodedata
 from pathlib import Path
-from typing import Any, Dict, Mapping, Type, TypeVar
+from typing import Any, Dict, Mapping, Optional, Type, TypeVar
 
-from edgeseg.app.fields import Config, config_with, fields_of, value_of
-from edgeseg.errors import InputError, UsageError, first_line, require
+from edgeseg.app.fields import Config, config_with, fields_of, has_secrets, value_of
+from edgeseg.errors import EdgesegError, InputError, UsageError, first_line, require
 from edgeseg.files import atomic_write
 
-__all__ = ["SUFFIXES", "config_from_tree", "is_config_file", "read_config", "text_of_config", "tree_of", "write_config"]
+__all__ = [
+    "SUFFIXES",
+    "config_from_tree",
+    "is_config_file",
+    "read_config",
+    "save_config",
+    "text_of_config",
+    "tree_of",
+    "write_config",
+]
 
 C = TypeVar("C", bound=Config)
 
@@ -68,27 +78,48 @@ def config_from_tree(kind: Type[C], tree: Mapping[str, Any], where: str) -> C:
         raise UsageError(f"{where}: {error}") from error
 
 
-def write_config(config: Config, path: Path, *, mode: int = 0o644) -> None:
+def write_config(config: Config, path: Path, *, mode: Optional[int] = None) -> None:
     """Write a configuration whole or not at all, secrets included.
 
     Args:
         config: what is written.
         path: ends in ``.toml`` or ``.json``; what is there is replaced.
-        mode: of the file, also while it is written.
+        mode: of the file, also while it is written; None leaves it to the process's mask.
 
     Raises:
         UsageError: the suffix is another, or TOML cannot hold a value.
         InputError: the file cannot be written.
     """
     text = text_of_config(config, path.suffix)
-    before = os.umask(0o777 & ~mode)
+    before = os.umask(0o077) if mode is not None else None
     try:
         atomic_write(path, text.encode())
-        path.chmod(mode)
+        if mode is not None:
+            path.chmod(mode)
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}; name another file") from error
     finally:
-        os.umask(before)
+        if before is not None:
+            os.umask(before)
+
+
+def save_config(config: Config, path: Path) -> str:
+    """Write a configuration to a new file, or over another configuration of its kind; one with secrets for its owner
+    only.
+
+    Returns:
+        A line for people.
+
+    Raises:
+        UsageError: the file is there and something else, or the suffix is none of ``SUFFIXES``.
+        InputError: the file cannot be written.
+    """
+    text_of_config(config, path.suffix)
+    if path.exists():
+        _refuse_foreign(type(config), path)
+    secret = has_secrets(config)
+    write_config(config, path, mode=0o600 if secret else None)
+    return f"wrote {path}" + (", which holds secrets: only you can read it (mode 600)" if secret else "")
 
 
 def text_of_config(config: Config, suffix: str) -> str:
@@ -121,6 +152,18 @@ def tree_of(config: Config) -> Dict[str, Any]:
         plain = [str(one) if isinstance(one, Path) else one for one in value] if field.is_many else value
         table[field.name] = str(plain) if isinstance(plain, Path) else plain
     return tree
+
+
+def _refuse_foreign(kind: Type[Config], path: Path) -> None:
+    """Raise UsageError unless a file is empty or a configuration of a kind."""
+    if not path.is_file():
+        raise UsageError(f"{path} is not a file and is not replaced; name a new file")
+    try:
+        is_ours = not path.stat().st_size or bool(read_config(kind, path))
+    except (OSError, EdgesegError):
+        is_ours = False
+    if not is_ours:
+        raise UsageError(f"{path} exists and is no such configuration; it is not replaced, so name a new file")
 
 
 def _parsed(text: str, path: Path) -> Dict[str, Any]:
@@ -177,4 +220,9 @@ def _toml_value(name: str, value: Any) -> str:
         value.encode()
     except UnicodeEncodeError as error:
         raise UsageError(f"`{name}` is no UTF-8, and TOML holds nothing else; write a .json file") from error
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return "".join(map(_readable, json.dumps(value, ensure_ascii=False)))
+
+
+def _readable(letter: str) -> str:
+    """Return a letter of a TOML text as one that shows in an editor and changes nothing of a terminal."""
+    return f"\\u{ord(letter):04x}" if unicodedata.category(letter) in ("Cc", "Zl", "Zp") else letter

@@ -149,8 +149,8 @@ class Field:
         return any(rule(str(one)) for one in (value if self.is_many else (value,)))
 
     def absolute(self, value: Any) -> Any:
-        """Return a value whose paths do not depend on the working directory."""
-        if not self.about.is_path or value is None:
+        """Return a value whose paths do not depend on the working directory; a default stays."""
+        if not self.about.is_path or value == self.default:
             return value
         if self.is_many:
             return tuple(self.kind(self.about.absolute(str(one))) for one in value)
@@ -224,7 +224,7 @@ def config_with(kind: Type[C], values: Mapping[str, Any], base: Optional[C] = No
 
 
 def absolute(config: C) -> C:
-    """Return the configuration with paths that do not depend on the working directory."""
+    """Return the configuration with paths that do not depend on the working directory, but for defaults."""
     values = {field.name: field.absolute(value_of(config, field)) for field in fields_of(type(config))}
     return config_with(type(config), values)
 

@@ -9,18 +9,16 @@ from typing import Optional
 import typer
 from typing_extensions import Annotated
 
+from edgeseg.app.config import REQUIRE_SIGNATURE
+
 __all__ = [
     "EngineName",
     "EngineOption",
     "FallbackOption",
     "GraphOption",
     "ProgramOption",
-    "REQUIRE_SIGNATURE",
     "RequireSignatureOption",
 ]
-
-REQUIRE_SIGNATURE = "EDGESEG_REQUIRE_SIGNATURE"
-"""Environment variable that demands signatures of every bundle that a command opens."""
 
 
 class EngineName(str, Enum):

@@ -10,11 +10,12 @@ from typing_extensions import Annotated
 
 from edgeseg import __version__
 from edgeseg.app.data import dataset_from, size_hw_from
+from edgeseg.app.engines import engine_name
+from edgeseg.app.models import bundle_or_default, model_stem
 from edgeseg.bundle import Bundle
 from edgeseg.cli.arguments import EngineName, RequireSignatureOption
 from edgeseg.cli.console import JsonFlag, percent, print_json, say, say_aside, table
-from edgeseg.cli.models import bundle_or_default, model_stem
-from edgeseg.cli.opening import engine_name, tensorrt_provider
+from edgeseg.cli.opening import tensorrt_provider
 from edgeseg.cli.progress import Count, shown_progress
 from edgeseg.errors import EdgesegError, UsageError
 from edgeseg.images import Dataset
@@ -147,7 +148,7 @@ def _engines(asked: EngineName) -> List[str]:
         raise UsageError("bench times bundles; a program of torch-tensorrt is timed by 'edgeseg run --program'")
     if asked is not EngineName.auto:
         return [asked.value]
-    on_board = ["tensorrt"] if engine_name(asked) == "tensorrt" else []
+    on_board = ["tensorrt"] if engine_name(asked.value) == "tensorrt" else []
     return on_board + [name for name in CPU_ENGINES if importlib.util.find_spec(name) is not None]
 
 

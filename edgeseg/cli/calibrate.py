@@ -164,7 +164,7 @@ def export(
     if out is None or not out.parent.is_dir():
         raise UsageError(f"pass -o FILE in an existing folder, got {out}")
     refuse_foreign(out, "calibration cache", is_calibration_cache)
-    from edgeseg.cli.models import bundle_or_default
+    from edgeseg.app.models import bundle_or_default
     from edgeseg.compiler.calibration.tensorrt_cache import cache_from_ranges, text_from_cache
     from edgeseg.compiler.ranges import Ranges
     from edgeseg.files import atomic_write

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any, Iterator, List, Optional, Set
 import typer
 from typing_extensions import Annotated
 
+from edgeseg.app.config import REQUIRE_SIGNATURE
 from edgeseg.app.data import dataset_from
+from edgeseg.app.engines import cache_folder, on_jetson
+from edgeseg.app.models import SHIPPED, accepted_keys
 from edgeseg.app.targets import is_bundle, is_program, refuse_foreign
 from edgeseg.bundle import write_bundle
-from edgeseg.cli.arguments import REQUIRE_SIGNATURE, RequireSignatureOption
+from edgeseg.cli.arguments import RequireSignatureOption
 from edgeseg.cli.console import JsonFlag, percent, print_json, say, say_aside, table
 from edgeseg.cli.device_engine import ENGINE_FLAGS, DeviceFlags, compile_for_device
-from edgeseg.cli.models import SHIPPED, accepted_keys
-from edgeseg.cli.opening import cache_folder, on_jetson
 from edgeseg.cli.origins import Foreign, How, origin_from
 from edgeseg.cli.progress import shown_progress
 from edgeseg.device.specifications import BOARDS

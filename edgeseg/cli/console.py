@@ -46,7 +46,9 @@ class Commands(typer.core.TyperGroup):
         """Find the command of the words, as every group does."""
         name, found, rest = super().resolve_command(ctx, args)
         _flags.clear()
-        _flags.update({str(one.name): _shown(one) for one in getattr(found, "params", ())})
+        for one in getattr(found, "params", ()):
+            flag = _shown(one)
+            _flags.update({str(one.name): flag, flag.strip("-").replace("-", "_"): flag})
         return name, found, rest
 
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, Optional
 
+from edgeseg.app.models import bundle_or_default, model_stem, without_reason
 from edgeseg.app.targets import is_sidecar, refuse_foreign
 from edgeseg.cli.console import print_json, say, say_aside
-from edgeseg.cli.models import bundle_or_default, model_stem, without_reason
 from edgeseg.cli.opening import tensorrt_provider
 from edgeseg.errors import UsageError
 

@@ -9,9 +9,9 @@ from typing import Any, Dict, List
 import typer
 from typing_extensions import Annotated
 
-from edgeseg.cli.arguments import REQUIRE_SIGNATURE
+from edgeseg.app.config import REQUIRE_SIGNATURE
+from edgeseg.app.engines import engine_cache
 from edgeseg.cli.console import Commands, JsonFlag, print_json, say, table
-from edgeseg.cli.opening import engine_cache
 from edgeseg.errors import EngineError, UsageError
 
 app = typer.Typer(cls=Commands, no_args_is_help=True, help="List, delete and take in built TensorRT engines.")

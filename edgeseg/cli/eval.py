@@ -7,7 +7,10 @@ from typing import Dict, List, Optional, Tuple
 import typer
 from typing_extensions import Annotated
 
+from edgeseg.app.config import EngineOptions
 from edgeseg.app.data import dataset_from
+from edgeseg.app.engines import opened_engine
+from edgeseg.app.models import bundle_or_default
 from edgeseg.cli.arguments import (
     EngineName,
     EngineOption,
@@ -17,8 +20,7 @@ from edgeseg.cli.arguments import (
     RequireSignatureOption,
 )
 from edgeseg.cli.console import JsonFlag, percent, print_json, say, say_aside, table
-from edgeseg.cli.models import bundle_or_default
-from edgeseg.cli.opening import opened_engine
+from edgeseg.cli.opening import tensorrt_provider
 from edgeseg.cli.progress import shown_progress
 from edgeseg.errors import DatasetError, UsageError
 from edgeseg.images import checked_mask, ignored_ids, image_files, read_mask, stem_key
@@ -66,9 +68,10 @@ def eval_(
 
         dataset = dataset_from(str(data), labels=labels, spec=spec, need_labels=True)
         tell = say_aside if as_json else say
-        with opened_engine(
-            bundle, name, engine, graph, threads=threads, fallback=fallback, program=program, tell=tell
-        ) as opened, shown_progress(tell) as count:
+        options = EngineOptions(graph=graph, engine=engine.value, fallback=fallback, program=program, threads=threads)
+        with opened_engine(bundle, name, options, tell=tell, provider_from=tensorrt_provider) as opened, shown_progress(
+            tell
+        ) as count:
             images = len(dataset)
             confusion = evaluated(opened, spec, dataset, on_map=lambda index, _: count("images", index + 1, images))
             what = f"{name} on {dataset.description} ({opened.description})"

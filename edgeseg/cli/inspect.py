@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional
 import typer
 from typing_extensions import Annotated
 
+from edgeseg.app.models import bundle_or_default, signature_lines
 from edgeseg.app.targets import is_page, refuse_foreign
 from edgeseg.bundle import Bundle
 from edgeseg.cli.arguments import RequireSignatureOption
 from edgeseg.cli.console import JsonFlag, percent, print_json, say, table
-from edgeseg.cli.models import bundle_or_default, signature_lines
 from edgeseg.errors import BundleError, UsageError
 from edgeseg.files import atomic_write
 

@@ -7,29 +7,27 @@ import subprocess
 import sys
 import time
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Dict, List, Sequence, Tuple
 
 import typer
-from typing_extensions import Annotated, get_type_hints
+from typing_extensions import Annotated
 
+from edgeseg.app.config import RunConfig
+from edgeseg.app.config_file import text_of_config
+from edgeseg.app.fields import absolute, fields_of, has_secrets
+from edgeseg.app.models import bundle_or_default, chosen_path, keys_file
 from edgeseg.cli.console import Commands, JsonFlag, print_json, say
-from edgeseg.cli.models import bundle_or_default, keys_file
-from edgeseg.credentials import has_credentials
+from edgeseg.cli.options import config_of, given_in
 from edgeseg.errors import EdgesegError, InputError, UsageError, first_line
 from edgeseg.files import atomic_write
+from edgeseg.runtime.sinks.uri import sink_kind
 
 app = typer.Typer(cls=Commands, no_args_is_help=True, help="Run as a systemd service: install, status, remove.")
 
 MARKER = "# Written by 'edgeseg service install'; 'edgeseg service remove' removes it."
 _GROUPS = ("video", "render")
-_FILE_ACTIONS = ("jsonl", "snapshot")
-_OTHER_OPTIONS = (
-    *("--size", "--flip", "--format", "--capture", "--rtsp-transport", "--policy", "--visualize", "--ignore-class"),
-    *("--preview", "--alarm", "--graph", "--engine", "--cuda-graph", "--memory", "--token"),
-)
-"""Options of ``run`` whose values are no paths, even where one looks like a path that another option names."""
 _SEALED = (
     *("RestrictSUIDSGID=yes", "LockPersonality=yes", "CapabilityBoundingSet=", "RestrictNamespaces=yes"),
     *("RestrictRealtime=yes", "ProtectKernelLogs=yes", "ProtectHostname=yes", "ProtectProc=invisible"),
@@ -38,13 +36,25 @@ _SEALED = (
     *("SystemCallFilter=@system-service", "SystemCallFilter=~@privileged", "SystemCallErrorNumber=EPERM"),
     "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK",
 )
-_SECRET = "@EDGESEG_SECRET_{}@"
-_SHELL_SPECIAL = re.compile(r'([\\"$`])')
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 _SHOWN = "LoadState,ActiveState,SubState,Result,NRestarts,ExecMainStatus,StatusText,StateChangeTimestampMonotonic"
 
 NameOption = Annotated[str, typer.Option(help="Of the service.")]
 RootOption = Annotated[Path, typer.Option(help="Of the system that is installed into; systemctl is used for / only.")]
+
+
+@dataclass(frozen=True)
+class File:
+    """A file to write."""
+
+    path: Path
+    text: str
+    mode: int
+
+    @property
+    def secret(self) -> bool:
+        """Return whether it is for one reader only."""
+        return self.mode == 0o400
 
 
 @dataclass(frozen=True)
@@ -55,8 +65,7 @@ class Unit:
         name: of the service.
         user: it runs as.
         groups: of the user besides, those that exist.
-        command: program and arguments; secrets stand in it as ``@EDGESEG_SECRET_N@``.
-        has_secrets: whether there is an EnvironmentFile.
+        command: program and arguments, no secret among them.
         argus_restart: whether it may use sudo.
     """
 
@@ -64,7 +73,6 @@ class Unit:
     user: str
     groups: Tuple[str, ...]
     command: Tuple[str, ...]
-    has_secrets: bool = False
     argus_restart: bool = False
 
     def text(self) -> str:
@@ -92,7 +100,6 @@ class Unit:
             "WatchdogSec=15",
             f"User={self.user}",
             *([f"SupplementaryGroups={' '.join(self.groups)}"] if self.groups else []),
-            *([f"EnvironmentFile=/etc/edgeseg/{self.name}.env"] if self.has_secrets else []),
             "Environment=PYTHONUNBUFFERED=1",
             f"# Engines and other caches in /var/cache/{self.name}, recordings and results in /var/lib/{self.name}.",
             f"Environment=XDG_CACHE_HOME=/var/cache/{self.name}",
@@ -142,26 +149,27 @@ def install(
             raise UsageError(
                 f"{what} takes letters, digits, dot, dash and underscore, no dot or dash first; got {value!r}"
             )
-    words, secrets = service_words([*args, "--argus-restart"] if argus_restart else args)
-    groups = tuple(group for group in _GROUPS if group in _names(root / "etc/group"))
-    command = (*_program(), *(("service", "exec", "--") if secrets else ()), "run", *words)
-    unit = Unit(name, user, groups, command, bool(secrets), argus_restart)
-    files = [(_unit_path(root, name), unit.text(), 0o644)]
-    if secrets:
-        files.append((_secrets_path(root, name), environment_text(secrets), 0o600))
+    config = service_config([*args, "--argus-restart"] if argus_restart else args)
+    groups = tuple(group for group in _GROUPS if group in _ids(root / "etc/group"))
+    unit = Unit(name, user, groups, (*_program(), "run", f"/etc/edgeseg/{name}.toml"), argus_restart)
+    is_secret = has_secrets(config)
+    files = [
+        File(_config_path(root, name), f"{MARKER}\n{text_of_config(config, '.toml')}", 0o400 if is_secret else 0o644),
+        File(_unit_path(root, name), unit.text(), 0o644),
+    ]
     if argus_restart:
-        files.append((_sudoers_path(root, name), sudoers_text(user), 0o440))
+        files.append(File(_sudoers_path(root, name), sudoers_text(user), 0o440))
     if user in ("root", "0"):
         say("note: the service runs as root, who may read and change everything; a user of its own is safer")
     for missing in sorted(set(_GROUPS) - set(groups)):
         say(f"note: no group {missing} on this machine; the unit does without it")
     if dry_run:
-        for path, text, mode in files:
-            say(f"would write {path} (mode {mode:o})" + (", its content is secret" if mode == 0o600 else ":"))
-            if mode != 0o600:
-                say(text)
+        for file in files:
+            say(f"would write {file.path} (mode {file.mode:o})" + (", its content is secret" if file.secret else ":"))
+            if not file.secret:
+                say(file.text)
         return
-    if user not in _names(root / "etc/passwd"):
+    if user not in _ids(root / "etc/passwd"):
         raise InputError(
             f"there is no user {user}; make one with 'sudo useradd --system --shell /usr/sbin/nologin {user}', or pass "
             "--user"
@@ -169,12 +177,13 @@ def install(
     starts = root == Path("/") and not no_start
     if starts:
         _require_systemd()
-        _require_signed(words)
-    for path, text, mode in files:
-        _write(path, text, mode)
-        say(f"wrote {path} (mode {mode:o})")
-    if not secrets:
-        _unlink_ours(_secrets_path(root, name))
+        require_signed(config)
+    for file in files:
+        _write(file)
+        say(f"wrote {file.path} (mode {file.mode:o})")
+    if is_secret:
+        _give_to(user, _config_path(root, name), root)
+    _unlink_ours(_old_secrets_path(root, name))
     if not argus_restart:
         _unlink_ours(_sudoers_path(root, name))
     say(unit.text())
@@ -223,7 +232,7 @@ def remove(name: NameOption = "edgeseg", root: RootOption = Path("/")) -> None:
     if root == Path("/"):
         _require_systemd()
         _systemctl("disable", "--now", f"{name}.service")
-    for written in (path, _secrets_path(root, name), _sudoers_path(root, name)):
+    for written in (path, _config_path(root, name), _old_secrets_path(root, name), _sudoers_path(root, name)):
         if _unlink_ours(written):
             say(f"removed {written}")
     if root == Path("/"):
@@ -233,53 +242,34 @@ def remove(name: NameOption = "edgeseg", root: RootOption = Path("/")) -> None:
 
 @app.command("exec", hidden=True, context_settings={"ignore_unknown_options": True, "help_option_names": []})
 def execute(context: typer.Context, words: Annotated[List[str], typer.Argument()]) -> None:
-    """What a unit with secrets starts: puts them into the arguments here, so that no process list shows them."""
+    """Start what a unit of edgeseg 0.2 names: secrets stand in its words as ``@EDGESEG_SECRET_N@``."""
     context.find_root().command.main([_with_secret(word) for word in words])
 
 
-def service_words(args: Sequence[str]) -> Tuple[List[str], Dict[str, str]]:
-    """The arguments of ``edgeseg run`` as a service needs them, and the secrets taken out of them.
+def service_config(args: Sequence[str]) -> RunConfig:
+    """Return the configuration of a run as a service needs it.
+
+    Args:
+        args: what follows ``edgeseg run``; a configuration may stand where the model does.
 
     Returns:
-        (words, secrets): paths are absolute, the model is named; URLs with credentials and webhooks are
-        ``@EDGESEG_SECRET_N@``.
+        The configuration with absolute paths, the model that would be taken now, and a sink.
 
     Raises:
-        UsageError: they are no arguments of ``edgeseg run``, or need a desktop.
+        UsageError: they are no arguments of ``edgeseg run``, or need a desktop. InputError: a file cannot be read.
     """
-    from edgeseg.runtime.sinks.uri import SINKS, sink_kind
-    from edgeseg.runtime.sources.uri import SOURCES
-    from edgeseg.uris import absolute_uri
-
-    values, paths = _parsed(args)
-    sinks = [str(uri) for uri in values.get("sink") or []]
-    source = values.get("source") or []
-    source = [source] if isinstance(source, str) else source
-    for uri in sinks:
+    config = absolute(_parsed(args))
+    for uri in config.sinks:
         if sink_kind(uri).not_in_service:
             raise UsageError(sink_kind(uri).not_in_service)
-    if not sinks:
-        args = [*args, "--sink", "null://"]
-    changes = {uri: absolute_uri(uri, SINKS) for uri in sinks}
-    changes.update({str(uri): absolute_uri(str(uri), SOURCES) for uri in source})
-    changes.update({path: os.path.abspath(path) for path in paths})
-    changes.update({action: _absolute_action(action) for action in values.get("on_alarm") or []})
-    words = [_changed(before, word, changes) for before, word in zip(["", *args], args)]
-    if values.get("token") and not any(word.split("=")[0] == "--token" for word in words):
-        words += ["--token", str(values["token"])]  # of EDGESEG_TOKEN, which the service does not see
-    keys = keys_file(values.get("require_signature"))
-    if keys is not None and not any(word.split("=")[0] == "--require-signature" for word in words):
-        words += ["--require-signature", os.path.abspath(keys)]  # of the environment, as above
-    if values.get("model") is None:
-        words.insert(0, str(_default_model()))
-    return _without_secrets(words)
+    keys_file(config.require_signature)
+    return replace(config, model=config.model or chosen_path(), sinks=config.sinks or ("null://",))
 
 
-def _require_signed(words: Sequence[str]) -> None:
+def require_signed(config: RunConfig) -> None:
     """Refuse here what would be refused at every start. Raises EdgesegError."""
-    values, _ = _parsed(words)
-    if values.get("require_signature") is not None:
-        bundle_or_default(Path(values["model"]), Path(values["require_signature"]))
+    if config.require_signature is not None:
+        bundle_or_default(config.model, config.require_signature)
 
 
 def quoted(word: str) -> str:
@@ -293,12 +283,6 @@ def quoted(word: str) -> str:
 def _commands(letter: str) -> bool:
     """Whether a letter is none to read, in whatever program shows the unit."""
     return unicodedata.category(letter) in ("Cc", "Zl", "Zp")
-
-
-def environment_text(secrets: Dict[str, str]) -> str:
-    """An EnvironmentFile."""
-    escaped = {name: _SHELL_SPECIAL.sub(r"\\\1", value) for name, value in secrets.items()}
-    return "\n".join([MARKER, *(f'{name}="{value}"' for name, value in escaped.items())]) + "\n"
 
 
 def sudoers_text(user: str) -> str:
@@ -336,61 +320,25 @@ def status_from(values: Dict[str, str], now_s: float) -> Dict[str, Any]:
     }
 
 
-def _parsed(args: Sequence[str]) -> Tuple[Dict[str, Any], List[str]]:
-    """The values that ``edgeseg run`` would see, and those of them that are paths. Raises UsageError."""
-    from edgeseg.cli.run import run
+def _parsed(args: Sequence[str]) -> RunConfig:
+    """Return what ``edgeseg run`` would be given. Raises UsageError."""
+    from edgeseg.cli.run import FILE_IN, run
 
     alone = typer.Typer(add_completion=False)
     alone.command("run")(run)
     try:
-        values = typer.main.get_command(alone).make_context("edgeseg run", list(args)).params
+        context = typer.main.get_command(alone).make_context("edgeseg run", list(args))
     except EdgesegError:
         raise
     except Exception as error:  # click's own types, which newer typers carry themselves
         say_so = getattr(error, "format_message", None)
         what = say_so() if say_so else "they ask for help"
         raise UsageError(f"these are no arguments of 'edgeseg run': {what}") from error
-    # Some typers convert paths only when the command is called.
-    paths = [values[name] for name, hint in get_type_hints(run).items() if "Path" in str(hint)]
-    return dict(values), [str(path) for path in paths if path is not None]
-
-
-def _default_model() -> Path:
-    from edgeseg.cli.models import chosen_path
-
-    return chosen_path()
-
-
-def _absolute_action(action: str) -> str:
-    kind, colon, rest = action.partition(":")
-    return f"{kind}{colon}{os.path.abspath(rest)}" if kind in _FILE_ACTIONS and rest else action
-
-
-def _changed(before: str, word: str, changes: Dict[str, str]) -> str:
-    option, equals, value = word.partition("=")
-    if word.startswith("--") and equals:
-        return f"{option}={changes.get(value, value)}"
-    if before in _OTHER_OPTIONS:
-        return word
-    return changes.get(word, word)
-
-
-def _without_secrets(words: List[str]) -> Tuple[List[str], Dict[str, str]]:
-    kept: List[str] = []
-    secrets: Dict[str, str] = {}
-    for before, word in zip(["", *words], words):
-        option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
-        name = option or before
-        # The path of a webhook is its password.
-        is_webhook = name == "--on-alarm" and value.startswith(("http:", "https:"))
-        if has_credentials(value) or is_webhook or name == "--token" and value:
-            if any(_commands(letter) for letter in value):
-                raise UsageError(f"the value of {name} holds control characters, which a service cannot be given")
-            name = f"EDGESEG_SECRET_{len(secrets) + 1}"
-            secrets[name] = value
-            value = _SECRET.format(len(secrets))
-        kept.append(f"{option}{equals}{value}")
-    return kept, secrets
+    idle = set(given_in(context)) - {field.name for field in fields_of(RunConfig)}
+    if idle:
+        named = ", ".join(str(one.opts[0]) for one in context.command.params if one.name in idle)
+        raise UsageError(f"a configuration cannot hold {named}, which is of a single run; leave it out")
+    return config_of(RunConfig, context, FILE_IN)
 
 
 def _with_secret(word: str) -> str:
@@ -412,7 +360,12 @@ def _unit_path(root: Path, name: str) -> Path:
     return root / "etc/systemd/system" / f"{name}.service"
 
 
-def _secrets_path(root: Path, name: str) -> Path:
+def _config_path(root: Path, name: str) -> Path:
+    return root / "etc/edgeseg" / f"{name}.toml"
+
+
+def _old_secrets_path(root: Path, name: str) -> Path:
+    """Return where edgeseg 0.2 kept the secrets of a service."""
     return root / "etc/edgeseg" / f"{name}.env"
 
 
@@ -420,26 +373,37 @@ def _sudoers_path(root: Path, name: str) -> Path:
     return root / "etc/sudoers.d" / name.replace(".", "-")
 
 
-def _names(path: Path) -> List[str]:
-    """First fields of passwd or group."""
+def _ids(path: Path) -> Dict[str, int]:
+    """Return the numbers of the users or groups in passwd or group."""
     try:
-        return [line.split(":")[0] for line in path.read_text().splitlines()]
+        rows = [line.split(":") for line in path.read_text().splitlines()]
     except OSError:
-        return []
+        return {}
+    return {row[0]: int(row[2]) for row in rows if len(row) > 2 and row[2].isdigit()}
 
 
-def _write(path: Path, text: str, mode: int) -> None:
-    """A file that is never there half, nor readable by more than it should be. Raises InputError, OSError."""
+def _give_to(user: str, path: Path, root: Path) -> None:
+    """Let the user of the service, and nobody else but root, read a file."""
+    try:
+        os.chown(path, _ids(root / "etc/passwd")[user], -1)
+    except PermissionError:
+        say(f"note: {path} must belong to {user}, who alone may read it; write it as root, or use chown")
+
+
+def _write(file: File) -> None:
+    """Write a file that is never there half, nor readable by more than it should be. Raises InputError, OSError."""
+    path = file.path
     if path.exists() and not _is_ours(path):
         raise InputError(f"{path} is there and was not written by 'edgeseg service install'; pass another --name")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        mask = os.umask(0o177 if mode == 0o600 else 0o022)
+        mask = os.umask(0o022)
         try:
-            atomic_write(path, text.encode())
+            path.parent.mkdir(parents=True, exist_ok=True)
+            os.umask(0o777 & ~file.mode)
+            atomic_write(path, file.text.encode())
         finally:
             os.umask(mask)
-        path.chmod(mode)
+        path.chmod(file.mode)
     except PermissionError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}; run it with sudo, or --dry-run") from error
     if path.parent.name == "sudoers.d" and shutil.which("visudo"):

@@ -7,9 +7,9 @@ import typer
 from typing_extensions import Annotated
 
 from edgeseg.app.data import dataset_from
+from edgeseg.app.models import bundle_or_default, model_stem
 from edgeseg.cli.arguments import RequireSignatureOption
 from edgeseg.cli.console import JsonFlag, percent, print_json, say, say_aside, table
-from edgeseg.cli.models import bundle_or_default, model_stem
 from edgeseg.cli.opening import tensorrt_provider
 from edgeseg.errors import UsageError
 

@@ -6,10 +6,11 @@ from typing import Any, Dict, List, Optional
 import typer
 from typing_extensions import Annotated
 
+from edgeseg.app.engines import engine_name
+from edgeseg.app.models import bundle_or_default, model_stem, signature_lines
 from edgeseg.cli.arguments import EngineName, EngineOption, GraphOption, RequireSignatureOption
 from edgeseg.cli.console import JsonFlag, print_json, say, say_aside
-from edgeseg.cli.models import bundle_or_default, model_stem, signature_lines
-from edgeseg.cli.opening import engine_name, tensorrt_provider
+from edgeseg.cli.opening import tensorrt_provider
 from edgeseg.errors import GateRefused, UsageError
 
 
@@ -28,7 +29,7 @@ def verify(
     """
     bundle, name = bundle_or_default(model, require_signature)
     tell = say_aside if as_json else say
-    chosen = engine_name(engine)
+    chosen = engine_name(engine.value)
     if chosen == "torch-tensorrt":
         raise UsageError("a program is verified each time it is opened: edgeseg run --engine torch-tensorrt --program")
     tell(f"model: {name}")

@@ -7,9 +7,9 @@ from typing import Any, Callable
 import pytest
 import torch
 
+from edgeseg.app.models import SHIPPED
 from edgeseg.builder.checkpoint import Checkpoint, SafetensorsIO, load_checkpoint, load_weights, save_checkpoint
 from edgeseg.builder.networks import NetworkConfig, network_from_config
-from edgeseg.cli.models import SHIPPED
 from edgeseg.errors import CheckpointError
 from edgeseg.spec import ModelSpec
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import shutil
 import socket
@@ -13,8 +12,10 @@ from urllib.parse import quote
 
 import pytest
 
-from edgeseg.cli.models import SHIPPED
-from edgeseg.cli.service import environment_text, quoted, service_words, status_from
+from edgeseg.app.config import RunConfig
+from edgeseg.app.config_file import read_config
+from edgeseg.app.models import SHIPPED
+from edgeseg.cli.service import MARKER, quoted, service_config, status_from
 from edgeseg.errors import UsageError
 from tests import HANG_S
 
@@ -41,6 +42,10 @@ def root(tmp_path: Path) -> Path:
     return folder
 
 
+def stored(root: Path) -> RunConfig:
+    return read_config(RunConfig, root / "etc/edgeseg/edgeseg.toml")
+
+
 def exec_start(unit: Path) -> str:
     return next(line for line in unit.read_text().splitlines() if line.startswith("ExecStart="))[len("ExecStart=") :]
 
@@ -53,8 +58,10 @@ def test_install_writes_a_unit_that_systemd_takes_and_remove_takes_it_away(root:
     text = unit.read_text()
     assert "SupplementaryGroups=video\n" in text and "EnvironmentFile" not in text and "DISPLAY" not in text
     words = shlex.split(exec_start(unit))
-    assert Path(words[0]).is_absolute()
-    assert words[-6:] == ["run", str(SHIPPED), "--source", "demo://street?seed=1", "--sink", "null://"]
+    assert Path(words[0]).is_absolute() and words[-2:] == ["run", "/etc/edgeseg/edgeseg.toml"]
+    kept = root / "etc/edgeseg/edgeseg.toml"
+    assert f"wrote {kept}" in done.stdout and stat.S_IMODE(kept.stat().st_mode) == 0o644
+    assert stored(root) == RunConfig(SHIPPED, sources=["demo://street?seed=1"], sinks=["null://"])
     if shutil.which("systemd-analyze"):
         copy = unit.with_name("verified.service")
         copy.write_text(text)
@@ -63,24 +70,57 @@ def test_install_writes_a_unit_that_systemd_takes_and_remove_takes_it_away(root:
         assert checked.returncode == 0 and not checked.stderr, checked.stderr
     again = edgeseg("service", "remove", "--root", str(root))
     assert again.returncode == 0 and f"removed {unit}" in again.stdout and "left as they are" in again.stdout
-    assert not unit.exists()
+    assert not unit.exists() and not kept.exists()
     assert edgeseg("service", "remove", "--root", str(root)).returncode == 1
 
 
-def test_credentials_are_for_root_only_and_reach_the_run(root: Path) -> None:
+def test_credentials_are_for_the_user_of_the_service_only(root: Path) -> None:
     secret = 'rtsp://me:p%40"$w`\\d@10.0.0.9/a?b=1'
     done = edgeseg("service", "install", "--root", str(root), "--", str(SHIPPED), "--source", secret)
     assert done.returncode == 0, done.stderr
-    unit, kept = root / "etc/systemd/system/edgeseg.service", root / "etc/edgeseg/edgeseg.env"
+    unit, kept = root / "etc/systemd/system/edgeseg.service", root / "etc/edgeseg/edgeseg.toml"
     assert "p%" not in unit.read_text() + done.stdout + done.stderr
-    assert stat.S_IMODE(kept.stat().st_mode) == 0o600 and stat.S_IMODE(unit.stat().st_mode) == 0o644
-    assert "EnvironmentFile=/etc/edgeseg/edgeseg.env" in unit.read_text()
-    assert "service exec -- run" in exec_start(unit) and "@EDGESEG_SECRET_1@" in exec_start(unit)
-    # A shell reads double quotes as systemd does.
-    read = subprocess.check_output(["sh", "-c", f'. {kept}; printf %s "$EDGESEG_SECRET_1"'], text=True)
-    assert read == secret
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o400 and stat.S_IMODE(unit.stat().st_mode) == 0o644
+    assert stat.S_IMODE(kept.parent.stat().st_mode) == 0o755, "the user of the service has to get to the file"
+    assert stored(root).sources == (secret,)
+    if os.geteuid() == 0:
+        assert kept.stat().st_uid == 990
+    else:
+        assert f"note: {kept} must belong to edgeseg" in done.stdout
     edgeseg("service", "install", "--root", str(root), "--", str(SHIPPED), "--source", "demo://street")
-    assert not kept.exists()
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o644 and stored(root).sources == ("demo://street",)
+
+
+def test_the_stored_configuration_runs(root: Path) -> None:
+    words = ["--source", "demo://street?frames=2&size=160x120", "--sink", f"jsonl://{root}/out.jsonl", "--frames", "1"]
+    done = edgeseg("service", "install", "--root", str(root), "--", str(SHIPPED), *words)
+    assert done.returncode == 0, done.stderr
+    done = edgeseg("run", str(root / "etc/edgeseg/edgeseg.toml"))
+    assert done.returncode == 0 and "1 frames" in done.stdout, done.stderr
+    assert len((root / "out.jsonl").read_text().splitlines()) == 1
+
+
+def test_a_configuration_is_taken_in_too(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text("camera = 2\nsinks = ['out']\n[source]\nrate = 30\n")
+    words = ["service", "install", "--root", str(root), "--", "mine.toml", "--rate", "15"]
+    done = edgeseg(*words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = stored(root)
+    assert (found.camera, found.source.rate, found.sinks) == (2, 15.0, (str(tmp_path / "out"),))
+    (tmp_path / "mine.toml").write_text("camra = 2\n")
+    done = edgeseg(*words, cwd=tmp_path)
+    assert done.returncode == 2 and "mine.toml: there is no field `camra`; did you mean `camera`?" in done.stderr
+
+
+def test_what_edgeseg_0_2_wrote_is_replaced_and_removed(root: Path) -> None:
+    install = ["service", "install", "--root", str(root), "--", str(SHIPPED), "--camera", "0"]
+    old = root / "etc/edgeseg/edgeseg.env"
+    for words, code in ((install, 0), (["service", "remove", "--root", str(root)], 0)):
+        old.parent.mkdir(exist_ok=True)
+        old.write_text(f'{MARKER}\nEDGESEG_SECRET_1="x"\n')
+        assert edgeseg(*words).returncode == code and not old.exists()
+    old.write_text('EDGESEG_SECRET_1="x"\n')
+    assert edgeseg(*install).returncode == 0 and old.exists(), "it is not ours"
 
 
 def test_a_placeholder_becomes_the_argument_inside_the_process() -> None:
@@ -122,10 +162,8 @@ def test_sudo_is_for_one_command_only(root: Path) -> None:
         (["--camra", "0"], "no arguments of 'edgeseg run': No such option", 2),
         (["--camera", "x"], "no arguments of 'edgeseg run'", 2),
         (["--help"], "no arguments of 'edgeseg run'", 2),
-        (["--camera", "0", "--sink", "a\nb"], "control characters", 2),
-        (["--camera", "0", "--sink", "a\u2028b"], "control characters", 2),
-        (["--camera", "0", "--sink", "a\x7fb"], "control characters", 2),
-        (["--camera", "0", "--sink", "a\x85b"], "control characters", 2),
+        (["--camera", "0", "--json"], "cannot hold --json", 2),
+        (["--camera", "0", "--show-pipeline", "--save-config", "a.toml"], "hold --show-pipeline, --save-config", 2),
     ],
 )
 def test_wrong_arguments_are_one_line_and_write_nothing(root: Path, words: list[str], message: str, code: int) -> None:
@@ -164,21 +202,32 @@ def test_without_systemd_it_says_so(tmp_path: Path) -> None:
         assert done.returncode == 1 and "systemd does not run here" in done.stderr, done.stderr
 
 
+@pytest.mark.parametrize("name", ["a\nb", "a\u2028b", "a\x7fb", "a\x85b", "a\x1b[2Jb", "a\"\\'b", "10"])
+def test_any_name_is_stored_as_it_is(root: Path, name: str) -> None:
+    words = ["--camera", "0", "--sink", f"/{name}", "--frames", "10", "--snapshots", name]
+    done = edgeseg("service", "install", "--root", str(root), "--", str(SHIPPED), *words)
+    assert done.returncode == 0, done.stderr
+    found = stored(root)
+    assert (found.sinks, found.frames, found.page.snapshots) == ((f"/{name}",), 10, Path.cwd() / name)
+    assert not set(name) & set("\n\u2028\x7f\x85\x1b") & set((root / "etc/edgeseg/edgeseg.toml").read_text()) - {"\n"}
+
+
 def test_paths_become_absolute_and_the_model_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    words, secrets = service_words(["--camera", "0", "--sink", "jsonl://log.jsonl", "--sink=out"])
-    assert words == [str(SHIPPED), "--camera", "0", "--sink", f"jsonl://{tmp_path}/log.jsonl", f"--sink={tmp_path}/out"]
-    assert secrets == {}
+    found = service_config(["--camera", "0", "--sink", "jsonl://log.jsonl", "--sink=out"])
+    assert found == RunConfig(SHIPPED, camera=0, sinks=[f"jsonl://{tmp_path}/log.jsonl", f"{tmp_path}/out"])
     (tmp_path / "mine.edgeseg").write_bytes(SHIPPED.read_bytes())
-    assert service_words(["--camera", "0"])[0][0] == str(tmp_path / "mine.edgeseg")
-    words, secrets = service_words(["m.edgeseg", "--source", "http://h/v?token=abc", "--sink", "null://"])
-    assert words[:3] == [str(tmp_path / "m.edgeseg"), "--source", "@EDGESEG_SECRET_1@"]
-    assert secrets == {"EDGESEG_SECRET_1": "http://h/v?token=abc"}
+    assert service_config(["--camera", "0"]).model == tmp_path / "mine.edgeseg"
+    found = service_config(["m.edgeseg", "--source", "http://h/v?token=abc", "--source", "0", "--source", "csi://0"])
+    assert found.model == tmp_path / "m.edgeseg" and found.sinks == ("null://",)
+    assert found.sources == ("http://h/v?token=abc", "0", "csi://0")
     alarm = ["--alarm", "area(car) > 20% for 5 frames", "--on-alarm", "snapshot:found", "--on-alarm", "log"]
-    words, secrets = service_words(["m", "--camera", "0", "--token", "abc", "--token=x=y", *alarm])
-    assert words[3:6] == ["--token", "@EDGESEG_SECRET_1@", "--token=@EDGESEG_SECRET_2@"]
-    assert list(secrets.values()) == ["abc", "x=y"]
-    assert words[6:12] == [*alarm[:3], f"snapshot:{tmp_path}/found", "--on-alarm", "log"]
+    found = service_config(["m", "--camera", "0", "--token", "abc", *alarm, "--rois", "r.json", "--drift-frames", "d"])
+    assert (found.page.token, found.alarm.rules) == ("abc", (alarm[1],))
+    assert found.alarm.actions == (f"snapshot:{tmp_path}/found", "log")
+    assert (found.alarm.rois, found.monitoring.drift_frames) == (tmp_path / "r.json", tmp_path / "d")
+    monkeypatch.setenv("EDGESEG_TOKEN", "def")
+    assert service_config(["m", "--camera", "0"]).page.token == "def", "a service does not see this environment"
 
 
 def test_words_are_escaped_for_systemd() -> None:
@@ -189,7 +238,6 @@ def test_words_are_escaped_for_systemd() -> None:
     assert quoted("") == '""'
     with pytest.raises(UsageError):
         quoted("a\nb")
-    assert environment_text({"A": 'x"$'}).endswith('A="x\\"\\$"\n')
 
 
 def test_what_systemctl_says_in_our_words() -> None:
@@ -207,17 +255,22 @@ def test_what_systemctl_says_in_our_words() -> None:
 @pytest.mark.parametrize(
     "password", ["S3cr/Et99", "S3cr Et99", "S3cr#Et99", "S3cr?Et99", "S3cr]Et99", "S3cr@Et99", 'S"3cr']
 )
-def test_secrets_of_every_kind_are_in_the_file_for_root_only(root: Path, password: str) -> None:
+def test_secrets_of_every_kind_are_for_one_reader(root: Path, password: str) -> None:
     words = ["--source", f"rtsp://me:{password}@10.0.0.9/a", "--sink", f"mqtt://me:{password}@h/t"]
     words += [f"--source=http://10.0.0.9/b?passphrase={password}", "--alarm", "area(road) > 1 %"]
-    words += ["--on-alarm", f"https://10.0.0.9/hook/{quote(password)}"]
-    done = edgeseg("service", "install", "--root", str(root), "--", str(SHIPPED), *words)
+    words += ["--on-alarm", f"https://10.0.0.9/hook/{quote(password)}", "--token", "Tok3n"]
+    install = ["service", "install", "--root", str(root), "--", str(SHIPPED)]
+    done = edgeseg(*install, *words)
     assert done.returncode == 0, done.stderr
-    unit, kept = root / "etc/systemd/system/edgeseg.service", root / "etc/edgeseg/edgeseg.env"
+    unit, kept = root / "etc/systemd/system/edgeseg.service", root / "etc/edgeseg/edgeseg.toml"
     shown = unit.read_text() + done.stdout + done.stderr
-    assert not any(mark in shown for mark in (password, "S3cr", "Et99", "/hook/")), shown
-    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
-    assert {f"EDGESEG_SECRET_{n}" for n in (1, 2, 3, 4)} == set(re.findall(r"EDGESEG_SECRET_\d", kept.read_text()))
+    assert not any(mark in shown for mark in (password, "S3cr", "Et99", "/hook/", "Tok3n")), shown
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o400
+    assert stored(root).sinks == (f"mqtt://me:{password}@h/t",)
+    for secret in (words[0:2], words[2:4], words[4:5], words[5:9], words[9:11]):
+        with_camera = [] if "source" in secret[0] else ["--camera", "0"]
+        assert edgeseg(*install, *secret, *with_camera).returncode == 0
+        assert stat.S_IMODE(kept.stat().st_mode) == 0o400, secret
 
 
 @pytest.mark.parametrize(
@@ -248,21 +301,15 @@ def test_a_wrong_command_line_is_refused_without_its_passwords(words: tuple[str,
     assert not any(mark in done.stdout + done.stderr for mark in ("S3cr", "Et99")), done.stderr
 
 
-def test_no_process_of_a_service_shows_a_password_or_a_webhook(root: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("by", ["configuration", "unit of edgeseg 0.2"])
+def test_no_process_of_a_service_shows_a_password_or_a_webhook(root: Path, tmp_path: Path, by: str) -> None:
     silent = socket.create_server(("127.0.0.1", 0))
     address = f"http://me:S3cr Et99@127.0.0.1:{silent.getsockname()[1]}/a.mjpg"
-    words = [
-        "service",
-        "exec",
-        "--",
-        "run",
-        str(SHIPPED),
-        "--source",
-        "@EDGESEG_SECRET_1@",
-        "--sink",
-        "null://",
-        "--json",
-    ]
+    words = ["service", "exec", "--", "run", str(SHIPPED), "--source", "@EDGESEG_SECRET_1@", "--sink", "null://"]
+    if by == "configuration":
+        done = edgeseg("service", "install", "--root", str(root), "--", str(SHIPPED), "--source", address)
+        assert done.returncode == 0, done.stderr
+        words = ["run", str(root / "etc/edgeseg/edgeseg.toml")]
     running = subprocess.Popen(
         [sys.executable, "-m", "edgeseg", *words],
         stdout=subprocess.PIPE,

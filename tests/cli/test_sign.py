@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from edgeseg.app.config import REQUIRE_SIGNATURE
+from edgeseg.app.models import SHIPPED
 from edgeseg.bundle import GraphEntry, read_bundle, sign_bundle, write_bundle
-from edgeseg.cli.arguments import REQUIRE_SIGNATURE
 from edgeseg.cli.main import app, command_line
-from edgeseg.cli.models import SHIPPED
-from edgeseg.cli.service import _require_signed, service_words
+from edgeseg.cli.service import require_signed, service_config
 from edgeseg.errors import SignatureError, UsageError
 from tests.cli.test_device_commands import Board
 from tests.engines.tensorrt.tiny import tiny_bundle
@@ -323,17 +323,16 @@ def test_an_engine_from_elsewhere_does_not_stand_in_for_a_signed_bundle(orin: Bo
 
 def test_a_service_demands_what_its_installation_did(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     key, words = str(folder / "public.pem"), ["tiny.edgeseg", "--camera", "0", "--sink", "null://"]
-    found, _ = service_words([*words, *DEMAND])
-    assert found[-2:] == ["--require-signature", key]
-    with pytest.raises(SignatureError, match="is not signed"):
-        _require_signed(found)
-    _require_signed(words)
-    found, _ = service_words([*words, "--require-signature=public.pem"])
-    assert found[-1] == f"--require-signature={key}"
+    for more in (DEMAND, ["--require-signature=public.pem"]):
+        assert service_config([*words, *more]).require_signature == Path(key)
     monkeypatch.setenv(REQUIRE_SIGNATURE, "public.pem")
-    found, _ = service_words(words)
-    assert found[-2:] == ["--require-signature", key]
-    assert service_words([*words, "--require-signature", "other.pem"])[0].count("--require-signature") == 1
+    assert service_config(words).require_signature == Path(key)
+    other = service_config([*words, "--require-signature", "other.pem"])
+    assert other.require_signature == folder / "other.pem"
+    with pytest.raises(SignatureError, match="is not signed"):
+        require_signed(service_config(words))
+    monkeypatch.delenv(REQUIRE_SIGNATURE)
+    require_signed(service_config(words))
     monkeypatch.setenv(REQUIRE_SIGNATURE, "")
     with pytest.raises(UsageError, match="is set and empty"):
-        service_words(words)
+        service_config(words)

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from edgeseg.app.models import SHIPPED
 from edgeseg.app.targets import is_bundle, is_calibration_cache, is_page, is_program, is_sidecar, refuse_foreign
-from edgeseg.cli.models import SHIPPED
 from edgeseg.errors import ForeignFileError, UsageError
 from edgeseg.runtime.sources import source_from_uri
 from edgeseg.selection.choice import selected_frames

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgeseg.app.models import SHIPPED
 from edgeseg.bundle import read_bundle
-from edgeseg.cli.models import SHIPPED
 from edgeseg.images import write_png
 from tests import HANG_S
 from tests.cli.test_cli import edgeseg, refused

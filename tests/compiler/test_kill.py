@@ -13,8 +13,8 @@ import sys
 import time
 from pathlib import Path
 
+from edgeseg.app.models import SHIPPED
 from edgeseg.bundle import read_bundle
-from edgeseg.cli.models import SHIPPED
 from tests import HANG_S
 
 KILLS = int(os.environ.get("EDGESEG_KILLS", "4"))

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from edgeseg.cli.service import Unit, service_words
+from edgeseg.app.config_file import text_of_config
+from edgeseg.cli.service import MARKER, Unit, service_config
 
 JETSON = Path(__file__).resolve().parents[2] / "jetson"
 UNIT = JETSON / "systemd" / "edgeseg.service"
@@ -52,11 +53,12 @@ def test_it_comes_back_but_not_from_a_wrong_command_line() -> None:
 
 def test_the_example_is_what_the_command_generates() -> None:
     """``edgeseg service install -- /var/lib/edgeseg/mine.edgeseg --camera 0 --sink jsonl:///var/lib/...``."""
-    words, secrets = service_words(
+    config = service_config(
         ["/var/lib/edgeseg/mine.edgeseg", "--camera", "0", "--sink", "jsonl:///var/lib/edgeseg/frames.jsonl"]
     )
-    unit = Unit("edgeseg", "edgeseg", ("video", "render"), ("/opt/edgeseg/bin/edgeseg", "run", *words))
-    assert UNIT.read_text() == unit.text() and not secrets
+    command = ("/opt/edgeseg/bin/edgeseg", "run", "/etc/edgeseg/edgeseg.toml")
+    assert UNIT.read_text() == Unit("edgeseg", "edgeseg", ("video", "render"), command).text()
+    assert UNIT.with_suffix(".toml").read_text() == f"{MARKER}\n{text_of_config(config, '.toml')}"
 
 
 def test_udev_rules_have_only_known_keys() -> None:

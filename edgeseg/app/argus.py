@@ -5,8 +5,8 @@ from __future__ import annotations
 import subprocess
 import threading
 import time
+from typing import Callable
 
-from edgeseg.cli.console import say_aside
 from edgeseg.errors import first_line
 
 __all__ = ["ArgusDaemon"]
@@ -20,9 +20,13 @@ class ArgusDaemon:
 
     A restart takes the other cameras down too, and each of them would ask for the next one: so many requests in a short
     time are one restart.
+
+    Args:
+        tell: takes a line for people at a time.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
         self._lock = threading.Lock()
         self._restarted_at: float | None = None
 
@@ -31,10 +35,10 @@ class ArgusDaemon:
         with self._lock:
             if self._restarted_at is not None and time.monotonic() - self._restarted_at < _AT_MOST_EVERY_S:
                 return True
-            say_aside("restarting nvargus-daemon, as --argus-restart allows")
+            self._tell("restarting nvargus-daemon, as `argus_restart` allows")
             failure = _failure_of(_COMMAND)
             if failure:
-                say_aside(f"it was not restarted: {failure}; edgeseg service install --argus-restart allows it")
+                self._tell(f"it was not restarted: {failure}; edgeseg service install --argus-restart allows it")
                 return False
             self._restarted_at = time.monotonic()
             return True

@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 from typing import List, Optional, Tuple
 
+from edgeseg.app.config import REQUIRE_SIGNATURE
 from edgeseg.bundle import Bundle, read_bundle
-from edgeseg.cli.arguments import REQUIRE_SIGNATURE
 from edgeseg.errors import BundleError, UsageError
 from edgeseg.images import IMAGE_SUFFIXES
 from edgeseg.signature import PublicKeys, public_keys_from_file

@@ -1,0 +1,168 @@
+"""Open the engine that was asked for. TensorRT's is built first where the cache has none."""
+
+import os
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Callable, ContextManager, Iterator, Optional
+
+from edgeseg.app.config import EngineOptions
+from edgeseg.app.models import model_stem
+from edgeseg.bundle import Bundle
+from edgeseg.errors import EdgesegError, InputError, UsageError
+
+if TYPE_CHECKING:
+    from edgeseg.engines import Engine
+    from edgeseg.engines.tensorrt.cache import EngineCache
+    from edgeseg.engines.tensorrt.provide import TensorRtProvider
+
+__all__ = [
+    "ProviderFrom",
+    "cache_folder",
+    "engine_cache",
+    "engine_name",
+    "on_jetson",
+    "opened_engine",
+    "provider_of",
+    "quiet_provider",
+]
+
+Say = Callable[[str], None]
+ProviderFrom = Callable[[str, Say], "ContextManager[TensorRtProvider]"]
+"""Takes a flavour of TensorRT and what takes lines for people; engines are made while the context is open."""
+
+
+def cache_folder() -> Path:
+    """Where interrupted compilations and built engines are kept. Raises InputError where a user has no home."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    if base:
+        return Path(base) / "edgeseg"
+    try:
+        return Path.home() / ".cache" / "edgeseg"
+    except (RuntimeError, KeyError) as error:
+        raise InputError("this user has no home folder for caches; set HOME or XDG_CACHE_HOME") from error
+
+
+def engine_cache() -> "EngineCache":
+    """The engines of this machine."""
+    from edgeseg.engines.tensorrt.cache import EngineCache
+
+    return EngineCache(cache_folder() / "engines")
+
+
+def on_jetson() -> bool:
+    """Whether this machine is a Jetson, as far as it says so."""
+    from edgeseg.device.detect import detected_device
+
+    return bool(detected_device().is_jetson)
+
+
+def engine_name(asked: str) -> str:
+    """Return an engine's name, with ``auto`` resolved: TensorRT on a Jetson, ONNX Runtime elsewhere."""
+    if asked != "auto":
+        return asked
+    return "tensorrt" if on_jetson() else "onnxruntime"
+
+
+def provider_of(
+    flavour: str,
+    tell: Say,
+    *,
+    on_progress: Optional[Callable[[str, int, int], None]] = None,
+    build_log: Optional[Path] = None,
+) -> "TensorRtProvider":
+    """Return a maker of TensorRT engines that keeps them in the cache of this machine.
+
+    Args:
+        flavour: ``"tensorrt"`` or ``"rtx"``.
+        tell: takes a line for people at a time.
+        on_progress: takes (what is done, steps done, steps in all) of a build.
+        build_log: folder for what TensorRT says while it builds, and for what it built.
+
+    Raises:
+        EdgesegError: TensorRT cannot be used.
+    """
+    from edgeseg.engines.tensorrt.provide import TensorRtProvider
+    from edgeseg.engines.tensorrt.worker import built_apart
+
+    build = partial(built_apart, keep=build_log)
+    if on_progress is None:
+        return TensorRtProvider(engine_cache(), flavour, say=tell, build=build)
+    return TensorRtProvider(engine_cache(), flavour, say=tell, on_progress=on_progress, build=build)
+
+
+@contextmanager
+def quiet_provider(flavour: str, tell: Say) -> "Iterator[TensorRtProvider]":
+    """Give a maker of TensorRT engines that shows no progress."""
+    yield provider_of(flavour, tell)
+
+
+def opened_engine(
+    bundle: Bundle,
+    name: str,
+    options: EngineOptions,
+    *,
+    tell: Say = lambda line: None,
+    provider_from: ProviderFrom = quiet_provider,
+) -> "Engine":
+    """Open the engine that was asked for.
+
+    Args:
+        bundle: the model.
+        name: of the bundle, as ``bundle_or_default`` says it.
+        options: which engine, and how it runs.
+        tell: takes one line for people at a time.
+        provider_from: gives the maker of TensorRT engines.
+
+    Raises:
+        EdgesegError: it cannot be opened, and no fallback was allowed.
+    """
+    from edgeseg.engines import engine_from_bundle
+
+    chosen, program = engine_name(options.engine), options.program
+    if (chosen == "torch-tensorrt") != (program is not None):
+        raise UsageError("`engine` torch-tensorrt and `program` FILE.pt2 go together")
+    if program is not None and bundle.signer is not None:
+        raise UsageError(f"a signature is required, and none covers {program.name}, which is code; leave `program` out")
+    if program is not None:
+        return _opened_program(bundle, program, tell)
+    if chosen not in ("tensorrt", "rtx"):
+        return engine_from_bundle(bundle, options.graph, threads=options.threads, engine=chosen)
+    try:
+        return _opened_tensorrt(bundle, name, options, tell, provider_from)
+    except UsageError:
+        raise
+    except EdgesegError as error:
+        if not options.fallback:
+            if options.engine == "auto":
+                tell("on a Jetson the engine is TensorRT; `engine` onnxruntime runs on the CPU")
+            raise
+        tell(f"TensorRT is not used: {error}")
+        engine = engine_from_bundle(bundle, None, threads=options.threads)
+        tell(f"running on the CPU instead, as `fallback` allows: {engine.description}")
+        return engine
+
+
+def _opened_tensorrt(
+    bundle: Bundle, name: str, options: EngineOptions, tell: Say, provider_from: ProviderFrom
+) -> "Engine":
+    from edgeseg.engines.tensorrt import provide
+
+    wish = provide.EngineOptions(precision=options.graph, cuda_graph=options.cuda_graph, memory=options.memory)
+    with provider_from(engine_name(options.engine), tell) as provider:
+        return provider.provide(bundle, model_stem(name), wish).engine
+
+
+def _opened_program(bundle: Bundle, program: Path, tell: Say) -> "Engine":
+    from edgeseg.engines.golden import self_tested
+    from edgeseg.engines.torch_tensorrt import TorchTensorRtEngine
+
+    engine = TorchTensorRtEngine(program, (1, *bundle.spec.size_hw, 3))
+    try:
+        result = self_tested(engine, bundle, "fp16")
+        tell(f"self-test: {result.describe()}")
+        result.require(f"the program {program.name}")
+    except BaseException:
+        engine.close()
+        raise
+    return engine
