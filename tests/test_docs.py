@@ -213,7 +213,17 @@ def is_said(quoted: str) -> bool:
     parts = [part.strip() for part in quoted.split("…") if len(part.strip()) > 1]
     assert max(map(len, parts)) >= 12, f"too little of {quoted!r} is quoted to find it"
     pattern = re.compile(".*?".join(map(re.escape, parts)), re.DOTALL)
-    return any(pattern.search(text) for text in messages())
+    return any(pattern.search(text) or pattern.search(with_flags(text)) for text in messages())
+
+
+@lru_cache(maxsize=None)
+def with_flags(text: str) -> str:
+    """A message as ``edgeseg run`` prints it: libraries name fields in backticks, the command line its options."""
+    from edgeseg.app.config import RunConfig
+    from edgeseg.app.fields import fields_of
+
+    flags = {field.name: field.flag for field in fields_of(RunConfig)}
+    return re.sub(r"`([a-z]\w*)`", lambda found: flags.get(found[1], found[0]), text)
 
 
 def quoted_messages() -> list[str]:
