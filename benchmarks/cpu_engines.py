@@ -25,13 +25,14 @@ from edgeseg.bench.measure import Contender, Measurement, measured_side_by_side
 from edgeseg.builder.networks import NetworkConfig, PaddedNetwork, network_from_config
 from edgeseg.compiler.calibration.collect import ranges_from_frames
 from edgeseg.compiler.pipeline import float_graph_from_module
-from edgeseg.compiler.recipes import RECIPES, emitted_onnx
+from edgeseg.compiler.quantize.emit import emitted_onnx
 from edgeseg.demo import CLASSES, PALETTE
 from edgeseg.demo.street import StreetDataset
 from edgeseg.device.detect import detected_device
 from edgeseg.engines.openvino import OpenVinoEngine
 from edgeseg.engines.ort import OrtEngine
 from edgeseg.preprocess import class_map_at, normalized, resized_frame
+from edgeseg.recipes import RECIPES
 from edgeseg.spec import ModelSpec
 from edgeseg.timing import Stopwatch
 

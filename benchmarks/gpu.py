@@ -44,6 +44,7 @@ from edgeseg.engines.tensorrt.provide import EngineOptions, TensorRtProvider
 from edgeseg.errors import EdgesegError, EngineError, require
 from edgeseg.files import atomic_write
 from edgeseg.preprocess import class_map_at, resized_frame
+from edgeseg.report_data import Limits, Report
 from edgeseg.spec import ModelSpec
 from edgeseg.timing import Stopwatch
 
@@ -512,8 +513,9 @@ def made_bundle(architecture: str, size_hw: tuple[int, int]) -> Bundle:
 
     from edgeseg.compiler.calibration.collect import ranges_from_frames
     from edgeseg.compiler.pipeline import float_graph_from_module
-    from edgeseg.compiler.recipes import RECIPES, Fp32, emitted_onnx, recipe_json, target_of
+    from edgeseg.compiler.quantize.emit import emitted_onnx
     from edgeseg.demo import CLASSES, PALETTE
+    from edgeseg.recipes import RECIPES, Fp32
 
     spec = ModelSpec(CLASSES, PALETTE, size_hw, ignore_id=len(CLASSES))
     data = StreetDataset(SOURCE)
@@ -524,14 +526,12 @@ def made_bundle(architecture: str, size_hw: tuple[int, int]) -> Bundle:
     return Bundle(
         spec,
         {
-            name: GraphEntry(
-                emitted_onnx(graph, ranges, recipe).SerializeToString(), recipe_json(recipe), target_of(recipe)
-            )
+            name: GraphEntry(emitted_onnx(graph, ranges, recipe).SerializeToString(), recipe)
             for name, recipe in recipes.items()
         },
-        ranges=ranges.to_json(),
+        ranges=ranges,
         golden=golden_of(graph.SerializeToString(), data, size_hw),
-        report={"limits": {"min_agreement": 0.5}},
+        report=Report(limits=Limits(min_agreement=0.5)),
         provenance={"network": network, "note": "random weights"},
     )
 

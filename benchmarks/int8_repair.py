@@ -25,10 +25,11 @@ from edgeseg.compiler.pipeline import (
     float_graph_from_module,
 )
 from edgeseg.compiler.step_cache import StepCache
-from edgeseg.compiler.verify.gate import Limits, worst_drop
+from edgeseg.compiler.verify.gate import worst_drop
 from edgeseg.errors import GateRefused
 from edgeseg.images import FolderDataset, InMemory
 from edgeseg.progress import Progress
+from edgeseg.report_data import Limits
 from edgeseg.spec import ModelSpec
 
 GRAPHS = ("int8-tensorrt", "int8-cpu")

@@ -27,7 +27,7 @@ from edgeseg.app.models import SHIPPED
 from edgeseg.bundle import Bundle, read_bundle
 from edgeseg.compiler.calibration.collect import ranges_from_frames
 from edgeseg.compiler.pipeline import float_graph_from_bundle
-from edgeseg.compiler.recipes import RECIPES, emitted_onnx
+from edgeseg.compiler.quantize.emit import emitted_onnx
 from edgeseg.compiler.verify.tensorrt_rtx import available, kernel_plan_from_onnx
 from edgeseg.device.detect import detected_device
 from edgeseg.engines.base import Engine
@@ -37,6 +37,7 @@ from edgeseg.engines.ort import OrtEngine
 from edgeseg.errors import EdgesegError
 from edgeseg.images import FolderDataset, InMemory
 from edgeseg.preprocess import resized_frame
+from edgeseg.recipes import RECIPES
 
 FRAMES = 96
 TURNS = 40

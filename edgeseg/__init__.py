@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from edgeseg.bundle import Bundle, read_bundle, write_bundle
     from edgeseg.compiler.pipeline import Compilation, CompileOptions, compile_model
-    from edgeseg.compiler.verify.gate import Limits
     from edgeseg.engines.base import Engine
     from edgeseg.errors import EdgesegError
     from edgeseg.images import Dataset
     from edgeseg.metrics import ConfusionMatrix
+    from edgeseg.report_data import Limits
     from edgeseg.runtime.frame import Frame, Segmentation
     from edgeseg.runtime.sinks.base import FrameSink
     from edgeseg.runtime.sources.base import FrameSource
@@ -42,11 +42,11 @@ __all__ = [
 _MODULES = {
     "edgeseg.bundle": ("Bundle", "read_bundle", "write_bundle"),
     "edgeseg.compiler.pipeline": ("Compilation", "CompileOptions", "compile_model"),
-    "edgeseg.compiler.verify.gate": ("Limits",),
     "edgeseg.engines.base": ("Engine",),
     "edgeseg.errors": ("EdgesegError",),
     "edgeseg.images": ("Dataset",),
     "edgeseg.metrics": ("ConfusionMatrix",),
+    "edgeseg.report_data": ("Limits",),
     "edgeseg.runtime.frame": ("Frame", "Segmentation"),
     "edgeseg.runtime.sinks.base": ("FrameSink",),
     "edgeseg.runtime.sources.base": ("FrameSource",),

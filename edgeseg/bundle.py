@@ -21,17 +21,21 @@ import hashlib
 import io
 import json
 import struct
-import sys
 import zipfile
 import zlib
 from dataclasses import dataclass, field, replace
+from os import PathLike
 from pathlib import Path, PurePosixPath
-from typing import Any, Mapping
+from typing import Any, Mapping, Union
 
 import numpy as np
 
-from edgeseg.errors import BundleError, SpecError, first_line
+from edgeseg.errors import BundleError, CompileError, SpecError, first_line
 from edgeseg.files import atomic_write
+from edgeseg.json_object import JsonObject
+from edgeseg.ranges import Ranges
+from edgeseg.recipes import INT8_TENSORRT, Recipe, StaticInt8, recipe_from_json, recipe_json
+from edgeseg.report_data import Report
 from edgeseg.signature import (
     PublicKeys,
     Signature,
@@ -50,10 +54,12 @@ CLIPPED, CHANNEL_MEANS = "edgeseg/clipped/", "edgeseg/mean/"
 _DIGEST_LENGTH = 64
 _MAGIC = b"PK\x03\x04"
 _MOST_GOLDEN = 1 << 30
-_TARGETS = ("any", "cpu", "tensorrt")
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _ARCHIVE_ERRORS = (zipfile.BadZipFile, zlib.error, struct.error, OSError, EOFError, RuntimeError, ValueError)
 """What zipfile raises for a damaged archive; there is no common base (NotImplementedError is a RuntimeError)."""
+
+
+AnyPath = Union[str, "PathLike[str]"]
 
 
 @dataclass(frozen=True)
@@ -62,13 +68,16 @@ class GraphEntry:
 
     Attributes:
         onnx: the serialised ONNX model, weights inside.
-        recipe: JSON form of the recipe that made it.
-        target: whose arithmetic it is for: ``"any"``, ``"cpu"`` or ``"tensorrt"``.
+        recipe: that made it.
     """
 
     onnx: bytes
-    recipe: Mapping[str, Any]
-    target: str
+    recipe: Recipe
+
+    @property
+    def target(self) -> str:
+        """Whose arithmetic it is for: ``"any"``, ``"cpu"`` or ``"tensorrt"``."""
+        return self.recipe.target
 
 
 @dataclass(frozen=True)
@@ -98,9 +107,9 @@ class Bundle:
 
     spec: ModelSpec
     graphs: Mapping[str, GraphEntry]
-    ranges: Mapping[str, Any] | None = None
+    ranges: Ranges | None = None
     golden: Golden | None = None
-    report: Mapping[str, Any] = field(default_factory=dict)
+    report: Report = Report()
     provenance: Mapping[str, Any] = field(default_factory=dict)
     page: str | None = None
     drift: bytes | None = None
@@ -111,32 +120,38 @@ class Bundle:
         """Fingerprint of the accepted key whose signature was verified on reading; None where none was demanded."""
         return next((signature.fingerprint for signature in self.signatures if signature.checked), None)
 
+    @property
+    def float_layers(self) -> tuple[str, ...]:
+        """Layers that stay in float where TensorRT runs the bundle in INT8, by their output tensor."""
+        entry = self.graphs.get(INT8_TENSORRT)
+        return entry.recipe.float_layers if entry is not None and isinstance(entry.recipe, StaticInt8) else ()
 
-def write_bundle(bundle: Bundle, path: Path) -> None:
+
+def write_bundle(bundle: Bundle, path: AnyPath) -> None:
     """Write a bundle atomically. The same content gives the same bytes. Raises OSError when the disk refuses."""
     entries = {f"graphs/{name}.onnx": graph.onnx for name, graph in bundle.graphs.items()}
     if bundle.ranges is not None:
-        entries["ranges.json"] = _json_bytes(bundle.ranges)
+        entries["ranges.json"] = _json_bytes(bundle.ranges.to_json())
     if bundle.drift is not None:
         entries["drift.onnx"] = bundle.drift
     if bundle.golden is not None:
         entries["golden.npz"] = _golden_bytes(bundle.golden)
-    entries["report.json"] = _json_bytes(bundle.report)
+    entries["report.json"] = _json_bytes(bundle.report.to_json())
     if bundle.page is not None:
         entries["report.html"] = bundle.page.encode()
     manifest = {
         "schema": SCHEMA,
         "spec": bundle.spec.to_json(),
         "graphs": {
-            name: {"recipe": dict(graph.recipe), "target": graph.target} for name, graph in bundle.graphs.items()
+            name: {"recipe": recipe_json(graph.recipe), "target": graph.target} for name, graph in bundle.graphs.items()
         },
         "provenance": dict(bundle.provenance),
         "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in entries.items()},
     }
-    atomic_write(path, _sealed_zip({"manifest.json": _json_bytes(manifest), **entries}))
+    atomic_write(Path(path), _sealed_zip({"manifest.json": _json_bytes(manifest), **entries}))
 
 
-def read_bundle(path: Path, *, accepted: PublicKeys | None = None) -> Bundle:
+def read_bundle(path: AnyPath, *, accepted: PublicKeys | None = None) -> Bundle:
     """Read and verify a bundle.
 
     Args:
@@ -148,6 +163,7 @@ def read_bundle(path: Path, *, accepted: PublicKeys | None = None) -> Bundle:
         SignatureError: a signature was demanded, and there is no valid one by an accepted key.
         MissingDependencyError: a signature was demanded, and the package cryptography is not installed.
     """
+    path = Path(path)
     unsigned, signatures = unsigned_file(_sealed_bytes(path), path)
     if accepted is not None:
         signatures = checked_signatures(signatures, unsigned[-_DIGEST_LENGTH:], accepted, path)
@@ -176,7 +192,7 @@ def sign_bundle(path: Path, key: Any, target: Path) -> Signature:
 def _bundle_from_zip(data: bytes, path: Path) -> Bundle:
     entries = _unpacked_zip(data, path)
     try:
-        manifest = _object(json.loads(entries["manifest.json"]), "the manifest")
+        manifest = JsonObject(json.loads(entries["manifest.json"]), "the manifest").facts
         if type(manifest["schema"]) is not int or manifest["schema"] < 1:
             raise ValueError(f"its schema is {str(manifest['schema'])[:40]!r} and no number of edgeseg's")
         if manifest["schema"] > SCHEMA:
@@ -191,10 +207,10 @@ def _bundle_from_zip(data: bytes, path: Path) -> Bundle:
                 name: _graph_entry(name, graph, entries[f"graphs/{name}.onnx"])
                 for name, graph in manifest["graphs"].items()
             },
-            ranges=_ranges(json.loads(entries["ranges.json"])) if "ranges.json" in entries else None,
+            ranges=_ranges(entries.get("ranges.json", b"null")),
             golden=_golden(entries["golden.npz"], spec) if "golden.npz" in entries else None,
-            report=_report(json.loads(entries["report.json"])),
-            provenance=_object(manifest["provenance"], "the provenance"),
+            report=Report.from_json(json.loads(entries["report.json"])),
+            provenance=JsonObject(manifest["provenance"], "the provenance").facts,
             page=entries["report.html"].decode() if "report.html" in entries else None,
             drift=entries.get("drift.onnx"),
         )
@@ -202,7 +218,7 @@ def _bundle_from_zip(data: bytes, path: Path) -> Bundle:
         raise BundleError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
     except RecursionError as error:
         raise BundleError(f"{path} holds JSON that is nested too deeply; it was not written by edgeseg") from error
-    except (KeyError, TypeError, ValueError, AttributeError, SpecError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, SpecError, CompileError) as error:
         raise BundleError(f"{path} is not a bundle that this edgeseg can read: {first_line(error)}") from error
 
 
@@ -267,48 +283,15 @@ def _verify_entries(digests: Mapping[str, str], entries: Mapping[str, bytes], pa
 
 
 def _graph_entry(name: str, graph: Mapping[str, Any], onnx: bytes) -> GraphEntry:
-    recipe = _object(graph["recipe"], f"the recipe of {name}")
-    layers = recipe.get("float_layers", [])
-    if not isinstance(layers, list) or not all(isinstance(layer, str) for layer in layers):
-        raise ValueError(f"the recipe of {name} has float_layers {layers!r}, which are no list of names")
-    if graph["target"] not in _TARGETS:
-        raise ValueError(f"{name} is for {graph['target']!r}; there are {', '.join(_TARGETS)}")
-    return GraphEntry(onnx, recipe, graph["target"])
+    entry = GraphEntry(onnx, recipe_from_json(graph["recipe"], f"the recipe of {name}"))
+    if graph["target"] != entry.target:
+        raise ValueError(f"{name} is for {graph['target']!r}, but its recipe is for {entry.target}")
+    return entry
 
 
-def _ranges(value: Any) -> Mapping[str, Any] | None:
-    """What every reader of ranges relies on. Raises TypeError, ValueError."""
-    if value is None:
-        return None
-    for name, ends in _object(_object(value, "the ranges").get("tensors", {}), "the ranges of tensors").items():
-        low, high = ends
-        if not (_is_finite(low) and _is_finite(high)):
-            raise ValueError(f"the range of {name} is {ends!r}, which are no two finite numbers")
-    for name, means in _object(value.get("means", {}), "the means of the ranges").items():
-        if not isinstance(means, list) or not all(_is_finite(mean) for mean in means):
-            raise ValueError(f"the means of {name} are no finite numbers")
-    return dict(value)
-
-
-def _report(value: Any) -> Mapping[str, Any]:
-    """The report; the limits in it decide what a device lets pass. Raises ValueError."""
-    report = _object(value, "the report")
-    gate = _object(report.get("limits", {}), "the limits of the report").get("min_agreement", 1.0)
-    tests = _object(report.get("self_test", {}), "self_test of the report")
-    for name, limit in {"min_agreement": gate, **tests}.items():
-        if not _is_finite(limit):
-            raise ValueError(f"the limit {name} of its report is {limit!r} and no finite number")
-    return report
-
-
-def _object(value: Any, what: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise ValueError(f"{what} should be a JSON object and is a {type(value).__name__}")
-    return value
-
-
-def _is_finite(value: Any) -> bool:
-    return type(value) in (int, float) and abs(value) <= sys.float_info.max  # JSON knows larger
+def _ranges(data: bytes) -> Ranges | None:
+    value = json.loads(data)
+    return None if value is None else Ranges.from_json(value)
 
 
 def _json_bytes(value: Any) -> bytes:

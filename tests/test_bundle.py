@@ -14,6 +14,9 @@ import pytest
 
 from edgeseg.bundle import Bundle, Golden, GraphEntry, read_bundle, write_bundle
 from edgeseg.errors import BundleError
+from edgeseg.ranges import Ranges
+from edgeseg.recipes import Fp32
+from edgeseg.report_data import Report
 from edgeseg.spec import ModelSpec
 
 
@@ -23,10 +26,10 @@ def bundle(spec: ModelSpec) -> Bundle:
     maps = np.zeros((2, 64, 96), np.uint8)
     return Bundle(
         spec=spec,
-        graphs={"fp32": GraphEntry(b"onnx" * 2000, {"name": "Fp32"}, "any")},
-        ranges={"tensors": {"x": [0.0, 1.0]}},
+        graphs={"fp32": GraphEntry(b"onnx" * 2000, Fp32())},
+        ranges=Ranges({"x": (0.0, 1.0)}),
         golden=Golden(frames, maps, maps + 1),
-        report={"miou": 0.7},
+        report=Report(evaluation_data="a test"),
         provenance={"note": "made by a test"},
         page="<!doctype html><p>0.7 ± 0.1</p>",
         drift=b"probe",
@@ -168,7 +171,7 @@ def test_pickled_arrays_are_refused(path: Path) -> None:
 def test_an_interrupted_write_keeps_the_old_file(bundle: Bundle, path: Path) -> None:
     before = path.read_bytes()
     with pytest.raises(TypeError):
-        write_bundle(Bundle(bundle.spec, bundle.graphs, report={"x": object()}), path)
+        write_bundle(Bundle(bundle.spec, bundle.graphs, provenance={"x": object()}), path)
     assert path.read_bytes() == before
     assert [item.name for item in path.parent.iterdir()] == [path.name]
 

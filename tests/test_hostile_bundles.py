@@ -33,12 +33,26 @@ from edgeseg.bundle import Bundle, GraphEntry, _sealed_zip, read_bundle, write_b
 from edgeseg.cli.console import printable
 from edgeseg.cli.main import app
 from edgeseg.compiler.calibration.drift_probe import drift_probe
-from edgeseg.compiler.ranges import Ranges
 from edgeseg.engines import engine_from_bundle
 from edgeseg.engines.golden import self_tested
 from edgeseg.engines.tensorrt.api import TensorRt
 from edgeseg.engines.tensorrt.provide import EngineOptions, request_from_bundle
 from edgeseg.errors import BundleError, EdgesegError, EngineError, SpecError
+from edgeseg.ranges import Ranges
+from edgeseg.recipes import DynamicInt8, Fp32, StaticInt8
+from edgeseg.report_data import (
+    Accuracy,
+    CalibrationReport,
+    Finding,
+    FloatRoundTrip,
+    GraphResult,
+    KernelPlanSummary,
+    LayerSensitivity,
+    Limits,
+    MixedPoint,
+    PreparationStep,
+    Report,
+)
 from edgeseg.runtime.monitoring.drift import DriftGraph, DriftWatch
 from tests import HANG_S
 from tests.engines.tensorrt.tiny import tiny_bundle, tiny_frames
@@ -218,14 +232,37 @@ def with_probe(bundle: Bundle) -> Bundle:
     return replace(bundle, drift=drift_probe(onnx.load_model_from_string(bundle.graphs["fp32"].onnx), ranges))
 
 
+def whole_report() -> Report:
+    """A report that holds every kind of thing once."""
+    accuracy = Accuracy(4, 1.0, 1.0, 0.7, 0.9, {"soil": 0.7}, "soil", 0.3)
+    point = MixedPoint(("conv",), accuracy, 0.01, ("no",), 10, 1.0, 2.0)
+    plan = KernelPlanSummary("SM86", "1.7", 3, 2, 1, 0, (FloatRoundTrip("x", ("a",), ("b",)),), 1, 9, 9, 1.5, {"x": 1})
+    return Report(
+        limits=Limits(min_agreement=0.9),
+        notes=("a note",),
+        network_is_poor="it is",
+        steps=(PreparationStep("folded", 3, 10, accuracy),),
+        calibration=CalibrationReport("a set", "ab", 4, 1, 0, 0, 4, {"soil": 1.0}, {"duplicates": ("x",)}, ("few",)),
+        sensitivity=(LayerSensitivity("conv", 0.1, 20.0),),
+        lint={"int8-tensorrt": {"jetpack-5.1": (Finding("error", "opset", "graph", "it is", "export"),)}},
+        kernel_plans={"int8-tensorrt": {"SM86": plan}},
+        graphs={
+            "fp32": GraphResult("fp32", 10, (0, 2), accuracy),
+            "int8-tensorrt": GraphResult("int8-tensorrt", 10, (2, 2), accuracy, ("no",), ("conv",), (point, point)),
+        },
+        self_test={"fp32": 0.9, "int8": 0.9},
+    )
+
+
 @pytest.fixture(scope="module")
 def tiny_entries(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     made = tmp_path_factory.mktemp("tiny") / "tiny.edgeseg"
     bundle = with_probe(tiny_bundle(provenance={"note": "x", "network": {"encoder": "y"}}))
-    recipe = {"name": "StaticInt8", "float_layers": ["conv"]}
+    recipe = StaticInt8("tensorrt", float_layers=("conv",))
     graphs = {**bundle.graphs, "int8-tensorrt": replace(bundle.graphs["int8-tensorrt"], recipe=recipe)}
-    report = {"limits": {"min_agreement": 0.9}, "self_test": {"fp32": 0.9, "int8": 0.9}, "gate": True, "graphs": {}}
-    ranges = {**(bundle.ranges or {}), "schema": 1, "means": {"x": [0.5, 1.0, 1.5]}}
+    report = whole_report()
+    assert bundle.ranges is not None
+    ranges = replace(bundle.ranges, means={"x": (0.5, 1.0, 1.5)})
     write_bundle(replace(bundle, graphs=graphs, report=report, ranges=ranges), made)
     with zipfile.ZipFile(made) as archive:
         return {name: archive.read(name) for name in archive.namelist()}
@@ -237,7 +274,7 @@ def used_as_commands_do(path: Path) -> None:
     with engine_from_bundle(bundle, "fp32") as engine:
         self_tested(engine, bundle, "fp32").describe()
         self_tested(engine, bundle, "int8-qdq").describe()
-    if bundle.ranges is not None and bundle.ranges.get("tensors"):
+    if bundle.ranges is not None and bundle.ranges.tensors:
         assert bundle.drift is not None
         DriftWatch(DriftGraph(bundle), tiny_frames(), lambda level, text: None)
     for precision in ("fp32", "int8-implicit"):
@@ -350,7 +387,7 @@ def test_a_graph_without_fixed_sizes_is_one_line(shipped: Bundle) -> None:
     zero = numpy_helper.from_array(np.array(0, np.int64), "zero")
     graph = _graph([helper.make_node("Gather", ["x", "zero"], ["y"], axis=3)], [zero], shipped.spec.size_hw, "N")
     with pytest.raises(EngineError, match="sizes that are fixed"):
-        engine_from_bundle(replace(shipped, graphs={"fp32": GraphEntry(graph, {}, "any")}))
+        engine_from_bundle(replace(shipped, graphs={"fp32": GraphEntry(graph, Fp32())}))
 
 
 def test_a_graph_that_never_ends_ends_on_sigterm(shipped: Bundle, tmp_path: Path) -> None:
@@ -379,7 +416,7 @@ def test_a_graph_that_never_ends_ends_on_sigterm(shipped: Bundle, tmp_path: Path
     graph = _graph(nodes, constants, size_hw)
     onnx.checker.check_model(graph)
     path = tmp_path / "endless.edgeseg"
-    write_bundle(replace(shipped, graphs={"int8-cpu": GraphEntry(graph, {}, "cpu")}, page=None), path)
+    write_bundle(replace(shipped, graphs={"int8-cpu": GraphEntry(graph, DynamicInt8())}, page=None), path)
     running = subprocess.Popen(
         [sys.executable, "-m", "edgeseg", "run", str(path), "--source", "demo://street?frames=2", "--sink", "null://"],
         stdout=subprocess.DEVNULL,
@@ -449,6 +486,6 @@ def failing_graph(*nodes: onnx.NodeProto, **constants: Any) -> bytes:
 )
 def test_a_graph_that_fails_while_it_runs_is_one_line(shipped: Bundle, tmp_path: Path, graph: bytes) -> None:
     path = tmp_path / "failing.edgeseg"
-    write_bundle(replace(shipped, graphs={"int8-cpu": GraphEntry(graph, {}, "cpu")}, page=None), path)
+    write_bundle(replace(shipped, graphs={"int8-cpu": GraphEntry(graph, DynamicInt8())}, page=None), path)
     done = edgeseg("run", str(path), "--source", "demo://street?frames=2", "--sink", "null://")
     assert done.returncode == 1 and done.stderr.startswith("edgeseg: ") and done.stderr.count("\n") == 1, done.stderr

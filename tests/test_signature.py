@@ -26,6 +26,8 @@ import edgeseg.bundle
 import edgeseg.signature
 from edgeseg.bundle import Bundle, Golden, GraphEntry, read_bundle, sign_bundle, write_bundle
 from edgeseg.errors import BundleError, InputError, SignatureError
+from edgeseg.recipes import Fp32
+from edgeseg.report_data import Report
 from edgeseg.signature import (
     PURPOSE,
     PublicKeys,
@@ -93,9 +95,9 @@ def bundle() -> Bundle:
     maps = np.zeros((1, 32, 48), np.uint8)
     return Bundle(
         spec=spec,
-        graphs={"fp32": GraphEntry(b"onnx" * 5, {"name": "Fp32"}, "any")},
+        graphs={"fp32": GraphEntry(b"onnx" * 5, Fp32())},
         golden=Golden(np.zeros((1, 32, 48, 3), np.uint8), maps, maps),
-        report={"miou": 0.7},
+        report=Report(evaluation_data="a test"),
         page="<p>70</p>",
     )
 
@@ -327,7 +329,7 @@ def test_a_file_swapped_after_the_check_is_not_what_is_used(
 ) -> None:
     keys, check = accepted(tmp_path, key), edgeseg.bundle.checked_signatures
     evil = tmp_path / "evil.edgeseg"
-    write_bundle(replace(bundle, graphs={"fp32": GraphEntry(b"evil", {}, "any")}), evil)
+    write_bundle(replace(bundle, graphs={"fp32": GraphEntry(b"evil", Fp32())}), evil)
 
     def check_and_swap(*args: Any) -> Any:
         found = check(*args)

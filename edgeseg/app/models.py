@@ -132,8 +132,8 @@ def _weights(bundle: Bundle) -> Optional[str]:
 
 
 def _poor(bundle: Bundle) -> str:
-    poor = bundle.report.get("network_is_poor")
-    return f", a poor network: {poor}" if isinstance(poor, str) else ""
+    poor = bundle.report.network_is_poor
+    return "" if poor is None else f", a poor network: {poor}"
 
 
 def _named(path: Path, accepted: Optional[PublicKeys]) -> Bundle:

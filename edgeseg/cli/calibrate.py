@@ -166,12 +166,11 @@ def export(
     refuse_foreign(out, "calibration cache", is_calibration_cache)
     from edgeseg.app.models import bundle_or_default
     from edgeseg.compiler.calibration.tensorrt_cache import cache_from_ranges, text_from_cache
-    from edgeseg.compiler.ranges import Ranges
     from edgeseg.files import atomic_write
 
     bundle, name = bundle_or_default(model, require_signature)
     if bundle.ranges is None:
         raise UsageError(f"{name} holds no ranges: it was compiled without --int8")
-    cache = cache_from_ranges(Ranges.from_json(bundle.ranges), tensorrt)
+    cache = cache_from_ranges(bundle.ranges, tensorrt)
     atomic_write(out, text_from_cache(cache).encode())
     say(f"{name}: {len(cache.scales)} scales for TensorRT {tensorrt} (header {cache.version_code}): {out}")

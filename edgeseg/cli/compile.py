@@ -1,5 +1,6 @@
 """``edgeseg compile``: checkpoint, ONNX file or bundle -> bundle whose INT8 passed the accuracy gate."""
 
+import math
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from edgeseg.app.models import SHIPPED, accepted_keys
 from edgeseg.app.targets import is_bundle, is_program, refuse_foreign
 from edgeseg.bundle import write_bundle
 from edgeseg.cli.arguments import RequireSignatureOption
-from edgeseg.cli.console import JsonFlag, percent, print_json, say, say_aside, table
+from edgeseg.cli.console import JsonFlag, print_json, say, say_aside, table
 from edgeseg.cli.device_engine import ENGINE_FLAGS, DeviceFlags, compile_for_device
 from edgeseg.cli.origins import Foreign, How, origin_from
 from edgeseg.cli.progress import shown_progress
@@ -23,13 +24,30 @@ from edgeseg.device.specifications import BOARDS
 from edgeseg.errors import UsageError, require
 from edgeseg.images import Dataset, Joined
 from edgeseg.labels import refuse_unusable_labels
+from edgeseg.recipes import FP16, FP32, INT8_FP16, INT8_GRAPHS, StaticInt8, recipe_from_name
+from edgeseg.report_data import Limits
 
 if TYPE_CHECKING:
-    from edgeseg.compiler.pipeline import Compilation, CompileOptions, GraphResult
+    from edgeseg.compiler.pipeline import Compilation, CompileOptions
     from edgeseg.progress import Progress
+    from edgeseg.report_data import GraphResult
 
 
 _ENGINE: Any = {"rich_help_panel": "TensorRT engine, on the device"}
+_GRAPH_COLUMNS = (
+    "graph", "mIoU", "drop", "worst class drop", "agrees %", "at edges %", "INT8 convs", "MB", "in bundle",
+)  # fmt: skip
+_MIX_COLUMNS = (
+    "float layers",
+    "mIoU",
+    "worst class drop",
+    "agrees %",
+    "MB",
+    "CPU ms",
+    "board's bound ms",
+    "gate",
+    "choice",
+)
 
 
 def compile_(
@@ -206,7 +224,7 @@ def compile_(
     if backend != "bundle":
         raise UsageError(f"--backend is bundle or torch-tensorrt, got {backend!r}")
     graphs = _graph_names(int8, fp16, emit or [])
-    calibrates = any(name.startswith("int8-") and name != "int8-dynamic" for name in graphs)
+    calibrates = any(isinstance(recipe_from_name(name), StaticInt8) for name in graphs)
     if calibrates and not calib and path.suffix != ".edgeseg":
         raise UsageError("INT8 needs calibration images; pass --calib FOLDER (a few hundred frames of your camera)")
     if calib and not calibrates:
@@ -222,7 +240,6 @@ def compile_(
     require("onnx", "compile")
     from edgeseg.compiler.pipeline import CompileOptions, bundle_from_graph
     from edgeseg.compiler.step_cache import StepCache
-    from edgeseg.compiler.verify.gate import Limits
 
     foreign = Foreign(spec, classes, ignore, mean, std, channel_order, layout, output, background, threshold)
     options = CompileOptions(
@@ -277,7 +294,7 @@ def compile_(
         tell = say_aside if as_json else say
         tell(f"note: {target} is not signed, for the signature of {path.name} is of that file; 'edgeseg sign' signs it")
     if as_json:
-        print_json({"bundle": str(target), "bytes": target.stat().st_size, **compilation.bundle.report})
+        print_json({"bundle": str(target), "bytes": target.stat().st_size, **compilation.bundle.report.to_json()})
         return
     _print_results(compilation)
     say(f"wrote {target} ({target.stat().st_size / 1e6:.1f} MB)")
@@ -312,9 +329,7 @@ def _graph_names(int8: bool, fp16: bool, emit: List[str]) -> "tuple[str, ...]":
     if not (int8 or fp16 or emit):
         return ()
     require("onnx", "compile")
-    from edgeseg.compiler.recipes import INT8_GRAPHS, recipe_from_name
-
-    names = [*(INT8_GRAPHS if int8 else ()), *(["fp16"] if fp16 else []), *(["int8-fp16"] if int8 and fp16 else [])]
+    names = [*(INT8_GRAPHS if int8 else ()), *([FP16] if fp16 else []), *([INT8_FP16] if int8 and fp16 else [])]
     for name in emit:
         recipe_from_name(name)
     return tuple(dict.fromkeys([*names, *emit]))
@@ -374,61 +389,26 @@ def _progress(quiet: bool) -> "Iterator[Progress]":
 
 
 def _print_results(compilation: "Compilation") -> None:
-    fp32 = compilation.results[0].accuracy
+    from edgeseg.compiler.report.summary import cells, graph_rows
+
     report = compilation.bundle.report
-    columns = ["graph", "mIoU", "drop", "worst class drop", "agrees %", "at edges %", "INT8 convs", "MB", "in bundle"]
-    rows = [_row(result, compilation) for result in compilation.results]
-    table(f"judged on {report['evaluation_data']} with each target's arithmetic", columns, rows)
-    for result in compilation.results:
+    rows = cells(graph_rows(compilation.bundle), _GRAPH_COLUMNS)
+    table(f"judged on {report.evaluation_data} with each target's arithmetic", _GRAPH_COLUMNS, rows)
+    for result in report.graphs.values():
         _print_mixes(result)
         if result.refused and result.name not in compilation.bundle.graphs:
             say(f"{result.name} is left out of the bundle: {'; '.join(result.refused)}")
-    for one in report["sensitivity"][:8]:
-        say(f"sensitive: {one['sqnr_db']:5.1f} dB  {one['layer']}")
-    for line in compilation.notes:
+    for one in report.sensitivity[:8]:
+        say(f"sensitive: {one.sqnr_db:5.1f} dB  {one.layer}")
+    for line in report.notes:
         say(f"note: {line}")
-    if fp32.miou != fp32.miou:
+    if math.isnan(report.graphs[FP32].accuracy.miou):
         say("note: no labels, so INT8 was gated by pixel agreement only, not by mIoU or class; pass --eval FOLDER")
-
-
-def _row(result: "GraphResult", compilation: "Compilation") -> List[str]:
-    from edgeseg.compiler.verify.gate import worst_drop
-
-    fp32, accuracy = compilation.results[0].accuracy, result.accuracy
-    worst, drop = worst_drop(fp32, accuracy)
-    return [
-        result.name,
-        percent(accuracy.miou),
-        percent(fp32.miou - accuracy.miou),
-        f"{worst} {percent(drop)}" if worst else "-",
-        percent(accuracy.agreement),
-        percent(accuracy.boundary_agreement),
-        "{} / {}".format(*result.int8_convolutions),
-        f"{result.size_bytes / 1e6:.1f}",
-        "yes" if result.name in compilation.bundle.graphs else "refused",
-    ]
 
 
 def _print_mixes(result: "GraphResult") -> None:
     """Every mix of INT8 and float that was judged."""
-    if len(result.tried) < 2:
-        return
-    from edgeseg.compiler.quantize.mixed import pareto_front
+    from edgeseg.compiler.report.summary import cells, mix_rows
 
-    front = pareto_front([point for point in result.tried if not point.refused])
-    rows = [
-        [
-            str(len(point.float_layers)),
-            percent(point.accuracy.miou),
-            percent(point.worst_drop),
-            percent(point.accuracy.agreement),
-            f"{point.size_bytes / 1e6:.1f}",
-            "-" if point.measured_ms is None else f"{point.measured_ms:.2f}",
-            "-" if point.roofline_ms is None else f"{point.roofline_ms:.3f}",
-            "refused" if point.refused else "passes",
-            "chosen" if point.float_layers == result.float_layers else "front" if point in front else "",
-        ]
-        for point in result.tried
-    ]
-    columns = ["float layers", "mIoU", "worst class drop", "agrees %", "MB", "CPU ms", "board's bound ms", "gate", ""]
-    table(f"{result.name}: mixes of INT8 and float", columns, rows)
+    if len(result.tried) > 1:
+        table(f"{result.name}: mixes of INT8 and float", _MIX_COLUMNS, cells(mix_rows(result), _MIX_COLUMNS))

@@ -1,7 +1,8 @@
 """``edgeseg inspect``: what is inside a bundle."""
 
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, List, Optional
+from typing import Any, Dict, Optional
 
 import typer
 from typing_extensions import Annotated
@@ -13,9 +14,9 @@ from edgeseg.cli.arguments import RequireSignatureOption
 from edgeseg.cli.console import JsonFlag, percent, print_json, say, table
 from edgeseg.errors import BundleError, UsageError
 from edgeseg.files import atomic_write
+from edgeseg.recipes import recipe_json
 
-if TYPE_CHECKING:
-    from edgeseg.compiler.verify.gate import Accuracy
+_COLUMNS = ("graph", "target", "MB", "mIoU", "agrees %", "at edges %", "INT8 convs", "float layers")
 
 
 def inspect(
@@ -59,62 +60,44 @@ def _page(bundle: Bundle) -> str:
 
 def _document(bundle: Bundle, name: str) -> Dict[str, Any]:
     graphs = {
-        key: {"recipe": dict(g.recipe), "target": g.target, "bytes": len(g.onnx)} for key, g in bundle.graphs.items()
+        key: {"recipe": recipe_json(g.recipe), "target": g.target, "bytes": len(g.onnx)}
+        for key, g in bundle.graphs.items()
     }
     return {
         "bundle": name,
         "spec": bundle.spec.to_json(),
         "graphs": graphs,
         "golden_frames": 0 if bundle.golden is None else len(bundle.golden.frames),
-        "ranges": bundle.ranges,
-        "report": bundle.report,
+        "ranges": None if bundle.ranges is None else bundle.ranges.to_json(),
+        "report": bundle.report.to_json(),
         "provenance": bundle.provenance,
         "signatures": [{"key": one.fingerprint, "checked": one.checked} for one in bundle.signatures],
     }
 
 
 def _print(bundle: Bundle, name: str, require_signature: Optional[Path]) -> None:
-    from edgeseg.compiler.report.page import accuracy_from_json, graph_names, provenance_facts, verdict
+    from edgeseg.compiler.report.summary import cells, graph_rows, provenance_facts, verdict
 
-    spec, pre = bundle.spec, bundle.spec.preprocess
-    measured = bundle.report.get("graphs", {})
-    accuracies = {key: accuracy_from_json(facts) for key, facts in measured.items()}
-    stored = [key for key in graph_names(bundle) if key in bundle.graphs]
+    spec, pre, report = bundle.spec, bundle.spec.preprocess, bundle.report
+    stored = [row for row in graph_rows(bundle) if row.is_stored]
     say(f"{name}: complete and unaltered")
     for line in signature_lines(bundle, require_signature):
         say(line)
-    if not bundle.report.get("gate", True):
+    if not report.gate:
         say("NO GATE: graphs were stored whatever they lose against FP32")
     say(f"gate:    {verdict(bundle)}")
     say(f"input:   {spec.size_hw[1]}x{spec.size_hw[0]} uint8 BGR, {pre.resize}")
     say(f"         mean {pre.mean}, std {pre.std} ({pre.channel_order})")
     say(f"classes: {', '.join(spec.classes)}")
-    table(
-        f"graphs, judged on {bundle.report.get('evaluation_data', 'nothing')}",
-        ["graph", "target", "MB", "mIoU", "agrees %", "at edges %", "INT8 convs", "float layers"],
-        [_graph_row(key, bundle, measured.get(key, {}), accuracies.get(key)) for key in stored],
-    )
-    labelled = [key for key in stored if key in accuracies and accuracies[key].miou == accuracies[key].miou]
+    table(f"graphs, judged on {report.evaluation_data or 'nothing'}", _COLUMNS, cells(stored, _COLUMNS))
+    judged = {row.name: row.result.accuracy for row in stored if row.result is not None}
+    labelled = {name: accuracy for name, accuracy in judged.items() if math.isfinite(accuracy.miou)}
     if labelled:
-        rows = [[label, *(percent(accuracies[key].iou[label]) for key in labelled)] for label in spec.classes]
+        rows = [[c, *(percent(accuracy.iou.get(c, math.nan)) for accuracy in labelled.values())] for c in spec.classes]
         table("IoU % per class", ["class", *labelled], rows)
     if bundle.ranges is not None:
-        say(f"ranges:  {len(bundle.ranges['tensors'])} tensors, {bundle.ranges['calibrator']}, {bundle.ranges['data']}")
+        say(f"ranges:  {len(bundle.ranges.tensors)} tensors, {bundle.ranges.calibrator}, {bundle.ranges.data}")
     if bundle.golden is not None:
         say(f"golden:  {len(bundle.golden.frames)} frames")
     for what, value in provenance_facts(bundle):
         say(f"{what}: {value}")
-
-
-def _graph_row(key: str, bundle: Bundle, facts: Dict[str, Any], accuracy: "Optional[Accuracy]") -> List[str]:
-    graph = bundle.graphs[key]
-    return [
-        key,
-        graph.target,
-        f"{len(graph.onnx) / 1e6:.1f}",
-        percent(accuracy.miou) if accuracy else "-",
-        percent(accuracy.agreement) if accuracy else "-",
-        percent(accuracy.boundary_agreement) if accuracy else "-",
-        "{} / {}".format(*facts.get("int8_convolutions", ["-", "-"])),
-        str(len(facts["float_layers"])) if "float_layers" in facts else "-",
-    ]

@@ -10,12 +10,13 @@ from edgeseg.bundle import Bundle, read_bundle
 from edgeseg.errors import CompileError, SpecError, UsageError, require
 from edgeseg.files import file_sha256
 from edgeseg.images import Dataset, InMemory, Sample
+from edgeseg.ranges import Ranges
+from edgeseg.recipes import FP32, Fp32
 from edgeseg.signature import PublicKeys
 from edgeseg.spec import ModelSpec, Preprocess, of_byte_scale
 
 if TYPE_CHECKING:
     from edgeseg.compiler.importers.onnx_network import GraphFacts
-    from edgeseg.compiler.ranges import Ranges
     from edgeseg.progress import Progress
 
 __all__ = ["Foreign", "Origin", "origin_from"]
@@ -28,7 +29,7 @@ class Origin:
     graph: Any
     spec: ModelSpec
     provenance: Dict[str, Any]
-    ranges: "Optional[Ranges]" = None
+    ranges: Optional[Ranges] = None
     golden: Optional[Dataset] = None
     float16_weights: bool = False
     notes: Tuple[str, ...] = ()
@@ -81,7 +82,6 @@ def origin_from(path: Path, how: How, progress: "Progress", accepted: Optional[P
 
 def _from_bundle(path: Path, how: How, accepted: Optional[PublicKeys]) -> Origin:
     from edgeseg.compiler.pipeline import float_graph_from_bundle
-    from edgeseg.compiler.ranges import Ranges
 
     if how.size is not None or how.scores:
         raise UsageError("--size and --scores need a checkpoint or an ONNX file: a bundle's graphs are fixed")
@@ -90,9 +90,9 @@ def _from_bundle(path: Path, how: How, accepted: Optional[PublicKeys]) -> Origin
         graph=float_graph_from_bundle(bundle),
         spec=bundle.spec,
         provenance=dict(bundle.provenance),
-        ranges=Ranges.from_json(bundle.ranges) if bundle.ranges is not None else None,
+        ranges=bundle.ranges,
         golden=_golden_samples(bundle),
-        float16_weights=bundle.graphs["fp32"].recipe.get("weights") == "float16",
+        float16_weights=bundle.graphs[FP32].recipe == Fp32("float16"),
         is_signed=bool(bundle.signatures),
     )
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Callable, Mapping, Sequence
 
 import numpy as np
 
 from edgeseg.bundle import Bundle, Golden, GraphEntry
 from edgeseg.compiler.calibration.collect import MINIMUM_FRAMES, ranges_from_frames
-from edgeseg.compiler.calibration.dataset_report import CalibrationReport, calibration_report
+from edgeseg.compiler.calibration.dataset_report import calibration_report
 from edgeseg.compiler.calibration.drift_probe import drift_probe
 from edgeseg.compiler.graph.batch import batched_onnx
 from edgeseg.compiler.graph.fold import argmax_first_onnx, folded_onnx
 from edgeseg.compiler.graph.simplify import simplified_onnx
 from edgeseg.compiler.graph.storage import float16_weights, float32_weights
+from edgeseg.compiler.graph.tensors import graph_sha256
 from edgeseg.compiler.importers.canonical import network_graph
 from edgeseg.compiler.importers.normalisation import check_scaled_once, own_scaling
 from edgeseg.compiler.importers.onnx_network import (
@@ -27,26 +28,15 @@ from edgeseg.compiler.importers.onnx_network import (
 )
 from edgeseg.compiler.importers.torch_export import onnx_from_module
 from edgeseg.compiler.lint.check import TARGETS, linted
+from edgeseg.compiler.quantize.emit import emitted_onnx
 from edgeseg.compiler.quantize.equalize import equalized_onnx
-from edgeseg.compiler.quantize.mixed import MixedPoint, best_point, passing_mix, quality
+from edgeseg.compiler.quantize.mixed import best_point, passing_mix, quality
 from edgeseg.compiler.quantize.qdq import int8_convolutions
-from edgeseg.compiler.quantize.sensitivity import LayerSensitivity, layer_sensitivities
-from edgeseg.compiler.ranges import Ranges, graph_sha256
-from edgeseg.compiler.recipes import (
-    INT8_GRAPHS,
-    DynamicInt8,
-    Fp32,
-    Recipe,
-    StaticInt8,
-    emitted_onnx,
-    recipe_from_name,
-    recipe_json,
-    target_of,
-)
+from edgeseg.compiler.quantize.sensitivity import layer_sensitivities
 from edgeseg.compiler.report.page import report_html
 from edgeseg.compiler.step_cache import StepCache
 from edgeseg.compiler.verify.executed_precision import executed_int8_convolutions, median_ms
-from edgeseg.compiler.verify.gate import Accuracy, Limits, labelled_sha256, measured_accuracy, refusals, worst_drop
+from edgeseg.compiler.verify.gate import labelled_sha256, measured_accuracy, refusals, worst_drop
 from edgeseg.compiler.verify.roofline import layer_costs, roofline_ms
 from edgeseg.compiler.verify.tensorrt_rtx import kernel_plan_from_onnx
 from edgeseg.device.specifications import Board
@@ -56,6 +46,29 @@ from edgeseg.images import Dataset, InMemory, Sample
 from edgeseg.labels import refuse_unusable_labels
 from edgeseg.preprocess import class_map_at, resized_frame
 from edgeseg.progress import Progress
+from edgeseg.ranges import Ranges
+from edgeseg.recipes import (
+    FP32,
+    INT8_GRAPHS,
+    INT8_TENSORRT,
+    DynamicInt8,
+    Fp32,
+    Recipe,
+    StaticInt8,
+    recipe_from_name,
+)
+from edgeseg.report_data import (
+    Accuracy,
+    CalibrationReport,
+    Finding,
+    GraphResult,
+    KernelPlanSummary,
+    LayerSensitivity,
+    Limits,
+    MixedPoint,
+    PreparationStep,
+    Report,
+)
 from edgeseg.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -65,7 +78,6 @@ if TYPE_CHECKING:
 __all__ = [
     "Compilation",
     "CompileOptions",
-    "GraphResult",
     "bundle_from_graph",
     "compile_model",
     "float_graph_from_bundle",
@@ -121,30 +133,6 @@ class CompileOptions:
     argmax_first: bool = False
     batch: int = 1
     compute_capabilities: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class GraphResult:
-    """One emitted graph and what it achieves.
-
-    Attributes:
-        name: key in the bundle.
-        size_bytes: of the ONNX file.
-        int8_convolutions: (in INT8, in all); for CPU graphs as ONNX Runtime executes them on this machine, for
-            TensorRT those that read quantized activations and weights.
-        accuracy: on the evaluation set with the target's arithmetic.
-        refused: why the gate refused it; empty when it passed.
-        float_layers: layers that stay in float, by their output tensor.
-        tried: every mix of precisions that was judged on the way.
-    """
-
-    name: str
-    size_bytes: int
-    int8_convolutions: tuple[int, int]
-    accuracy: Accuracy
-    refused: tuple[str, ...] = ()
-    float_layers: tuple[str, ...] = ()
-    tried: tuple[MixedPoint, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -225,9 +213,9 @@ def _refuse_sequences(graph: onnx.GraphProto) -> None:
 def float_graph_from_bundle(bundle: Bundle) -> onnx.ModelProto:
     """The FP32 graph of a bundle for one frame, with float32 weights. Raises CompileError when it has none."""
     onnx = require("onnx", "compile")
-    if "fp32" not in bundle.graphs:
+    if FP32 not in bundle.graphs:
         raise CompileError("the bundle holds no fp32 graph to compile from")
-    return batched_onnx(float32_weights(onnx.load_model_from_string(bundle.graphs["fp32"].onnx)), 1)
+    return batched_onnx(float32_weights(onnx.load_model_from_string(bundle.graphs[FP32].onnx)), 1)
 
 
 def compile_model(
@@ -356,16 +344,16 @@ def bundle_from_graph(
     job.check_for_tensorrt()
     onnx_fp32 = batched_onnx(stored, options.batch).SerializeToString()
     fp32 = Fp32("float16" if options.float16_weights else "float32")
-    job.entries["fp32"] = GraphEntry(onnx_fp32, recipe_json(fp32), "any")
+    job.entries[FP32] = GraphEntry(onnx_fp32, fp32)
     job.results[0] = replace(job.results[0], size_bytes=len(onnx_fp32))
     kept = _golden(golden, stored.SerializeToString(), spec)
     bundle = Bundle(
         spec=spec,
-        graphs={name: job.entries[name] for name in ("fp32", *options.graphs) if name in job.entries},
-        ranges=ranges.to_json() if ranges is not None else None,
+        graphs={name: job.entries[name] for name in (FP32, *options.graphs) if name in job.entries},
+        ranges=ranges,
         drift=drift_probe(stored, ranges) if ranges is not None else None,
         golden=kept,
-        report={**job.report(), "self_test": _self_test_limits(job.entries, kept, spec, options)},
+        report=job.report(_self_test_limits(job.entries, kept, spec, options)).as_stored(),
         provenance={**(provenance or {}), "fp32_graph_sha256": graph_sha256(job.graph)},
     )
     return Compilation(replace(bundle, page=report_html(bundle)), job.results, job.notes)
@@ -384,16 +372,16 @@ class _Job:
         self.entries: dict[str, GraphEntry] = {}
         self.notes: list[str] = []
         self._poor: str | None = None
-        self._steps: list[dict[str, Any]] = []
+        self._steps: list[PreparationStep] = []
         self._sensitivities: list[LayerSensitivity] = []
         self._calibration: CalibrationReport | None = None
-        self._lint: dict[str, dict[str, list[dict[str, Any]]]] = {}
-        self._plans: dict[str, dict[str, dict[str, Any]]] = {}
+        self._lint: dict[str, dict[str, tuple[Finding, ...]]] = {}
+        self._plans: dict[str, dict[str, KernelPlanSummary]] = {}
 
     def prepared(self, graph: onnx.ModelProto, calibration: Dataset | None) -> onnx.ModelProto:
         """The steps before calibration, each judged; returns the FP32 graph as it is stored."""
         self.graph = graph
-        self.fp32, self._reference = self._judge(graph, "fp32")
+        self.fp32, self._reference = self._judge(graph, FP32)
         self._step("folded FP32 graph", graph, self.fp32)
         self._say_of_network()
         if self.options.argmax_first:
@@ -408,7 +396,7 @@ class _Job:
             stored = float16_weights(self.graph)
             self.graph = float32_weights(stored)
             self._judge_step("weights rounded to float16", _ROUNDING)
-        self.results.append(GraphResult("fp32", 0, int8_convolutions(self.graph), self.fp32))
+        self.results.append(GraphResult(FP32, 0, int8_convolutions(self.graph), self.fp32))
         return stored
 
     def _say_of_network(self) -> None:
@@ -446,7 +434,7 @@ class _Job:
             )
         if len(calibration) >= MINIMUM_FRAMES:
             self._calibration = calibration_report(calibration, self.spec, report=self._counter("reading images"))
-            self.notes += self._calibration.warnings()
+            self.notes += self._calibration.warnings
         if self.options.calibrator != "auto":
             return self._calibrated(calibration, self.options.calibrator)
         ranges = self._calibrated(calibration, "minmax")
@@ -557,56 +545,43 @@ class _Job:
             if entry.target != "tensorrt":
                 continue
             model = onnx.load_model_from_string(entry.onnx)
-            self._lint[name] = {
-                target.name: [finding.to_json() for finding in linted(model, target)] for target in TARGETS.values()
-            }
-            errors = [t for t, findings in self._lint[name].items() if any(f["severity"] == "error" for f in findings)]
+            self._lint[name] = {target.name: tuple(linted(model, target)) for target in TARGETS.values()}
+            errors = [t for t, findings in self._lint[name].items() if any(f.severity == "error" for f in findings)]
             fits = f"not for {', '.join(errors)}" if errors else f"no error for any of {len(TARGETS)} targets"
             self._progress.step(f"lint of {name}: {fits}")
             for line in _lint_errors(self._lint[name]):
                 self._progress.step(line)
             for capability in self.options.compute_capabilities:
-                plan = kernel_plan_from_onnx(entry.onnx, capability).to_json()
-                self._plans.setdefault(name, {})[capability] = {k: v for k, v in plan.items() if k != "plan"}
+                plan = kernel_plan_from_onnx(entry.onnx, capability).summary()
+                self._plans.setdefault(name, {})[capability] = plan
                 self._progress.step(
-                    f"accepted by TensorRT-RTX {plan['tensorrt_rtx']} for {capability}: {name}, "
-                    f"{plan['kernels']} kernels, "
-                    f"{plan['int8_convolutions']} of {plan['convolutions']} convolutions in INT8, "
-                    f"{len(plan['float_round_trips'])} float round trips, {plan['build_s']:.0f} s"
+                    f"accepted by TensorRT-RTX {plan.tensorrt_rtx} for {capability}: {name}, {plan.kernels} kernels, "
+                    f"{plan.int8_convolutions} of {plan.convolutions} convolutions in INT8, "
+                    f"{len(plan.float_round_trips)} float round trips, {plan.build_s:.0f} s"
                 )
 
-    def report(self) -> dict[str, Any]:
-        """Everything that was measured, JSON-ready."""
-        return {
-            "schema": 2,
-            "evaluation_data": self._evaluation.description,
-            "gate": self.options.gate,
-            "board": None if self.options.board is None else self.options.board.name,
-            "limits": asdict(self.options.limits),
-            "notes": list(self.notes),
-            "network_is_poor": self._poor,
-            "steps": self._steps,
-            "calibration": None if self._calibration is None else self._calibration.to_json(),
-            "sensitivity": [one.to_json() for one in self._sensitivities],
-            "lint": self._lint,
-            "kernel_plans": self._plans,
-            "graphs": {
-                result.name: {
-                    "size_bytes": result.size_bytes,
-                    "int8_convolutions": list(result.int8_convolutions),
-                    "refused": list(result.refused),
-                    "float_layers": list(result.float_layers),
-                    "tried": [point.to_json() for point in result.tried],
-                    **result.accuracy.to_json(),
-                }
-                for result in self.results
-            },
-        }
+    def report(self, self_test: Mapping[str, float]) -> Report:
+        """Everything that was measured."""
+        return Report(
+            evaluation_data=self._evaluation.description,
+            gate=self.options.gate,
+            board=None if self.options.board is None else self.options.board.name,
+            limits=self.options.limits,
+            notes=tuple(self.notes),
+            network_is_poor=self._poor,
+            steps=tuple(self._steps),
+            calibration=self._calibration,
+            sensitivity=tuple(self._sensitivities),
+            lint=self._lint,
+            kernel_plans=self._plans,
+            graphs={result.name: result for result in self.results},
+            self_test=self_test,
+        )
 
     def _point(self, name: str, recipe: Recipe, ranges: Ranges | None) -> MixedPoint:
         """Emit and judge one graph."""
         model = emitted_onnx(self.graph, ranges, recipe)
-        accuracy, _ = self._judge(model, name, float_qdq=target_of(recipe) == "tensorrt", reference=self._reference)
+        accuracy, _ = self._judge(model, name, float_qdq=recipe.target == "tensorrt", reference=self._reference)
         floats = recipe.float_layers if isinstance(recipe, StaticInt8) else ()
         search = self.options.pareto or self.options.budget_ms is not None
         data = model.SerializeToString()
@@ -616,8 +591,8 @@ class _Job:
             worst_drop=worst_drop(self.fp32, accuracy)[1],
             refused=tuple(refusals(self.fp32, accuracy, self.options.limits)),
             size_bytes=len(data),
-            measured_ms=median_ms(data) if search and target_of(recipe) == "cpu" else None,
-            roofline_ms=self._roofline(floats) if target_of(recipe) == "tensorrt" else None,
+            measured_ms=median_ms(data) if search and recipe.target == "cpu" else None,
+            roofline_ms=self._roofline(floats) if recipe.target == "tensorrt" else None,
         )
 
     def _sound(self) -> bool:
@@ -638,9 +613,9 @@ class _Job:
         ranges: Ranges | None = None,
     ) -> None:
         model = batched_onnx(emitted_onnx(self.graph, ranges, recipe), self.options.batch)
-        data, target = model.SerializeToString(), target_of(recipe)
+        data, target = model.SerializeToString(), recipe.target
         convolutions = int8_convolutions(model) if target == "tensorrt" else executed_int8_convolutions(data)
-        if isinstance(recipe, (StaticInt8, DynamicInt8)) and not convolutions[0]:
+        if recipe.is_int8 and not convolutions[0]:
             raise CompileError(
                 f"{name}: none of {convolutions[1]} convolutions would run in INT8; please report this network"
             )
@@ -648,7 +623,7 @@ class _Job:
             GraphResult(name, len(data), convolutions, point.accuracy, point.refused, point.float_layers, tried)
         )
         if not point.refused or not self.options.gate:
-            self.entries[name] = GraphEntry(data, recipe_json(recipe), target)
+            self.entries[name] = GraphEntry(data, recipe)
 
     def _judge(self, model: onnx.ModelProto, name: str, **how: Any) -> tuple[Accuracy, list[np.ndarray]]:
         return measured_accuracy(
@@ -676,9 +651,7 @@ class _Job:
         self.fp32, self._reference = replace(accuracy, agreement=1.0, boundary_agreement=1.0), maps
 
     def _step(self, what: str, graph: onnx.ModelProto, accuracy: Accuracy) -> None:
-        self._steps.append(
-            {"step": what, "nodes": len(graph.graph.node), "size_bytes": graph.ByteSize(), **accuracy.to_json()}
-        )
+        self._steps.append(PreparationStep(what, len(graph.graph.node), graph.ByteSize(), accuracy))
 
     def _counter(self, what: str) -> Callable[[int, int], None]:
         return lambda done, total: self._progress.count(what, done, total)
@@ -695,20 +668,20 @@ def range_warnings(ranges: Ranges) -> list[str]:
     return []
 
 
-def _lint_errors(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+def _lint_errors(found: Mapping[str, Sequence[Finding]]) -> list[str]:
     """The first errors that lint found, each once, with what to do about it."""
     lines = []
     for findings in found.values():
         for finding in findings:
-            line = f"  {finding['where']}: {finding['what']}; {finding['fix']}"
-            if finding["severity"] == "error" and line not in lines:
+            line = f"  {finding.where}: {finding.what}; {finding.fix}"
+            if finding.severity == "error" and line not in lines:
                 lines.append(line)
     more = [f"  and {len(lines) - _MOST_ERRORS} more; the report in the bundle has all"]
     return lines if len(lines) <= _MOST_ERRORS else lines[:_MOST_ERRORS] + more
 
 
 def _recipe(name: str) -> Recipe:
-    return Fp32() if name == "fp32" else recipe_from_name(name)
+    return Fp32() if name == FP32 else recipe_from_name(name)
 
 
 def _needs_ranges(options: CompileOptions) -> bool:
@@ -742,10 +715,10 @@ def _self_test_limits(
     For INT8 it is the gate's limit, or a point less than the host measured on these very frames if that is lower.
     """
     limits = {**FLOAT_AGREEMENT, "int8": options.limits.min_agreement}
-    if "int8-tensorrt" in entries and options.batch == 1:
+    if INT8_TENSORRT in entries and options.batch == 1:
         frames = InMemory([Sample("", frame, None) for frame in golden.frames], "golden frames")
         accuracy, _ = measured_accuracy(
-            entries["int8-tensorrt"].onnx, spec, frames, float_qdq=True, reference=list(golden.classes)
+            entries[INT8_TENSORRT].onnx, spec, frames, float_qdq=True, reference=list(golden.classes)
         )
         limits["int8"] = round(min(limits["int8"], accuracy.agreement - 0.01), 4)
     return limits

@@ -11,13 +11,13 @@ from edgeseg.bundle import Bundle
 from edgeseg.engines.base import Engine
 from edgeseg.errors import EngineError, GateRefused
 from edgeseg.preprocess import class_map_at
+from edgeseg.recipes import FP16, FP32
 
 __all__ = ["FLOAT_AGREEMENT", "SelfTest", "require_as_spec", "self_tested"]
 
-FLOAT_AGREEMENT = {"fp32": 0.999, "fp16": 0.99}
+FLOAT_AGREEMENT = {FP32: 0.999, FP16: 0.99}
 """Least share of golden pixels with FP32's class, where a bundle does not say."""
 
-_INT8_AGREEMENT = 0.95
 _RARE = 0.002  # classes with a smaller share of the golden pixels are not looked at one by one
 _LOST = 0.25
 
@@ -130,6 +130,5 @@ def self_tested(engine: Engine, bundle: Bundle, precision: str) -> SelfTest:
 
 def _limit(bundle: Bundle, precision: str) -> float:
     """Return the limit that the bundle carries; older bundles carry the gate's limit for INT8."""
-    gate = bundle.report.get("limits", {}).get("min_agreement", _INT8_AGREEMENT)
-    limits = {**FLOAT_AGREEMENT, "int8": gate, **bundle.report.get("self_test", {})}
-    return float(limits[precision])
+    gate = bundle.report.limits.min_agreement
+    return {**FLOAT_AGREEMENT, "int8": gate, **bundle.report.self_test}[precision]

@@ -8,11 +8,12 @@ from edgeseg.engines.golden import require_as_spec
 from edgeseg.engines.openvino import OpenVinoEngine
 from edgeseg.engines.ort import OrtEngine
 from edgeseg.errors import EngineError
+from edgeseg.recipes import FP32, INT8_CPU
 
 __all__ = ["CPU_ENGINES", "cpu_graphs", "engine_from_bundle"]
 
 CPU_ENGINES = ("onnxruntime", "openvino")
-_PREFERRED = ("int8-cpu", "fp32")
+_PREFERRED = (INT8_CPU, FP32)
 
 
 def cpu_graphs(bundle: Bundle) -> list[str]:

@@ -16,6 +16,7 @@ import pytest
 
 from edgeseg.bundle import write_bundle
 from edgeseg.engines.tensorrt.layers import precisions_from_inspector
+from edgeseg.ranges import Ranges
 from tests import HANG_S
 from tests.engines.tensorrt.tiny import tiny_bundle
 
@@ -111,8 +112,8 @@ def test_tune_keeps_the_fastest_that_is_right(orin: Board) -> None:
 
 def test_tune_leaves_out_what_fails_its_golden_frames(orin: Board) -> None:
     bundle = tiny_bundle()
-    narrow = {name: [-1e-3, 1e-3] for name in bundle.ranges["tensors"]}  # type: ignore[index]
-    write_bundle(replace(bundle, ranges={"tensors": narrow}), orin.folder / "tiny.edgeseg")
+    narrow = dict.fromkeys(bundle.ranges.tensors, (-0.001, 0.001))  # type: ignore[union-attr]
+    write_bundle(replace(bundle, ranges=Ranges(narrow)), orin.folder / "tiny.edgeseg")
     said = orin.run("tune", "tiny.edgeseg", "--seconds", "0.1", "--warmup", "0")
     assert "int8-implicit is out: self-test failed" in said and "is taken: " in said
 

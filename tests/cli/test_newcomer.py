@@ -97,7 +97,7 @@ def test_the_users_bundle_comes_before_a_newer_demo(
     assert bundle_or_default(None, None)[1] == named and chosen_path() == tmp_path / "mine (1).edgeseg"
     put(tmp_path, "newer.edgeseg", own, -100)
     assert bundle_or_default(None, None)[1] == "newer.edgeseg (the newest of 3 bundles in this folder)"
-    poor = replace(own, report={**own.report, "network_is_poor": "it scores mIoU 5.00"})
+    poor = replace(own, report=replace(own.report, network_is_poor="it scores mIoU 5.00"))
     put(tmp_path, "poor.edgeseg", poor, -200)
     assert bundle_or_default(None, None)[1].endswith(
         "(the newest of 4 bundles in this folder, a poor network: it scores mIoU 5.00)"

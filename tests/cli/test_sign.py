@@ -22,6 +22,7 @@ from edgeseg.bundle import GraphEntry, read_bundle, sign_bundle, write_bundle
 from edgeseg.cli.main import app, command_line
 from edgeseg.cli.service import require_signed, service_config
 from edgeseg.errors import SignatureError, UsageError
+from edgeseg.recipes import Fp32
 from tests.cli.test_device_commands import Board
 from tests.engines.tensorrt.tiny import tiny_bundle
 
@@ -212,7 +213,7 @@ def test_each_refusal_is_one_line_with_its_exit_code(folder: Path, key: Any) -> 
     sign_bundle(folder / "tiny.edgeseg", key, folder / "damaged.edgeseg")
     mine = sign_bundle(folder / "tiny.edgeseg", key, folder / "mine.edgeseg")
     data = (folder / "mine.edgeseg").read_bytes()
-    changed = replace(tiny_bundle(), graphs={"fp32": GraphEntry(b"evil", {}, "any")})
+    changed = replace(tiny_bundle(), graphs={"fp32": GraphEntry(b"evil", Fp32())})
     from edgeseg.signature import signed_file
 
     write_bundle(changed, folder / "changed.edgeseg")

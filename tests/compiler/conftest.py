@@ -11,9 +11,9 @@ from edgeseg.builder.networks import NetworkConfig, PaddedNetwork, network_from_
 from edgeseg.builder.weights import load_imagenet_encoder
 from edgeseg.compiler.calibration.collect import ranges_from_frames
 from edgeseg.compiler.pipeline import float_graph_from_module
-from edgeseg.compiler.ranges import Ranges
 from edgeseg.demo import CLASSES, PALETTE
 from edgeseg.demo.street import StreetDataset
+from edgeseg.ranges import Ranges
 from edgeseg.spec import ModelSpec
 
 SPEC = ModelSpec(CLASSES, PALETTE, (72, 104), ignore_id=11)

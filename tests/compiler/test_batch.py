@@ -12,13 +12,14 @@ from edgeseg.compiler.calibration.collect import ranges_from_frames
 from edgeseg.compiler.graph.batch import batched_onnx
 from edgeseg.compiler.graph.fold import argmax_first_onnx
 from edgeseg.compiler.pipeline import float_graph_from_module
+from edgeseg.compiler.quantize.emit import emitted_onnx
 from edgeseg.compiler.quantize.qdq import cpu_qdq_onnx, tensorrt_qdq_onnx
-from edgeseg.compiler.ranges import Ranges
-from edgeseg.compiler.recipes import RECIPES, emitted_onnx
 from edgeseg.demo.street import StreetDataset
 from edgeseg.engines.ort import OrtEngine
 from edgeseg.errors import CompileError
 from edgeseg.preprocess import class_map_at
+from edgeseg.ranges import Ranges
+from edgeseg.recipes import RECIPES
 from tests.compiler.conftest import SPEC
 
 FRAMES = np.stack([StreetDataset("demo://street?frames=3&step=50&size=104x72&seed=2")[i].frame for i in range(3)])

@@ -13,11 +13,11 @@ from edgeseg.compiler.calibration import collect
 from edgeseg.compiler.calibration.calibrators import BINS, CALIBRATORS, range_from_histogram
 from edgeseg.compiler.calibration.collect import ranges_from_frames
 from edgeseg.compiler.calibration.dataset_report import calibration_report
-from edgeseg.compiler.ranges import Ranges
 from edgeseg.compiler.step_cache import StepCache
 from edgeseg.demo.street import StreetDataset
 from edgeseg.errors import CompileError, UsageError
 from edgeseg.images import InMemory, Sample
+from edgeseg.ranges import Ranges
 from tests.compiler.conftest import SPEC
 
 FRAMES = StreetDataset("demo://street?frames=16&step=30&size=104x72")
@@ -42,7 +42,7 @@ def test_the_report_counts_what_is_wrong() -> None:
     assert (report.images, report.duplicates, report.near_black, report.near_white) == (7, 1, 1, 1)
     assert report.usable == 4
     assert report.labelled == 5 and sum(report.class_shares.values()) == pytest.approx(1)
-    told = " | ".join(report.warnings())
+    told = " | ".join(report.warnings)
     for part in ("only 7", "1 of 7 calibration images repeat", "near-black", "near-white"):
         assert part in told
 
@@ -53,7 +53,7 @@ def test_what_is_wrong_names_the_users_files() -> None:
 
     night = [flat(f"IMG_{index}", index) for index in range(5)]
     report = calibration_report(InMemory([*night, flat("IMG_0 copy", 0), flat("snow", 250)], "mixed"), SPEC)
-    told = report.warnings()
+    told = report.warnings
     assert "1 of 7 calibration images repeat an earlier one (IMG_0 copy)" in told
     assert "6 of 7 calibration images are near-black or empty (IMG_0, IMG_1, IMG_2, ...)" in told
     assert "1 of 7 calibration images are near-white or overexposed (snow)" in told
@@ -66,7 +66,7 @@ def test_a_class_without_pixels_is_named() -> None:
     samples = [Sample(str(i), FRAMES[i].frame, label) for i in range(2)]
     report = calibration_report(InMemory(samples, "sky only"), SPEC)
     assert report.class_shares["sky"] == 1.0
-    assert "bicyclist" in report.warnings()[-1] and "sky" not in report.warnings()[-1]
+    assert "bicyclist" in report.warnings[-1] and "sky" not in report.warnings[-1]
 
 
 @pytest.mark.parametrize("calibrator", CALIBRATORS)

@@ -28,9 +28,9 @@ def test_bare_compile_int8_takes_the_shipped_model_and_its_ranges(tmp_path: Path
     assert made.ranges == shipped.ranges and made.drift == shipped.drift
     for name in ("int8-cpu", "int8-tensorrt"):
         assert made.graphs[name].onnx == shipped.graphs[name].onnx, "the shipped graphs are what this compiler emits"
-    report = made.report["graphs"]
-    assert report["int8-cpu"]["int8_convolutions"] == report["int8-tensorrt"]["int8_convolutions"]
-    assert report["fp32"]["miou"] - report["int8-tensorrt"]["miou"] < 0.01
+    report = made.report.graphs
+    assert report["int8-cpu"].int8_convolutions == report["int8-tensorrt"].int8_convolutions
+    assert report["fp32"].accuracy.miou - report["int8-tensorrt"].accuracy.miou < 0.01
 
 
 def test_black_calibration_images_are_refused_with_the_reason(tmp_path: Path) -> None:

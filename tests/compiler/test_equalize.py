@@ -11,9 +11,9 @@ import pytest
 
 from edgeseg.compiler.quantize import equalize
 from edgeseg.compiler.quantize.equalize import equalized_onnx
-from edgeseg.compiler.ranges import Ranges
 from edgeseg.demo.street import StreetDataset
 from edgeseg.errors import CompileError
+from edgeseg.ranges import Ranges
 
 FRAMES = StreetDataset("demo://street?frames=8&step=30&size=32x32")
 NETWORK_FRAMES = StreetDataset("demo://street?frames=4&step=30&size=104x72")

@@ -18,11 +18,11 @@ from torch import nn
 from edgeseg.builder.networks import PaddedNetwork
 from edgeseg.compiler.importers import exported_program
 from edgeseg.compiler.importers.exported_program import exported_program_from_module, tensorrt_program_from_module
-from edgeseg.compiler.ranges import Ranges
 from edgeseg.demo.street import StreetDataset
 from edgeseg.engines.ort import OrtEngine
 from edgeseg.errors import CompileError, MissingDependencyError, UsageError
 from edgeseg.preprocess import normalized
+from edgeseg.ranges import Ranges
 from edgeseg.spec import ModelSpec, Preprocess
 from tests.compiler.conftest import SPEC
 

@@ -12,9 +12,9 @@ from onnx import TensorProto, helper, numpy_helper
 from edgeseg.compiler.graph.float16 import float16_onnx
 from edgeseg.compiler.importers.torch_export import run_onnx
 from edgeseg.compiler.quantize.qdq import tensorrt_qdq_onnx
-from edgeseg.compiler.ranges import Ranges
 from edgeseg.demo.street import StreetDataset
 from edgeseg.errors import CompileError
+from edgeseg.ranges import Ranges
 
 FRAMES = StreetDataset("demo://street?frames=16&step=30&size=104x72")
 

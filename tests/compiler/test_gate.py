@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from edgeseg.bundle import Bundle
-from edgeseg.compiler.verify.gate import Accuracy, Limits, agreements, measured_accuracy, refusals
+from edgeseg.compiler.verify.gate import agreements, measured_accuracy, refusals
 from edgeseg.demo.street import StreetDataset
+from edgeseg.report_data import Accuracy, Limits
 
 FP32 = Accuracy(10, 1.0, 1.0, 0.70, 0.9, {"road": 0.9, "pole": 0.5, "absent": math.nan})
 

@@ -14,15 +14,16 @@ from edgeseg.compiler.calibration.collect import ranges_from_frames
 from edgeseg.compiler.graph.simplify import simplified_onnx
 from edgeseg.compiler.graph.storage import float16_weights, float32_weights
 from edgeseg.compiler.quantize.cpu_layout import cpu_layout_onnx
+from edgeseg.compiler.quantize.emit import emitted_onnx
 from edgeseg.compiler.quantize.qdq import cpu_qdq_onnx, int8_convolutions, tensorrt_qdq_onnx
 from edgeseg.compiler.quantize.qdq_editor import ENLARGEMENT
-from edgeseg.compiler.ranges import Ranges
-from edgeseg.compiler.recipes import RECIPES, emitted_onnx
 from edgeseg.compiler.verify.executed_precision import executed_int8_convolutions
 from edgeseg.demo.street import StreetDataset
 from edgeseg.engines.ort import OrtEngine
 from edgeseg.errors import CompileError
 from edgeseg.preprocess import normalized
+from edgeseg.ranges import Ranges
+from edgeseg.recipes import RECIPES
 from tests.compiler.conftest import SPEC
 
 FRAMES = [StreetDataset("demo://street?frames=4&step=50&size=104x72&seed=2")[i].frame[None] for i in range(4)]

@@ -24,8 +24,8 @@ from edgeseg.compiler.lint.rules import DLA_RULES, RULES, SEVERITIES, Graph, uns
 from edgeseg.compiler.pipeline import float_graph_from_bundle
 from edgeseg.compiler.quantize.dynamic import dynamic_int8_onnx
 from edgeseg.compiler.quantize.qdq import cpu_qdq_onnx, tensorrt_qdq_onnx
-from edgeseg.compiler.ranges import Ranges
 from edgeseg.errors import CompileError
+from edgeseg.ranges import Ranges
 
 FIXTURE = Path(__file__).resolve().parents[1] / "importers.json"
 RTX = TARGETS["tensorrt-rtx-1.7"]

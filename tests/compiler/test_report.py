@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import itertools
 import re
+import zipfile
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -15,10 +16,14 @@ import numpy as np
 import pytest
 
 from edgeseg.bundle import Bundle, Golden, GraphEntry, read_bundle, write_bundle
-from edgeseg.compiler.report.charts import PICTURE_BYTES, Dot, Level, golden_pictures, scatter_chart
+from edgeseg.compiler.report.charts import Dot, Level, scatter_chart
 from edgeseg.compiler.report.page import report_html
+from edgeseg.compiler.report.pictures import PICTURE_BYTES, golden_pictures
+from edgeseg.recipes import Fp32
+from edgeseg.report_data import Report
 from edgeseg.spec import ModelSpec
 from tests.cli.test_cli import edgeseg, refused
+from tests.test_hostile_bundles import packed
 
 _VOID = {"meta", "br"}
 LAYERS = [f"/network/encoder/blocks.{i}/conv/Conv_output_0" for i in range(30)]
@@ -133,7 +138,7 @@ def bundle(shipped: Bundle) -> Bundle:
     recipe = {"epochs": 8, "average_decay": 0.99}
     training = {"epoch": 7, "recipe": recipe, "val_miou": 0.7112, "validation_data": "101 images in camvid/val"}
     provenance = {"network": {"architecture": "edge_unet", "encoder": "mobilenet_v2"}, "training": training}
-    return replace(shipped, report=_report(shipped.spec), provenance=provenance, page=None)
+    return replace(shipped, report=Report.from_json(_report(shipped.spec)), provenance=provenance, page=None)
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +154,7 @@ def page(html: str) -> Page:
 @pytest.fixture
 def plain(spec: ModelSpec) -> Bundle:
     """Only the FP32 graph, nothing measured."""
-    return Bundle(spec, {"fp32": GraphEntry(b"onnx", {"name": "Fp32"}, "any")})
+    return Bundle(spec, {"fp32": GraphEntry(b"onnx", Fp32())})
 
 
 def test_a_page_loads_nothing_and_leads_nowhere_else(html: str, page: Page) -> None:
@@ -177,11 +182,12 @@ def test_every_part_has_its_section(page: Page) -> None:
 
 
 def test_the_numbers_are_those_of_the_report(bundle: Bundle, page: Page) -> None:
-    measured = bundle.report["graphs"]
+    report = bundle.report.to_json()
+    measured = report["graphs"]
     fp32, int8 = measured["fp32"], measured["int8-cpu"]
     graphs = page.table("Judged on 101 images in camvid/val")
     row = graphs["int8-cpu"]
-    assert row[:2] == ["yes", "cpu"] and row[2:5] == [f"{int8['size_bytes'] / 1e6:.1f}", "61 of 61", "0"]
+    assert row[:2] == ["yes", "cpu"] and row[2:5] == [f"{int8['size_bytes'] / 1e6:.1f}", "61 / 61", "0"]
     assert row[5:7] == [f"{100 * int8['miou']:.2f}", _signed(int8["miou"] - fp32["miou"])]
     drops = {name: fp32["iou"][name] - int8["iou"][name] for name in fp32["iou"]}
     worst = max(drops, key=lambda name: drops[name])
@@ -195,7 +201,7 @@ def test_the_numbers_are_those_of_the_report(bundle: Bundle, page: Page) -> None
         for graph, cell in zip(order[1:], classes[name][1:]):
             change = measured[graph]["iou"][name] - fp32["iou"][name]
             assert cell.replace("✗ ", "") == f"{100 * measured[graph]['iou'][name]:.2f} {_signed(change)}"
-            assert ("✗" in cell) == (change < -bundle.report["limits"]["max_class_drop"])
+            assert ("✗" in cell) == (change < -report["limits"]["max_class_drop"])
 
 
 def _signed(change: float) -> str:
@@ -222,11 +228,11 @@ def test_the_other_tables_tell_what_was_found(page: Page) -> None:
 
 
 def test_the_verdict_stands_first(bundle: Bundle, plain: Bundle) -> None:
-    graphs = {name: GraphEntry(b"onnx", {}, entry.target) for name, entry in bundle.graphs.items()}
+    graphs = {name: GraphEntry(b"onnx", entry.recipe) for name, entry in bundle.graphs.items()}
     light = replace(plain, spec=bundle.spec, graphs=graphs)
 
     def told(**changes: Any) -> str:
-        return Page(report_html(replace(light, report={**bundle.report, **changes}))).text
+        return Page(report_html(replace(light, report=Report.from_json({**bundle.report.to_json(), **changes})))).text
 
     text = told()
     assert "gate passed int8-tensorrt and int8-cpu (car loses most, 1.75 points in int8-cpu);" in text
@@ -257,7 +263,9 @@ def test_what_users_write_is_text(plain: Bundle) -> None:
     provenance = {"network": evil, "note": image, "x_sha256": evil, "training": {"recipe": {evil: image}}}
     frames = np.zeros((1, 64, 96, 3), np.uint8)
     golden = Golden(frames, frames[..., 0], frames[..., 0])
-    page = Page(report_html(replace(plain, spec=spec, report=report, provenance=provenance, golden=golden)))
+    page = Page(
+        report_html(replace(plain, spec=spec, report=Report.from_json(report), provenance=provenance, golden=golden))
+    )
     assert not page.all("script") and not page.all("img")
     assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
     assert page.text.count(evil) > 8 and image in page.text and "a & b" in page.text
@@ -308,12 +316,17 @@ def test_what_a_bundle_lacks_is_left_out(plain: Bundle) -> None:
     assert "Nothing was measured." in page.text
     assert page.table("What is in the bundle")["fp32"][:3] == ["yes", "any", "0.0"]
     only = {"graphs": {"fp32": {"miou": 0.7, "iou": {"road": 0.7, "car": None}, "agreement": 1.0}}}
-    assert "nothing for the gate to judge" in Page(report_html(replace(plain, report=only))).text
+    assert "nothing for the gate to judge" in Page(report_html(replace(plain, report=Report.from_json(only)))).text
 
 
 def test_a_page_does_not_change_on_the_way_through_a_file(bundle: Bundle, tmp_path: Path) -> None:
     """Files sort the keys of what they hold."""
-    other = replace(bundle, report=_backwards(bundle.report), provenance=_backwards(bundle.provenance), golden=None)
+    other = replace(
+        bundle,
+        report=Report.from_json(_backwards(bundle.report.to_json())),
+        provenance=_backwards(bundle.provenance),
+        golden=None,
+    )
     write_bundle(other, tmp_path / "m.edgeseg")
     assert report_html(read_bundle(tmp_path / "m.edgeseg")) == report_html(other)
 
@@ -341,14 +354,14 @@ def test_charts_hold_any_numbers(values: tuple[float, float]) -> None:
 
 def test_inspect_writes_the_page(bundle: Bundle, tmp_path: Path) -> None:
     made, stored = tmp_path / "made.edgeseg", tmp_path / "stored.edgeseg"
-    write_bundle(replace(bundle, golden=None, report={**bundle.report, "gate": False}), made)
+    write_bundle(replace(bundle, golden=None, report=replace(bundle.report, gate=False)), made)
     write_bundle(replace(bundle, page="<p>as it was compiled</p>"), stored)
     done = edgeseg("inspect", made, "--html", "r.html", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "r.html").read_text().startswith("<!doctype html>") and "wrote r.html" in done.stdout
     assert "NO GATE" in done.stdout and "weights after 8 of 8 epochs; average decay 0.99" in done.stdout
     pole = next(line for line in done.stdout.splitlines() if " pole " in line)
-    measured = [bundle.report["graphs"][name]["iou"]["pole"] for name in ("fp32", "int8-tensorrt", "int8-cpu")]
+    measured = [bundle.report.graphs[name].accuracy.iou["pole"] for name in ("fp32", "int8-tensorrt", "int8-cpu")]
     assert re.findall(r"\d+\.\d+", pole) == [f"{100 * iou:.2f}" for iou in measured]
     assert edgeseg("inspect", stored, "--html", "r.html", "--json", cwd=tmp_path).returncode == 0
     made_anew = (tmp_path / "r.html").read_text()
@@ -356,8 +369,12 @@ def test_inspect_writes_the_page(bundle: Bundle, tmp_path: Path) -> None:
 
 
 def test_inspect_never_overwrites_a_bundle_and_names_a_report_it_cannot_read(bundle: Bundle, tmp_path: Path) -> None:
-    path = tmp_path / "m.edgeseg"
-    write_bundle(replace(bundle, report={"graphs": {"fp32": 3}}), path)
+    whole, path = tmp_path / "whole.edgeseg", tmp_path / "m.edgeseg"
+    write_bundle(bundle, whole)
+    with zipfile.ZipFile(whole) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    whole.unlink()
+    packed(path, {**entries, "report.json": b'{"graphs": {"fp32": 3}}'})
     assert "must be NAME.html" in refused("inspect", "--html", "m.edgeseg", cwd=tmp_path, code=2)
     assert "a report that this edgeseg cannot read" in refused("inspect", path, cwd=tmp_path)
     assert "a report that this edgeseg cannot read" in refused("inspect", path, "--html", "r.html", cwd=tmp_path)

@@ -9,11 +9,12 @@ import pytest
 
 from edgeseg.bundle import Bundle
 from edgeseg.compiler.pipeline import float_graph_from_bundle
+from edgeseg.compiler.quantize.emit import emitted_onnx
 from edgeseg.compiler.quantize.qdq import tensorrt_qdq_onnx
-from edgeseg.compiler.ranges import Ranges
-from edgeseg.compiler.recipes import RECIPES, emitted_onnx
 from edgeseg.compiler.verify.tensorrt_rtx import available, kernel_plan_from_onnx
 from edgeseg.errors import CompileError
+from edgeseg.ranges import Ranges
+from edgeseg.recipes import RECIPES
 
 pytestmark = pytest.mark.skipif(not available(), reason="TensorRT-RTX has wheels for x86_64 only")
 

@@ -17,8 +17,8 @@ from edgeseg.compiler.calibration.tensorrt_cache import (
     tensorrt_version_code,
     text_from_cache,
 )
-from edgeseg.compiler.ranges import Ranges
 from edgeseg.errors import CompileError
+from edgeseg.ranges import Ranges
 
 POSITIVE = st.floats(min_value=2.0**-126, max_value=2.0**127, width=32)
 NAMES = st.text(st.characters(exclude_characters="\n\r", exclude_categories=("Cs",)), min_size=1).filter(str.strip)

@@ -23,6 +23,7 @@ from edgeseg.cli.first_night import _bounded, write_night
 from edgeseg.device.probe import Probe
 from edgeseg.engines.tensorrt.layers import precisions_from_inspector
 from edgeseg.errors import InputError
+from edgeseg.ranges import Ranges
 from tests import HANG_S
 from tests.device.take import fixture_name, night_from, take
 
@@ -259,8 +260,8 @@ def test_an_engine_that_is_refused_is_sent_with_its_log(tmp_path: Path, monkeypa
 
     assert onnx
     bundle = tiny_bundle()
-    narrow = {name: [-1e-3, 1e-3] for name in bundle.ranges["tensors"]}  # type: ignore[index]
-    write_bundle(replace(bundle, ranges={"tensors": narrow}), tmp_path / "wrong.edgeseg")
+    narrow = dict.fromkeys(bundle.ranges.tensors, (-0.001, 0.001))  # type: ignore[union-attr]
+    write_bundle(replace(bundle, ranges=Ranges(narrow)), tmp_path / "wrong.edgeseg")
     monkeypatch.setattr(first_night, "SHIPPED", tmp_path / "wrong.edgeseg")
     monkeypatch.setattr(first_night, "BENCH_TIMES", ("--seconds", "0.1", "--warmup", "0"))
     for path in (CLONE, CLONE / "tests/shims"):

@@ -11,6 +11,8 @@ from edgeseg.engines import engine_from_bundle
 from edgeseg.engines.golden import self_tested
 from edgeseg.errors import EngineError, GateRefused
 from edgeseg.preprocess import class_map_at
+from edgeseg.recipes import Fp32
+from edgeseg.report_data import Report
 from tests.engines.tensorrt.rig import VERSIONS, Rig
 from tests.engines.tensorrt.tiny import run_onnx, tiny_bundle, tiny_onnx
 
@@ -25,7 +27,7 @@ def test_the_shipped_graphs_pass_their_limits(shipped: Bundle) -> None:
 
 
 def test_the_bundle_carries_the_limits() -> None:
-    bundle = tiny_bundle(report={"self_test": {"fp32": 0.5, "int8": 0.7}})
+    bundle = tiny_bundle(report=Report(self_test={"fp32": 0.5, "int8": 0.7}))
     with engine_from_bundle(bundle, "fp32") as engine:
         assert self_tested(engine, bundle, "fp32").limit == 0.5
         assert self_tested(engine, bundle, "int8-implicit").limit == 0.7
@@ -33,7 +35,7 @@ def test_the_bundle_carries_the_limits() -> None:
 
 
 def test_a_class_that_is_lost_fails_however_small_its_share() -> None:
-    bundle = tiny_bundle(report={"self_test": {"fp32": 0.5}})
+    bundle = tiny_bundle(report=Report(self_test={"fp32": 0.5}))
     golden = bundle.golden
     assert golden is not None
     wrong = np.where(golden.classes == 2, 0, golden.classes).astype(np.uint8)
@@ -55,7 +57,7 @@ def small_maps() -> Bundle:
     assert golden is not None
     maps = [class_map_at(run_onnx(onnx, frame[None])[0], bundle.spec.size_hw) for frame in golden.frames]
     assert len(np.unique(maps)) == 3
-    graphs = {"fp32": GraphEntry(onnx, {}, "any")}
+    graphs = {"fp32": GraphEntry(onnx, Fp32())}
     return replace(bundle, graphs=graphs, golden=replace(golden, classes=np.stack(maps)))
 
 

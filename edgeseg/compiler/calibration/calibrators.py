@@ -10,12 +10,12 @@ from typing import Callable, Mapping
 import numpy as np
 
 from edgeseg.errors import UsageError
+from edgeseg.ranges import LEVELS, amax_of
 
 __all__ = ["BINS", "CALIBRATORS", "needs_histogram", "range_from_histogram"]
 
 BINS = 4096
 CALIBRATORS = ("minmax", "moving-average", "percentile", "entropy", "mse")
-_LEVELS = 127
 _SHARE = 0.9999
 
 
@@ -38,7 +38,7 @@ def range_from_histogram(calibrator: str, counts: np.ndarray, low: float, high: 
     Returns:
         (low, high) inside the values seen.
     """
-    amax = max(abs(low), abs(high))
+    amax = amax_of(low, high)
     if amax == 0 or not counts.any():
         return low, high
     below, above = _FROM_HISTOGRAM[calibrator](counts.astype(np.float64))
@@ -60,7 +60,7 @@ def _entropy(counts: np.ndarray) -> tuple[float, float]:
     magnitudes = _folded(counts)
     # Exact zeros (padding, ReLU) say nothing about the scale; TensorRT leaves the first bin out as well.
     magnitudes[0] = magnitudes[1]
-    widths = range(_LEVELS + 1, len(magnitudes) + 1, 8)
+    widths = range(LEVELS + 1, len(magnitudes) + 1, 8)
     best = min(widths, key=lambda width: _divergence(magnitudes, width))
     return (best / len(magnitudes),) * 2
 
@@ -69,8 +69,8 @@ def _divergence(magnitudes: np.ndarray, width: int) -> float:
     """KL divergence between magnitudes clipped to ``width`` bins and the same in 128 levels."""
     clipped = magnitudes[:width].copy()
     kept = clipped > 0
-    starts = np.arange(_LEVELS + 1) * width // (_LEVELS + 1)
-    level = np.repeat(np.arange(_LEVELS + 1), np.diff(np.append(starts, width)))
+    starts = np.arange(LEVELS + 1) * width // (LEVELS + 1)
+    level = np.repeat(np.arange(LEVELS + 1), np.diff(np.append(starts, width)))
     sums = np.add.reduceat(clipped, starts)
     filled = np.add.reduceat(kept.astype(np.float64), starts)
     quantized = np.where(kept, (sums / np.maximum(filled, 1))[level], 0)
@@ -86,7 +86,7 @@ def _mse(counts: np.ndarray) -> tuple[float, float]:
     centres = (np.arange(len(magnitudes)) + 0.5) / len(magnitudes)
 
     def error(threshold: float) -> float:
-        step = threshold / _LEVELS
+        step = threshold / LEVELS
         clipped = np.maximum(centres - threshold, 0)
         return float((magnitudes * np.where(clipped > 0, clipped**2, step**2 / 12)).sum())
 

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, Callable, Mapping
 import numpy as np
 
 from edgeseg.compiler.calibration.calibrators import BINS, needs_histogram, range_from_histogram
-from edgeseg.compiler.ranges import SCHEMA, Ranges, float_activations, graph_sha256
+from edgeseg.compiler.graph.tensors import float_activations, graph_sha256
 from edgeseg.compiler.step_cache import StepCache
 from edgeseg.errors import CompileError, first_line, require
 from edgeseg.images import Dataset
 from edgeseg.preprocess import resized_frame
+from edgeseg.ranges import SCHEMA, Ranges, amax_of
 
 if TYPE_CHECKING:
     import onnx
@@ -75,7 +76,7 @@ def ranges_from_frames(
             f"{len(broken)} tensors are not numbers on the calibration images, first {broken[0]!r}: its operator "
             "divides by 0 or compares infinities; look at the network on one of these images"
         )
-    tensors = {name: ends for name, ends in tensors.items() if max(map(abs, ends)) < _NO_NUMBER}
+    tensors = {name: ends for name, ends in tensors.items() if amax_of(*ends) < _NO_NUMBER}
     if passes == 2:
         histograms = _Histograms(model, tensors)
         _feed(histograms, model, frames, cache, key, lambda done: report(len(frames) + done, total))
@@ -153,7 +154,7 @@ class _Histograms:
     _MOST_BYTES = 128 << 20
 
     def __init__(self, model: onnx.ModelProto, tensors: Mapping[str, tuple[float, float]]) -> None:
-        self._amax = {name: max(abs(low), abs(high)) for name, (low, high) in tensors.items()}
+        self._amax = {name: amax_of(*ends) for name, ends in tensors.items()}
         self._groups = _groups(model, list(tensors), self._MOST_BYTES)
         self._sessions = [_session(_with_outputs(model, group)) for group in self._groups]
         self.counts = np.zeros((len(tensors), BINS), np.int64)

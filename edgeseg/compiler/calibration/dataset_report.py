@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass, field
-from typing import Any, Callable
+from dataclasses import replace
+from typing import Callable
 
 import numpy as np
 
 from edgeseg.files import text_of
 from edgeseg.images import Dataset
 from edgeseg.preprocess import resized_frame
+from edgeseg.report_data import CalibrationReport
 from edgeseg.spec import IGNORE_ID, ModelSpec
 
-__all__ = ["CalibrationReport", "calibration_report"]
+__all__ = ["calibration_report"]
 
 USUAL_FRAMES = 100
 """With fewer images than this the report warns."""
@@ -21,61 +22,6 @@ _DARK = 16
 _BRIGHT = 240
 _RARE = 1e-4
 _EXAMPLES = 3
-
-
-@dataclass(frozen=True)
-class CalibrationReport:
-    """What a calibration set holds.
-
-    Attributes:
-        data: description of the set.
-        sha256: digest of the network inputs, in order.
-        images: how many.
-        duplicates: images that equal an earlier one at network size.
-        near_black: images whose 99th percentile of brightness is below 16 of 255.
-        near_white: images whose 1st percentile of brightness is above 240 of 255.
-        labelled: images with a label.
-        class_shares: share of the labelled pixels per class name; empty without labels.
-        examples: names of the first images that ``duplicates``, ``near_black`` and ``near_white`` count, by these.
-    """
-
-    data: str
-    sha256: str
-    images: int
-    duplicates: int
-    near_black: int
-    near_white: int
-    labelled: int
-    class_shares: dict[str, float]
-    examples: dict[str, list[str]] = field(default_factory=dict)
-
-    @property
-    def usable(self) -> int:
-        """Images that are neither repeated nor near-black nor near-white; an image may be counted out twice."""
-        return max(0, self.images - self.duplicates - self.near_black - self.near_white)
-
-    def warnings(self) -> list[str]:
-        """What is wrong with the set, one line each; empty when nothing is."""
-        lines = []
-        if self.images < USUAL_FRAMES:
-            lines.append(f"only {self.images} calibration images; a few hundred are usual")
-        for kind, count, what in (
-            ("duplicates", self.duplicates, "repeat an earlier one"),
-            ("near_black", self.near_black, "are near-black or empty"),
-            ("near_white", self.near_white, "are near-white or overexposed"),
-        ):
-            if count:
-                names = self.examples.get(kind, [])
-                named = f" ({', '.join(names)}{', ...' if count > len(names) else ''})" if names else ""
-                lines.append(f"{count} of {self.images} calibration images {what}{named}")
-        rare = [name for name, share in self.class_shares.items() if share < _RARE]
-        if rare:
-            lines.append(f"classes hardly seen in calibration (under 0.01 % of pixels): {', '.join(rare)}")
-        return lines
-
-    def to_json(self) -> dict[str, Any]:
-        """A JSON-ready dict, warnings included."""
-        return {**asdict(self), "warnings": self.warnings()}
 
 
 def calibration_report(
@@ -115,7 +61,7 @@ def calibration_report(
         report(index + 1, len(frames))
     pixels[[spec.ignore_id, IGNORE_ID]] = 0
     total = int(pixels.sum())
-    return CalibrationReport(
+    found_in_set = CalibrationReport(
         data=frames.description,
         sha256=whole.hexdigest(),
         images=len(frames),
@@ -124,5 +70,26 @@ def calibration_report(
         near_white=len(found["near_white"]),
         labelled=labelled,
         class_shares={name: int(n) / total for name, n in zip(spec.classes, pixels)} if total else {},
-        examples={kind: names[:_EXAMPLES] for kind, names in found.items() if names},
+        examples={kind: tuple(names[:_EXAMPLES]) for kind, names in found.items() if names},
     )
+    return replace(found_in_set, warnings=tuple(_warnings(found_in_set)))
+
+
+def _warnings(seen: CalibrationReport) -> list[str]:
+    """Say what is wrong with a set, one line each."""
+    lines = []
+    if seen.images < USUAL_FRAMES:
+        lines.append(f"only {seen.images} calibration images; a few hundred are usual")
+    for kind, count, what in (
+        ("duplicates", seen.duplicates, "repeat an earlier one"),
+        ("near_black", seen.near_black, "are near-black or empty"),
+        ("near_white", seen.near_white, "are near-white or overexposed"),
+    ):
+        if count:
+            names = seen.examples.get(kind, ())
+            named = f" ({', '.join(names)}{', ...' if count > len(names) else ''})" if names else ""
+            lines.append(f"{count} of {seen.images} calibration images {what}{named}")
+    rare = [name for name, share in seen.class_shares.items() if share < _RARE]
+    if rare:
+        lines.append(f"classes hardly seen in calibration (under 0.01 % of pixels): {', '.join(rare)}")
+    return lines

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Sequence
 import numpy as np
 
 from edgeseg.bundle import CHANNEL_MEANS, CLIPPED, Bundle
-from edgeseg.compiler.ranges import Ranges
 from edgeseg.errors import require
+from edgeseg.ranges import Ranges
+from edgeseg.recipes import FP32
 
 if TYPE_CHECKING:
     import onnx
@@ -58,12 +59,11 @@ def with_drift_probe(bundle: Bundle) -> Bundle:
 
     Raises:
         MissingDependencyError: the package onnx is missing.
-        CompileError: the ranges of the bundle are malformed.
     """
-    if bundle.drift is not None or bundle.ranges is None or "fp32" not in bundle.graphs:
+    if bundle.drift is not None or bundle.ranges is None or FP32 not in bundle.graphs:
         return bundle
-    model = require("onnx", "tensorrt").load_model_from_string(bundle.graphs["fp32"].onnx)
-    return replace(bundle, drift=drift_probe(model, Ranges.from_json(bundle.ranges)))
+    model = require("onnx", "tensorrt").load_model_from_string(bundle.graphs[FP32].onnx)
+    return replace(bundle, drift=drift_probe(model, bundle.ranges))
 
 
 def _spread(names: Sequence[str]) -> list[str]:

@@ -12,8 +12,8 @@ import struct
 from dataclasses import dataclass
 from typing import Mapping
 
-from edgeseg.compiler.ranges import Ranges
 from edgeseg.errors import CompileError
+from edgeseg.ranges import Ranges
 
 __all__ = ["CalibrationCache", "cache_from_ranges", "cache_from_text", "tensorrt_version_code", "text_from_cache"]
 
@@ -21,8 +21,6 @@ CALIBRATORS = ("EntropyCalibration2", "MinMaxCalibration")
 _HEADER = re.compile(r"TRT-(\d{4,6})-([A-Za-z0-9]+)")
 _HEX = re.compile(r"[0-9a-fA-F]{1,8}")
 _LAST_VERSION_CODE = 110000
-_LEAST_SCALE = 2.0**-126
-"""A tensor that is always zero gets the smallest normal scale: TensorRT refuses zero."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ def cache_from_ranges(ranges: Ranges, version: str, *, calibrator: str = CALIBRA
     """The symmetric scales of all ranges, for one TensorRT version such as ``"8.5.2"``. Raises CompileError."""
     if calibrator not in CALIBRATORS:
         raise CompileError(f"no calibrator {calibrator!r}; TensorRT reads {' and '.join(CALIBRATORS)}")
-    scales = {name: _float32(max(ranges.amax(name) / 127, _LEAST_SCALE)) for name in ranges.tensors}
+    scales = {name: _float32(ranges.scale(name)) for name in ranges.tensors}
     return CalibrationCache(tensorrt_version_code(version), scales, calibrator)
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Mapping
 
-from edgeseg.compiler.lint.rules import DLA_RULES, RULES, SEVERITIES, Finding, Graph, Target
+from edgeseg.compiler.lint.rules import DLA_RULES, RULES, SEVERITIES, Graph, Target
 from edgeseg.device.jetpack import RELEASES, TENSORRT_11_JETPACK, version_tuple
+from edgeseg.report_data import Finding
 
 if TYPE_CHECKING:
     import onnx

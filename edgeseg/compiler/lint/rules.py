@@ -6,18 +6,19 @@ slower, in float, or with other numbers than were calibrated. A note has to be k
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Callable, Iterator
 
 import numpy as np
 
 from edgeseg.compiler.lint.operators import first_importer, imported_operators
 from edgeseg.errors import CompileError, first_line, require
+from edgeseg.report_data import Finding
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["DLA_RULES", "RULES", "SEVERITIES", "Finding", "Graph", "Target"]
+__all__ = ["DLA_RULES", "RULES", "SEVERITIES", "Graph", "Target"]
 
 SEVERITIES = ("error", "warning", "note")
 
@@ -66,29 +67,6 @@ class Target:
     def loads(self, operator: str) -> bool:
         """Whether the parser takes an operator of ONNX."""
         return operator in imported_operators(self.product, self.tensorrt) and operator not in self.lacks
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that is wrong, or has to be known.
-
-    Attributes:
-        severity: ``"error"``, ``"warning"`` or ``"note"``.
-        rule: short name, the same for every finding of its kind.
-        where: node or tensor.
-        what: was seen and what follows from it.
-        fix: what to pass or to do.
-    """
-
-    severity: str
-    rule: str
-    where: str
-    what: str
-    fix: str
-
-    def to_json(self) -> dict[str, str]:
-        """A JSON-ready dict."""
-        return asdict(self)
 
 
 Rule = Callable[["Graph", Target], Iterator[Finding]]

@@ -19,8 +19,8 @@ import numpy as np
 
 from edgeseg.compiler.graph.edits import drop_unused_initializers, lift_constants, read_names, sort_nodes, whole_factor
 from edgeseg.compiler.quantize.qdq_editor import ENLARGEMENT
-from edgeseg.compiler.ranges import Ranges
 from edgeseg.errors import require
+from edgeseg.ranges import Ranges
 
 if TYPE_CHECKING:
     import onnx

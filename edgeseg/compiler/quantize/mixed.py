@@ -2,54 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Callable, Sequence
+from typing import Callable, Sequence
 
-from edgeseg.compiler.verify.gate import Accuracy
+from edgeseg.report_data import Accuracy, MixedPoint
 
-__all__ = ["MixedPoint", "best_point", "pareto_front", "passing_mix", "quality"]
+__all__ = ["best_point", "pareto_front", "passing_mix", "quality"]
 
 _REFINEMENTS = 3
-
-
-@dataclass(frozen=True)
-class MixedPoint:
-    """One choice of layers that stay in float, and what it gives.
-
-    Attributes:
-        float_layers: by their output tensor, the most sensitive first.
-        accuracy: on the evaluation set with the target's arithmetic.
-        worst_drop: largest loss of a class's IoU against FP32, as a fraction; NaN without labels.
-        refused: why the gate refuses it; empty when it passes.
-        size_bytes: of the ONNX file.
-        measured_ms: median per frame on this machine's CPU; None for graphs that are not a CPU's.
-        roofline_ms: bound per frame on the board that was named; None without one.
-    """
-
-    float_layers: tuple[str, ...]
-    accuracy: Accuracy
-    worst_drop: float
-    refused: tuple[str, ...]
-    size_bytes: int
-    measured_ms: float | None = None
-    roofline_ms: float | None = None
-
-    @property
-    def latency_ms(self) -> float | None:
-        """What a budget is compared with: measured where it was, else the bound."""
-        return self.measured_ms if self.measured_ms is not None else self.roofline_ms
-
-    def to_json(self) -> dict[str, Any]:
-        """A JSON-ready dict."""
-        return {
-            "float_layers": list(self.float_layers),
-            "refused": list(self.refused),
-            "size_bytes": self.size_bytes,
-            "worst_drop": None if self.worst_drop != self.worst_drop else round(self.worst_drop, 6),
-            "measured_ms": self.measured_ms,
-            "roofline_ms": self.roofline_ms,
-            **self.accuracy.to_json(),
-        }
 
 
 def passing_mix(

@@ -23,7 +23,7 @@ from edgeseg.compiler.quantize.qdq_editor import (
     layer_names,
     symmetric,
 )
-from edgeseg.compiler.ranges import Ranges
+from edgeseg.ranges import Ranges, amax_of
 
 if TYPE_CHECKING:
     import onnx
@@ -160,7 +160,7 @@ def _read_range(tensor: str, shared: dict[str, tuple[float, float]], ranges: Ran
     """
     own = ranges.of(tensor)
     joined = shared.get(tensor, own)
-    return joined if max(map(abs, joined)) <= _MOST_WIDENED * max(map(abs, own)) else own
+    return joined if amax_of(*joined) <= _MOST_WIDENED * amax_of(*own) else own
 
 
 def _union(ranges: Ranges, names: Iterable[str]) -> tuple[float, float]:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Collection
 import numpy as np
 
 from edgeseg.compiler.graph.edits import attribute, drop_unused_initializers, lift_constants, sort_nodes
-from edgeseg.compiler.ranges import Ranges
 from edgeseg.errors import CompileError, require
+from edgeseg.ranges import SMALLEST_QDQ_SCALE, Ranges, asymmetric_scale, symmetric_scale
 
 if TYPE_CHECKING:
     import onnx
@@ -29,7 +29,6 @@ ENLARGEMENT = "class_mixtures"
 """The convolution of the CPU graph that enlarges maps bilinearly."""
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm")
 ACTIVATIONS = ("Relu", "Clip", "LeakyRelu")
-_TINY = 1e-8
 
 
 def layer_names(model: onnx.ModelProto) -> list[str]:
@@ -65,19 +64,19 @@ class Scale:
     """Scale, zero point and integer type of an activation."""
 
     def __init__(self, scale: float, zero_point: int, dtype: type) -> None:
-        self.scale = np.float32(max(scale, _TINY))
+        self.scale = np.float32(max(scale, SMALLEST_QDQ_SCALE))
         self.zero_point: np.ndarray = np.array(zero_point, dtype)
 
 
 def symmetric(low: float, high: float) -> Scale:
     """int8, zero point 0."""
-    return Scale(max(abs(low), abs(high)) / 127, 0, np.int8)
+    return Scale(symmetric_scale(low, high), 0, np.int8)
 
 
 def asymmetric(low: float, high: float) -> Scale:
     """uint8 over [low, high], zero included."""
     low, high = min(low, 0.0), max(high, 0.0)
-    scale = max((high - low) / 255, _TINY)
+    scale = max(asymmetric_scale(low, high), SMALLEST_QDQ_SCALE)
     return Scale(scale, int(np.clip(round(-low / scale), 0, 255)), np.uint8)
 
 
@@ -259,7 +258,7 @@ class QdqEditor:
         amax = np.abs(weight).max(axis=others)
         if not self._per_channel:
             amax = np.full_like(amax, amax.max())
-        return np.asarray(np.maximum(amax / limit, _TINY), np.float32)
+        return np.asarray(np.maximum(amax / limit, SMALLEST_QDQ_SCALE), np.float32)
 
     def _bias(self, node: onnx.NodeProto) -> np.ndarray | None:
         if len(node.input) < 3 or node.input[2] not in self._constants:

@@ -4,44 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Callable, Sequence
+from typing import TYPE_CHECKING, Callable, Sequence
 
 import numpy as np
 
+from edgeseg.compiler.graph.tensors import graph_sha256
 from edgeseg.compiler.quantize.qdq import layer_names, tensorrt_qdq_onnx
-from edgeseg.compiler.ranges import Ranges, graph_sha256
 from edgeseg.compiler.step_cache import StepCache
 from edgeseg.errors import CompileError, require
 from edgeseg.images import Dataset
 from edgeseg.preprocess import resized_frame
+from edgeseg.ranges import Ranges
+from edgeseg.report_data import LayerSensitivity
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["SENSITIVITY_FRAMES", "LayerSensitivity", "layer_sensitivities"]
+__all__ = ["SENSITIVITY_FRAMES", "layer_sensitivities"]
 
 SENSITIVITY_FRAMES = 8
 """Calibration frames, evenly spread, on which layers are compared."""
-
-
-@dataclass(frozen=True)
-class LayerSensitivity:
-    """What one layer costs in INT8.
-
-    Attributes:
-        layer: its output tensor.
-        error: squared error of the logits relative to their variance, with only this layer in INT8.
-        sqnr_db: the same as signal-to-quantization-noise ratio in decibels.
-    """
-
-    layer: str
-    error: float
-    sqnr_db: float
-
-    def to_json(self) -> dict[str, Any]:
-        """A JSON-ready dict."""
-        return asdict(self)
 
 
 def layer_sensitivities(

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass
-from typing import Any, Callable, Sequence
+from typing import Callable, Sequence
 
 import numpy as np
 
@@ -17,11 +16,10 @@ from edgeseg.errors import require
 from edgeseg.images import Dataset
 from edgeseg.metrics import ConfusionMatrix
 from edgeseg.preprocess import class_map_at, resized_frame
+from edgeseg.report_data import Accuracy, Limits
 from edgeseg.spec import ModelSpec
 
 __all__ = [
-    "Accuracy",
-    "Limits",
     "agreements",
     "executor",
     "labelled_sha256",
@@ -29,68 +27,6 @@ __all__ = [
     "refusals",
     "worst_drop",
 ]
-
-_POOR = 0.1
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What the gate allows, as fractions (0.01 is one point).
-
-    Attributes:
-        max_drop: of mIoU against FP32.
-        max_class_drop: of any class's IoU against FP32.
-        min_agreement: share of pixels with FP32's class.
-        min_boundary_agreement: the same share among pixels near FP32's class boundaries.
-    """
-
-    max_drop: float = 0.01
-    max_class_drop: float = 0.03
-    min_agreement: float = 0.95
-    min_boundary_agreement: float = 0.80
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """What one graph achieves on an evaluation set.
-
-    Attributes:
-        images: how many.
-        agreement: share of pixels with the FP32 graph's class.
-        boundary_agreement: the same share within two pixels of a class boundary of the FP32 graph.
-        miou: mean IoU over the classes that the labels hold; NaN where there are no labels, like all that follows.
-        pixel_accuracy: share of labelled pixels that are right.
-        iou: IoU per class name; NaN for a class that the labels do not hold.
-        commonest: the class that most labelled pixels have; empty without labels.
-        commonest_miou: what answering that class everywhere would score.
-    """
-
-    images: int
-    agreement: float
-    boundary_agreement: float
-    miou: float
-    pixel_accuracy: float
-    iou: dict[str, float]
-    commonest: str = ""
-    commonest_miou: float = math.nan
-
-    @property
-    def is_poor(self) -> bool:
-        """Whether less than a tenth of the way from one class everywhere to a perfect answer is done."""
-        return self.miou < self.commonest_miou + _POOR * (1 - self.commonest_miou)
-
-    def to_json(self) -> dict[str, Any]:
-        """A JSON-ready dict; NaN becomes None."""
-        return {
-            "images": self.images,
-            "agreement": _finite(self.agreement),
-            "boundary_agreement": _finite(self.boundary_agreement),
-            "miou": _finite(self.miou),
-            "pixel_accuracy": _finite(self.pixel_accuracy),
-            "iou": {name: _finite(value) for name, value in self.iou.items()},
-            "commonest": self.commonest,
-            "commonest_miou": _finite(self.commonest_miou),
-        }
 
 
 def measured_accuracy(
@@ -215,7 +151,7 @@ def refusals(fp32: Accuracy, int8: Accuracy, limits: Limits) -> list[str]:
 
 def worst_drop(fp32: Accuracy, int8: Accuracy) -> tuple[str, float]:
     """The class whose IoU falls most, and by how much as a fraction; ("", NaN) without labels."""
-    drops = {name: iou - int8.iou[name] for name, iou in fp32.iou.items() if math.isfinite(iou)}
+    drops = {name: iou - int8.iou.get(name, math.nan) for name, iou in fp32.iou.items() if math.isfinite(iou)}
     worst = max(drops, key=lambda name: drops[name] if math.isfinite(drops[name]) else math.inf, default="")
     return worst, drops.get(worst, math.nan)
 
@@ -223,7 +159,3 @@ def worst_drop(fp32: Accuracy, int8: Accuracy) -> tuple[str, float]:
 def _fall(what: str, before: float, after: float, allowed: float) -> str:
     points = f"{100 * (before - after):.2f} points ({100 * before:.2f} -> {100 * after:.2f})"
     return f"{what} fell by {points}, allowed {100 * allowed:.2f}"
-
-
-def _finite(value: float) -> float | None:
-    return round(value, 6) if math.isfinite(value) else None

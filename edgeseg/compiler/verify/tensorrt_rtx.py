@@ -8,7 +8,7 @@ really multiply INT8, what was fused and where tensors go back to float. It is n
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from edgeseg.engines.tensorrt.build import BuildRequest
@@ -16,26 +16,12 @@ from edgeseg.engines.tensorrt.graph import GraphVariant
 from edgeseg.engines.tensorrt.kernels import FLOATS, Kernel, kernels_from_log
 from edgeseg.engines.tensorrt.worker import built_apart
 from edgeseg.errors import CompileError, EngineError, MissingDependencyError, require
+from edgeseg.report_data import FloatRoundTrip, KernelPlanSummary
 
-__all__ = ["COMPUTE_CAPABILITIES", "FloatRoundTrip", "KernelPlan", "available", "kernel_plan_from_onnx"]
+__all__ = ["COMPUTE_CAPABILITIES", "KernelPlan", "available", "kernel_plan_from_onnx"]
 
 COMPUTE_CAPABILITIES = ("SM75", "SM80", "SM86", "SM89", "SM120")
 """What TensorRT-RTX builds for; a Jetson Orin is an Ampere like SM86, but SM87 is not among them."""
-
-
-@dataclass(frozen=True)
-class FloatRoundTrip:
-    """A float tensor in memory between two kernels that a better place for Q/DQ would have made INT8.
-
-    Attributes:
-        tensor: its shape and type, like ``1x24x64x64 Float``.
-        written_by: ONNX nodes of the kernel that writes it, which has no convolution.
-        read_by: ONNX nodes of the kernel that reads it and writes INT8; empty for a kernel that only makes INT8 float.
-    """
-
-    tensor: str
-    written_by: tuple[str, ...]
-    read_by: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -104,23 +90,26 @@ class KernelPlan:
         """Bytes of activations that all kernels together read and write for one frame."""
         return sum(t.size_bytes for kernel in self.kernels for t in (*kernel.inputs, *kernel.outputs))
 
+    def summary(self) -> KernelPlanSummary:
+        """Return the counts and the round trips, for a bundle's report."""
+        return KernelPlanSummary(
+            compute_capability=self.compute_capability,
+            tensorrt_rtx=self.tensorrt,
+            kernels=len(self.kernels),
+            convolutions=self.convolutions,
+            int8_convolutions=self.int8_convolutions,
+            conversions=self.conversions,
+            float_round_trips=self.float_round_trips,
+            fused=self.fused,
+            activation_bytes=self.activation_bytes,
+            plan_bytes=self.plan_bytes,
+            build_s=round(self.build_s, 3),
+            kinds=dict(Counter(kernel.kind for kernel in self.kernels)),
+        )
+
     def to_json(self) -> dict[str, Any]:
-        """A JSON-ready dict: the counts, the round trips and every kernel."""
-        return {
-            "compute_capability": self.compute_capability,
-            "tensorrt_rtx": self.tensorrt,
-            "kernels": len(self.kernels),
-            "convolutions": self.convolutions,
-            "int8_convolutions": self.int8_convolutions,
-            "conversions": self.conversions,
-            "float_round_trips": [asdict(trip) for trip in self.float_round_trips],
-            "fused": self.fused,
-            "activation_bytes": self.activation_bytes,
-            "plan_bytes": self.plan_bytes,
-            "build_s": round(self.build_s, 3),
-            "kinds": dict(Counter(kernel.kind for kernel in self.kernels)),
-            "plan": [_kernel_json(kernel) for kernel in self.kernels],
-        }
+        """Return a JSON-serialisable dict: the summary and every kernel."""
+        return {**self.summary().to_json(), "plan": [_kernel_json(kernel) for kernel in self.kernels]}
 
 
 def available() -> bool:

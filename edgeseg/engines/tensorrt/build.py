@@ -14,6 +14,7 @@ from edgeseg.engines.tensorrt.kernels import kernels_from_log, precisions_from_k
 from edgeseg.engines.tensorrt.layers import LayerPrecisions, precisions_from_inspector
 from edgeseg.engines.tensorrt.ranges import Int8Zone, computed_layers, int8_zone, is_float
 from edgeseg.errors import EdgesegError, EngineError, first_line
+from edgeseg.ranges import SMALLEST_AMAX
 
 if TYPE_CHECKING:
     import tensorrt as trt
@@ -52,8 +53,6 @@ _SKIPPED = re.compile(r"skipping tactic|insufficient to use tactic", re.IGNORECA
 """One way to run a layer needs more memory than there is; TensorRT goes on with the others."""
 
 _UNSCALED = re.compile(r"Missing (?:scale and zero-point|dynamic range) for tensor (.+?), expect")
-
-_LEAST_AMAX = 127 * 2.0**-126  # of a tensor that is always zero: TensorRT refuses a range of zero
 
 
 class OutOfMemory(EngineError):
@@ -376,7 +375,7 @@ def _place_int8(
         raise EngineError("no tensor of the graph has a calibrated range: the ranges belong to another graph")
     for tensor in _all_tensors(network):
         if tensor.name in zone.ranges:
-            limit = max(zone.ranges[tensor.name], _LEAST_AMAX)
+            limit = max(zone.ranges[tensor.name], SMALLEST_AMAX)
             if not tensor.set_dynamic_range(-limit, limit):
                 raise _Refused(f"TensorRT refuses the range {limit:g} of {tensor.name}")
     if not zone.missing:

@@ -21,6 +21,8 @@ from edgeseg.engines.tensorrt.cache import CachedEngine, EngineCache, EngineKey,
 from edgeseg.engines.tensorrt.engine import MEMORIES, SWITCHES, TensorRtEngine
 from edgeseg.engines.tensorrt.worker import built_apart
 from edgeseg.errors import EngineError, UsageError
+from edgeseg.ranges import Ranges
+from edgeseg.recipes import FP16, FP32, INT8_FP16, INT8_TENSORRT
 
 __all__ = ["INT8_MODES", "EngineOptions", "Provided", "TensorRtProvider", "chosen_precision", "request_from_bundle"]
 
@@ -101,11 +103,11 @@ def chosen_precision(api: TensorRt, bundle: Bundle, options: EngineOptions) -> t
     """
     wanted, why = options.precision or "int8", "as asked"
     if wanted == "int8":
-        implicit = api.implicit_int8 and bundle.ranges is not None and "fp32" in bundle.graphs
+        implicit = api.implicit_int8 and bundle.ranges is not None and FP32 in bundle.graphs
         if options.int8_mode == "auto":
             wanted = "int8-implicit" if implicit else "int8-qdq"
             lack = "the bundle has no ranges" if api.implicit_int8 else f"{api.name} has no implicit INT8"
-            lack = "the bundle has no FP32 graph" if "fp32" not in bundle.graphs else lack
+            lack = "the bundle has no FP32 graph" if FP32 not in bundle.graphs else lack
             why = f"{api.name} places INT8 itself, from the frozen ranges" if implicit else lack
         else:
             wanted = f"int8-{options.int8_mode}"
@@ -127,21 +129,21 @@ def request_from_bundle(
         EngineError: the bundle has no such graph.
     """
     notes = []
-    graph = "fp32"
+    graph = FP32
     if precision == "int8-qdq":
-        graph = "int8-tensorrt"
+        graph = INT8_TENSORRT
         if not api.precision_flags:
-            if "int8-fp16" in bundle.graphs:
-                graph = "int8-fp16"
+            if INT8_FP16 in bundle.graphs:
+                graph = INT8_FP16
             else:
                 notes.append(
                     f"{api.name} takes precision from the graph alone, and this one's rest is float32; "
                     "compile on the host with --int8 --fp16 for a float16 rest"
                 )
     elif precision == "fp16" and not api.precision_flags:
-        graph = "fp16"
+        graph = FP16
     if graph not in bundle.graphs:
-        flag = "--fp16" if graph == "fp16" else "--int8"
+        flag = "--fp16" if graph == FP16 else "--int8"
         raise EngineError(
             f"the bundle has no graph {graph!r} for {precision} (it has {', '.join(bundle.graphs)}); "
             f"compile it on the host with {flag}"
@@ -154,12 +156,9 @@ def request_from_bundle(
         min_int8_share=0.0 if options.allow_partial_int8 or options.dla_core is not None else 0.5,
     )
     if precision == "int8-implicit":
-        tensors = (bundle.ranges or {}).get("tensors", {})
-        recipe = bundle.graphs["int8-tensorrt"].recipe if "int8-tensorrt" in bundle.graphs else {}
+        ranges = bundle.ranges or Ranges({})
         request = replace(
-            request,
-            amax={name: max(abs(low), abs(high)) for name, (low, high) in tensors.items()},
-            float_layers=tuple(recipe.get("float_layers", ())),
+            request, amax={name: ranges.amax(name) for name in ranges.tensors}, float_layers=bundle.float_layers
         )
     return graph, request, notes
 

@@ -23,6 +23,7 @@ import numpy as np
 
 from edgeseg.bundle import CHANNEL_MEANS, CLIPPED, Bundle
 from edgeseg.errors import EngineError, UsageError, first_line, require
+from edgeseg.recipes import FP32
 
 __all__ = ["CLIP_FLOOR", "CLIP_TIMES", "SHIFT_TIMES", "DriftGraph", "DriftWatch", "Reading"]
 
@@ -67,22 +68,22 @@ class DriftGraph:
     """
 
     def __init__(self, bundle: Bundle) -> None:
-        if bundle.ranges is None or "fp32" not in bundle.graphs:
+        if bundle.ranges is None or FP32 not in bundle.graphs:
             raise UsageError("drift needs the calibrated ranges and the FP32 graph, and the bundle lacks one of them")
         if bundle.drift is None:
             raise UsageError("the bundle holds nothing that measures drift; compile it again")
-        self._session = _session(bundle.graphs["fp32"].onnx + bundle.drift)
+        self._session = _session(bundle.graphs[FP32].onnx + bundle.drift)
         self._feed = self._session.get_inputs()[0]
         names = [output.name for output in self._session.get_outputs()]
         self.clip_tensors = [name[len(CLIPPED) :] for name in names if name.startswith(CLIPPED)]
         self.shift_tensors = [name[len(CHANNEL_MEANS) :] for name in names if name.startswith(CHANNEL_MEANS)]
         self._outputs = [names[0], *(CLIPPED + name for name in self.clip_tensors)]
         self._outputs += [CHANNEL_MEANS + name for name in self.shift_tensors]
-        tensors, means = bundle.ranges.get("tensors", {}), bundle.ranges.get("means", {})
+        tensors, means = bundle.ranges.tensors, bundle.ranges.means
         fitting = all(name in tensors and name in means for name in self.shift_tensors)
         if not fitting or not self.clip_tensors or not self.shift_tensors:
             raise UsageError(_OF_ANOTHER_GRAPH)
-        self.widths = np.array([float(tensors[name][1]) - float(tensors[name][0]) for name in self.shift_tensors])
+        self.widths = np.array([tensors[name][1] - tensors[name][0] for name in self.shift_tensors])
         self._means = [np.asarray(means[name], np.float64) for name in self.shift_tensors]
 
     def read(self, frame: np.ndarray) -> Reading:

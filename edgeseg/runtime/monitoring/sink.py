@@ -18,6 +18,7 @@ from edgeseg.errors import EdgesegError, SinkError, UsageError, require
 from edgeseg.images import read_image
 from edgeseg.picture_files import pictures_in
 from edgeseg.preprocess import class_map_at, resized_frame
+from edgeseg.recipes import FP16, FP32
 from edgeseg.runtime.frame import Segmentation
 from edgeseg.runtime.monitoring.drift import DriftGraph, DriftWatch
 from edgeseg.runtime.monitoring.shadow import ShadowAgreement
@@ -85,7 +86,7 @@ class FieldSink(FrameSink):
             parts.append(f"drift of 1 frame in {drift}")
         if shadow:
             graph = _higher_precision(bundle)
-            if graph != "fp32" or self._graph is None:
+            if graph != FP32 or self._graph is None:
                 self._engine = engine_from_bundle(bundle, graph, threads=1)
             self.shadow = ShadowAgreement(bundle.spec.classes, lambda level, text: state.tell(level, "shadow", text))
             parts.append(f"{graph} shadow of 1 frame in {shadow}")
@@ -186,7 +187,7 @@ class _DriftFrames:
 
 
 def _higher_precision(bundle: Bundle) -> str:
-    for name in ("fp32", "fp16"):
+    for name in (FP32, FP16):
         if name in bundle.graphs and bundle.graphs[name].target != "tensorrt":
             return name
     raise UsageError("--shadow needs the bundle's FP32 or FP16 graph, and it has neither; compile it again")

@@ -14,6 +14,7 @@ from edgeseg.bundle import GraphEntry
 from edgeseg.engines import Engine
 from edgeseg.engines.tensorrt.engine import TensorRtEngine
 from edgeseg.errors import EngineError, UsageError
+from edgeseg.recipes import Fp32
 from tests.engine_contract import EngineContract
 from tests.engines.tensorrt.rig import VERSIONS, Rig
 from tests.engines.tensorrt.tiny import run_onnx, tiny_bundle, tiny_frames, tiny_onnx
@@ -139,7 +140,7 @@ def test_it_says_how_it_runs(rig: Rig) -> None:
 
 def test_scores_come_with_the_classes(rig: Rig) -> None:
     bundle = tiny_bundle()
-    bundle = tiny_bundle(graphs={**bundle.graphs, "fp32": GraphEntry(tiny_onnx(scores=True), {}, "any")})
+    bundle = tiny_bundle(graphs={**bundle.graphs, "fp32": GraphEntry(tiny_onnx(scores=True), Fp32())})
     with rig.engine(bundle, precision="fp32") as engine:
         classes = engine.infer(tiny_frames(1))
         assert engine.scores is not None and engine.scores.shape == (1, 3, 32, 48)

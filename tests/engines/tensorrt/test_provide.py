@@ -17,6 +17,8 @@ from edgeseg.engines.tensorrt.build import BuildRequest, OutOfMemory, built_plan
 from edgeseg.engines.tensorrt.cache import EngineCache, read_engine
 from edgeseg.engines.tensorrt.provide import EngineOptions
 from edgeseg.errors import EngineError, GateRefused, UsageError
+from edgeseg.ranges import Ranges
+from edgeseg.recipes import Fp16, Fp32, StaticInt8
 from tests.engines.tensorrt.rig import VERSIONS, Rig
 from tests.engines.tensorrt.tiny import tiny_bundle, tiny_frames, tiny_onnx
 from tests.engines.tensorrt.variety import Network
@@ -92,7 +94,8 @@ def test_other_ranges_or_another_graph_are_another_engine(tmp_path: Path) -> Non
     rig = Rig("10.3.0.30", tmp_path)
     bundle = tiny_bundle()
     _provided(rig, bundle)
-    ranges = {"tensors": {**bundle.ranges["tensors"], "relu": [0.0, 11.5]}}  # type: ignore[index]
+    assert bundle.ranges is not None
+    ranges = Ranges({**bundle.ranges.tensors, "relu": (0.0, 11.5)})
     _provided(rig, replace(bundle, ranges=ranges))
     _provided(rig, precision="fp16")
     _provided(rig, precision="fp16", workspace_mib=64)
@@ -187,7 +190,7 @@ def test_ranges_of_another_graph_are_refused(tmp_path: Path) -> None:
 def test_layers_that_the_gate_put_back_stay_in_float(tmp_path: Path) -> None:
     rig = Rig("8.5.2.2", tmp_path)
     bundle = tiny_bundle()
-    kept = GraphEntry(bundle.graphs["int8-tensorrt"].onnx, {"float_layers": ["logits"]}, "tensorrt")
+    kept = GraphEntry(bundle.graphs["int8-tensorrt"].onnx, StaticInt8("tensorrt", float_layers=("logits",)))
     made = _provided(rig, replace(bundle, graphs={**bundle.graphs, "int8-tensorrt": kept}))
     assert made.cached.precisions.convolutions == {"INT8": 1, "FP16": 1}
 
@@ -212,7 +215,7 @@ def test_an_engine_without_int8_is_refused(tmp_path: Path) -> None:
 def test_float16_weights_become_constants_for_old_parsers(tmp_path: Path) -> None:
     rig = Rig("8.5.2.2", tmp_path)
     bundle = tiny_bundle()
-    small = GraphEntry(tiny_onnx(float16_weights=True), {}, "any")
+    small = GraphEntry(tiny_onnx(float16_weights=True), Fp32())
     made = rig.provider.provide(
         replace(bundle, graphs={**bundle.graphs, "fp32": small}), "tiny", EngineOptions(precision="fp16")
     )
@@ -257,7 +260,7 @@ def test_the_split_of_a_dla_counts_no_constants(version: str, body: str, tmp_pat
 def test_dla_takes_its_precision_from_the_graph_where_that_has_it(tmp_path: Path) -> None:
     """TensorRT 11.4.1 on AGX Orin: strongly typed."""
     rig = Rig("11.4.1.1", tmp_path, dla_cores=2)
-    half = GraphEntry(tiny_onnx(half=True), {"name": "Fp16"}, "tensorrt")
+    half = GraphEntry(tiny_onnx(half=True), Fp16())
     bundle = tiny_bundle()
     bundle = replace(bundle, graphs={**bundle.graphs, "fp16": half})
     for precision, built in (("fp16", "fp16"), ("int8", "int8-qdq")):
@@ -274,11 +277,11 @@ def test_dla_is_refused_where_it_would_not_be_used(tmp_path: Path) -> None:
         with pytest.raises(EngineError, match="a DLA core runs FP16 and implicit INT8 with .*, not int8-qdq"):
             _provided(Rig(version, tmp_path, dla_cores=2), precision="int8", int8_mode="qdq", dla_core=0)
     for version in ("10.13.3.9", "11.3.0.1", "11.4.0.1"):
-        half = GraphEntry(tiny_onnx(half=True), {}, "any")
+        half = GraphEntry(tiny_onnx(half=True), Fp32())
         bundle = replace(tiny_bundle(), graphs={"fp32": half, "fp16": half})
         with pytest.raises(EngineError, match="there is no DLA core 0: this device and TensorRT have 0"):
             _provided(Rig(version, tmp_path, dla_cores=2), bundle, precision="fp16", dla_core=0)
-    typed = GraphEntry(tiny_onnx(), {}, "any")
+    typed = GraphEntry(tiny_onnx(), Fp32())
     bundle = replace(tiny_bundle(), graphs={"fp16": typed})
     with pytest.raises(EngineError, match=r"can run none of the \d+ layers on DLA 0, .*; leave --dla out"):
         _provided(Rig("11.4.1.1", tmp_path, dla_cores=2), bundle, precision="fp16", dla_core=0)

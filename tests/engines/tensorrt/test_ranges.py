@@ -18,6 +18,8 @@ from edgeseg.engines.tensorrt.build import BuildRequest, built_plan
 from edgeseg.engines.tensorrt.graph import GraphVariant, activation_amax, prepared_onnx, weight_amax
 from edgeseg.engines.tensorrt.provide import EngineOptions
 from edgeseg.engines.tensorrt.ranges import Int8Zone, int8_zone
+from edgeseg.ranges import Ranges
+from edgeseg.recipes import StaticInt8
 from tests.engines.tensorrt.rig import VERSIONS, Rig
 from tests.engines.tensorrt.tiny import tiny_bundle
 from tests.engines.tensorrt.variety import BODIES, HEADS, INPUTS, Network, drawn
@@ -53,7 +55,7 @@ def _zone(rig: Rig, network: Network, float_layers: tuple[str, ...] = (), shuffl
 
 
 def _amax(network: Network) -> dict[str, float]:
-    tensors = (network.bundle().ranges or {})["tensors"]
+    tensors = (network.bundle().ranges or Ranges({})).tensors
     return {name: max(abs(low), abs(high)) for name, (low, high) in tensors.items()}
 
 
@@ -250,12 +252,14 @@ def test_the_note_counts_tensors_between_int8_layers_without_a_range(count: int,
     assert _built(tmp_path / "whole", bundle).cached.notes == ()
     inner = [name for name in _zone(Rig("8.5.2.2", tmp_path), network).ranges if name.startswith("t")]
     gone = inner[2 : 2 + count]
-    tensors = {name: pair for name, pair in (bundle.ranges or {})["tensors"].items() if name not in gone}
-    made = _built(tmp_path / "less", replace(bundle, ranges={"tensors": tensors}))
+    tensors = {name: pair for name, pair in (bundle.ranges or Ranges({})).tensors.items() if name not in gone}
+    made = _built(tmp_path / "less", replace(bundle, ranges=Ranges(tensors)))
     expected = f"{count} tensors between INT8 layers have no range and stay in float, e.g. {gone[0]}"
     assert made.cached.notes == (expected,)
-    outside = {name: pair for name, pair in (bundle.ranges or {})["tensors"].items() if not name.startswith("frame")}
-    assert _built(tmp_path / "outside", replace(bundle, ranges={"tensors": outside})).cached.notes == ()
+    outside = {
+        name: pair for name, pair in (bundle.ranges or Ranges({})).tensors.items() if not name.startswith("frame")
+    }
+    assert _built(tmp_path / "outside", replace(bundle, ranges=Ranges(outside))).cached.notes == ()
 
 
 def test_ranges_that_tensorrt_misses_on_its_own_are_noted(tmp_path: Path) -> None:
@@ -284,7 +288,7 @@ def test_layers_in_float_end_a_stretch_of_int8(head: str, tmp_path: Path) -> Non
     layers = [node.output[0] for node in network.model.graph.node if node.op_type in weighted]
     bundle = network.bundle()
     for kept in layers:
-        recipe = GraphEntry(bundle.graphs["fp32"].onnx, {"float_layers": [kept]}, "tensorrt")
+        recipe = GraphEntry(bundle.graphs["fp32"].onnx, StaticInt8("tensorrt", float_layers=(kept,)))
         mixed = replace(bundle, graphs={**bundle.graphs, "int8-tensorrt": recipe})
         usual, worst = (_built(tmp_path / f"{kept}{how}", mixed, worst_int8=how) for how in (False, True))
         assert worst.self_test.agreement > usual.self_test.agreement - 0.04 and worst.self_test.agreement > 0.9
@@ -319,7 +323,7 @@ def test_what_an_activation_cuts_off_takes_no_part_in_the_range() -> None:
 
 def test_the_variants_of_a_graph_have_the_same_ranges(tmp_path: Path) -> None:
     bundle = tiny_bundle()
-    amax = {name: high for name, (_, high) in (bundle.ranges or {})["tensors"].items()}
+    amax = {name: high for name, (_, high) in (bundle.ranges or Ranges({})).tensors.items()}
     zones = []
     for ports in (False, True):
         onnx = prepared_onnx(bundle.graphs["fp32"].onnx, GraphVariant(float_ports=ports))

@@ -18,6 +18,7 @@ from edgeseg.engines.tensorrt.build import BuildRequest, OutOfMemory, built_plan
 from edgeseg.engines.tensorrt.graph import VARIANTS, GraphVariant
 from edgeseg.engines.tensorrt.worker import built_apart
 from edgeseg.errors import EngineError
+from edgeseg.ranges import Ranges
 from tests import HANG_S
 from tests.engines.tensorrt.rig import VERSIONS, Rig
 from tests.engines.tensorrt.tiny import tiny_bundle, tiny_onnx
@@ -25,7 +26,7 @@ from tests.engines.tensorrt.tiny import tiny_bundle, tiny_onnx
 SHIMS = Path(__file__).resolve().parents[2] / "shims"
 QDQ = tiny_onnx(qdq=True)
 BUNDLE = tiny_bundle()
-AMAX = {name: high for name, (_, high) in (BUNDLE.ranges or {})["tensors"].items()}
+AMAX = {name: high for name, (_, high) in (BUNDLE.ranges or Ranges({})).tensors.items()}
 
 REFUSALS = (
     # NVIDIA/TensorRT 3220

@@ -9,6 +9,9 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeseg.bundle import Bundle, Golden, GraphEntry
+from edgeseg.ranges import Ranges
+from edgeseg.recipes import Fp32, StaticInt8
+from edgeseg.report_data import Limits, Report
 from edgeseg.spec import ModelSpec, Preprocess
 
 SIZE_HW = (32, 48)
@@ -117,12 +120,12 @@ def tiny_bundle(**changes: Any) -> Bundle:
     values: dict[str, Any] = {
         "spec": tiny_spec(),
         "graphs": {
-            "fp32": GraphEntry(fp32, {"name": "Fp32"}, "any"),
-            "int8-tensorrt": GraphEntry(tiny_onnx(qdq=True), {"name": "StaticInt8"}, "tensorrt"),
+            "fp32": GraphEntry(fp32, Fp32()),
+            "int8-tensorrt": GraphEntry(tiny_onnx(qdq=True), StaticInt8("tensorrt")),
         },
-        "ranges": {"tensors": {name: [-amax, amax] for name, amax in ranges.items()}},
+        "ranges": Ranges({name: (-amax, amax) for name, amax in ranges.items()}),
         "golden": Golden(frames, np.full((len(frames), *SIZE_HW), 255, np.uint8), run_onnx_all(fp32, frames)),
-        "report": {"limits": {"min_agreement": 0.9}},
+        "report": Report(limits=Limits(min_agreement=0.9)),
     }
     return Bundle(**{**values, **changes})
 

@@ -10,7 +10,10 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 
 from edgeseg.bundle import Bundle, Golden, GraphEntry
-from edgeseg.compiler.ranges import float_activations
+from edgeseg.compiler.graph.tensors import float_activations
+from edgeseg.ranges import Ranges
+from edgeseg.recipes import Fp32
+from edgeseg.report_data import Limits, Report
 from edgeseg.spec import ModelSpec, Preprocess
 
 SIZE_HW = (32, 40)
@@ -254,13 +257,13 @@ class Network:
         """A bundle for implicit INT8."""
         frames = self.frames(4)
         values = self.values(frames)
-        ranges = {name: [float(v.min()), float(v.max())] for name, v in values.items() if name != "classes"}
+        ranges = {name: (float(v.min()), float(v.max())) for name, v in values.items() if name != "classes"}
         names = tuple(f"class{index}" for index in range(self.classes))
         spec = ModelSpec(names, tuple((index, 0, 0) for index in range(self.classes)), SIZE_HW, Preprocess())
-        graphs = {"fp32": GraphEntry(self.model.SerializeToString(), {"name": "Fp32"}, "any")}
+        graphs = {"fp32": GraphEntry(self.model.SerializeToString(), Fp32())}
         classes = values["classes"]
         golden = Golden(frames, np.full_like(classes, 255), classes)
-        return Bundle(spec, graphs, {"tensors": ranges}, golden, {"limits": {"min_agreement": 0.0}})
+        return Bundle(spec, graphs, Ranges(ranges), golden, Report(limits=Limits(min_agreement=0.0)))
 
 
 def drawn(seed: int) -> Network:

@@ -59,7 +59,7 @@ def test_the_graph_measures_what_numpy_does_and_still_segments(shipped: Bundle, 
     assert graph.shift_tensors[0] == "input"
     # The folded graph subtracts the mean (RGB in the spec, BGR in the graph); the scale is in the first convolution.
     mean = np.asarray(shipped.spec.preprocess.mean[::-1])
-    distance = frame.mean((0, 1)) - 255 * mean - np.asarray(shipped.ranges["means"]["input"])
+    distance = frame.mean((0, 1)) - 255 * mean - np.asarray(shipped.ranges.means["input"])
     assert reading.shifted[0] == pytest.approx(np.sqrt((distance**2).mean()), rel=1e-3)
 
 
@@ -112,16 +112,16 @@ def test_a_probe_of_another_graph_is_refused(shipped: Bundle) -> None:
     assert shipped.ranges is not None and shipped.drift is not None
     with pytest.raises(EngineError, match="cannot load the FP32 graph for drift"):
         DriftGraph(replace(shipped, drift=shipped.drift.replace(b"edgeseg/mean/input", b"edgeseg/mean/other")[:-9]))
-    means = {name: values for name, values in shipped.ranges["means"].items() if name != "input"}
+    means = {name: values for name, values in shipped.ranges.means.items() if name != "input"}
     with pytest.raises(UsageError, match="belong to another graph"):
-        DriftGraph(replace(shipped, ranges={**shipped.ranges, "means": means}))
+        DriftGraph(replace(shipped, ranges=replace(shipped.ranges, means=means)))
 
 
 def test_a_clipped_share_alone_is_enough(shipped: Bundle, street: list[np.ndarray]) -> None:
     assert shipped.ranges is not None and shipped.golden is not None
-    tensors = {name: [low / 2, high / 2] for name, (low, high) in shipped.ranges["tensors"].items()}
+    tensors = {name: (low / 2, high / 2) for name, (low, high) in shipped.ranges.tensors.items()}
     pytest.importorskip("onnx", reason="the compiler writes the probe")
-    narrow = DriftGraph(with_drift_probe(replace(shipped, ranges={**shipped.ranges, "tensors": tensors}, drift=None)))
+    narrow = DriftGraph(with_drift_probe(replace(shipped, ranges=replace(shipped.ranges, tensors=tensors), drift=None)))
     frame = resized_frame(street[0], shipped.spec.size_hw)
     reading = narrow.read(frame)
     assert reading.clipped.max() > 1e-3
