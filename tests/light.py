@@ -1,0 +1,25 @@
+"""The tests that need neither torch nor minutes: ``python -m tests.light [PYTEST ARGUMENT ...]``."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+NEED_MORE = (
+    *("builder", "compiler", "jetson", "system", "test_pythons.py"),
+    "engines/tensorrt/test_faults.py",
+    "engines/test_real_pycuda.py",  # compiles pycuda's C++
+)
+"""What needs torch or programs of the system. All else runs on every Python of a Jetson (tests/test_pythons.py)."""
+TAKE_MINUTES = ("bench", "cli", "device/test_first_night.py", "device/test_nights.py", "engines")
+"""What mostly runs whole commands in processes of their own, or builds engines by the hundred."""
+
+
+def ignored(*names: str) -> list[str]:
+    """Return pytest's arguments that leave files and folders of ``tests`` out."""
+    return [f"--ignore=tests/{name}" for name in names]
+
+
+if __name__ == "__main__":
+    sys.exit(pytest.main(["-q", "tests", *ignored(*NEED_MORE, *TAKE_MINUTES), *sys.argv[1:]]))
