@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from edgeseg.app.class_list import classes_from
@@ -12,7 +13,7 @@ from edgeseg.errors import UsageError
 from edgeseg.images import Dataset, FolderDataset
 from edgeseg.spec import IGNORE_ID, ModelSpec, Preprocess
 
-__all__ = ["dataset_from", "size_hw_from", "spec_from", "triple_from"]
+__all__ = ["absolute_data", "dataset_from", "size_hw_from", "spec_from", "triple_from"]
 
 CAMVID_VOID = 11
 
@@ -66,3 +67,8 @@ def dataset_from(
             )
         return StreetDataset(where)
     return FolderDataset(Path(where), labels=labels, spec=spec, need_labels=need_labels)
+
+
+def absolute_data(where: str) -> str:
+    """Return what names a data set so that it does not depend on the working directory."""
+    return where if where.startswith("demo://") else os.path.abspath(where)

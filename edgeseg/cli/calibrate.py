@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Callable, Iterator, Optional
 import typer
 from typing_extensions import Annotated
 
-from edgeseg.app.targets import is_calibration_cache, refuse_foreign
+from edgeseg.app.calibrate import export_cache, select_frames
+from edgeseg.app.calibrate_config import SelectConfig
 from edgeseg.cli.arguments import RequireSignatureOption
 from edgeseg.cli.console import Commands, JsonFlag, on_terminal, print_json, say, stop_on_signals, table
-from edgeseg.errors import UsageError
+from edgeseg.cli.options import command
+from edgeseg.progress import Progress
 
 if TYPE_CHECKING:
     from edgeseg.selection.choice import FrameChooser, Selection
@@ -30,69 +32,22 @@ def _group() -> None:
     pass
 
 
-@app.command("select")
-def select(
-    camera: Annotated[Optional[int], typer.Option(help="Camera number N of /dev/videoN.")] = None,
-    source: Annotated[
-        Optional[str], typer.Option(help="Camera (0), video file, image, folder, glob, or demo://street?frames=300.")
-    ] = None,
-    out: Annotated[
-        Optional[Path], typer.Option("-o", "--out", help="New or empty folder for the PNG files and selection.json.")
-    ] = None,
-    count: Annotated[int, typer.Option(help="Most frames to choose.")] = 300,
-    min_count: Annotated[
-        Optional[int], typer.Option(help="Fewer usable frames are an error; else the least that compile takes.")
-    ] = None,
-    seconds: Annotated[float, typer.Option(help="Watch a live source for so long, 0 until Ctrl-C.")] = 0.0,
-    frames: Annotated[int, typer.Option(help="Stop after so many frames seen, 0 for no limit.")] = 0,
-    policy: Annotated[
-        Optional[str],
-        typer.Option(help="latest (default for cameras) or every (default for files; the same choice each time)."),
-    ] = None,
-    min_distance: Annotated[
-        Optional[float], typer.Option(help="Frames this near to a chosen one are duplicates; else 0.02.")
-    ] = None,
-    min_sharpness: Annotated[
-        Optional[float], typer.Option(help="Share of the median below which a frame is blurred; else 0.35.")
-    ] = None,
-    as_json: JsonFlag = False,
-) -> None:
+def _select(config: SelectConfig, as_json: JsonFlag = False) -> None:
     """Choose frames for --calib that are sharp, well exposed and differ. Ctrl-C ends early and keeps the chosen.
 
     Example: edgeseg calibrate select --camera 0 --seconds 600 -o frames
     """
-    if (camera is None) == (source is None):
-        raise UsageError(
-            "say where frames come from: --camera 0, or --source FILE|FOLDER|demo://street (just one of them)"
-        )
-    if out is None:
-        raise UsageError("say where the frames go: --out FOLDER, a new or empty one")
-    if policy not in (None, "latest", "every"):
-        raise UsageError(f"--policy is latest or every, got {policy!r}")
-    from edgeseg.compiler.calibration.collect import MINIMUM_FRAMES
-    from edgeseg.runtime.sources import source_from_uri
-    from edgeseg.selection.choice import MIN_DISTANCE, MIN_SHARPNESS, selected_frames
-
-    origin = source_from_uri(str(camera) if camera is not None else str(source))
-    if origin.is_live and not (seconds or frames or as_json):
-        say("watching until the source ends or Ctrl-C, which keeps what was chosen; --seconds or --frames set a limit")
-    with stop_on_signals(), _view(count, as_json) as report:
-        selection = selected_frames(
-            origin,
-            out,
-            count=count,
-            min_count=MINIMUM_FRAMES if min_count is None else min_count,
-            latest=None if policy is None else policy == "latest",
-            seconds=seconds,
-            frames=frames,
-            min_distance=MIN_DISTANCE if min_distance is None else min_distance,
-            min_sharpness=MIN_SHARPNESS if min_sharpness is None else min_sharpness,
-            report=report,
-        )
+    progress = Progress() if as_json else Progress(step=say)
+    with stop_on_signals(), _view(config.count, as_json) as report:
+        selection = select_frames(config, progress, report=report)
+    folder = str(config.out)
     if as_json:
-        print_json({"folder": str(out), **selection.to_json()})
+        print_json({"folder": folder, **selection.to_json()})
     else:
-        _summary(selection, out)
+        _summary(selection, folder)
+
+
+app.command("select")(command(SelectConfig, _select))
 
 
 @contextmanager
@@ -126,7 +81,7 @@ def _plain_line(chooser: "FrameChooser", count: int) -> str:
     return f"frame {chooser.seen}  kept {len(chooser.kept())} of {count}  {rejected}".rstrip()
 
 
-def _summary(selection: "Selection", folder: Path) -> None:
+def _summary(selection: "Selection", folder: str) -> None:
     from edgeseg.selection.choice import REJECTIONS, REPORT_NAME
 
     rows = [[f"{reason}: {REJECTIONS[reason]}", str(number)] for reason, number in selection.rejected.items()]
@@ -161,16 +116,4 @@ def export(
 
     Example: edgeseg calibrate export street.edgeseg --tensorrt 8.5.2 -o street.cache
     """
-    if out is None or not out.parent.is_dir():
-        raise UsageError(f"pass -o FILE in an existing folder, got {out}")
-    refuse_foreign(out, "calibration cache", is_calibration_cache)
-    from edgeseg.app.models import bundle_or_default
-    from edgeseg.compiler.calibration.tensorrt_cache import cache_from_ranges, text_from_cache
-    from edgeseg.files import atomic_write
-
-    bundle, name = bundle_or_default(model, require_signature)
-    if bundle.ranges is None:
-        raise UsageError(f"{name} holds no ranges: it was compiled without --int8")
-    cache = cache_from_ranges(bundle.ranges, tensorrt)
-    atomic_write(out, text_from_cache(cache).encode())
-    say(f"{name}: {len(cache.scales)} scales for TensorRT {tensorrt} (header {cache.version_code}): {out}")
+    say(export_cache(model, tensorrt, out, require_signature))

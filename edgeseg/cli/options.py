@@ -91,12 +91,15 @@ def _parameter(field: Field) -> inspect.Parameter:
     about = field.about
     hint: Any = Enum(field.name, {one: one for one in about.choices}, type=str) if about.choices else field.kind
     is_missing = field.default is dataclasses.MISSING
-    default = hint(field.default) if about.choices and field.default else field.default
+    default = None if is_missing else field.default
+    if about.choices and default:
+        default = hint(default)
     if field.is_many:
-        hint, default = List[hint], default and list(default) or None
+        hint, default = List[hint], list(default) if default else None
     if field.is_many or field.is_optional or is_missing:
-        hint, default = Optional[hint], None if is_missing else default
-    known: Dict[str, Any] = {"help": about.help, "min": about.at_least, "max": about.at_most}
+        hint = Optional[hint]
+    text = f"{about.help} (required)" if is_missing else about.help
+    known: Dict[str, Any] = {"help": text, "min": about.at_least, "max": about.at_most}
     known.update({"metavar": about.metavar or None, "envvar": about.variable or None})
     known["rich_help_panel"] = about.panel or None
     if about.is_argument:

@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Callable, Dict, Iterator
 
 from edgeseg.cli.console import on_terminal
+from edgeseg.progress import Progress
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
-__all__ = ["Count", "shown_progress"]
+__all__ = ["Count", "shown_progress", "told_progress"]
 
 Count = Callable[[str, int, int], None]
 """Takes (what is done, items done, items in all)."""
@@ -30,17 +31,29 @@ def shown_progress(tell: Callable[[str], None], *, clock: Callable[[], float] = 
     if not on_terminal():
         yield _Lines(tell, clock).count
         return
-    from rich.progress import Progress
+    from rich.progress import Progress as Bars
 
-    with Progress(transient=True) as bars:
-        tasks: Dict[str, TaskID] = {}
+    bars = Bars(transient=True)
+    tasks: Dict[str, TaskID] = {}
 
-        def count(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total)
-            bars.update(tasks[what], total=total, completed=done, visible=done < total)
+    def count(what: str, done: int, total: int) -> None:
+        bars.start()  # not before: a build inside may show bars of its own, and a terminal has one display
+        if what not in tasks:
+            tasks[what] = bars.add_task(what, total=total)
+        bars.update(tasks[what], total=total, completed=done, visible=done < total)
 
+    try:
         yield count
+    finally:
+        if tasks:
+            bars.stop()
+
+
+@contextmanager
+def told_progress(tell: Callable[[str], None]) -> Iterator[Progress]:
+    """Show steps as lines that ``tell`` takes, and how far long steps are, while the context is open."""
+    with shown_progress(tell) as count:
+        yield Progress(tell, count)
 
 
 class _Lines:

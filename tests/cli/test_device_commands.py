@@ -248,7 +248,7 @@ def test_prune_keeps_what_edgeseg_did_not_write(orin: Board) -> None:
         (("compile", "tiny.edgeseg", "--int8", "--dla", "0"), "--dla concern a TensorRT engine; add --flavour"),
         (("compile", "tiny.edgeseg", "--flavour", "trt"), "--flavour is tensorrt or rtx, got 'trt'"),
         (("compile", "tiny.edgeseg", "--int8", "--fp16", "--flavour", "tensorrt"), "in one precision"),
-        (("compile", "tiny.edgeseg", "--int8", "--flavour", "tensorrt", "-o", "x.edgeseg"), "leave -o out"),
+        (("compile", "tiny.edgeseg", "--int8", "--flavour", "tensorrt", "-o", "x.edgeseg"), "do not pass --out"),
         (("compile", "tiny.edgeseg", "--int8", "--flavour", "tensorrt", "--int8-mode", "x"), "--int8-mode is auto"),
         (("compile", "t.onnx", "--int8", "--flavour", "tensorrt"), "an engine is built of a bundle alone"),
         (

@@ -19,7 +19,8 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 from torch.nn import functional
 
-from edgeseg.cli.origins import Foreign, How, _preprocess, origin_from
+from edgeseg.app.compile_config import CompileConfig, ForeignNetwork
+from edgeseg.app.origins import _preprocess, origin_from
 from edgeseg.compiler.calibration.collect import ranges_from_frames
 from edgeseg.compiler.graph.fold import argmax_first_onnx, folded_onnx
 from edgeseg.compiler.graph.simplify import simplified_onnx
@@ -109,7 +110,7 @@ def test_mean_and_std_of_0_to_255_are_never_taken_as_0_to_1(mean: list[float], s
     with pytest.raises(SpecError, match="are not of 0-1 but of 0-255; write mean "):
         Preprocess(tuple(mean), tuple(std))  # type: ignore[arg-type]
     shown = {"mean": ",".join(map(repr, mean)), "std": ",".join(map(repr, std)), "channel_order": "BGR"}
-    taken, remarks = _preprocess(Foreign(**shown))
+    taken, remarks = _preprocess(ForeignNetwork(**shown))
     frame = frames_of((4, 4), 1)
     expected = (frame.astype(np.float64) - mean) / std
     np.testing.assert_allclose(normalized(frame, taken)[0].transpose(1, 2, 0), expected[0], rtol=1e-4, atol=1e-4)
@@ -135,7 +136,7 @@ def test_mean_and_std_of_no_scale_are_refused(mean: Any, std: Any) -> None:
 
 def test_usual_mean_and_std_stay_as_they_are() -> None:
     for mean, std in (("0,0,0", "1,1,1"), ("0.5", "0.5"), ("[0.485, 0.456, 0.406]", "0.229 0.224 0.225")):
-        taken, remarks = _preprocess(Foreign(mean=mean, std=std, channel_order="RGB"))
+        taken, remarks = _preprocess(ForeignNetwork(mean=mean, std=std, channel_order="RGB"))
         assert not remarks and max(taken.std) <= 1
 
 
@@ -1045,7 +1046,7 @@ def test_what_cannot_be_exported_gives_no_advice_that_does_not_help() -> None:
 
 def origin_of(path: Path, *, scores: bool = False, **said: Any) -> Any:
     usual = {"mean": "0.485,0.456,0.406", "std": "0.229,0.224,0.225", "channel_order": "RGB"}
-    return origin_from(path, How(None, "onnxsim", scores, Foreign(**{**usual, **said})), Progress())
+    return origin_from(path, CompileConfig(scores=scores, onnx=ForeignNetwork(**{**usual, **said})), Progress())
 
 
 def test_a_background_from_the_command_line_becomes_class_0(tmp_path: Path) -> None:

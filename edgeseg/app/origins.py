@@ -1,10 +1,13 @@
-"""What ``edgeseg compile`` starts from: a checkpoint, a bundle, or an ONNX file of another exporter."""
+"""Read what a compilation starts from: a checkpoint, a bundle, or an ONNX file of another exporter."""
+
+from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any
 
+from edgeseg.app.compile_config import CompileConfig, ForeignNetwork
 from edgeseg.app.data import size_hw_from, spec_from, triple_from
 from edgeseg.bundle import Bundle, read_bundle
 from edgeseg.errors import CompileError, SpecError, UsageError, require
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
     from edgeseg.compiler.importers.onnx_network import GraphFacts
     from edgeseg.progress import Progress
 
-__all__ = ["Foreign", "Origin", "origin_from"]
+__all__ = ["Origin", "origin_from"]
 
 
 @dataclass(frozen=True)
@@ -28,63 +31,46 @@ class Origin:
 
     graph: Any
     spec: ModelSpec
-    provenance: Dict[str, Any]
-    ranges: Optional[Ranges] = None
-    golden: Optional[Dataset] = None
+    provenance: dict[str, Any]
+    ranges: Ranges | None = None
+    golden: Dataset | None = None
     float16_weights: bool = False
-    notes: Tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     is_signed: bool = False
 
 
-@dataclass(frozen=True)
-class Foreign:
-    """What only the user knows about an ONNX file: the flags of ``edgeseg compile`` that describe it."""
+def origin_from(path: Path, config: CompileConfig, progress: Progress, *, accepted: PublicKeys | None = None) -> Origin:
+    """Return the folded FP32 graph of a file and all that is known with it.
 
-    spec: Optional[Path] = None
-    classes: Optional[str] = None
-    ignore: Optional[int] = None
-    mean: Optional[str] = None
-    std: Optional[str] = None
-    channel_order: Optional[str] = None
-    layout: Optional[str] = None
-    output: Optional[str] = None
-    background: Optional[str] = None
-    threshold: Optional[float] = None
+    Args:
+        path: a checkpoint, an ``.onnx`` file or a bundle.
+        config: size, simplifier, scores, and what the user knows of an ONNX file.
+        progress: takes a line per step.
+        accepted: keys one of which must have signed a bundle; None demands nothing.
 
-    def given(self) -> List[str]:
-        """The flags that were passed."""
-        return [f"--{name.replace('_', '-')}" for name, value in asdict(self).items() if value is not None]
-
-
-@dataclass(frozen=True)
-class How:
-    """Settings of the steps between the file and the folded graph."""
-
-    size: Optional[str]
-    simplifier: str
-    scores: bool
-    foreign: Foreign = field(default_factory=Foreign)
-
-
-def origin_from(path: Path, how: How, progress: "Progress", accepted: Optional[PublicKeys] = None) -> Origin:
-    """The folded FP32 graph and all that is known with it; of a bundle, only if an accepted key signed it.
-
-    Raises EdgesegError.
+    Raises:
+        EdgesegError: it cannot be read, or the configuration does not fit it.
     """
     if path.suffix == ".onnx":
-        return _from_onnx(path, how, progress)
-    if how.foreign.given():
-        raise UsageError(
-            f"{', '.join(how.foreign.given())} describe an ONNX file; {path.name} carries its own description"
-        )
-    return _from_bundle(path, how, accepted) if path.suffix == ".edgeseg" else _from_checkpoint(path, how, progress)
+        return _from_onnx(path, config, progress)
+    described = _described(config.onnx)
+    if described:
+        raise UsageError(f"{', '.join(described)} describe an ONNX file; {path.name} carries its own description")
+    if path.suffix == ".edgeseg":
+        return _from_bundle(path, config, accepted)
+    return _from_checkpoint(path, config, progress)
 
 
-def _from_bundle(path: Path, how: How, accepted: Optional[PublicKeys]) -> Origin:
+def _described(foreign: ForeignNetwork) -> list[str]:
+    """Return the names of the fields that are set, in backticks."""
+    return [f"`{name}`" for name, value in asdict(foreign).items() if value is not None]
+
+
+def _from_bundle(path: Path, config: CompileConfig, accepted: PublicKeys | None) -> Origin:
     from edgeseg.compiler.pipeline import float_graph_from_bundle
 
-    if how.size is not None or how.scores:
-        raise UsageError("--size and --scores need a checkpoint or an ONNX file: a bundle's graphs are fixed")
+    if config.size is not None or config.scores:
+        raise UsageError("`size` and `scores` need a checkpoint or an ONNX file: a bundle's graphs are fixed")
     bundle = read_bundle(path, accepted=accepted)
     return Origin(
         graph=float_graph_from_bundle(bundle),
@@ -97,17 +83,17 @@ def _from_bundle(path: Path, how: How, accepted: Optional[PublicKeys]) -> Origin
     )
 
 
-def _from_checkpoint(path: Path, how: How, progress: "Progress") -> Origin:
+def _from_checkpoint(path: Path, config: CompileConfig, progress: Progress) -> Origin:
     require("torch", "train")
     from edgeseg import __version__
     from edgeseg.builder.checkpoint import load_checkpoint
     from edgeseg.compiler.pipeline import float_graph_from_module
 
     checkpoint = load_checkpoint(path)
-    spec = checkpoint.spec if how.size is None else replace(checkpoint.spec, size_hw=size_hw_from(how.size))
+    spec = checkpoint.spec if config.size is None else replace(checkpoint.spec, size_hw=size_hw_from(config.size))
     return Origin(
         graph=float_graph_from_module(
-            checkpoint.network, spec, simplifier=how.simplifier, scores=how.scores, progress=progress
+            checkpoint.network, spec, simplifier=config.simplifier, scores=config.scores, progress=progress
         ),
         spec=spec,
         provenance={
@@ -115,12 +101,12 @@ def _from_checkpoint(path: Path, how: How, progress: "Progress") -> Origin:
             "network": asdict(checkpoint.config),
             "training": dict(checkpoint.training),
             "checkpoint_sha256": file_sha256(path),
-            "simplifier": how.simplifier,
+            "simplifier": config.simplifier,
         },
     )
 
 
-def _from_onnx(path: Path, how: How, progress: "Progress") -> Origin:
+def _from_onnx(path: Path, config: CompileConfig, progress: Progress) -> Origin:
     from edgeseg import __version__
     from edgeseg.compiler.importers.normalisation import check_scaled_once
     from edgeseg.compiler.importers.onnx_network import (
@@ -136,55 +122,57 @@ def _from_onnx(path: Path, how: How, progress: "Progress") -> Origin:
     facts = graph_facts(model)
     if len(facts.inputs) != 1:
         raise CompileError(f"{path.name} has {len(facts.inputs)} inputs; a segmentation network has one, the image")
-    spec, remarks = _foreign_spec(how, facts)
+    spec, remarks = _foreign_spec(config, facts)
     check_scaled_once(facts.scaling, spec.preprocess)
-    background, exclusive = background_id(spec.classes, how.foreign.background)
+    background, exclusive = background_id(spec.classes, config.onnx.background)
     network, lines = network_graph_from_onnx(
         model,
         classes=len(spec.classes),
         size_hw=spec.size_hw,
-        layout=how.foreign.layout,
-        output=how.foreign.output,
+        layout=config.onnx.layout,
+        output=config.onnx.output,
         channel_order=spec.preprocess.channel_order,
         background=background,
         exclusive=exclusive,
         likely_background=likely_background_id(spec.classes),
-        threshold=0.5 if how.foreign.threshold is None else how.foreign.threshold,
-        scores=how.scores,
+        threshold=0.5 if config.onnx.threshold is None else config.onnx.threshold,
+        scores=config.scores,
     )
     for line in (*remarks, *lines):
         progress.step(line)
     return Origin(
-        graph=float_graph_from_network(network, spec, simplifier=how.simplifier, scores=how.scores, progress=progress),
+        graph=float_graph_from_network(
+            network, spec, simplifier=config.simplifier, scores=config.scores, progress=progress
+        ),
         spec=spec,
         provenance={
             "edgeseg": __version__,
             "onnx": path.name,
             "onnx_sha256": file_sha256(path),
             "producer": facts.producer,
-            "simplifier": how.simplifier,
+            "simplifier": config.simplifier,
             "changes": [*remarks, *lines],
         },
         notes=tuple(remarks),
     )
 
 
-def _foreign_spec(how: How, facts: "GraphFacts") -> Tuple[ModelSpec, List[str]]:
+def _foreign_spec(config: CompileConfig, facts: GraphFacts) -> tuple[ModelSpec, list[str]]:
     """The spec of an ONNX file, and what was taken from other numbers than were passed.
 
-    It comes from ``--spec``, or from flags; one error names everything that is missing.
+    It comes from ``spec``, or from the other fields; one error names everything that is missing.
     """
     from edgeseg.compiler.importers.onnx_network import missing_facts, stated_size_hw
 
-    foreign = how.foreign
+    foreign = config.onnx
     if foreign.spec is not None:
-        kept = ("--spec", "--layout", "--output", "--background", "--threshold")
-        repeated = [flag for flag in foreign.given() if flag not in kept]
-        repeated += ["--size"] if how.size else []
+        kept = ("`spec`", "`layout`", "`output`", "`background`", "`threshold`")
+        repeated = [name for name in _described(foreign) if name not in kept]
+        repeated += ["`size`"] if config.size else []
         if repeated:
-            raise UsageError(f"--spec says it already; leave out {', '.join(repeated)}")
+            raise UsageError(f"`spec` says it already; leave out {', '.join(repeated)}")
         return _read_spec(foreign.spec), []
-    size_hw = size_hw_from(how.size) if how.size else stated_size_hw(facts, foreign.layout)
+    size_hw = size_hw_from(config.size) if config.size else stated_size_hw(facts, foreign.layout)
     missing = missing_facts(
         facts,
         classes=None if foreign.classes is None else 0,
@@ -196,7 +184,7 @@ def _foreign_spec(how: How, facts: "GraphFacts") -> Tuple[ModelSpec, List[str]]:
     )
     if missing or size_hw is None:
         raise UsageError(
-            f"the ONNX file does not say everything; pass {'; '.join(missing)} (or --spec FILE.json, a spec as "
+            f"the ONNX file does not say everything; pass {'; '.join(missing)} (or `spec` FILE.json, a spec as "
             "'edgeseg inspect --json' prints it)"
         )
     spec = spec_from(str(foreign.classes), f"{size_hw[1]}x{size_hw[0]}", foreign.ignore, background=foreign.background)
@@ -204,29 +192,29 @@ def _foreign_spec(how: How, facts: "GraphFacts") -> Tuple[ModelSpec, List[str]]:
     return replace(spec, preprocess=preprocess), remarks
 
 
-def _preprocess(foreign: Foreign) -> Tuple[Preprocess, List[str]]:
-    """From ``--mean``, ``--std`` and ``--channel-order``; those of 0-255 are divided by 255, and a line says so."""
-    mean = triple_from(foreign.mean or "0,0,0", "--mean")
-    std = triple_from(foreign.std or ",".join(3 * [repr(1 / 255)]), "--std")
+def _preprocess(foreign: ForeignNetwork) -> tuple[Preprocess, list[str]]:
+    """From ``mean``, ``std`` and ``channel_order``; those of 0-255 are divided by 255, and a line says so."""
+    mean = triple_from(foreign.mean or "0,0,0", "`mean`")
+    std = triple_from(foreign.std or ",".join(3 * [repr(1 / 255)]), "`std`")
     order = foreign.channel_order or "RGB"
     if not of_byte_scale(mean, std):
         return Preprocess(mean, std, order), []
     taken = Preprocess.from_byte_scale(mean, std, order)
     shown = (",".join(f"{value:.4g}" for value in values) for values in (taken.mean, taken.std))
-    return taken, ["--mean and --std are of pixels of 0-255; of 0-1 they are mean {} and std {}".format(*shown)]
+    return taken, ["mean and std are of pixels of 0-255; of 0-1 they are mean {} and std {}".format(*shown)]
 
 
 def _read_spec(path: Path) -> ModelSpec:
     try:
         data = json.loads(path.read_text())
     except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise UsageError(f"--spec {path} cannot be read as JSON: {error}") from error
+        raise UsageError(f"`spec` {path} cannot be read as JSON: {error}") from error
     if not isinstance(data, dict):
-        raise SpecError(f"--spec {path} holds a {type(data).__name__}, not an object")
+        raise SpecError(f"`spec` {path} holds a {type(data).__name__}, not an object")
     return ModelSpec.from_json(data.get("spec", data))
 
 
-def _golden_samples(bundle: Bundle) -> Optional[Dataset]:
+def _golden_samples(bundle: Bundle) -> Dataset | None:
     if bundle.golden is None:
         return None
     pairs = zip(bundle.golden.frames, bundle.golden.labels)

@@ -1,0 +1,136 @@
+"""Evaluate a bundle, or a folder of masks, against labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeseg.app.bench_config import EvalConfig
+from edgeseg.app.config import EngineOptions
+from edgeseg.app.data import dataset_from
+from edgeseg.app.engines import ProviderFrom, opened_engine, quiet_provider
+from edgeseg.app.models import bundle_or_default
+from edgeseg.bundle import Bundle
+from edgeseg.errors import DatasetError, UsageError
+from edgeseg.images import checked_mask, image_files, read_mask, stem_key
+from edgeseg.labels import refuse_single_class
+from edgeseg.metrics import ConfusionMatrix
+from edgeseg.progress import Progress
+from edgeseg.spec import ModelSpec
+
+__all__ = ["Evaluation", "evaluate"]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was counted.
+
+    Attributes:
+        what: was evaluated on what, for people.
+        spec: classes of the model.
+        images: how many.
+        confusion: predictions against labels.
+    """
+
+    what: str
+    spec: ModelSpec
+    images: int
+    confusion: ConfusionMatrix
+
+    @property
+    def ignored(self) -> float:
+        """Return the share of pixels whose label is no class, 0 to 1."""
+        counted = int(self.confusion.counts.sum())
+        return self.confusion.ignored / (self.confusion.ignored + counted)
+
+    @property
+    def iou(self) -> dict[str, float]:
+        """Return the IoU of every class, 0 to 1; NaN where it is neither labelled nor predicted."""
+        return dict(zip(self.spec.classes, (float(value) for value in self.confusion.iou())))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-serialisable dict, but for NaN."""
+        return {
+            "what": self.what,
+            "images": self.images,
+            "miou": self.confusion.miou(),
+            "pixel_accuracy": self.confusion.pixel_accuracy(),
+            "ignored": self.ignored,
+            "iou": self.iou,
+        }
+
+
+def evaluate(
+    config: EvalConfig, progress: Progress = Progress(), *, provider_from: ProviderFrom = quiet_provider
+) -> Evaluation:
+    """Count predictions against labels.
+
+    Args:
+        config: of the evaluation.
+        progress: takes a line per step, and counts images.
+        provider_from: gives the maker of TensorRT engines.
+
+    Raises:
+        UsageError: it does not say what to evaluate.
+        EdgesegError: the bundle, the engine, the images or the labels cannot be used.
+    """
+    bundle, name = bundle_or_default(config.model, config.require_signature)
+    if (config.data is None) == (config.masks is None):
+        raise UsageError("say what to evaluate: `data` FOLDER (runs the model) or `masks` FOLDER `labels` FOLDER")
+    if config.masks is None:
+        found = _of_model(config, bundle, name, progress, provider_from)
+    else:
+        if config.labels is None:
+            raise UsageError("`masks` needs `labels` FOLDER")
+        confusion, images = _of_masks(config.masks, config.labels, bundle.spec)
+        what = f"masks in {config.masks} against {config.labels}, classes of {name}"
+        found = Evaluation(what, bundle.spec, images, confusion)
+    where = f"the labels of {config.labels or config.data}"
+    refuse_single_class(found.confusion.counts.sum(1), found.confusion.ignored, bundle.spec, where)
+    return found
+
+
+def _of_model(
+    config: EvalConfig, bundle: Bundle, name: str, progress: Progress, provider_from: ProviderFrom
+) -> Evaluation:
+    from edgeseg.engines.evaluate import evaluated
+
+    dataset = dataset_from(str(config.data), labels=config.labels, spec=bundle.spec, need_labels=True)
+    images = len(dataset)
+    options = EngineOptions(
+        graph=config.graph,
+        engine=config.engine,
+        fallback=config.fallback,
+        program=config.program,
+        threads=config.threads,
+    )
+    with opened_engine(bundle, name, options, tell=progress.step, provider_from=provider_from) as engine:
+        confusion = evaluated(
+            engine, bundle.spec, dataset, on_map=lambda index, _: progress.count("images", index + 1, images)
+        )
+        what = f"{name} on {dataset.description} ({engine.description})"
+    return Evaluation(what, bundle.spec, images, confusion)
+
+
+def _of_masks(masks: Path, labels: Path, spec: ModelSpec) -> tuple[ConfusionMatrix, int]:
+    folder = masks / "masks" if (masks / "masks").is_dir() else masks
+    confusion = ConfusionMatrix(len(spec.classes), spec.ignore_id)
+    predictions, truths = _by_stem(folder), _by_stem(labels)
+    missing = sorted(set(truths) - set(predictions))
+    if missing:
+        raise DatasetError(f"{len(missing)} of {len(truths)} labels have no mask in {folder} (first: {missing[0]})")
+    for stem, path in sorted(truths.items()):
+        prediction = read_mask(predictions[stem])
+        confusion.update(prediction, checked_mask(read_mask(path, len(spec.classes)), prediction, spec, path))
+    return confusion, len(truths)
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    """Return the pictures of a folder by their names without suffix. Raises DatasetError: two share one."""
+    found: dict[str, Path] = {}
+    for path in image_files(folder):
+        first = found.setdefault(stem_key(path), path)
+        if first is not path:
+            raise DatasetError(f"{first} and {path} are masks of one image; keep the right one")
+    return found

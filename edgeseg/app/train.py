@@ -1,0 +1,125 @@
+"""Train a network on folders of images and masks."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Callable
+
+from edgeseg.app.config_file import save_config
+from edgeseg.app.data import dataset_from, spec_from
+from edgeseg.app.fields import absolute
+from edgeseg.app.train_config import TrainConfig
+from edgeseg.errors import UsageError, require
+from edgeseg.files import file_sha256
+from edgeseg.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from edgeseg.builder.checkpoint import Checkpoint
+    from edgeseg.builder.networks import NetworkConfig
+    from edgeseg.builder.training import EpochResult, TrainingPlan
+
+__all__ = ["CONFIG_NAME", "TrainingProgress", "train"]
+
+CONFIG_NAME = "training.toml"
+_CROP = 288
+_RESULTS = ("best.safetensors", "last.safetensors", "metrics.csv", CONFIG_NAME)
+
+
+@dataclass(frozen=True)
+class TrainingProgress:
+    """How a training tells what it does.
+
+    Attributes:
+        line: takes a line for people when something is known.
+        plan: called when all images and masks were looked at, before the first step.
+        epoch: called after every epoch.
+        step: takes a line (epoch, step, loss) after every step, and an empty one after an epoch; None for none.
+    """
+
+    line: Callable[[str], None] = lambda text: None
+    plan: Callable[[TrainingPlan], None] = lambda plan: None
+    epoch: Callable[[EpochResult], None] = lambda result: None
+    step: Callable[[str], None] | None = None
+
+
+def train(config: TrainConfig, progress: TrainingProgress = TrainingProgress()) -> Checkpoint:
+    """Train a network and return its best checkpoint, which is also ``OUT/best.safetensors``.
+
+    The folder also receives the last checkpoint, what a resumed training needs, a table of metrics, and this
+    configuration as ``training.toml``.
+
+    Args:
+        config: of the training.
+        progress: see ``TrainingProgress``.
+
+    Raises:
+        UsageError: a value cannot be used, or the folder holds another training.
+        EdgesegError: images, masks or weights cannot be used, or the training failed.
+        KeyboardInterrupt: it was stopped, and can be resumed.
+    """
+    spec = spec_from(config.classes, config.size, config.ignore)
+    side = _crop(config, spec)
+    training = [dataset_from(item, spec=spec, need_labels=True) for item in config.data]
+    validation = dataset_from(config.validation, spec=spec, need_labels=True)
+    _refuse_earlier_results(config)
+    require("torch", "train")
+    require("pytorch_lightning", "train")
+    from edgeseg.builder.networks import NetworkConfig, network_from_config
+    from edgeseg.builder.training import TrainRecipe
+    from edgeseg.builder.training import train as fit
+
+    shape = NetworkConfig(config.network, config.encoder, len(spec.classes))
+    network = network_from_config(shape)
+    origin = _load_weights(network, shape, config.weights)
+    config.out.mkdir(parents=True, exist_ok=True)
+    progress.line(f"network: {config.network} + {config.encoder}, {origin}")
+    for source in training:
+        progress.line(f"train on: {source.description}")
+    progress.line(f"validate on: {validation.description}")
+    progress.line("looking at all images and masks")
+    recipe = TrainRecipe(
+        config.epochs, config.batch, side, config.learning_rate, workers=config.workers, seed=config.seed
+    )
+    kept = replace(absolute(config), resume=False)
+
+    def report(result: EpochResult) -> None:
+        save_config(kept, config.out / CONFIG_NAME)
+        progress.epoch(result)
+
+    return fit(
+        network, shape, spec, training, validation, recipe, config.out,
+        origin=origin, resume=config.resume, on_step=progress.step, on_start=progress.plan, report=report,
+    )  # fmt: skip
+
+
+def _crop(config: TrainConfig, spec: ModelSpec) -> int:
+    """Return the side of the training crops in pixels. Raises UsageError: it is no multiple of 32."""
+    side = config.crop or min(_CROP, 32 * math.ceil(min(spec.size_hw) / 32))
+    if side % 32:
+        raise UsageError(f"`crop` must be a multiple of 32, got {config.crop}")
+    return side
+
+
+def _refuse_earlier_results(config: TrainConfig) -> None:
+    if config.resume:
+        return
+    if (config.out / "resume.safetensors").exists():
+        raise UsageError(f"{config.out} holds an earlier run; pass `resume` to go on with it or another `out`")
+    there = [name for name in _RESULTS if (config.out / name).exists()]
+    if there:
+        raise UsageError(f"{config.out / there[0]} exists and would be replaced; name another `out`")
+
+
+def _load_weights(network: Any, shape: NetworkConfig, weights: str) -> str:
+    """Load the initial weights into a network, and return where they come from."""
+    from edgeseg.builder.checkpoint import load_weights
+    from edgeseg.builder.weights import load_imagenet_encoder
+
+    if weights == "imagenet":
+        return load_imagenet_encoder(network, shape)
+    if weights == "none":
+        return "random weights"
+    load_weights(network, Path(weights))
+    return f"checkpoint {Path(weights).name}, sha256 {file_sha256(Path(weights))}"

@@ -1,0 +1,64 @@
+"""What ``edgeseg train`` can be told."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional, Tuple
+
+from edgeseg.app.data import absolute_data
+from edgeseg.app.fields import Config, option
+
+__all__ = ["TrainConfig"]
+
+
+def _absolute_if_there(text: str) -> str:
+    """Return the absolute path of a file that exists; any other text (``imagenet``, ``road,car,sky``) as it is."""
+    return os.path.abspath(text) if os.path.exists(text) else text
+
+
+@dataclass(frozen=True)
+class TrainConfig(Config):
+    """A training of a network on folders of images and masks."""
+
+    data: Tuple[str, ...] = option(
+        help="Folders of images with masks beside them (NAMEannot), or demo://street?frames=400. Or a "
+        "configuration (.toml, .json).",
+        is_argument=True,
+        is_path=True,
+        absolute=absolute_data,
+    )
+    validation: str = option(
+        help="Folder on which mIoU is measured after every epoch.",
+        flag="--val",
+        is_path=True,
+        absolute=absolute_data,
+    )
+    classes: str = option(
+        help="'camvid', names as in road,car,sky, or a file of lines NAME [R G B].",
+        is_path=True,
+        absolute=_absolute_if_there,
+    )
+    out: Path = option(
+        Path("runs/train"), help="Folder for best/last/resume.safetensors and metrics.csv.", is_path=True
+    )
+    network: str = option("edge_unet", help="edge_unet (ours) or unet (segmentation-models-pytorch).")
+    encoder: str = option("efficientnet_lite0", help="edge_unet: efficientnet_lite0, mobilenet_v2. unet: any of smp's.")
+    weights: str = option(
+        "imagenet",
+        help="imagenet, none, or a checkpoint of this network to start from.",
+        is_path=True,
+        absolute=_absolute_if_there,
+    )
+    size: str = option("480x360", help="Network input, WIDTHxHEIGHT.")
+    ignore: Optional[int] = option(None, help="Mask value that is no class (camvid: 11, else 255).")
+    epochs: int = option(40, help="Passes over the training images.", at_least=1)
+    batch: int = option(8, help="Images per step.", at_least=2)
+    crop: Optional[int] = option(
+        None,
+        help="Side of the training crops, a multiple of 32; else 288, or what a smaller SIZE fills.",
+        at_least=32,
+    )
+    learning_rate: float = option(2e-3, help="Of the decoder; the encoder gets a quarter.", flag="--lr", at_least=0.0)
+    workers: int = option(2, help="Data-loader processes.", at_least=0)
+    seed: int = option(0, help="Of weights, shuffling and augmentation.", at_least=0)
+    resume: bool = option(False, help="Go on from OUT/resume.safetensors.")
