@@ -542,7 +542,8 @@ def golden_of(onnx: bytes, data: StreetDataset, size_hw: tuple[int, int]) -> Gol
     frames = np.stack([resized_frame(sample.frame, size_hw) for sample in samples])
     with OrtEngine(onnx, "fp32") as engine:
         classes = np.concatenate([engine.infer(frame[None]).copy() for frame in frames])
-    return Golden(frames, np.stack([class_map_at(sample.label, size_hw) for sample in samples]), classes)
+    labels = [class_map_at(sample.label, size_hw) for sample in samples if sample.label is not None]
+    return Golden(frames, np.stack(labels), classes)
 
 
 def chosen_bundle(path: Path | None, size: str | None, network: str | None) -> tuple[Bundle, str]:
@@ -686,11 +687,17 @@ def measured(
             ]
     streams: list[Streaming] = []
     ratios: list[Ratio] = []
-    for precision in precisions if provider is not None else ():
+    for precision in precisions:
+        if provider is None:
+            break
         say(f"{precision}: one frame after the other against two in flight, in {len(MODES)} modes")
         try:
             some, more, reasons = streaming(
-                *(bundle, model, provider, precision, frames),
+                bundle,
+                model,
+                provider,
+                precision,
+                frames,
                 seconds=seconds,
                 warmup_s=warmup_s,
                 clock_ns=clock_ns,

@@ -80,6 +80,7 @@ def rows(path: Path, camvid: Path) -> list[str]:
         fp32 = compilation.results[0].accuracy
         for result in compilation.results[1:]:
             worst, drop = worst_drop(fp32, result.accuracy)
+            assert result.int8_convolutions is not None
             done, total = result.int8_convolutions
             lines.append(
                 f"| {name} | {result.name} | {variant} | {100 * fp32.miou:.2f} | {100 * result.accuracy.miou:.2f} | "

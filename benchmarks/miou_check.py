@@ -19,6 +19,7 @@ def main(masks: Path, labels: Path, classes: int) -> None:
     for path in sorted(labels.glob("*.png")):
         label = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
         found = cv2.imread(str(masks / path.name), cv2.IMREAD_UNCHANGED)
+        assert label is not None and found is not None, path
         for c in range(classes):
             truth, claim = label == c, (found == c) & (label < classes)
             intersection[c] += np.sum(truth & claim)

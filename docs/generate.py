@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import sys
 from pathlib import Path
 from typing import Any, Iterator
 
+from edgeseg.app.compile_config import CompileConfig
+from edgeseg.app.config import RunConfig
+from edgeseg.app.fields import Config, Field, fields_of
+from edgeseg.app.train_config import TrainConfig
 from edgeseg.cli.main import command_line
 from edgeseg.device.jetpack import RELEASES, SOCS
 from edgeseg.runtime.monitoring import prometheus as metrics
@@ -67,6 +72,55 @@ def jetpack_page() -> str:
     head = "| JetPack | L4T | CUDA | TensorRT | chips | DLA |\n|---|---|---|---|---|---|\n"
     rows = "".join(map(_release_row, filter(lambda one: one.usable, RELEASES)))
     return _filled("docs/how-to/jetpack.md", {"releases": head + rows})
+
+
+def configuration_page() -> str:
+    """Return the page of the files that ``run``, ``compile`` and ``train`` read, with every field of them."""
+    head = f"""{NOTICE}
+# Configuration files
+
+`edgeseg run`, `compile` and `train` take a file of settings in place of the model or the data.
+It ends in `.toml` or `.json`. Options beside it override it.
+`--save-config FILE` writes the settings of a command line to such a file.
+
+```toml
+# street.toml, for: edgeseg compile street.toml
+model = "runs/street/best.safetensors"
+int8 = true
+calibration = ["camvid/train"]
+evaluation = "camvid/val"
+out = "street.edgeseg"
+
+[limits]
+max_drop = 0.5
+```
+
+A field that is left out has its default. A name that is no field is an error.
+Fields with a dot stand in a table of that name: `limits.max_drop` is `max_drop` under `[limits]`.
+Relative paths are relative to the folder that the command runs in.
+Before Python 3.11, TOML needs the package `tomli`.
+
+`edgeseg train` keeps its settings as `training.toml` beside the checkpoints.
+"""
+    kinds = (("run", RunConfig), ("compile", CompileConfig), ("train", TrainConfig))
+    return head + "".join(_fields(f"edgeseg {name}", kind) for name, kind in kinds)
+
+
+def _fields(title: str, kind: type[Config]) -> str:
+    rows = "\n".join(map(_field_row, fields_of(kind)))
+    return f"\n## {title}\n\n| field | option | default | |\n|---|---|---|---|\n{rows}\n"
+
+
+def _field_row(field: Field) -> str:
+    default = field.default
+    shown = "" if default in (None, "", ()) else f"`{_toml(default)}`"
+    shown = "required" if default is dataclasses.MISSING else shown
+    names = ", ".join(f"`{name}`" for name in field.flag.split("/"))
+    return f"| `{field.key}` | {names} | {shown} | {_cell(field.about.help)} |"
+
+
+def _toml(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def streams_page() -> str:
@@ -174,6 +228,7 @@ def _cell(text: str) -> str:
 
 WRITTEN = {
     "docs/reference/cli.md": cli_page,
+    "docs/reference/configuration.md": configuration_page,
     "docs/reference/metrics.md": metrics_page,
     "docs/how-to/jetpack.md": jetpack_page,
     "docs/reference/sources-and-sinks.md": streams_page,
