@@ -98,7 +98,6 @@ max_drop = 0.5
 A field that is left out has its default. A name that is no field is an error.
 Fields with a dot stand in a table of that name: `limits.max_drop` is `max_drop` under `[limits]`.
 Relative paths are relative to the folder that the command runs in.
-Before Python 3.11, TOML needs the package `tomli`.
 
 `edgeseg train` keeps its settings as `training.toml` beside the checkpoints.
 """

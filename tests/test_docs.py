@@ -218,11 +218,14 @@ def is_said(quoted: str) -> bool:
 
 @lru_cache(maxsize=None)
 def with_flags(text: str) -> str:
-    """A message as ``edgeseg run`` prints it: libraries name fields in backticks, the command line its options."""
+    """A message as a command prints it: libraries name fields in backticks, the command line its options."""
+    from edgeseg.app.compile_config import CompileConfig
     from edgeseg.app.config import RunConfig
     from edgeseg.app.fields import fields_of
+    from edgeseg.app.train_config import TrainConfig
 
-    flags = {field.name: field.flag for field in fields_of(RunConfig)}
+    kinds = (CompileConfig, TrainConfig, RunConfig)
+    flags = {field.name: field.flag.split("/")[0] for kind in kinds for field in fields_of(kind)}
     return re.sub(r"`([a-z]\w*)`", lambda found: flags.get(found[1], found[0]), text)
 
 
