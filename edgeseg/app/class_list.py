@@ -24,7 +24,7 @@ _HEADINGS = re.compile(r"(?i)(?:class|label|category)?[ _-]?(?:names?|ids?)?|cla
 
 
 def classes_from(text: str) -> tuple[list[str], list[Colour]]:
-    """The names and RGB colours of ``--classes``: a file, or names with commas between them.
+    """The names and RGB colours of ``classes``: a file, or names with commas between them.
 
     A file has one class per line: ``NAME``, ``NAME R G B`` or ``NAME,R,G,B``. All lines may begin with their id,
     ``0 NAME`` or ``0: NAME``, or end with it, ``NAME 0``. Text behind a blank and ``#`` is a comment. UTF-8 or UTF-16.
@@ -36,8 +36,8 @@ def classes_from(text: str) -> tuple[list[str], list[Colour]]:
     if "," in text and not path.exists():
         names = text.split(",")
         if not all(name.strip() for name in names):
-            raise UsageError(f"--classes {text!r} has an empty name; write names as in road,car,sky")
-        return _read(names, f"--classes {text}")
+            raise UsageError(f"`classes` {text!r} has an empty name; write names as in road,car,sky")
+        return _read(names, f"`classes` {text}")
     return _read(_lines(path), str(path))
 
 
@@ -48,7 +48,7 @@ def _lines(path: Path) -> list[str]:
         return data.decode("utf-16" if is_wide else "utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(
-            f"--classes {path} cannot be read ({error}); pass 'camvid', names as in road,car,sky, or a text file: "
+            f"`classes` {path} cannot be read ({error}); pass 'camvid', names as in road,car,sky, or a text file: "
             f"{_FORM}"
         ) from error
 
@@ -87,7 +87,7 @@ def _without_ids(entries: list[tuple[int, str]], where: str) -> list[tuple[int, 
         if int(match["id"]) != wanted:
             raise UsageError(
                 f"{where}, line {number}: {line!r} stands where class id {wanted} belongs; list every id from 0 on in "
-                "order, and give an id that is no class with --ignore"
+                "order, and give an id that is no class with `ignore`"
             )
     return [(number, match["name"]) for (number, _), match in zip(entries, numbered)]
 

@@ -37,7 +37,7 @@ def triple_from(text: str, flag: str) -> tuple[float, float, float]:
 
 
 def spec_from(classes: str, size: str, ignore: int | None, *, background: str | None = None) -> ModelSpec:
-    """A spec from ``--classes`` (``camvid``, names with commas, or a file of names), ``--size`` and ``--ignore``.
+    """Return the spec of ``classes`` (``camvid``, names with commas, or a file of names), ``size`` and ``ignore``.
 
     A ``background`` that is no class of the list, and not ``none``, becomes class 0 in black.
 
