@@ -27,7 +27,8 @@ from edgeseg.compiler.importers.onnx_network import (
     wanted_from_flags,
 )
 from edgeseg.compiler.importers.torch_export import onnx_from_module
-from edgeseg.compiler.lint.check import TARGETS, linted
+from edgeseg.compiler.lint.check import linted
+from edgeseg.compiler.lint.targets import TARGETS
 from edgeseg.compiler.quantize.emit import emitted_onnx
 from edgeseg.compiler.quantize.equalize import equalized_onnx
 from edgeseg.compiler.quantize.mixed import best_point, passing_mix, quality

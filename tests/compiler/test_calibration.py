@@ -13,6 +13,7 @@ from edgeseg.compiler.calibration import collect
 from edgeseg.compiler.calibration.calibrators import BINS, CALIBRATORS, range_from_histogram
 from edgeseg.compiler.calibration.collect import ranges_from_frames
 from edgeseg.compiler.calibration.dataset_report import calibration_report
+from edgeseg.compiler.graph.onnx_graph import with_outputs
 from edgeseg.compiler.step_cache import StepCache
 from edgeseg.demo.street import StreetDataset
 from edgeseg.errors import CompileError, UsageError
@@ -87,7 +88,7 @@ def test_extrema_are_those_of_the_tensors(graph_and_ranges: tuple[Any, Ranges]) 
     """An independent look: every tensor fetched from the graph, reduced by numpy."""
     graph, ranges = graph_and_ranges
     names = list(ranges.tensors)[::7]
-    session = ort.InferenceSession(collect._with_outputs(graph, names).SerializeToString())
+    session = ort.InferenceSession(with_outputs(graph, names).SerializeToString())
     low, high = np.full(len(names), np.inf), np.full(len(names), -np.inf)
     for index in range(len(FRAMES)):
         values = session.run(names, {"frame": FRAMES[index].frame[None]})

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
+from edgeseg.compiler.graph.run import run_onnx
 from edgeseg.compiler.importers.canonical import network_graph
 from edgeseg.compiler.importers.ending import ending_of
 from edgeseg.compiler.importers.onnx_network import graph_facts, wanted_from_flags
-from edgeseg.compiler.importers.torch_export import run_onnx
 from edgeseg.errors import CompileError, UsageError
 
 SIZE = (24, 32)

@@ -23,13 +23,15 @@ from edgeseg.app.compile_config import CompileConfig, ForeignNetwork
 from edgeseg.app.origins import _preprocess, origin_from
 from edgeseg.compiler.calibration.collect import ranges_from_frames
 from edgeseg.compiler.graph.fold import argmax_first_onnx, folded_onnx
+from edgeseg.compiler.graph.run import run_onnx
 from edgeseg.compiler.graph.simplify import simplified_onnx
 from edgeseg.compiler.importers.canonical import network_graph
 from edgeseg.compiler.importers.normalisation import check_scaled_once, own_scaling
 from edgeseg.compiler.importers.onnx_network import wanted_from_flags
 from edgeseg.compiler.importers.opsets import at_readable_opset
-from edgeseg.compiler.importers.torch_export import onnx_from_module, run_onnx
-from edgeseg.compiler.lint.check import TARGETS, linted
+from edgeseg.compiler.importers.torch_export import onnx_from_module
+from edgeseg.compiler.lint.check import linted
+from edgeseg.compiler.lint.targets import TARGETS
 from edgeseg.compiler.pipeline import _lint_errors, compile_model, float_graph_from_module
 from edgeseg.compiler.quantize.cpu_layout import cpu_layout_onnx
 from edgeseg.compiler.quantize.qdq import cpu_qdq_onnx, tensorrt_qdq_onnx

@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeseg.compiler.graph.float16 import float16_onnx
-from edgeseg.compiler.importers.torch_export import run_onnx
+from edgeseg.compiler.graph.run import run_onnx
 from edgeseg.compiler.quantize.qdq import tensorrt_qdq_onnx
 from edgeseg.demo.street import StreetDataset
 from edgeseg.errors import CompileError

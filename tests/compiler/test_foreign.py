@@ -21,6 +21,7 @@ from torch import nn
 from torch.nn import functional
 
 from edgeseg.compiler.graph.fold import folded_onnx
+from edgeseg.compiler.graph.run import run_onnx
 from edgeseg.compiler.graph.simplify import simplified_onnx
 from edgeseg.compiler.importers.canonical import network_graph
 from edgeseg.compiler.importers.isolation import cleaned_in_child
@@ -32,7 +33,6 @@ from edgeseg.compiler.importers.onnx_network import (
     network_graph_from_onnx,
     wanted_from_flags,
 )
-from edgeseg.compiler.importers.torch_export import run_onnx
 from edgeseg.errors import CompileError, EdgesegError, UsageError
 from edgeseg.spec import ModelSpec
 

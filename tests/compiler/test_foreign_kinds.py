@@ -14,9 +14,9 @@ from onnx import TensorProto, helper, numpy_helper
 from torch.nn import functional
 
 from edgeseg.compiler.calibration.collect import ranges_from_frames
+from edgeseg.compiler.graph.run import run_onnx
 from edgeseg.compiler.importers.canonical import network_graph
 from edgeseg.compiler.importers.onnx_network import wanted_from_flags
-from edgeseg.compiler.importers.torch_export import run_onnx
 from edgeseg.compiler.pipeline import float_graph_from_network
 from edgeseg.compiler.quantize.qdq import cpu_qdq_onnx, tensorrt_qdq_onnx
 from edgeseg.compiler.quantize.qdq_editor import layer_names

@@ -18,9 +18,12 @@ from onnx import TensorProto as T
 from onnx import helper, numpy_helper
 
 from edgeseg.bundle import Bundle
-from edgeseg.compiler.lint.check import TARGETS, Target, linted
+from edgeseg.compiler.lint.check import linted
 from edgeseg.compiler.lint.operators import first_importer, imported_operators
-from edgeseg.compiler.lint.rules import DLA_RULES, RULES, SEVERITIES, Graph, unsupported_operators
+from edgeseg.compiler.lint.rule_graph import SEVERITIES, RuleGraph
+from edgeseg.compiler.lint.rules import DLA_RULES, RULES
+from edgeseg.compiler.lint.rules.operators import unsupported_operators
+from edgeseg.compiler.lint.targets import TARGETS, Target
 from edgeseg.compiler.pipeline import float_graph_from_bundle
 from edgeseg.compiler.quantize.dynamic import dynamic_int8_onnx
 from edgeseg.compiler.quantize.qdq import cpu_qdq_onnx, tensorrt_qdq_onnx
@@ -439,7 +442,7 @@ def test_a_rule_finds_what_it_is_for_and_nothing_else(case: Case) -> None:
 def test_every_rule_has_a_case() -> None:
     for rule in (*RULES, *DLA_RULES):
         cases = [case for case in CASES if case.dla or rule in RULES]
-        assert any(list(rule(Graph(case.bad), case.target)) for case in cases), rule.__name__
+        assert any(list(rule(RuleGraph(case.bad), case.target)) for case in cases), rule.__name__
 
 
 def test_a_graph_that_just_works_has_nothing_to_say() -> None:
@@ -477,7 +480,7 @@ def row_of(target: Target) -> str:
 @pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
 def test_what_a_version_has_no_importer_for_is_an_error_and_nothing_else(target: Target) -> None:
     """Against NVIDIA's parsers, operator by operator: the rule looks at the name alone."""
-    refused, graph = set(), Graph(PLAIN())
+    refused, graph = set(), RuleGraph(PLAIN())
     for operator in EVERY_OPERATOR:
         graph.nodes[0].op_type = operator
         found = [finding for finding in unsupported_operators(graph, target) if finding.severity == "error"]

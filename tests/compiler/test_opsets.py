@@ -11,7 +11,8 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from edgeseg.compiler.importers.opsets import at_readable_opset
-from edgeseg.compiler.lint.check import TARGETS, linted
+from edgeseg.compiler.lint.check import linted
+from edgeseg.compiler.lint.targets import TARGETS
 
 CASES: list[tuple[str, int, dict[str, Any]]] = [
     ("Gelu", 20, {}),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Callable, Mapping
 import numpy as np
 
 from edgeseg.compiler.calibration.calibrators import BINS, needs_histogram, range_from_histogram
+from edgeseg.compiler.graph.onnx_graph import OnnxGraph, copied_onnx, dims_of, with_outputs
 from edgeseg.compiler.graph.tensors import float_activations, graph_sha256
 from edgeseg.compiler.step_cache import StepCache
 from edgeseg.errors import CompileError, first_line, require
@@ -97,7 +98,7 @@ def inputs_sha256(frames: Dataset, size_hw: tuple[int, int]) -> str:
 
 def input_size_hw(model: onnx.ModelProto) -> tuple[int, int]:
     """Height and width of a folded graph's input ``frame``, NxHxWx3."""
-    _, height, width, _ = (dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim)
+    _, height, width, _ = dims_of(model.graph.input[0])
     return height, width
 
 
@@ -156,7 +157,7 @@ class _Histograms:
     def __init__(self, model: onnx.ModelProto, tensors: Mapping[str, tuple[float, float]]) -> None:
         self._amax = {name: amax_of(*ends) for name, ends in tensors.items()}
         self._groups = _groups(model, list(tensors), self._MOST_BYTES)
-        self._sessions = [_session(_with_outputs(model, group)) for group in self._groups]
+        self._sessions = [_session(with_outputs(model, group)) for group in self._groups]
         self.counts = np.zeros((len(tensors), BINS), np.int64)
         self._row = {name: index for index, name in enumerate(tensors)}
         self.done = 0
@@ -228,46 +229,30 @@ def _histogram(value: np.ndarray, amax: float) -> np.ndarray:
 
 def _convolution_inputs(model: onnx.ModelProto) -> list[str]:
     """Names of the float maps that convolutions over two axes read."""
-    ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in model.graph.value_info}
-    maps = {name for name in float_activations(model) if ranks[name] == 4}
-    return sorted({node.input[0] for node in model.graph.node if node.op_type == "Conv"} & maps)
+    graph = OnnxGraph(model.graph)
+    maps = {name for name in float_activations(model) if len(graph.shapes[name]) == 4}
+    return sorted({node.input[0] for node in graph.of("Conv")} & maps)
 
 
 def _with_reductions(model: onnx.ModelProto, names: list[str], inputs: list[str]) -> onnx.ModelProto:
     """The model with ``NAME/min``, ``NAME/max`` and, for convolutions' inputs, ``NAME/mean`` per channel as outputs."""
-    onnx = require("onnx", "compile")
-    extended = onnx.ModelProto()
-    extended.CopyFrom(model)
-
-    def add(operator: str, name: str, end: str, **how: Any) -> None:
-        output = f"{name}/{end}"
-        extended.graph.node.append(onnx.helper.make_node(operator, [name], [output], output, keepdims=0, **how))
-        extended.graph.output.append(onnx.helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, None))
-
+    extended = copied_onnx(model)
+    graph = OnnxGraph(extended.graph)
     for name in names:
-        add("ReduceMin", name, "min")
-        add("ReduceMax", name, "max")
+        graph.give(graph.add("ReduceMin", [name], f"{name}/min", keepdims=0))
+        graph.give(graph.add("ReduceMax", [name], f"{name}/max", keepdims=0))
     for name in inputs:
-        add("ReduceMean", name, "mean", axes=[0, 2, 3])
-    return extended
-
-
-def _with_outputs(model: onnx.ModelProto, names: list[str]) -> onnx.ModelProto:
-    onnx = require("onnx", "compile")
-    extended = onnx.ModelProto()
-    extended.CopyFrom(model)
-    for name in names:
-        extended.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
+        graph.give(graph.add("ReduceMean", [name], f"{name}/mean", axes=[0, 2, 3], keepdims=0))
     return extended
 
 
 def _groups(model: onnx.ModelProto, names: list[str], most_bytes: int) -> list[list[str]]:
     """The names in consecutive groups of at most ``most_bytes`` (or of one tensor)."""
-    shapes = {value.name: value.type.tensor_type.shape.dim for value in model.graph.value_info}
+    shapes = OnnxGraph(model.graph).shapes
     groups: list[list[str]] = []
     room = 0
     for name in names:
-        size = 4 * int(np.prod([max(1, dim.dim_value) for dim in shapes[name]], dtype=np.int64))
+        size = 4 * int(np.prod([max(1, side) for side in shapes[name]], dtype=np.int64))
         if not groups or size > room:
             groups.append([])
             room = most_bytes

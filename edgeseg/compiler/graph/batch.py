@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgeseg.compiler.graph.edits import lift_constants
-from edgeseg.compiler.importers.torch_export import run_onnx
+from edgeseg.compiler.graph.onnx_graph import OnnxGraph, checked_onnx, copied_onnx, dims_of, input_name
+from edgeseg.compiler.graph.run import run_onnx
 from edgeseg.errors import CompileError, require
 
 if TYPE_CHECKING:
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["batched_onnx"]
 
-_SHAPES = {"Reshape": 1, "Expand": 1}
-_SIZES = {"Resize": 3}
+_SIZE_INPUTS = {"Reshape": 1, "Expand": 1, "Resize": 3}
+"""Operator -> the input that holds the sizes of what it gives."""
 
 
 def batched_onnx(model: onnx.ModelProto, frames: int) -> onnx.ModelProto:
@@ -33,39 +33,34 @@ def batched_onnx(model: onnx.ModelProto, frames: int) -> onnx.ModelProto:
     before = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value
     if frames == before:
         return model
-    batched = onnx.ModelProto()
-    batched.CopyFrom(model)
-    graph = batched.graph
-    lift_constants(graph)
-    for value in (*graph.input, *graph.output):
+    batched = copied_onnx(model)
+    graph = OnnxGraph(batched.graph)
+    graph.lift_constants()
+    for value in (*batched.graph.input, *batched.graph.output):
         value.type.tensor_type.shape.dim[0].dim_value = frames
-    constants = {tensor.name: tensor for tensor in graph.initializer}
-    for node in graph.node:
-        index = _SHAPES.get(node.op_type, _SIZES.get(node.op_type, -1))
-        from_frame = node.input[0] not in constants
-        if from_frame and 0 <= index < len(node.input) and node.input[index] in constants:
-            _set_first(constants[node.input[index]], frames, before)
-    del graph.value_info[:]
+    for node in graph.of(*_SIZE_INPUTS):
+        sizes = input_name(node, _SIZE_INPUTS[node.op_type])
+        if node.input[0] not in graph.constants and sizes in graph.constants:
+            _set_first(graph, sizes, frames, before)
+    del batched.graph.value_info[:]
     try:
-        inferred: Any = onnx.shape_inference.infer_shapes(batched, strict_mode=True, data_prop=True)
-        onnx.checker.check_model(inferred)
+        inferred = checked_onnx(batched)
         _prove_equal(model, inferred, before, frames)
     except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError) as error:
         raise CompileError(f"the graph is fixed to {before} frames and cannot be changed to {frames}") from error
     return inferred
 
 
-def _set_first(tensor: onnx.TensorProto, frames: int, before: int) -> None:
-    onnx = require("onnx", "compile")
-    value = np.array(onnx.numpy_helper.to_array(tensor))
-    if value.ndim == 1 and value.size and value[0] == before:
+def _set_first(graph: OnnxGraph, sizes: str, frames: int, before: int) -> None:
+    value = graph.value(sizes)
+    if value is not None and value.ndim == 1 and value.size and value[0] == before:
         value[0] = frames
-        tensor.CopyFrom(onnx.numpy_helper.from_array(value, tensor.name))
+        graph.set_constant(sizes, value)
 
 
 def _prove_equal(one: onnx.ModelProto, other: onnx.ModelProto, before: int, frames: int) -> None:
     feed = one.graph.input[0]
-    shape = [dim.dim_value for dim in feed.type.tensor_type.shape.dim][1:]
+    shape = dims_of(feed)[1:]
     noise = np.random.default_rng(0).integers(0, 256, (max(before, frames), *shape), np.uint8)
     count = min(before, frames)
     ours = run_onnx(other, {feed.name: noise[:frames]})[0][:count]

@@ -6,11 +6,11 @@ nodes may be in the graph: with float16 on both sides they need opset 19, and th
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgeseg.compiler.graph.edits import lift_constants
+from edgeseg.compiler.graph.onnx_graph import OnnxGraph, checked_onnx, copied_onnx
 from edgeseg.errors import CompileError, require
 
 if TYPE_CHECKING:
@@ -30,36 +30,30 @@ def float16_onnx(model: onnx.ModelProto) -> onnx.ModelProto:
         CompileError: a weight is too large for float16.
     """
     onnx = require("onnx", "compile")
-    half = onnx.ModelProto()
-    half.CopyFrom(model)
-    lift_constants(half.graph)
-    kept = _kept_in_float32(half.graph)
-    for tensor in half.graph.initializer:
-        if tensor.data_type == onnx.TensorProto.FLOAT and tensor.name not in kept:
-            value = _rounded(onnx.numpy_helper.to_array(tensor), tensor.name)
-            tensor.CopyFrom(onnx.numpy_helper.from_array(value, tensor.name))
-    for node in half.graph.node:
+    half = copied_onnx(model)
+    graph = OnnxGraph(half.graph)
+    graph.lift_constants()
+    kept = {name for node in graph.of("Resize") for name in node.input[1:]}  # its scales are float32 by definition
+    for name in graph.constants:
+        if graph.types[name] == onnx.TensorProto.FLOAT and name not in kept:
+            graph.set_constant(name, _rounded(graph.value(name), name))
+    for node in graph.of("Cast"):
         for attribute in node.attribute:
-            if node.op_type == "Cast" and attribute.i == onnx.TensorProto.FLOAT:
+            if attribute.i == onnx.TensorProto.FLOAT:
                 attribute.i = onnx.TensorProto.FLOAT16
     for output in half.graph.output:
         if output.type.tensor_type.elem_type == onnx.TensorProto.FLOAT:
             output.type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
     del half.graph.value_info[:]
-    if any(node.op_type == "QuantizeLinear" for node in half.graph.node):
+    if graph.of("QuantizeLinear"):
         half = onnx.version_converter.convert_version(half, _QDQ_OPSET)
         del half.graph.value_info[:]  # the converter infers types before it knows float16 scales
-    inferred: Any = onnx.shape_inference.infer_shapes(half, strict_mode=True, data_prop=True)
-    onnx.checker.check_model(inferred)
-    return inferred
+    return checked_onnx(half)
 
 
-def _kept_in_float32(graph: onnx.GraphProto) -> set[str]:
-    """Scales of Resize are float32 by definition."""
-    return {name for node in graph.node if node.op_type == "Resize" for name in node.input[1:]}
-
-
-def _rounded(value: np.ndarray, name: str) -> np.ndarray:
+def _rounded(value: np.ndarray | None, name: str) -> np.ndarray:
+    if value is None:
+        raise CompileError(f"{name} is stored outside the graph; load it with its weights")
     largest = float(np.abs(value).max(initial=0))
     if largest > _LARGEST:
         raise CompileError(f"{name} holds {largest:.3g}, which float16 cannot (at most {_LARGEST:.0f}); leave FP16 out")

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Iterator
 
 import numpy as np
 
-from edgeseg.compiler.importers.torch_export import run_onnx
+from edgeseg.compiler.graph.onnx_graph import dims_of
+from edgeseg.compiler.graph.run import run_onnx
 from edgeseg.errors import CompileError, MissingDependencyError, require
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def _largest_difference(before: onnx.ModelProto, after: onnx.ModelProto) -> floa
     differences = [0.0]
     rng = np.random.default_rng(0)
     feed = before.graph.input[0]
-    shape = [dim.dim_value for dim in feed.type.tensor_type.shape.dim]
+    shape = dims_of(feed)
     for _ in range(3):
         feeds = {feed.name: rng.standard_normal(shape, dtype=np.float32)}
         for one, other in zip(run_onnx(before, feeds), run_onnx(after, feeds)):

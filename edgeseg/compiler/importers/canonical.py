@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgeseg.compiler.graph.onnx_graph import OnnxGraph, copied_onnx, nested_graphs, nested_nodes
+from edgeseg.compiler.graph.run import run_onnx
 from edgeseg.compiler.importers.cleaning import (
     bypass_identities,
     cut_at_logits,
@@ -18,15 +20,14 @@ from edgeseg.compiler.importers.cleaning import (
     inline_branches,
     inlined_onnx,
     reduced_precision,
-    rename,
     switch_to_inference,
 )
 from edgeseg.compiler.importers.ending import ending_of
-from edgeseg.compiler.importers.onnx_file import nested_graphs, opset_of
+from edgeseg.compiler.importers.onnx_file import opset_of
 from edgeseg.compiler.importers.opsets import at_readable_opset
 from edgeseg.compiler.importers.outputs import adapt_output
-from edgeseg.compiler.importers.torch_export import INPUT, LOGITS, run_onnx
-from edgeseg.compiler.importers.wanted import Wanted, hw_text, unused
+from edgeseg.compiler.importers.torch_export import INPUT, LOGITS
+from edgeseg.compiler.importers.wanted import Wanted, hw_text
 from edgeseg.errors import CompileError, first_line, require
 
 if TYPE_CHECKING:
@@ -60,8 +61,7 @@ def network_graph(model: onnx.ModelProto, wanted: Wanted) -> tuple[onnx.ModelPro
     expected, remark = _computed_by_original(original, wanted)
     lines += remark
     tolerance = _HALF_TOLERANCE if reduced_precision(original.graph) else _TOLERANCE
-    body = require("onnx", "compile").ModelProto()
-    body.CopyFrom(original)
+    body = copied_onnx(original)
     lines += bypass_identities(body.graph)
     lines += fix_input(body.graph, _in_layout((1, wanted.channels, *wanted.size_hw), wanted.layout))
     lines += in_float32(body.graph)
@@ -95,8 +95,7 @@ def _without_branches(model: onnx.ModelProto, wanted: Wanted) -> list[str]:
     conditions = {node.input[0] for node in model.graph.node if node.op_type == "If"} - about_image
     if not conditions:
         return []
-    asking = type(model)()
-    asking.CopyFrom(model)
+    asking = copied_onnx(model)
     del asking.graph.output[:]
     for name in conditions:
         asking.graph.output.add().name = name
@@ -153,47 +152,44 @@ def _prove_equal(logits: np.ndarray, expected: np.ndarray, tolerance: float) -> 
 
 
 def _declare_output(graph: onnx.GraphProto, shape: tuple[int, ...] | None) -> None:
-    helper, kinds = require("onnx.helper", "compile"), require("onnx", "compile").TensorProto
     name = graph.output[0].name
     del graph.output[:]
-    graph.output.append(helper.make_tensor_value_info(name, kinds.FLOAT, shape or list("nchw")))
+    OnnxGraph(graph).give(name, shape=shape or list("nchw"))
 
 
-def _adapt_input(graph: onnx.GraphProto, wanted: Wanted) -> list[str]:
+def _adapt_input(proto: onnx.GraphProto, wanted: Wanted) -> list[str]:
     """NCHW under the name ``input``, whatever the graph's layout and names."""
-    helper, kinds = require("onnx.helper", "compile"), require("onnx", "compile").TensorProto
-    image, logits = graph.input[0].name, graph.output[0].name
-    rename(graph, _free_names(graph, image, logits))
+    tools, graph = require("onnx", "compile"), OnnxGraph(proto)
+    graph.rename(_free_names(graph, proto.input[0].name))
     lines = []
     if wanted.layout == "NHWC":
-        inner = unused(graph, "input_nhwc")
-        rename(graph, {graph.input[0].name: inner})
-        graph.node.insert(0, helper.make_node("Transpose", [INPUT], [inner], inner, perm=[0, 2, 3, 1]))
+        inner = graph.unused_name("input_nhwc")
+        graph.rename({proto.input[0].name: inner})
+        graph.add("Transpose", [INPUT], inner, at=0, perm=[0, 2, 3, 1])
         lines = ["Transpose in front: the graph takes NHWC"]
     if wanted.channels == 1:
         lines.insert(0, _grey_in_front(graph, wanted.channel_order))
-    del graph.input[:]
-    graph.input.append(helper.make_tensor_value_info(INPUT, kinds.FLOAT, [1, 3, *wanted.size_hw]))
+    del proto.input[:]
+    proto.input.append(tools.helper.make_tensor_value_info(INPUT, tools.TensorProto.FLOAT, [1, 3, *wanted.size_hw]))
     return lines
 
 
-def _grey_in_front(graph: onnx.GraphProto, channel_order: str) -> str:
+def _grey_in_front(graph: OnnxGraph, channel_order: str) -> str:
     """Let a one-channel network read the brightness of a colour image (ITU-R BT.601, as OpenCV takes it)."""
-    helper, numpy_helper = require("onnx.helper", "compile"), require("onnx.numpy_helper", "compile")
     weights = np.array(_BRIGHTNESS if channel_order == "RGB" else _BRIGHTNESS[::-1], np.float32)
-    inner, name = unused(graph, "input_grey"), unused(graph, "input_grey_weights")
-    rename(graph, {INPUT: inner})
-    graph.initializer.append(numpy_helper.from_array(weights.reshape(1, 3, 1, 1), name))
-    graph.node.insert(0, helper.make_node("Conv", [INPUT, name], [inner], inner, kernel_shape=[1, 1]))
+    inner, name = graph.unused_name("input_grey"), graph.unused_name("input_grey_weights")
+    graph.rename({INPUT: inner})
+    graph.add_constant(name, weights.reshape(1, 3, 1, 1))
+    graph.add("Conv", [INPUT, name], inner, at=0, kernel_shape=[1, 1])
     return "grey in front: the graph takes one channel, and gets 0.299 R + 0.587 G + 0.114 B"
 
 
-def _free_names(graph: onnx.GraphProto, image: str, logits: str) -> dict[str, str]:
+def _free_names(graph: OnnxGraph, image: str) -> dict[str, str]:
     """New names for tensors whose names this compiler gives to its own."""
-    names = {name for body in nested_graphs(graph) for node in body.node for name in (*node.input, *node.output)}
-    names |= {tensor.name for body in nested_graphs(graph) for tensor in body.initializer}
+    names = {name for node in nested_nodes(graph.proto) for name in (*node.input, *node.output)}
+    names |= {tensor.name for body in nested_graphs(graph.proto) for tensor in body.initializer}
     taken = {name for name in names if name in _OUR_NAMES or name.startswith("frame") or name.endswith(_OUR_ENDINGS)}
-    return {**{name: unused(graph, f"network/{name}/") for name in taken - {image}}, image: INPUT}
+    return {**{name: graph.unused_name(f"network/{name}/") for name in taken - {image}}, image: INPUT}
 
 
 def _finished(model: onnx.ModelProto, wanted: Wanted) -> onnx.ModelProto:

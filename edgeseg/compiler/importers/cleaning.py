@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgeseg.compiler.graph.edits import attribute
+from edgeseg.compiler.graph.onnx_graph import OnnxGraph, attribute, copied_onnx, nested_graphs, nested_nodes
 from edgeseg.compiler.importers.ending import Ending
-from edgeseg.compiler.importers.onnx_file import check_structure, nested_graphs
+from edgeseg.compiler.importers.onnx_file import check_structure
 from edgeseg.errors import require
 
 if TYPE_CHECKING:
@@ -21,23 +21,20 @@ __all__ = [
     "in_float32",
     "inline_branches",
     "inlined_onnx",
-    "lift_constants",
     "reduced_precision",
-    "rename",
     "switch_to_inference",
 ]
 
 
 def inlined_onnx(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy without functions of its own, and with one kind of constant: initializers that are no inputs."""
-    inlined: onnx.ModelProto = require("onnx", "compile").ModelProto()
-    inlined.CopyFrom(model)
+    inlined = copied_onnx(model)
     if model.functions:
         inlined = require("onnx.inliner", "compile").inline_local_functions(inlined)
         check_structure(inlined)
     graph = inlined.graph
     _clear_repeated_names(graph)
-    lift_constants(graph)
+    OnnxGraph(graph).lift_constants()
     weights = {tensor.name for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in weights]
     del graph.input[:], graph.value_info[:]
@@ -52,20 +49,6 @@ def _clear_repeated_names(graph: onnx.GraphProto) -> None:
         if node.name in seen:
             node.name = ""
         seen.add(node.name)
-
-
-def lift_constants(graph: onnx.GraphProto) -> None:
-    """Turn Constant nodes of every kind into initializers."""
-    tools = require("onnx", "compile")
-    kept = []
-    for node in graph.node:
-        value = _constant(node) if node.op_type == "Constant" else None
-        if value is None:
-            kept.append(node)
-        else:
-            graph.initializer.append(tools.numpy_helper.from_array(value, node.output[0]))
-    del graph.node[:]
-    graph.node.extend(kept)
 
 
 def inline_branches(graph: onnx.GraphProto, decided: dict[str, bool]) -> list[str]:
@@ -89,9 +72,9 @@ def inline_branches(graph: onnx.GraphProto, decided: dict[str, bool]) -> list[st
             type(node)(op_type="Identity", input=[inner.name], output=[outer])
             for inner, outer in zip(body.output, node.output)
         ]
-    del graph.node[:]
-    graph.node.extend(kept)
-    lift_constants(graph)
+    edited = OnnxGraph(graph)
+    edited.replace_nodes(kept)
+    edited.lift_constants()
     return [f"{count} If decided by the fixed size"] if count else []
 
 
@@ -101,14 +84,14 @@ def _rename_what_is_taken(body: onnx.GraphProto, names: set[str], number: int) -
     fresh = {name: f"{name}/if{number}" for name in made & names}
     while names.intersection(fresh.values()):
         fresh = {name: f"{new}_" for name, new in fresh.items()}
-    rename(body, fresh)
+    OnnxGraph(body).rename(fresh)
     names |= (made - set(fresh)) | set(fresh.values())
 
 
 def switch_to_inference(graph: onnx.GraphProto) -> list[str]:
     """BatchNormalization takes its stored statistics and Dropout does nothing, whatever mode was exported."""
     normalisations = 0
-    for node in (node for body in nested_graphs(graph) for node in body.node):
+    for node in nested_nodes(graph):
         if node.op_type == "BatchNormalization" and (len(node.output) > 1 or attribute(node, "training_mode", 0)):
             normalisations += 1
             del node.output[1:]
@@ -126,7 +109,7 @@ def cut_at_logits(graph: onnx.GraphProto, end: Ending, output: str) -> list[str]
     before = len(graph.node)
     del graph.output[:]
     graph.output.add().name = end.tensor
-    _drop_unused(graph)
+    OnnxGraph(graph).drop_unused()
     lines = [f"removed behind the logits: {', '.join(end.removed)}"] if end.removed else []
     if others:
         lines.append(f"outputs left out: {', '.join(others)} (with {before - len(graph.node)} nodes)")
@@ -143,21 +126,10 @@ def bypass_identities(graph: onnx.GraphProto) -> list[str]:
             removed.append(node.op_type)
         else:
             kept.append(node)
-    del graph.node[:]
-    graph.node.extend(kept)
-    rename(graph, names)
+    edited = OnnxGraph(graph)
+    edited.replace_nodes(kept)
+    edited.rename(names)
     return [f"removed {removed.count(kind)} {kind}" for kind in ("Identity", "Dropout") if kind in removed]
-
-
-def rename(graph: onnx.GraphProto, names: dict[str, str]) -> None:
-    """Give tensors other names, inside control flow too."""
-    for body in nested_graphs(graph):
-        for node in body.node:
-            for fields in (node.input, node.output):
-                for index, name in enumerate(fields):
-                    fields[index] = names.get(name, name)
-        for value in (*body.initializer, *body.input, *body.output):
-            value.name = names.get(value.name, value.name)
 
 
 def fix_input(graph: onnx.GraphProto, shape: tuple[int, ...]) -> list[str]:
@@ -215,33 +187,3 @@ def _constants(graph: onnx.GraphProto) -> list[onnx.TensorProto]:
 def _cast_types(graph: onnx.GraphProto) -> list[onnx.AttributeProto]:
     casts = [node for node in graph.node if node.op_type == "Cast"]
     return [entry for node in casts for entry in node.attribute if entry.name == "to"]
-
-
-def _constant(node: onnx.NodeProto) -> np.ndarray | None:
-    tools = require("onnx", "compile")
-    types = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
-    for entry in node.attribute:
-        if entry.name == "value" and entry.HasField("t"):
-            return np.asarray(tools.numpy_helper.to_array(entry.t))
-        if entry.name in types:
-            return np.array(tools.helper.get_attribute_value(entry), types[entry.name])
-    return None
-
-
-def _drop_unused(graph: onnx.GraphProto) -> None:
-    needed = {value.name for value in graph.output}
-    kept = []
-    for node in reversed(graph.node):
-        if needed.isdisjoint(node.output):
-            continue
-        kept.append(node)
-        needed.update(node.input)
-        bodies = [body for entry in node.attribute for body in (entry.g, *entry.graphs)]
-        for body in nested_graphs(*bodies):
-            needed.update(name for inner in body.node for name in inner.input)
-            needed.update(value.name for value in body.output)
-    del graph.node[:]
-    graph.node.extend(reversed(kept))
-    weights = [tensor for tensor in graph.initializer if tensor.name in needed]
-    del graph.initializer[:]
-    graph.initializer.extend(weights)

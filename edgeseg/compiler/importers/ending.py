@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, Callable
 
 import numpy as np
 
-from edgeseg.compiler.graph.edits import attribute
-from edgeseg.errors import require
+from edgeseg.compiler.graph.onnx_graph import OnnxGraph, attribute
 
 if TYPE_CHECKING:
     import onnx
@@ -77,10 +76,10 @@ def ending_of(graph: onnx.GraphProto, output: str, opset: int) -> Ending:
     """Walk back from an output, or from any tensor, of a sorted graph of an opset to its logits."""
     tail = _Tail(graph, opset)
     end = Ending(output)
-    node = tail.makers.get(output)
+    node = tail.graph.maker(output)
     while node is not None and tail.is_removable(node):
         end = _one_back(end, node, tail)
-        node = tail.makers.get(end.tensor)
+        node = tail.graph.maker(end.tensor)
     last = tail.first(end.tensor, lambda node: node.op_type not in (*_RESAMPLING, *_COPIES))
     operator = last.op_type if last is not None else ""
     scaled = tail.scaled_activation(last) if last is not None else ""
@@ -102,21 +101,16 @@ def ending_of(graph: onnx.GraphProto, output: str, opset: int) -> Ending:
 
 
 class _Tail:
-    """A graph to be walked back: who makes each tensor, and which are constants."""
+    """A graph to be walked back from an output."""
 
     def __init__(self, graph: onnx.GraphProto, opset: int) -> None:
-        self.makers: dict[str, Any] = {name: node for node in graph.node for name in node.output}
-        self._weights = {tensor.name: tensor for tensor in graph.initializer}
-        for node in graph.node:
-            if node.op_type == "Constant":
-                self._weights.update((node.output[0], entry.t) for entry in node.attribute if entry.HasField("t"))
-        self.opset = opset
+        self.graph, self.opset = OnnxGraph(graph), opset
 
     def first(self, tensor: str, wanted: Callable[[Any], bool]) -> Any:
         """The first wanted node, following first inputs back; None when the graph starts before."""
-        node = self.makers.get(tensor)
+        node = self.graph.maker(tensor)
         while node is not None and not wanted(node):
-            node = self.makers.get(self.data(node))
+            node = self.graph.maker(self.data(node))
         return node
 
     def data(self, node: onnx.NodeProto) -> str:
@@ -136,7 +130,7 @@ class _Tail:
 
     def keeps_order(self, softmax: onnx.NodeProto) -> bool:
         """Whether a softmax runs over the channels: before opset 13, over its axis and all behind it."""
-        axis = attribute(softmax, "axis", 1 if self.opset < 13 else -1)
+        axis: int = attribute(softmax, "axis", 1 if self.opset < 13 else -1)
         known, _ = self.channels(softmax.input[0])
         if known is None:
             return axis in (1, -1, 3, -3)
@@ -167,10 +161,10 @@ class _Tail:
 
     def _number(self, name: str) -> float | None:
         """The value of a constant of one number."""
-        tensor = self._weights.get(name)
-        if tensor is None or int(np.prod(tensor.dims)) != 1:
+        if name not in self.graph.constants or int(np.prod(self.graph.shapes[name])) != 1:
             return None
-        return float(require("onnx.numpy_helper", "compile").to_array(tensor).reshape(-1)[0])
+        value = self.graph.value(name)
+        return None if value is None else float(value.reshape(-1)[0])
 
     def before_class_map(self, tensor: str) -> str | None:
         node = self.first(tensor, lambda node: node.op_type in _CLASS_MAPS)
@@ -182,8 +176,8 @@ class _Tail:
 
         def arrived(node: Any) -> bool:
             if node.op_type == "Transpose":
-                permutations.append(_ints(node, "perm"))
-            biased = node.op_type in ("Add", "Mul") and len(node.input) == 2 and node.input[1] in self._weights
+                permutations.append(attribute(node, "perm", ()))
+            biased = node.op_type in ("Add", "Mul") and len(node.input) == 2 and node.input[1] in self.graph.constants
             if biased or self._scaled(node) is not None:
                 return False
             return node.op_type not in (*_COPIES, "Transpose", "Resize", "Upsample", "Clip", *_ACTIVATIONS)
@@ -196,11 +190,11 @@ class _Tail:
             if sorted(permutation) != [0, 1, 2, 3]:
                 return None, None
             axis = permutation.index(axis)
-        weight = self._weights.get(node.input[1])
-        if weight is None or len(weight.dims) != 4:
+        sizes = self.graph.shapes[node.input[1]] if node.input[1] in self.graph.constants else []
+        if len(sizes) != 4:
             return axis, None
         groups = attribute(node, "group", 1)
-        return axis, weight.dims[0] if node.op_type == "Conv" else weight.dims[1] * groups
+        return axis, sizes[0] if node.op_type == "Conv" else sizes[1] * groups
 
 
 def _one_back(end: Ending, node: onnx.NodeProto, tail: _Tail) -> Ending:
@@ -209,7 +203,7 @@ def _one_back(end: Ending, node: onnx.NodeProto, tail: _Tail) -> Ending:
         axis = _before_transpose(axis, node)
     elif node.op_type in _SHUFFLES:
         axis = None
-    elif node.op_type == "ArgMax" or (_has(node, "axis") and tail.opset >= 13):
+    elif node.op_type == "ArgMax" or (attribute(node, "axis", None) is not None and tail.opset >= 13):
         axis = attribute(node, "axis", 0) % 4
     if node.op_type == "ArgMax":
         kind = CLASS_MAP
@@ -220,13 +214,5 @@ def _one_back(end: Ending, node: onnx.NodeProto, tail: _Tail) -> Ending:
 
 
 def _before_transpose(axis: int | None, node: onnx.NodeProto) -> int | None:
-    permutation = _ints(node, "perm")
+    permutation = attribute(node, "perm", ())
     return permutation[axis] if axis is not None and axis < len(permutation) else None
-
-
-def _ints(node: onnx.NodeProto, name: str) -> list[int]:
-    return next((list(a.ints) for a in node.attribute if a.name == name), [])
-
-
-def _has(node: onnx.NodeProto, name: str) -> bool:
-    return any(a.name == name for a in node.attribute)

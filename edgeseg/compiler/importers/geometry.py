@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Sequence
 
 import numpy as np
 
-from edgeseg.compiler.graph.edits import attribute
-from edgeseg.errors import require
+from edgeseg.compiler.graph.onnx_graph import OnnxGraph, attribute, input_name
 
 if TYPE_CHECKING:
     import onnx
@@ -61,12 +60,8 @@ class _Walk:
     """Positions of all tensors, in graph order."""
 
     def __init__(self, graph: onnx.GraphProto) -> None:
-        tools = require("onnx", "compile")
-        self._constants = {t.name: np.asarray(tools.numpy_helper.to_array(t)) for t in graph.initializer if t.dims}
-        self._shapes = {
-            value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
-            for value in (*graph.input, *graph.value_info, *graph.output)
-        }
+        self._graph = OnnxGraph(graph)
+        self._shapes = self._graph.shapes
         self.known: dict[str, tuple[Axis, Axis]] = {graph.input[0].name: (Axis(), Axis())}
         self._channels_last: set[str] = set()
 
@@ -98,7 +93,7 @@ class _Walk:
         if node.op_type == "Transpose":
             # To channels last and back; any other order hides where rows and columns are.
             back = [0, 3, 1, 2] if node.input[0] in self._channels_last else [0, 2, 3, 1]
-            return source if _ints(node, "perm") == back else None
+            return source if attribute(node, "perm", ()) == back else None
         if node.op_type == "DepthToSpace":
             return self._shuffled(source, 1 / attribute(node, "blocksize", 1))
         if node.op_type == "SpaceToDepth":
@@ -129,19 +124,29 @@ class _Walk:
         return source[0].sampled(*how[0]), source[1].sampled(*how[1])
 
     def _window(self, node: onnx.NodeProto) -> list[tuple[float, float]] | None:
-        kernel = _ints(node, "kernel_shape") or list(self._constants.get(_input(node, 1), np.zeros(0)).shape[2:])
-        strides, dilations = _ints(node, "strides") or [1, 1], _ints(node, "dilations") or [1, 1]
+        kernel = self._kernel(node)
+        strides, dilations = attribute(node, "strides", ()) or [1, 1], attribute(node, "dilations", ()) or [1, 1]
         before = self._pads_before(node, kernel, strides, dilations)
         if len(kernel) != 2 or before is None:
             return None
         return [(s, d * (k - 1) / 2 - p) for k, s, d, p in zip(kernel, strides, dilations, before)]
 
+    def _constant(self, node: onnx.NodeProto, index: int) -> np.ndarray | None:
+        """The value of an input of one axis or more, where it is stored."""
+        value = self._graph.value(input_name(node, index))
+        return value if value is not None and value.ndim else None
+
+    def _kernel(self, node: onnx.NodeProto) -> list[int]:
+        stated: list[int] = attribute(node, "kernel_shape", ())
+        return stated or self._shapes.get(input_name(node, 1), [])[2:]
+
     def _pads_before(
         self, node: onnx.NodeProto, kernel: list[int], strides: list[int], dilations: list[int]
     ) -> list[float] | None:
-        auto = next((a.s.decode() for a in node.attribute if a.name == "auto_pad"), "NOTSET")
+        auto = attribute(node, "auto_pad", "NOTSET")
         if auto in ("NOTSET", "VALID"):
-            return [float(pad) for pad in (_ints(node, "pads") or [0, 0])[:2]] if auto == "NOTSET" else [0.0, 0.0]
+            pads = attribute(node, "pads", ()) if auto == "NOTSET" else []
+            return [float(pad) for pad in (pads or [0, 0])[:2]]
         before, after = _sides(self._shapes.get(node.input[0])), _sides(self._shapes.get(node.output[0]))
         if before is None or after is None or len(kernel) != 2:
             return None
@@ -152,12 +157,12 @@ class _Walk:
         return pads
 
     def _transposed(self, node: onnx.NodeProto) -> list[tuple[float, float]] | None:
-        kernel = _ints(node, "kernel_shape") or list(self._constants.get(_input(node, 1), np.zeros(0)).shape[2:])
-        strides, dilations = _ints(node, "strides") or [1, 1], _ints(node, "dilations") or [1, 1]
-        auto = next((a.s.decode() for a in node.attribute if a.name == "auto_pad"), "NOTSET")
-        if len(kernel) != 2 or auto not in ("NOTSET", "VALID") or _ints(node, "output_shape"):
+        kernel = self._kernel(node)
+        strides, dilations = attribute(node, "strides", ()) or [1, 1], attribute(node, "dilations", ()) or [1, 1]
+        auto = attribute(node, "auto_pad", "NOTSET")
+        if len(kernel) != 2 or auto not in ("NOTSET", "VALID") or attribute(node, "output_shape", ()):
             return None
-        before = (_ints(node, "pads") or [0, 0])[:2]
+        before = (attribute(node, "pads", ()) or [0, 0])[:2]
         return [(1 / s, (p - d * (k - 1) / 2) / s) for k, s, d, p in zip(kernel, strides, dilations, before)]
 
     def _resized(self, node: onnx.NodeProto) -> list[tuple[float, float]] | None:
@@ -167,13 +172,13 @@ class _Walk:
         if node.input[0] in self._channels_last:
             return None
         default = "asymmetric" if node.op_type == "Upsample" else "half_pixel"
-        mode = next((a.s.decode() for a in node.attribute if a.name == "coordinate_transformation_mode"), default)
-        if next((a.s for a in node.attribute if a.name == "mode"), b"nearest") == b"nearest":
+        mode = attribute(node, "coordinate_transformation_mode", default)
+        if attribute(node, "mode", "nearest") == "nearest":
             mode = "half_pixel"  # a pixel is repeated, and lies in the middle of its copies
-        scales = self._constants.get(_input(node, 2), np.zeros(0))
+        scales = self._constant(node, 2)
         pairs = []
         for axis, (low, high) in enumerate(zip(small, large)):
-            step = 1 / float(scales[2 + axis]) if scales.size == 4 else low / high
+            step = 1 / float(scales[2 + axis]) if scales is not None and scales.size == 4 else low / high
             if mode == "align_corners":
                 pairs.append(((low - 1) / max(1, high - 1), 0.0))
             elif mode in ("half_pixel", "pytorch_half_pixel"):
@@ -185,9 +190,9 @@ class _Walk:
         return pairs
 
     def _sliced(self, node: onnx.NodeProto) -> list[tuple[float, float]] | None:
-        starts, axes = self._constants.get(_input(node, 1)), self._constants.get(_input(node, 3))
-        steps, sides = self._constants.get(_input(node, 4)), self._shapes.get(node.input[0])
-        if starts is None or sides is None or len(sides) != 4 or (_input(node, 4) and steps is None):
+        starts, axes, steps = (self._constant(node, index) for index in (1, 3, 4))
+        sides = self._shapes.get(node.input[0])
+        if starts is None or sides is None or len(sides) != 4 or (input_name(node, 4) and steps is None):
             return None
         chosen = list(range(len(starts))) if axes is None else [int(axis) % 4 for axis in axes]
         rows = 1 if node.input[0] in self._channels_last else 2
@@ -198,8 +203,8 @@ class _Walk:
         return [pairs[rows], pairs[rows + 1]]
 
     def _padded(self, node: onnx.NodeProto) -> list[tuple[float, float]] | None:
-        pads = self._constants.get(_input(node, 1))
-        if pads is None or pads.size != 8 or _input(node, 3):
+        pads = self._constant(node, 1)
+        if pads is None or pads.size != 8 or input_name(node, 3):
             return None
         rows = 1 if node.input[0] in self._channels_last else 2
         return [(1.0, -float(pads[rows])), (1.0, -float(pads[rows + 1]))]
@@ -211,11 +216,3 @@ class _Walk:
 
 def _sides(shape: Sequence[int] | None) -> tuple[int, int] | None:
     return (shape[2], shape[3]) if shape is not None and len(shape) == 4 and min(shape) > 0 else None
-
-
-def _input(node: onnx.NodeProto, index: int) -> str:
-    return node.input[index] if index < len(node.input) else ""
-
-
-def _ints(node: onnx.NodeProto, name: str) -> list[int]:
-    return next((list(a.ints) for a in node.attribute if a.name == name), [])

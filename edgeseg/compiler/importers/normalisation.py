@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Tuple
 
 import numpy as np
 
+from edgeseg.compiler.graph.onnx_graph import attribute
 from edgeseg.errors import UsageError, require
 from edgeseg.spec import Preprocess
 
@@ -145,7 +146,7 @@ def _step(node: onnx.NodeProto, tensor: str, values: _Constants) -> Step | None:
         return -1.0, 0.0
     if node.op_type == "BatchNormalization" and all(name in values for name in node.input[1:]):
         gain, bias, mean, variance = (values[name] for name in node.input[1:5])
-        epsilon = next((a.f for a in node.attribute if a.name == "epsilon"), 1e-5)
+        epsilon = attribute(node, "epsilon", 1e-5)
         factor = gain / np.sqrt(variance + epsilon)
         return float(factor.mean()), float((bias - mean * factor).mean())
     if node.op_type == "Conv" and node.input[0] == tensor:

@@ -10,12 +10,13 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Iterator
 
+from edgeseg.compiler.graph.onnx_graph import bodies_of, nested_graphs
 from edgeseg.errors import CompileError, require
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["check_structure", "loaded_onnx", "nested_graphs", "opset_of"]
+__all__ = ["check_structure", "loaded_onnx", "opset_of"]
 
 LARGEST_BYTES = 2**31 - 1
 """What one protobuf message, and so one model with its weights inside, can hold."""
@@ -101,20 +102,6 @@ def opset_of(model: onnx.ModelProto) -> int:
         seen = ", ".join(map(str, versions)) or "none"
         raise CompileError(f"the graph states opset {seen}, this onnx reads 1 to {newest}; export with opset 17")
     return int(versions[0])
-
-
-def nested_graphs(*graphs: Any) -> Iterator[Any]:
-    """Graphs or functions, and the bodies of the control flow inside them."""
-    waiting = list(graphs)
-    while waiting:
-        graph = waiting.pop()
-        yield graph
-        waiting += [body for node in graph.node for body in _bodies(node)]
-
-
-def _bodies(node: onnx.NodeProto) -> list[onnx.GraphProto]:
-    single = [attribute.g for attribute in node.attribute if attribute.HasField("g")]
-    return single + [body for attribute in node.attribute for body in attribute.graphs]
 
 
 def _content(path: Path) -> bytes:
@@ -292,7 +279,7 @@ def _check_order(graph: Any, outer: tuple[set[str], ...]) -> None:
         for name in filter(None, node.input):
             if not any(name in scope for scope in scopes):
                 raise CompileError(f"{node.op_type} {node.name!r} reads {name!r}, which nothing before it makes")
-        for body in _bodies(node):
+        for body in bodies_of(node):
             _check_order(body, scopes)
         for name in filter(None, node.output):
             if name in made:

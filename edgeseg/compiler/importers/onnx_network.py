@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Sequence
 
+from edgeseg.compiler.graph.onnx_graph import attribute
 from edgeseg.compiler.importers.ending import CLASS_MAP, ending_of
 from edgeseg.compiler.importers.isolation import cleaned_in_child
 from edgeseg.compiler.importers.normalisation import OwnScaling, own_scaling
@@ -340,7 +341,7 @@ def _input_layout(graph: onnx.GraphProto, name: str, shape: tuple[int | None, ..
             return "NCHW"
         if node.op_type == "Transpose":
             orders = {(0, 3, 1, 2): "NHWC", (0, 2, 3, 1): "NCHW"}
-            return next((orders.get(tuple(a.ints)) for a in node.attribute if a.name == "perm"), None)
+            return orders.get(tuple(attribute(node, "perm", ())))
         if node.op_type in ("Identity", "Cast", "Sub", "Add", "Mul", "Div", "Pad"):
             names.update(node.output)
     return None

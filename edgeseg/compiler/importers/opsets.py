@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgeseg.compiler.importers.cleaning import lift_constants
-from edgeseg.compiler.importers.onnx_file import nested_graphs, opset_of
+from edgeseg.compiler.graph.onnx_graph import OnnxGraph, nested_graphs, nested_nodes
+from edgeseg.compiler.importers.onnx_file import opset_of
 from edgeseg.compiler.importers.torch_export import OPSET
 from edgeseg.errors import CompileError, first_line, require
 
@@ -56,7 +56,7 @@ def _raised(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
         raise CompileError(
             f"opset {opset} cannot be raised to {OLDEST} ({first_line(error)[:200]}); {_REMEDY}"
         ) from error
-    lift_constants(raised.graph)
+    OnnxGraph(raised.graph).lift_constants()
     return raised
 
 
@@ -68,7 +68,7 @@ def _with_sizes_in_inputs(model: onnx.ModelProto, opset: int) -> onnx.ModelProto
     """
     if opset >= 11:
         return model
-    found = [node for graph in nested_graphs(model.graph) for node in graph.node if node.op_type in _ENLARGING]
+    found = [node for node in nested_nodes(model.graph) if node.op_type in _ENLARGING]
     for number, node in enumerate(found):
         node.op_type = f"{_HELD}{number}"
         node.domain = _HELD
@@ -77,7 +77,7 @@ def _with_sizes_in_inputs(model: onnx.ModelProto, opset: int) -> onnx.ModelProto
     held = model.opset_import.add()
     held.domain, held.version = _HELD, 1
     raised: onnx.ModelProto = require("onnx.version_converter", "compile").convert_version(model, 11)
-    lift_constants(raised.graph)
+    OnnxGraph(raised.graph).lift_constants()
     originals = {node.op_type: node for node in found}
     for graph in nested_graphs(raised.graph):
         for node in graph.node:
@@ -109,9 +109,8 @@ def _restate_enlargement(graph: onnx.GraphProto, node: onnx.NodeProto, original:
 def _lowered(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
     model = _with_functions_for_unknown(model, opset)
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
-    for graph in nested_graphs(model.graph):
-        for node in graph.node:
-            _restate(node, opset, weights)
+    for node in nested_nodes(model.graph):
+        _restate(node, opset, weights)
     stated = {tensor.name for tensor in model.graph.initializer}
     model.graph.initializer.extend(tensor for name, tensor in weights.items() if name not in stated)
     for entry in model.opset_import:
@@ -121,19 +120,18 @@ def _lowered(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
 
 def _with_functions_for_unknown(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
     """Replace operators that opset 17 does not have by their ONNX definition, where there is one."""
-    unknown = {node.op_type for graph in nested_graphs(model.graph) for node in graph.node if not _known(node)}
+    unknown = {node.op_type for node in nested_nodes(model.graph) if not _known(node)}
     if not unknown:
         return model
     inliner = require("onnx.inliner", "compile")
-    for graph in nested_graphs(model.graph):
-        for node in graph.node:
-            if node.op_type in unknown:
-                _state_defaults(node, opset)
+    for node in nested_nodes(model.graph):
+        if node.op_type in unknown:
+            _state_defaults(node, opset)
     keys = [("", name) for name in sorted(unknown)]
     inlined: onnx.ModelProto = inliner.inline_selected_functions(_typed(model), keys, inline_schema_functions=True)
     del inlined.graph.value_info[:]
-    lift_constants(inlined.graph)
-    left = {node.op_type for graph in nested_graphs(inlined.graph) for node in graph.node if not _known(node)}
+    OnnxGraph(inlined.graph).lift_constants()
+    left = {node.op_type for node in nested_nodes(inlined.graph) if not _known(node)}
     if left:
         raise CompileError(
             f"opset {opset} cannot be lowered to {OPSET}: it has no {', '.join(sorted(left))}; {_REMEDY}"

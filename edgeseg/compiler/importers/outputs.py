@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgeseg.compiler.graph.onnx_graph import OnnxGraph, copied_onnx
 from edgeseg.compiler.graph.simplify import simplified_onnx
 from edgeseg.compiler.importers.ending import PROBABILITIES, Ending
 from edgeseg.compiler.importers.geometry import Axis, positions_of
 from edgeseg.compiler.importers.torch_export import LOGITS
-from edgeseg.compiler.importers.wanted import Wanted, hw_text, unused
+from edgeseg.compiler.importers.wanted import Wanted, hw_text
 from edgeseg.errors import CompileError, EdgesegError, UsageError, require
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class _Tail:
     """
 
     def __init__(self, model: onnx.ModelProto, values: np.ndarray) -> None:
-        self._model, self._graph = model, model.graph
+        self._model, self._graph = model, OnnxGraph(model.graph)
         self.values, self.name = values, model.graph.output[0].name
         self.seen = "x".join(map(str, values.shape))
         self._scores = ""
@@ -126,50 +127,35 @@ class _Tail:
 
     def add(self, operator: str, inputs: list[np.ndarray | None], source: str | None = None, **how: Any) -> str:
         """Put a node with constant further inputs behind ``source``, else behind the end, which it then is."""
-        helper, numpy_helper = require("onnx.helper", "compile"), require("onnx.numpy_helper", "compile")
-        names = [source or self.name]
-        name = unused(self._graph, f"logits_{operator.lower()}")
-        for index, value in enumerate(inputs):
-            names.append("" if value is None else f"{name}_{index}")
-            if value is not None:
-                self._graph.initializer.append(numpy_helper.from_array(value, names[-1]))
-        self._graph.node.append(helper.make_node(operator, names, [name], name, **how))
+        name = self._graph.unused_name(f"logits_{operator.lower()}")
+        names = [
+            "" if value is None else self._graph.add_constant(f"{name}_{index}", value)
+            for index, value in enumerate(inputs)
+        ]
+        self._graph.add(operator, [source or self.name, *names], name, **how)
         if source is None:
             self.name = name
         return name
 
     def joined(self, operator: str, names: list[str], **how: Any) -> str:
         """Put a node behind several tensors."""
-        name = unused(self._graph, f"scores_{operator.lower()}")
-        self._graph.node.append(require("onnx.helper", "compile").make_node(operator, names, [name], name, **how))
-        return name
+        return self._graph.add(operator, names, self._graph.unused_name(f"scores_{operator.lower()}"), **how)
 
     def one(self) -> str:
         """The constant 1."""
-        name = unused(self._graph, "scores_one")
-        value = require("onnx.numpy_helper", "compile").from_array(np.array(1, np.float32), name)
-        self._graph.initializer.append(value)
-        return name
+        return self._graph.add_constant(self._graph.unused_name("scores_one"), np.float32(1))
 
     def give_scores(self, name: str) -> None:
         self._scores = name
 
     def finish(self, wanted: Wanted) -> None:
         """Name the outputs."""
-        helper, kinds = require("onnx.helper", "compile"), require("onnx", "compile").TensorProto
         shape = [1, wanted.classes, *wanted.size_hw]
-        del self._graph.output[:]
+        del self._model.graph.output[:]
         for name, output in ((self.name, LOGITS), (self._scores, SCORES)):
             if name:
-                _rename_tensor(self._graph, name, output)
-                self._graph.output.append(helper.make_tensor_value_info(output, kinds.FLOAT, shape))
-
-
-def _rename_tensor(graph: onnx.GraphProto, old: str, new: str) -> None:
-    for node in graph.node:
-        for fields in (node.input, node.output):
-            for index, name in enumerate(fields):
-                fields[index] = new if name == old else name
+                self._graph.rename({name: output})
+                self._graph.give(output, shape=shape)
 
 
 def _flattened(shape: tuple[int, ...], wanted: Wanted) -> tuple[int, ...] | None:
@@ -264,10 +250,9 @@ def _shown(axis: Axis, count: int, size: int) -> tuple[int, int]:
 def _positions(model: onnx.ModelProto, tensor: str, shape: tuple[int, ...]) -> tuple[Axis, Axis] | None:
     """Positions on a copy in which sizes and crops that the graph computes are constants, where that can be done."""
     tools = require("onnx", "compile")
-    copied = tools.ModelProto()
-    copied.CopyFrom(model)
+    copied = copied_onnx(model)
     del copied.graph.output[:]
-    copied.graph.output.append(tools.helper.make_tensor_value_info(tensor, tools.TensorProto.FLOAT, shape))
+    OnnxGraph(copied.graph).give(tensor, shape=shape)
     try:
         copied = simplified_onnx(copied).model
     except (EdgesegError, RuntimeError, ValueError):  # without it, crops that the graph computes stay unknown

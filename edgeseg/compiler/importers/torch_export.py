@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Callable
 
 import numpy as np
 
+from edgeseg.compiler.graph.run import run_onnx
 from edgeseg.compiler.importers.traced import exportable, one_tensor
 from edgeseg.errors import CompileError, EdgesegError, first_line, require
 
@@ -103,14 +104,3 @@ def _prove_equal(model: onnx.ModelProto, example: np.ndarray, expected: np.ndarr
     worst = float(np.abs(actual - expected).max())
     if not worst <= 1e-3 * max(1.0, float(np.abs(expected).max())):
         raise CompileError(f"the exported graph differs from the network by {worst:.3g}; please report this network")
-
-
-def run_onnx(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> list[Any]:
-    """Run a model once with ONNX Runtime on the CPU, without graph optimisation."""
-    ort = require("onnxruntime", "")
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    outputs: list[Any] = session.run(None, feeds)
-    return outputs

@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from edgeseg.compiler.importers.onnx_file import nested_graphs
-
-if TYPE_CHECKING:
-    import onnx
-
-__all__ = ["Wanted", "hw_text", "unused"]
+__all__ = ["Wanted", "hw_text"]
 
 
 @dataclass(frozen=True)
@@ -44,15 +38,6 @@ class Wanted:
     likely_background: int | None = None
     threshold: float = 0.5
     scores: bool = False
-
-
-def unused(graph: onnx.GraphProto, name: str) -> str:
-    """The name, or that name made longer, that no tensor of a graph has."""
-    used = {output for body in nested_graphs(graph) for node in body.node for output in (*node.input, *node.output)}
-    used |= {tensor.name for tensor in graph.initializer}
-    while name in used:
-        name += "_"
-    return name
 
 
 def hw_text(size_hw: tuple[int, ...]) -> str:

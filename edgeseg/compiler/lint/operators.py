@@ -42,7 +42,7 @@ _RTX_FROM, _RTX_ADDED, _RTX_LACKS = (11, 1), "CausalConvWithState LinearAttentio
 
 @lru_cache(maxsize=None)
 def imported_operators(product: str, version: tuple[int, int]) -> frozenset[str]:
-    """The operators that ``"TensorRT"`` or ``"TensorRT-RTX"`` of a version (major, minor) imports.
+    """Return the operators that ``"TensorRT"`` or ``"TensorRT-RTX"`` of a version (major, minor) imports.
 
     Before 8.5 they are those of 8.5, and of TensorRT-RTX those of 1.7 whatever its version.
     """
@@ -54,5 +54,5 @@ def imported_operators(product: str, version: tuple[int, int]) -> frozenset[str]
 
 
 def first_importer(operator: str) -> tuple[int, int] | None:
-    """The first TensorRT, (major, minor), that imports an operator; None when none does."""
+    """Return the first TensorRT, (major, minor), that imports an operator; None when none does."""
     return next((since for since, names in _ADDED.items() if operator in names.split()), None)

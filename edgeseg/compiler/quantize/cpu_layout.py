@@ -13,13 +13,20 @@ Measured on ONNX Runtime 1.32 and OpenVINO 2026.4 (benchmarks/cpu-engines.md):
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgeseg.compiler.graph.edits import drop_unused_initializers, lift_constants, read_names, sort_nodes, whole_factor
+from edgeseg.compiler.graph.onnx_graph import (
+    OnnxGraph,
+    attribute,
+    checked_onnx,
+    copied_onnx,
+    dims_of,
+    input_name,
+    whole_factor,
+)
 from edgeseg.compiler.quantize.qdq_editor import ENLARGEMENT
-from edgeseg.errors import require
 from edgeseg.ranges import Ranges
 
 if TYPE_CHECKING:
@@ -38,70 +45,35 @@ def cpu_layout_onnx(model: onnx.ModelProto, ranges: Ranges) -> onnx.ModelProto:
     Returns:
         A graph with the same class map.
     """
-    onnx = require("onnx", "compile")
-    laid_out = onnx.ModelProto()
-    laid_out.CopyFrom(model)
-    graph = _Graph(laid_out.graph)
+    laid_out = copied_onnx(model)
+    graph = OnnxGraph(laid_out.graph)
+    graph.lift_constants()
     _subtract_rows(graph)
     _take_classes_flat(graph, ranges)
-    drop_unused_initializers(graph.graph)
-    sort_nodes(graph.graph)
-    del graph.graph.value_info[:]
-    inferred: Any = onnx.shape_inference.infer_shapes(laid_out, strict_mode=True, data_prop=True)
-    onnx.checker.check_model(inferred)
-    return inferred
+    graph.drop_unused_constants()
+    graph.sort()
+    del laid_out.graph.value_info[:]
+    return checked_onnx(laid_out)
 
 
-class _Graph:
-    """A graph under edit, with who makes and who reads each tensor as it was at first."""
-
-    def __init__(self, graph: onnx.GraphProto) -> None:
-        self._onnx = require("onnx", "compile")
-        lift_constants(graph)
-        self.graph = graph
-        self.constants = {tensor.name: tensor for tensor in graph.initializer}
-        self.makers = {output: node for node in graph.node for output in node.output}
-        self.shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in graph.value_info}
-
-    def readers(self, tensor: str) -> list[onnx.NodeProto]:
-        return [node for node in self.graph.node if tensor in read_names(node)]
-
-    def value(self, name: str) -> np.ndarray:
-        return np.array(self._onnx.numpy_helper.to_array(self.constants[name]))
-
-    def add(self, operator: str, inputs: list[str], output: str, **attributes: Any) -> str:
-        self.graph.node.append(self._onnx.helper.make_node(operator, inputs, [output], output, **attributes))
-        return output
-
-    def constant(self, name: str, value: np.ndarray) -> str:
-        self.graph.initializer.append(self._onnx.numpy_helper.from_array(value, name))
-        return name
-
-    def replace(self, name: str, value: np.ndarray) -> None:
-        self.constants[name].CopyFrom(self._onnx.numpy_helper.from_array(value, name))
-
-    def integers(self, name: str, *values: int) -> str:
-        return self.constant(name, np.array(values, np.int64))
-
-
-def _subtract_rows(graph: _Graph) -> None:
+def _subtract_rows(graph: OnnxGraph) -> None:
     """Cast, Transpose, Sub -> Cast, Sub by a row of means, Transpose."""
-    subtract = next((node for node in graph.graph.node if node.op_type == "Sub" and "frame_mean" in node.input), None)
-    transpose = graph.makers.get(subtract.input[0]) if subtract is not None else None
-    if subtract is None or transpose is None or transpose.op_type != "Transpose":
+    subtract = next((node for node in graph.of("Sub") if "frame_mean" in node.input), None)
+    transpose = graph.maker(subtract.input[0], "Transpose") if subtract is not None else None
+    mean, width = graph.value("frame_mean"), dims_of(graph.proto.input[0])[2]
+    if subtract is None or transpose is None or mean is None:
         return
-    mean, width = graph.value("frame_mean"), graph.graph.input[0].type.tensor_type.shape.dim[2].dim_value
-    graph.replace("frame_mean", np.tile(mean.reshape(1, 1, 1, -1), (1, 1, width, 1)))
+    graph.set_constant("frame_mean", np.tile(mean.reshape(1, 1, 1, -1), (1, 1, width, 1)))
     centred = subtract.output[0]
     subtract.input[0], subtract.output[0] = transpose.input[0], "frame_rows_centred"
     transpose.input[0], transpose.output[0] = subtract.output[0], centred
 
 
-def _take_classes_flat(graph: _Graph, ranges: Ranges) -> None:
+def _take_classes_flat(graph: OnnxGraph, ranges: Ranges) -> None:
     """The tail behind the last convolution: [Resize,] [Slice,] ArgMax, Casts."""
-    argmax = next(node for node in graph.graph.node if node.op_type == "ArgMax")
+    argmax = graph.of("ArgMax")[0]
     logits = argmax.input[0]
-    if len(graph.graph.output) > 1 or len(graph.readers(logits)) > 1:
+    if len(graph.proto.output) > 1 or len(graph.readers(logits)) > 1:
         return
     crop = graph.makers[logits]
     tail = [argmax, *_behind(graph, argmax.output[0])]
@@ -118,60 +90,59 @@ def _take_classes_flat(graph: _Graph, ranges: Ranges) -> None:
         uncropped = _mixed_classes(graph, graph.makers[logits].input[0], factor)
     else:
         uncropped = _flat_classes(graph, logits, ranges)
-    for node in tail:
-        graph.graph.node.remove(node)
+    graph.remove(*tail)
     _crop(graph, uncropped)
 
 
-def _from_origin(graph: _Graph, crop: onnx.NodeProto) -> bool:
+def _from_origin(graph: OnnxGraph, crop: onnx.NodeProto) -> bool:
     """Whether a Slice only cuts at the ends: it starts at 0 in steps of 1."""
-    steps = crop.input[4] if len(crop.input) > 4 else ""
-    known = crop.input[1] in graph.constants and (not steps or steps in graph.constants)
-    return known and not graph.value(crop.input[1]).any() and (not steps or bool((graph.value(steps) == 1).all()))
+    start, steps = graph.value(crop.input[1]), graph.value(input_name(crop, 4))
+    if start is None or start.any():
+        return False
+    return bool((steps == 1).all()) if steps is not None else not input_name(crop, 4)
 
 
-def _crop(graph: _Graph, uncropped: str) -> None:
+def _crop(graph: OnnxGraph, uncropped: str) -> None:
     """From 1xHxW class ids to the graph's output, smaller at the bottom and right."""
-    output = graph.graph.output[0]
-    ends = graph.integers("classes_end", *(dim.dim_value for dim in output.type.tensor_type.shape.dim[1:]))
-    start, axes = graph.integers("classes_start", 0, 0), graph.integers("classes_axes", 1, 2)
+    output = graph.proto.output[0]
+    ends = _integers(graph, "classes_end", *dims_of(output)[1:])
+    start, axes = _integers(graph, "classes_start", 0, 0), _integers(graph, "classes_axes", 1, 2)
     graph.add("Slice", [uncropped, start, ends, axes], output.name)
 
 
-def _behind(graph: _Graph, tensor: str) -> list[onnx.NodeProto]:
+def _behind(graph: OnnxGraph, tensor: str) -> list[onnx.NodeProto]:
     """The Casts from ArgMax to the output."""
     readers = graph.readers(tensor)
     return [] if not readers else [readers[0], *_behind(graph, readers[0].output[0])]
 
 
-def _enlargement(graph: _Graph, node: onnx.NodeProto) -> int:
+def _enlargement(graph: OnnxGraph, node: onnx.NodeProto) -> int:
     """The whole factor of a bilinear Resize with half-pixel centres that nothing else reads; 0 for anything else."""
-    modes = {a.name: a.s.decode() for a in node.attribute if a.name in ("mode", "coordinate_transformation_mode")}
-    half_pixel = modes.get("coordinate_transformation_mode", "half_pixel") in ("half_pixel", "pytorch_half_pixel")
-    if node.op_type != "Resize" or modes.get("mode") != "linear" or not half_pixel:
+    if node.op_type != "Resize" or attribute(node, "mode", "nearest") != "linear":
+        return 0
+    if attribute(node, "coordinate_transformation_mode", "half_pixel") not in ("half_pixel", "pytorch_half_pixel"):
         return 0
     small, large = graph.shapes[node.input[0]], graph.shapes[node.output[0]]
     if len(graph.readers(node.output[0])) > 1 or len(small) != 4 or min(small) < 1 or min(small[2:]) < 2:
         return 0  # a loop in front can hide the shape
-    scales = {name: graph.value(name) for name in node.input[2:3] if name in graph.constants}
-    return whole_factor(node, scales, small[2:], large[2:]) if small[:2] == large[:2] else 0
+    return whole_factor(graph, node) if small[:2] == large[:2] else 0
 
 
-def _mixed_classes(graph: _Graph, low: str, factor: int) -> str:
+def _mixed_classes(graph: OnnxGraph, low: str, factor: int) -> str:
     """Class ids 1x(H factor)x(W factor) of the maps ``low``, 1xCxHxW, enlarged bilinearly."""
     _, classes, height, width = graph.shapes[low]
-    planes = graph.add("Reshape", [low, graph.integers("planes_shape", -1, 1, height, width)], "class_planes")
-    pads = graph.integers("planes_pads", 0, 0, 1, 1, 0, 0, 1, 1)
+    planes = graph.add("Reshape", [low, _integers(graph, "planes_shape", -1, 1, height, width)], "class_planes")
+    pads = _integers(graph, "planes_pads", 0, 0, 1, 1, 0, 0, 1, 1)
     padded = graph.add("Pad", [planes, pads], "class_planes_padded", mode="edge")
-    weights = graph.constant("mixture_weights", _mixture_weights(factor))
+    weights = graph.add_constant("mixture_weights", _mixture_weights(factor))
     mixed = graph.add("Conv", [padded, weights], ENLARGEMENT, kernel_shape=[3, 3])
     last = graph.add("Transpose", [mixed], "mixtures_last", perm=[0, 2, 3, 1])
-    shape = graph.integers("mixtures_shape", 1, classes, height, width, factor**2)
+    shape = _integers(graph, "mixtures_shape", 1, classes, height, width, factor**2)
     found = _argmax(graph, graph.add("Reshape", [last, shape], "mixtures_of_classes"))
-    shape = graph.integers("pixels_shape", 1, height, width, factor, factor)
+    shape = _integers(graph, "pixels_shape", 1, height, width, factor, factor)
     pixels = graph.add("Reshape", [found, shape], "classes_of_pixels")
     rows = graph.add("Transpose", [pixels], "classes_in_rows", perm=[0, 1, 3, 2, 4])
-    shape = graph.integers("rows_shape", 1, height * factor, width * factor)
+    shape = _integers(graph, "rows_shape", 1, height * factor, width * factor)
     return graph.add("Reshape", [rows, shape], "classes_uncropped")
 
 
@@ -186,31 +157,35 @@ def _mixture_weights(factor: int) -> np.ndarray:
     return np.asarray(both.reshape(factor**2, 1, 3, 3), np.float32)
 
 
-def _flat_classes(graph: _Graph, logits: str, ranges: Ranges) -> str:
+def _flat_classes(graph: OnnxGraph, logits: str, ranges: Ranges) -> str:
     """Class ids 1xHxW of the maps ``logits``, 1xCxHxW."""
     _, _, height, width = graph.shapes[logits]
     _widen(graph, logits, ranges)
-    flat = graph.add("Reshape", [logits, graph.integers("flat_shape", 0, 0, -1)], "flat_logits")
-    shape = graph.integers("rows_shape", 1, height, width)
+    flat = graph.add("Reshape", [logits, _integers(graph, "flat_shape", 0, 0, -1)], "flat_logits")
+    shape = _integers(graph, "rows_shape", 1, height, width)
     return graph.add("Reshape", [_argmax(graph, flat), shape], "classes_uncropped")
 
 
-def _argmax(graph: _Graph, maps: str) -> str:
+def _integers(graph: OnnxGraph, name: str, *values: int) -> str:
+    return graph.add_constant(name, np.array(values, np.int64))
+
+
+def _argmax(graph: OnnxGraph, maps: str) -> str:
     largest = graph.add("ArgMax", [maps], "argmax", axis=1, keepdims=0)
     return graph.add("Cast", [largest], "argmax_uint8", to=2)
 
 
-def _widen(graph: _Graph, logits: str, ranges: Ranges) -> None:
+def _widen(graph: OnnxGraph, logits: str, ranges: Ranges) -> None:
     """Give the convolution that makes the logits a multiple of 8 channels, at least 16; the new ones never win."""
     convolution = graph.makers[logits]
     if convolution.op_type != "Conv" or len(convolution.input) < 3 or logits not in ranges.tensors:
         return
     names = list(convolution.input[1:])
-    if any(name not in graph.constants or len(graph.readers(name)) > 1 for name in names):
-        return
     weight, bias = (graph.value(name) for name in names)
+    if weight is None or bias is None or any(len(graph.readers(name)) > 1 for name in names):
+        return
     classes, (low, high) = len(weight), ranges.of(logits)
     more = max(16, classes + -classes % 8) - classes
     never = np.full(more, low - 10 * (high - low) - 1, bias.dtype)
-    graph.replace(names[0], np.concatenate([weight, np.zeros((more, *weight.shape[1:]), weight.dtype)]))
-    graph.replace(names[1], np.concatenate([bias, never]))
+    graph.set_constant(names[0], np.concatenate([weight, np.zeros((more, *weight.shape[1:]), weight.dtype)]))
+    graph.set_constant(names[1], np.concatenate([bias, never]))

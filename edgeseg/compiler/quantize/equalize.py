@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgeseg.compiler.calibration.collect import input_size_hw
-from edgeseg.compiler.graph.edits import attribute, lift_constants
+from edgeseg.compiler.graph.onnx_graph import OnnxGraph, attribute, copied_onnx, input_name, with_outputs
 from edgeseg.errors import CompileError, require
 from edgeseg.images import Dataset
 from edgeseg.preprocess import resized_frame
@@ -47,17 +47,17 @@ def equalized_onnx(model: onnx.ModelProto, frames: Dataset | None = None) -> tup
     Raises:
         CompileError: the equalised graph computes something else on the proof frames.
     """
-    equalized = require("onnx", "compile").ModelProto()
-    equalized.CopyFrom(model)
-    lift_constants(equalized.graph)
-    pairs = _pairs(equalized, bounded=frames is not None)
+    equalized = copied_onnx(model)
+    graph = OnnxGraph(equalized.graph)
+    graph.lift_constants()
+    pairs = _pairs(graph, bounded=frames is not None)
     if not pairs:
         return equalized, ["equalisation: no two convolutions can be equalised"]
     highs = _channel_highs(model, [pair for pair in pairs if np.isfinite(pair.bound)], frames)
-    weights = _Weights(equalized, pairs)
+    weights = _Weights(graph, pairs)
     before = weights.largest_ratio()
     rounds = weights.equalize(highs)
-    weights.store(equalized)
+    weights.store(graph)
     difference = _largest_difference(model, equalized, frames)
     if not difference <= _TOLERANCE:
         raise CompileError(
@@ -81,30 +81,25 @@ class _Pair:
     bound: float
 
 
-def _pairs(model: onnx.ModelProto, bounded: bool) -> list[_Pair]:
-    constants = {tensor.name: tensor for tensor in model.graph.initializer}
-    outputs = {value.name for value in model.graph.output}
-    readers: dict[str, list[onnx.NodeProto]] = {}
-    for node in model.graph.node:
-        for name in node.input:
-            readers.setdefault(name, []).append(node)
+def _pairs(graph: OnnxGraph, bounded: bool) -> list[_Pair]:
+    outputs = {value.name for value in graph.proto.output}
 
     def only_reader(tensor: str) -> onnx.NodeProto | None:
-        found = readers.get(tensor, [])
+        found = graph.readers(tensor)
         return found[0] if len(found) == 1 and tensor not in outputs else None
 
     def own_weights(node: onnx.NodeProto) -> bool:
         names = [name for name in node.input[1:] if name]
-        return node.op_type == "Conv" and all(n in constants and len(readers[n]) == 1 for n in names)
+        return node.op_type == "Conv" and all(n in graph.constants and len(graph.readers(n)) == 1 for n in names)
 
     pairs = []
-    for first in model.graph.node:
+    for first in graph.nodes:
         if not own_weights(first):
             continue
         bound, tensor = float("inf"), first.output[0]
         behind = only_reader(tensor)
         if behind is not None and behind.op_type != "Conv" and behind.input[0] == tensor:
-            bound, tensor = _bound(behind, constants), behind.output[0]
+            bound, tensor = _bound(behind, graph), behind.output[0]
             behind = only_reader(tensor)
         if behind is None or not own_weights(behind) or behind.input[0] != tensor:
             continue
@@ -113,33 +108,27 @@ def _pairs(model: onnx.ModelProto, bounded: bool) -> list[_Pair]:
     return pairs
 
 
-def _bound(node: onnx.NodeProto, constants: dict[str, onnx.TensorProto]) -> float:
+def _bound(node: onnx.NodeProto, graph: OnnxGraph) -> float:
     """Where an activation function stops to be homogeneous: inf for never, NaN when it is not at all."""
-    to_array = require("onnx", "compile").numpy_helper.to_array
     if node.op_type in _HOMOGENEOUS:
         return float("inf")
-    if node.op_type != "Clip" or len(node.input) < 2 or node.input[1] not in constants:
+    low, high = graph.value(input_name(node, 1)), graph.value(input_name(node, 2))
+    if node.op_type != "Clip" or low is None or float(low) != 0:
         return float("nan")
-    low = float(to_array(constants[node.input[1]]))
-    if low != 0:
-        return float("nan")
-    if len(node.input) < 3 or not node.input[2]:
+    if not input_name(node, 2):
         return float("inf")
-    return float(to_array(constants[node.input[2]])) if node.input[2] in constants else float("nan")
+    return float("nan") if high is None else float(high)
 
 
 class _Weights:
     """The weights of all pairs in float64, equalised in place."""
 
-    def __init__(self, model: onnx.ModelProto, pairs: list[_Pair]) -> None:
-        to_array = require("onnx", "compile").numpy_helper.to_array
-        values = {tensor.name: tensor for tensor in model.graph.initializer}
-        used = {name for pair in pairs for name in (pair.first, pair.second)}
-        nodes = {node.output[0]: node for node in model.graph.node if node.output[0] in used}
+    def __init__(self, graph: OnnxGraph, pairs: list[_Pair]) -> None:
+        nodes = {name: graph.makers[name] for pair in pairs for name in (pair.first, pair.second)}
         self._pairs = pairs
         self._inputs = {name: [n for n in node.input[1:] if n] for name, node in nodes.items()}
         self._groups = {name: attribute(node, "group", 1) for name, node in nodes.items()}
-        self._values = {n: to_array(values[n]).astype(np.float64) for names in self._inputs.values() for n in names}
+        self._values = {n: np.asarray(graph.value(n), np.float64) for names in self._inputs.values() for n in names}
 
     def equalize(self, highs: dict[str, np.ndarray]) -> int:
         """Go over the pairs until no scale moves any more; returns how many rounds it took.
@@ -171,12 +160,9 @@ class _Weights:
                 ratios.append(float(live.max() / live.min()) if len(live) else 1.0)
         return max(ratios)
 
-    def store(self, model: onnx.ModelProto) -> None:
-        onnx = require("onnx", "compile")
-        for tensor in model.graph.initializer:
-            if tensor.name in self._values:
-                value = self._values[tensor.name].astype(np.float32)
-                tensor.CopyFrom(onnx.numpy_helper.from_array(value, tensor.name))
+    def store(self, graph: OnnxGraph) -> None:
+        for name, value in self._values.items():
+            graph.set_constant(name, value.astype(np.float32))
 
     def _rows(self, pair: _Pair) -> np.ndarray:
         """Range of the first's weights for each of its output channels."""
@@ -214,13 +200,10 @@ def _channel_highs(model: onnx.ModelProto, pairs: list[_Pair], frames: Dataset |
     if not pairs or frames is None:
         return {}
     names = [pair.first for pair in pairs]
-    onnx = require("onnx", "compile")
-    extended = onnx.ModelProto()
-    extended.CopyFrom(model)
+    extended = copied_onnx(model)
+    graph = OnnxGraph(extended.graph)
     for name in names:
-        node = onnx.helper.make_node("ReduceMax", [name], [f"{name}/high"], axes=[0, 2, 3], keepdims=0)
-        extended.graph.node.append(node)
-        extended.graph.output.append(onnx.helper.make_tensor_value_info(f"{name}/high", onnx.TensorProto.FLOAT, None))
+        graph.give(graph.add("ReduceMax", [name], f"{name}/high", axes=[0, 2, 3], keepdims=0))
     session = _session(extended)
     highs = [np.array(-np.inf)] * len(names)
     for index in range(len(frames)):
@@ -233,7 +216,7 @@ def _channel_highs(model: onnx.ModelProto, pairs: list[_Pair], frames: Dataset |
 def _largest_difference(before: onnx.ModelProto, after: onnx.ModelProto, frames: Dataset | None) -> float:
     """Largest difference of what ArgMax reads (else of the output), relative to the largest value; NaN if one is."""
     scores = next((n.input[0] for n in before.graph.node if n.op_type == "ArgMax"), before.graph.output[0].name)
-    sessions = [_session(_with_output(model, scores)) for model in (before, after)]
+    sessions = [_session(with_outputs(model, [scores])) for model in (before, after)]
     size_hw, feed = input_size_hw(before), before.graph.input[0].name
     if frames is None:
         rng = np.random.default_rng(0)
@@ -246,15 +229,6 @@ def _largest_difference(before: onnx.ModelProto, after: onnx.ModelProto, frames:
         one, other = (s.run([scores], {feed: frame[None]})[0].astype(np.float64) for s in sessions)
         differences.append(float(np.abs(one - other).max() / max(1e-6, np.abs(one).max())))
     return float(np.max(differences))
-
-
-def _with_output(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
-    onnx = require("onnx", "compile")
-    extended = onnx.ModelProto()
-    extended.CopyFrom(model)
-    if name not in {value.name for value in extended.graph.output}:
-        extended.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
-    return extended
 
 
 def _session(model: onnx.ModelProto) -> Any:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Collection, Iterable
 
+from edgeseg.compiler.graph.onnx_graph import attribute
 from edgeseg.compiler.quantize.cpu_layout import cpu_layout_onnx
 from edgeseg.compiler.quantize.qdq_editor import (
     WEIGHTED,
@@ -71,7 +72,7 @@ def tensorrt_qdq_onnx(
             for index, tensor in enumerate(node.input):
                 if tensor in ranges.tensors:
                     joined = shared.get(tensor, ranges.of(tensor))
-                    apart = joined != _read_range(tensor, shared, ranges) and len(editor.readers(tensor)) > 1
+                    apart = joined != _read_range(tensor, shared, ranges) and len(editor.graph.readers(tensor)) > 1
                     editor.quantize_input(node, index, symmetric(*joined), apart=apart)
     for node in editor.nodes:
         if node.op_type == "MaxPool":
@@ -127,7 +128,7 @@ def _runs_in_integers(node: onnx.NodeProto, editor: QdqEditor) -> bool:
     """
     if node.op_type in ("Add", "Mul") and editor.reads_constants(node):
         return False
-    nearest = node.op_type == "Resize" and any(a.name == "mode" and a.s == b"nearest" for a in node.attribute)
+    nearest = node.op_type == "Resize" and attribute(node, "mode", "") == "nearest"
     return node.op_type in _CPU_OPERATORS or nearest
 
 

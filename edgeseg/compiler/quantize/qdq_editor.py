@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Collection
 
 import numpy as np
 
-from edgeseg.compiler.graph.edits import attribute, drop_unused_initializers, lift_constants, sort_nodes
+from edgeseg.compiler.graph.onnx_graph import OnnxGraph, attribute, copied_onnx
 from edgeseg.errors import CompileError, require
 from edgeseg.ranges import SMALLEST_QDQ_SCALE, Ranges, asymmetric_scale, symmetric_scale
 
@@ -39,11 +39,9 @@ def layer_names(model: onnx.ModelProto) -> list[str]:
     transposed ones with groups: all groups share the scales of a weight along its output channels, TensorRT before 10
     has no INT8 kernel for less than four channels per group (NVIDIA/TensorRT issue 1934), ONNX Runtime none at all.
     """
-    constants = {tensor.name for tensor in model.graph.initializer}
-    constants |= {node.output[0] for node in model.graph.node if node.op_type == "Constant"}
-    shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in model.graph.value_info}
-    layers = [node for node in model.graph.node if node.op_type in WEIGHTED and node.input[1] in constants]
-    return [node.output[0] for node in layers if _is_layer(node, shapes.get(node.output[0]))]
+    graph = OnnxGraph(model.graph)
+    layers = [node for node in graph.of(*WEIGHTED) if node.input[1] in graph.constants]
+    return [node.output[0] for node in layers if _is_layer(node, graph.shapes.get(node.output[0]))]
 
 
 def int8_convolutions(model: onnx.ModelProto) -> tuple[int, int]:
@@ -51,12 +49,10 @@ def int8_convolutions(model: onnx.ModelProto) -> tuple[int, int]:
 
     An enlargement that is written as a convolution (``cpu_layout``) has no weights of its own and does not count.
     """
-    makers = {output: node.op_type for node in model.graph.node for output in node.output}
-    convolutions = [
-        node for node in model.graph.node if node.op_type in ("Conv", "ConvTranspose") and node.output[0] != ENLARGEMENT
-    ]
-    quantized = [n for n in convolutions if all(makers.get(t) == "DequantizeLinear" for t in n.input[:2])]
-    integer = [node for node in model.graph.node if node.op_type == "ConvInteger"]
+    graph = OnnxGraph(model.graph)
+    convolutions = [node for node in graph.of("Conv", "ConvTranspose") if node.output[0] != ENLARGEMENT]
+    quantized = [n for n in convolutions if all(graph.maker(t, "DequantizeLinear") for t in n.input[:2])]
+    integer = graph.of("ConvInteger")
     return len(quantized) + len(integer), len(convolutions) + len(integer)
 
 
@@ -105,20 +101,13 @@ class QdqEditor:
         unknown = set(float_layers) - self._layers
         if unknown:
             raise CompileError(f"the graph has no layer {sorted(unknown)[0]!r} to leave in float")
-        self._model = self._onnx.ModelProto()
-        self._model.CopyFrom(model)
-        self.graph = self._model.graph
-        lift_constants(self.graph)
-        self.nodes = list(self.graph.node)
+        self._model = copied_onnx(model)
+        self.graph = OnnxGraph(self._model.graph)
+        self.graph.lift_constants()
+        self.nodes = self.graph.nodes
         self._ranges, self._float_layers = ranges, frozenset(float_layers)
         self._per_channel, self._bias_correction = per_channel, bias_correction
-        self._constants = {tensor.name: tensor for tensor in self.graph.initializer}
-        self._makers = {output: node for node in self.graph.node for output in node.output}
-        self._positions = {name: index for index, node in enumerate(self.nodes) for name in node.output}
-        self._readers: dict[str, list[onnx.NodeProto]] = {}
-        for node in self.graph.node:
-            for name in node.input:
-                self._readers.setdefault(name, []).append(node)
+        self._constants = frozenset(self.graph.constants)
         self._pairs: dict[str, str] = {}
         self._sources: dict[str, str] = {}
         self._scales: dict[str, np.ndarray] = {}
@@ -139,7 +128,7 @@ class QdqEditor:
         feeding, waiting, seen = [], [node], set()
         while waiting:
             for name in waiting.pop().input:
-                maker = self._makers.get(self._sources.get(name, name))
+                maker = self.graph.maker(self._sources.get(name, name))
                 if maker is None or id(maker) in seen:
                     continue
                 seen.add(id(maker))
@@ -155,12 +144,12 @@ class QdqEditor:
 
     def is_depthwise(self, node: onnx.NodeProto) -> bool:
         """Whether a convolution has one input and one output channel per group."""
-        shape, groups = self._constants[node.input[1]].dims, attribute(node, "group", 1)
+        shape, groups = self.graph.shapes[node.input[1]], int(attribute(node, "group", 1))
         return node.op_type == "Conv" and groups > 1 and groups == shape[0] and shape[1] == 1
 
     def position(self, tensor: str) -> int:
         """When a tensor is made, in graph order."""
-        return self._positions.get(self._sources.get(tensor, tensor), -1)
+        return self.graph.positions.get(self._sources.get(tensor, tensor), -1)
 
     def read_existing_pair(self, node: onnx.NodeProto) -> None:
         """Let a node read its first input through the Q/DQ pair that another reader has there, if one has."""
@@ -168,20 +157,16 @@ class QdqEditor:
 
     def take_classes_of_integers(self) -> None:
         """Let ArgMax compare the quantized logits themselves: the largest stays the largest."""
-        argmax = next(node for node in self.nodes if node.op_type == "ArgMax")
-        flat = self._makers.get(argmax.input[0])
-        reader = flat if flat is not None and flat.op_type == "Reshape" else argmax
+        argmax = self.graph.of("ArgMax")[0]
+        reader = self.graph.maker(argmax.input[0], "Reshape") or argmax
         source = self._sources.get(reader.input[0])
         if source is not None:
             reader.input[0] = f"{source}/quantized"
 
-    def readers(self, tensor: str) -> list[onnx.NodeProto]:
-        return self._readers.get(tensor, [])
-
     def behind_activation(self, node: onnx.NodeProto) -> str:
         """The tensor behind a node and the activation function that is fused into it."""
         tensor: str = node.output[0]
-        readers = self.readers(tensor)
+        readers = self.graph.readers(tensor)
         if len(readers) == 1 and readers[0].op_type in ACTIVATIONS:
             return str(readers[0].output[0])
         return tensor
@@ -193,10 +178,10 @@ class QdqEditor:
 
     def quantize_output(self, tensor: str, scale: Scale) -> None:
         """Let every reader of a tensor read through Q/DQ, but for layers that stay in float."""
-        if tensor in {output.name for output in self.graph.output}:
+        if tensor in {output.name for output in self._model.graph.output}:
             return
         pair = self._pair(tensor, scale)
-        for reader in self.readers(tensor):
+        for reader in self.graph.readers(tensor):
             if self.stays_float(reader):
                 continue
             for index, name in enumerate(reader.input):
@@ -212,7 +197,8 @@ class QdqEditor:
             integer_bias: store the bias as int32 with scale = input scale x weight scale, as integer kernels add it.
         """
         name = node.input[1]
-        weight = self._onnx.numpy_helper.to_array(self._constants[name])
+        weight = self.graph.value(name)
+        assert weight is not None, "layers have constant weights"
         bias = self._bias(node)
         axis, limit = _channel_axis(node), 2 ** (bits - 1) - 1
         scale = self._weight_scale(weight, axis, limit)
@@ -235,7 +221,7 @@ class QdqEditor:
             node.input[2] = self._dequantized(f"{name}/bias", levels32, bias_scale, 0)
         else:
             node.input[2] = f"{name}/corrected_bias"
-            self._initializer(node.input[2], bias.astype(np.float32))
+            self.graph.add_constant(node.input[2], bias.astype(np.float32))
 
     def finished(self) -> onnx.ModelProto:
         """The edited model, sorted and checked. Raises CompileError when nothing was quantized."""
@@ -245,9 +231,9 @@ class QdqEditor:
             raise CompileError(
                 f"none of the graph's {total} convolutions could be quantized, so this would not be INT8"
             )
-        drop_unused_initializers(self.graph)
-        del self.graph.value_info[:]
-        sort_nodes(self.graph)
+        self.graph.drop_unused_constants()
+        del self._model.graph.value_info[:]
+        self.graph.sort()
         checked: onnx.ModelProto = self._onnx.shape_inference.infer_shapes(self._model, strict_mode=True)
         self._onnx.checker.check_model(checked)
         return checked
@@ -263,7 +249,7 @@ class QdqEditor:
     def _bias(self, node: onnx.NodeProto) -> np.ndarray | None:
         if len(node.input) < 3 or node.input[2] not in self._constants:
             return None
-        return np.asarray(self._onnx.numpy_helper.to_array(self._constants[node.input[2]]), np.float64)
+        return np.asarray(self.graph.value(node.input[2]), np.float64)
 
     def _mean_error(self, node: onnx.NodeProto, error: np.ndarray) -> np.ndarray | float:
         """What rounding the weights takes from each output channel of a convolution on average.
@@ -290,29 +276,26 @@ class QdqEditor:
         output = f"{name}/dequantized"
         if output in self._scales:
             return output
-        self._initializer(f"{name}/scale", scale.scale)
-        self._initializer(f"{name}/zero_point", scale.zero_point)
-        parameters = [f"{name}/scale", f"{name}/zero_point"]
-        self._add("QuantizeLinear", [tensor, *parameters], f"{name}/quantized")
-        self._add("DequantizeLinear", [f"{name}/quantized", *parameters], output)
+        parameters = [
+            self.graph.add_constant(f"{name}/scale", scale.scale),
+            self.graph.add_constant(f"{name}/zero_point", scale.zero_point),
+        ]
+        self.graph.add("QuantizeLinear", [tensor, *parameters], f"{name}/quantized")
+        self.graph.add("DequantizeLinear", [f"{name}/quantized", *parameters], output)
         self._sources[output] = tensor
         self._scales[output] = np.asarray(scale.scale)
         return output
 
     def _dequantized(self, name: str, levels: np.ndarray, scale: np.ndarray, axis: int) -> str:
         output = f"{name}/dequantized"
-        self._initializer(f"{name}/levels", levels)
-        self._initializer(f"{name}/scale", scale)
-        self._initializer(f"{name}/zero_point", np.zeros(scale.shape, levels.dtype))
-        self._add("DequantizeLinear", [f"{name}/levels", f"{name}/scale", f"{name}/zero_point"], output, axis=axis)
+        inputs = [
+            self.graph.add_constant(f"{name}/levels", levels),
+            self.graph.add_constant(f"{name}/scale", scale),
+            self.graph.add_constant(f"{name}/zero_point", np.zeros(scale.shape, levels.dtype)),
+        ]
+        self.graph.add("DequantizeLinear", inputs, output, axis=axis)
         self._scales[output] = scale
         return output
-
-    def _add(self, operator: str, inputs: list[str], output: str, **attributes: int) -> None:
-        self.graph.node.append(self._onnx.helper.make_node(operator, inputs, [output], output, **attributes))
-
-    def _initializer(self, name: str, value: np.ndarray | np.float32) -> None:
-        self.graph.initializer.append(self._onnx.numpy_helper.from_array(np.asarray(value), name))
 
 
 def _is_layer(node: onnx.NodeProto, shape: list[int] | None) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Callable, Sequence
 
 import numpy as np
 
+from edgeseg.compiler.graph.onnx_graph import dims_of, with_outputs
 from edgeseg.compiler.graph.tensors import graph_sha256
 from edgeseg.compiler.quantize.qdq import layer_names, tensorrt_qdq_onnx
 from edgeseg.compiler.step_cache import StepCache
@@ -47,8 +48,8 @@ def layer_sensitivities(
     """
     names = layer_names(graph)
     chosen = np.unique(np.linspace(0, len(frames) - 1, min(SENSITIVITY_FRAMES, len(frames))).astype(int))
-    shape = tuple(dim.dim_value for dim in graph.graph.input[0].type.tensor_type.shape.dim)
-    inputs = [np.ascontiguousarray(resized_frame(frames[int(i)].frame, shape[1:3])[None]) for i in chosen]
+    _, height, width, _ = dims_of(graph.graph.input[0])
+    inputs = [np.ascontiguousarray(resized_frame(frames[int(i)].frame, (height, width))[None]) for i in chosen]
     key = sensitivity_key(graph, ranges, inputs)
     known = {} if (entry := cache.load(*key)) is None else dict(zip(entry["layers"].tolist(), entry["errors"].tolist()))
     expected = logits(graph, inputs)
@@ -72,14 +73,11 @@ def sensitivity_key(graph: onnx.ModelProto, ranges: Ranges, inputs: Sequence[np.
 
 def logits(model: onnx.ModelProto, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
     """What ArgMax reads (NxCxHxW float32) for every input frame, Q/DQ executed in float."""
-    onnx, ort = require("onnx", "compile"), require("onnxruntime", "")
+    ort = require("onnxruntime", "")
     source = next((node.input[0] for node in model.graph.node if node.op_type == "ArgMax"), None)
     if source is None:
         raise CompileError("the graph has no ArgMax, so layers cannot be compared by their logits")
-    cut = onnx.ModelProto()
-    cut.CopyFrom(model)
-    del cut.graph.output[:]
-    cut.graph.output.append(onnx.helper.make_tensor_value_info(source, onnx.TensorProto.FLOAT, None))
+    cut = with_outputs(model, [source], only=True)
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.add_session_config_entry("session.disable_quant_qdq", "1")

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Collection, Sequence
 
 import numpy as np
 
-from edgeseg.compiler.quantize.qdq_editor import WEIGHTED, layer_names
+from edgeseg.compiler.graph.onnx_graph import OnnxGraph
+from edgeseg.compiler.quantize.qdq_editor import layer_names
 from edgeseg.device.specifications import Board
 
 if TYPE_CHECKING:
@@ -33,15 +34,8 @@ class LayerCost:
 
 def layer_costs(model: onnx.ModelProto) -> list[LayerCost]:
     """The layers of a float graph with inferred shapes, in graph order."""
-    shapes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
-    for node in model.graph.node:
-        for attribute in node.attribute:
-            if node.op_type == "Constant" and attribute.name == "value":
-                shapes[node.output[0]] = tuple(attribute.t.dims)
-    for value in (*model.graph.value_info, *model.graph.input, *model.graph.output):
-        shapes[value.name] = tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
-    names = set(layer_names(model))
-    return [_cost(node, shapes) for node in model.graph.node if node.op_type in WEIGHTED and node.output[0] in names]
+    graph = OnnxGraph(model.graph)
+    return [_cost(graph.makers[name], graph.shapes) for name in layer_names(model)]
 
 
 def roofline_ms(costs: Sequence[LayerCost], board: Board, float_layers: Collection[str]) -> float:
@@ -60,7 +54,7 @@ def roofline_ms(costs: Sequence[LayerCost], board: Board, float_layers: Collecti
     return 1e3 * seconds
 
 
-def _cost(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]]) -> LayerCost:
+def _cost(node: onnx.NodeProto, shapes: dict[str, list[int]]) -> LayerCost:
     data, weight, output = (int(np.prod(shapes[name], dtype=np.int64)) for name in (*node.input[:2], node.output[0]))
     channels = shapes[node.input[1]][0] if node.op_type == "Conv" else shapes[node.output[0]][1]
     macs = output * weight // channels
