@@ -28,6 +28,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "app": set(ROOMS) - {"cli"},
     "cli": set(ROOMS),
 }
+COMPILER_FLOORS = (
+    {"graph", "step_cache"},
+    {"importers", "calibration", "lint"},
+    {"quantize"},
+    {"verify"},
+    {"report"},
+    {"pipeline"},
+)
+"""Rooms and files of the compiler, lowest first: one imports from those below it only."""
 HEAVY = (
     "torch",
     "onnx",
@@ -108,6 +117,17 @@ def test_modules_import_each_other_in_no_circle() -> None:
             del needs[name]
     circle = {name: sorted(wanted & set(needs)) for name, wanted in needs.items()}
     assert not circle, f"modules of a circle, or above one: {circle}"
+
+
+def test_rooms_of_the_compiler_import_only_what_is_below_them() -> None:
+    compiler = PACKAGE / "compiler"
+    floors = {name: floor for floor, names in enumerate(COMPILER_FLOORS) for name in names}
+    for path in compiler.rglob("*.py"):
+        room = path.relative_to(compiler).parts[0].replace(".py", "")
+        for module, _ in _imports(path):
+            parts = module.split(".")
+            if room != "__init__" and parts[:2] == ["edgeseg", "compiler"] and len(parts) > 2 and parts[2] != room:
+                assert floors[parts[2]] < floors[room], f"{path} may not import {module}"
 
 
 def test_tools_are_never_imported_by_the_package() -> None:
