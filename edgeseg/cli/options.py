@@ -53,7 +53,8 @@ def given_in(context: Any) -> Dict[str, Any]:
     return {
         name: value
         for name, value in context.params.items()
-        if getattr(context.get_parameter_source(name), "name", "") in sources
+        # Before click 8.2 an argument that takes several words is given, as none.
+        if getattr(context.get_parameter_source(name), "name", "") in sources and value not in (None, (), [])
     }
 
 
