@@ -214,8 +214,10 @@ def test_every_line_of_the_page_does_what_it_says(name: str, tmp_path: Path) -> 
     ended = follower.follow(lines, start)
     if "service install" in "".join(lines):
         unit = (follower.root / "etc/systemd/system/edgeseg.service").read_text()
-        assert "run /var/lib/edgeseg/mine.edgeseg --camera 0 --sink jsonl:///var/lib/edgeseg/frames.jsonl" in unit
-        assert "EnvironmentFile" not in unit, "the page says that it reads no settings file"
+        stored = (follower.root / "etc/edgeseg/edgeseg.toml").read_text()
+        assert "run /etc/edgeseg/edgeseg.toml" in unit and "EnvironmentFile" not in unit
+        for line in ('model = "/var/lib/edgeseg/mine.edgeseg"', "camera = 0", "jsonl:///var/lib/edgeseg/frames.jsonl"):
+            assert line in stored
     for line in lines:
         assert line in ended, f"{name}: after {line!r} the shell was gone"
         code, said = ended[line]
@@ -227,7 +229,8 @@ def test_no_page_names_a_settings_file_that_nothing_reads() -> None:
     source = "".join(path.read_text() for path in (ROOT / "edgeseg").rglob("*.py"))
     for one in pages():
         for path in re.findall(r"/etc/(?:default|sysconfig|edgeseg)\b[\w./-]*", " ".join((*one.lines, *one.spans))):
-            assert path in source, f"{one.name} names {path}, which nothing reads"
+            written = path.replace("edgeseg.toml", "{name}.toml")  # the name is that of the service
+            assert path in source or written in source, f"{one.name} names {path}, which nothing reads"
 
 
 def test_a_line_that_does_not_work_would_be_seen(tmp_path: Path) -> None:

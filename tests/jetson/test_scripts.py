@@ -223,7 +223,8 @@ def test_broken_imports_stop_before_pycuda_is_built(board: Board) -> None:
 def checked(folder: Path, **modules: str) -> subprocess.CompletedProcess[str]:
     for name, text in modules.items():
         (folder / f"{name}.py").write_text(text)
-    command = [sys.executable, "-S", str(JETSON / "check_imports.py"), str(JETSON / "constraints-jp5.txt")]
+    # Without -B a module that is written twice within a second would be imported as it was the first time.
+    command = [sys.executable, "-S", "-B", str(JETSON / "check_imports.py"), str(JETSON / "constraints-jp5.txt")]
     return subprocess.run(command, env={**os.environ, "PYTHONPATH": str(folder)}, capture_output=True, text=True)
 
 
