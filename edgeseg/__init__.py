@@ -6,51 +6,152 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from edgeseg.app.config import EngineOptions, RunConfig
+    from edgeseg.app.run import run
+    from edgeseg.app.segment import load, open_engine, segment
+    from edgeseg.app.train import train
+    from edgeseg.app.train_config import TrainConfig
     from edgeseg.bundle import Bundle, read_bundle, write_bundle
     from edgeseg.compiler.pipeline import Compilation, CompileOptions, compile_model
     from edgeseg.engines.base import Engine
-    from edgeseg.errors import EdgesegError
+    from edgeseg.errors import (
+        BundleError,
+        CheckpointError,
+        CompileError,
+        DatasetError,
+        EdgesegError,
+        EngineError,
+        ForeignFileError,
+        GateRefused,
+        ImageError,
+        InputError,
+        MissingDependencyError,
+        SignatureError,
+        SinkError,
+        SourceError,
+        SpecError,
+        TrainingError,
+        UsageError,
+    )
     from edgeseg.images import Dataset
     from edgeseg.metrics import ConfusionMatrix
+    from edgeseg.ranges import Ranges
+    from edgeseg.recipes import Recipe
     from edgeseg.report_data import Limits
     from edgeseg.runtime.frame import Frame, Segmentation
     from edgeseg.runtime.sinks.base import FrameSink
-    from edgeseg.runtime.sources.base import FrameSource
+    from edgeseg.runtime.sources.base import EndOfStream, FrameSource
     from edgeseg.spec import ModelSpec, Preprocess
 
 __version__ = "0.3.0"
 __all__ = [
     "Bundle",
+    "BundleError",
+    "CheckpointError",
     "Compilation",
+    "CompileError",
     "CompileOptions",
     "ConfusionMatrix",
     "Dataset",
+    "DatasetError",
     "EdgesegError",
+    "EndOfStream",
     "Engine",
+    "EngineError",
+    "EngineOptions",
+    "ForeignFileError",
     "Frame",
     "FrameSink",
     "FrameSource",
+    "GateRefused",
+    "ImageError",
+    "InputError",
     "Limits",
+    "MissingDependencyError",
     "ModelSpec",
     "Preprocess",
+    "Ranges",
+    "Recipe",
+    "RunConfig",
     "Segmentation",
+    "SignatureError",
+    "SinkError",
+    "SourceError",
+    "SpecError",
+    "TrainConfig",
+    "TrainingError",
+    "UsageError",
     "compile_model",
+    "load",
+    "open_engine",
     "read_bundle",
+    "run",
+    "segment",
+    "train",
     "write_bundle",
 ]
 
 _MODULES = {
-    "edgeseg.bundle": ("Bundle", "read_bundle", "write_bundle"),
-    "edgeseg.compiler.pipeline": ("Compilation", "CompileOptions", "compile_model"),
+    "edgeseg.app.config": (
+        "EngineOptions",
+        "RunConfig",
+    ),
+    "edgeseg.app.run": ("run",),
+    "edgeseg.app.segment": (
+        "load",
+        "open_engine",
+        "segment",
+    ),
+    "edgeseg.app.train": ("train",),
+    "edgeseg.app.train_config": ("TrainConfig",),
+    "edgeseg.bundle": (
+        "Bundle",
+        "read_bundle",
+        "write_bundle",
+    ),
+    "edgeseg.compiler.pipeline": (
+        "Compilation",
+        "CompileOptions",
+        "compile_model",
+    ),
     "edgeseg.engines.base": ("Engine",),
-    "edgeseg.errors": ("EdgesegError",),
+    "edgeseg.errors": (
+        "BundleError",
+        "CheckpointError",
+        "CompileError",
+        "DatasetError",
+        "EdgesegError",
+        "EngineError",
+        "ForeignFileError",
+        "GateRefused",
+        "ImageError",
+        "InputError",
+        "MissingDependencyError",
+        "SignatureError",
+        "SinkError",
+        "SourceError",
+        "SpecError",
+        "TrainingError",
+        "UsageError",
+    ),
     "edgeseg.images": ("Dataset",),
     "edgeseg.metrics": ("ConfusionMatrix",),
+    "edgeseg.ranges": ("Ranges",),
+    "edgeseg.recipes": ("Recipe",),
     "edgeseg.report_data": ("Limits",),
-    "edgeseg.runtime.frame": ("Frame", "Segmentation"),
+    "edgeseg.runtime.frame": (
+        "Frame",
+        "Segmentation",
+    ),
     "edgeseg.runtime.sinks.base": ("FrameSink",),
-    "edgeseg.runtime.sources.base": ("FrameSource",),
-    "edgeseg.spec": ("ModelSpec", "Preprocess"),
+    "edgeseg.runtime.sources.base": (
+        "EndOfStream",
+        "FrameSource",
+    ),
+    "edgeseg.spec": (
+        "ModelSpec",
+        "Preprocess",
+    ),
 }
 """Where a public name comes from. It is imported when it is asked for: a device runs without the compiler."""
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}

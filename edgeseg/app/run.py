@@ -1,10 +1,10 @@
 """Compose a run of its configuration: model, engine, sources, sinks, alarms, monitoring, page. Prints nothing."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from edgeseg.app.argus import ArgusDaemon
 from edgeseg.app.config import RunConfig, SourceConfig
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from edgeseg.runtime.monitoring.sink import FieldSink
     from edgeseg.runtime.policy import Policy
     from edgeseg.runtime.recording.comparison import ReplayComparison
+    from edgeseg.runtime.sinks import FrameSink
     from edgeseg.runtime.sources import FrameSource
     from edgeseg.runtime.sources.uri import Stream
     from edgeseg.runtime.state import Event, RunState
@@ -112,6 +113,8 @@ class Plan:
 def run(
     config: RunConfig,
     *,
+    sources: "Sequence[FrameSource]" = (),
+    sinks: "Sequence[FrameSink]" = (),
     on_result: "Callable[[Segmentation], None]" = _nothing,
     on_event: "Callable[[Event], None]" = _nothing,
     on_note: Callable[[str], None] = _nothing,
@@ -120,6 +123,8 @@ def run(
 
     Args:
         config: where frames come from, what segments them and where results go.
+        sources: more of them, of your own.
+        sinks: more of them, of your own. No window is opened by default where there are any, or an ``on_result``.
         on_result: takes each ``Segmentation``, in order, in the calling thread; the loop waits for it. What it raises
             ends the run.
         on_event: takes what happens to sources, sinks and alarms; called from several threads.
@@ -132,34 +137,42 @@ def run(
         EdgesegError: something cannot be opened, or the last source, the engine or a sink failed. UsageError names the
             field of the configuration in backticks.
     """
-    plan = plan_of(config, inputs_of(config, on_warning=on_note))
+    if (sinks or on_result is not _nothing) and not (config.sinks or config.page.preview):
+        config = replace(config, sinks=("null://",))
+    plan = plan_of(config, inputs_of(config, sources, on_warning=on_note))
     listener = Listener(
         on_result=lambda state, result: on_result(result),
         on_event=lambda event, state: on_event(event),
         on_note=on_note,
     )
     with opened_engine(plan.inputs.bundle, plan.inputs.name, config.engine, tell=on_note) as engine:
-        session = Session(plan, engine, listener)
+        session = Session(plan, engine, listener, sinks)
         session.run()
         return session.summary()
 
 
-def inputs_of(config: RunConfig, *, on_warning: Callable[[str], None] = _nothing) -> Inputs:
+def inputs_of(
+    config: RunConfig, sources: "Sequence[FrameSource]" = (), *, on_warning: Callable[[str], None] = _nothing
+) -> Inputs:
     """Read the model and find the sources, without opening them.
 
     Args:
         config: of the run.
+        sources: of the caller, besides those that the configuration names.
         on_warning: takes a line for people at a time, at any time, from any thread.
 
     Raises:
         EdgesegError: the model cannot be read, a source is not known, or a sink would overwrite what the run reads.
     """
+    from edgeseg.runtime.sources.uri import Stream
+
     bundle, name = bundle_or_default(config.model, config.require_signature)
     _policy(config.source)
-    streams = _streams(config)
+    streams = _streams(config, required=not sources)
     source_from = _source_maker(config.source, bundle, on_warning)
     _refuse_overwriting(config, streams)
-    return Inputs(bundle, name, tuple((stream, source_from(stream.uri)) for stream in streams), source_from)
+    origins = [(stream, source_from(stream.uri)) for stream in streams]
+    return Inputs(bundle, name, (*origins, *((Stream(""), source) for source in sources)), source_from)
 
 
 def plan_of(config: RunConfig, inputs: Inputs) -> Plan:
@@ -189,6 +202,7 @@ class Session:
         plan: of the run.
         engine: open; whoever opened it closes it.
         listener: is told what happens.
+        sinks: of the caller, besides those that the configuration names.
 
     Attributes:
         loop: what may be stopped from other threads and by signals.
@@ -197,7 +211,9 @@ class Session:
         EdgesegError: a sink cannot be made; those before it left nothing.
     """
 
-    def __init__(self, plan: Plan, engine: "Engine", listener: Listener = Listener()) -> None:
+    def __init__(
+        self, plan: Plan, engine: "Engine", listener: Listener = Listener(), sinks: "Sequence[FrameSink]" = ()
+    ) -> None:
         from edgeseg.device.telemetry import Telemetry
         from edgeseg.runtime.loop.feed import Supervision
         from edgeseg.runtime.loop.pipeline import Run
@@ -220,6 +236,8 @@ class Session:
             self.loop.add(origin, stream.name, stream.policy)
         try:
             self._add_sinks(listener.on_note)
+            for sink in sinks:
+                self.loop.add_sink(sink)
         except BaseException:
             self.loop.abandon()
             raise
@@ -288,10 +306,11 @@ def _policy(source: SourceConfig) -> "Optional[Policy]":
     return Policy(kind, source.deadline_ms) if kind else None
 
 
-def _streams(config: RunConfig) -> "List[Stream]":
+def _streams(config: RunConfig, *, required: bool) -> "List[Stream]":
     from edgeseg.runtime.sources.uri import Stream, streams_from_uri
 
-    if (config.camera is None) == (not config.sources):
+    named = (config.camera is not None) + bool(config.sources)
+    if named > 1 or (required and not named):
         raise UsageError(
             "say where frames come from: `camera` 0, or `sources` FILE|FOLDER|rtsp://...|demo://street (not both)"
         )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Mapping, Sequence
 import numpy as np
 
 from edgeseg.errors import EngineError
+from edgeseg.spec import ModelSpec
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -28,6 +29,7 @@ class Engine(ABC):
         input: NxHxWx3 uint8 BGR buffer of the engine's own.
         scores: NxCxHxW float32 probability of every class, filled by ``infer`` and valid until the next call; None
             for graphs that were compiled without scores.
+        spec: of the model, where ``open_engine`` opened it; None for an engine that was made of a bare graph.
         laps_ms: parts of the latest ``infer`` that the back end times itself, like ``h2d``, ``compute`` and
             ``d2h``.
     """
@@ -35,6 +37,7 @@ class Engine(ABC):
     description: str
     input: np.ndarray
     scores: np.ndarray | None = None
+    spec: ModelSpec | None = None
     laps_ms: Mapping[str, float] = MappingProxyType({})
 
     def infer(self, frames: np.ndarray) -> np.ndarray:

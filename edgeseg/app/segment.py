@@ -1,0 +1,84 @@
+"""Load a model, open an engine for it, segment one image: what a Python program does without a camera loop."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Callable
+
+from edgeseg.app.config import EngineOptions
+from edgeseg.app.engines import opened_engine
+from edgeseg.app.models import SHIPPED
+from edgeseg.bundle import Bundle, read_bundle
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from edgeseg.engines.base import Engine
+    from edgeseg.runtime.frame import Segmentation
+
+__all__ = ["load", "open_engine", "segment"]
+
+
+def load(path: str | Path | None = None) -> Bundle:
+    """Read and verify a bundle; without a path the shipped model.
+
+    Args:
+        path: of a ``.edgeseg`` file. ``read_bundle`` also demands signatures.
+
+    Raises:
+        BundleError: missing, truncated, altered, or from a newer edgeseg.
+    """
+    return read_bundle(SHIPPED if path is None else Path(path))
+
+
+def open_engine(
+    model: Bundle, engine: str | EngineOptions = "auto", *, on_note: Callable[[str], None] = lambda line: None
+) -> Engine:
+    """Open an engine for a model; TensorRT's is built first where the cache of this machine has none.
+
+    Args:
+        model: of ``load`` or ``compile_model``.
+        engine: ``"auto"`` (TensorRT on a Jetson, ONNX Runtime elsewhere), ``"onnxruntime"``, ``"openvino"``,
+            ``"tensorrt"``, ``"rtx"``, or options.
+        on_note: takes a line for people at a time, while an engine is built and tested.
+
+    Returns:
+        The engine, a context manager.
+
+    Raises:
+        EngineError: it cannot be opened here. MissingDependencyError: its package is not installed.
+        UsageError: there is no such engine or graph.
+    """
+    options = engine if isinstance(engine, EngineOptions) else EngineOptions(engine=engine)
+    opened = opened_engine(model, "model.edgeseg", options, tell=on_note)
+    opened.spec = model.spec
+    return opened
+
+
+def segment(engine: Engine, image: np.ndarray) -> Segmentation:
+    """Segment one image.
+
+    Args:
+        engine: of ``open_engine``. Of an engine for batches the first place is used.
+        image: HxWx3 uint8, BGR, of any size.
+
+    Returns:
+        ``classes`` is the class map at the image's size (HxW uint8), ``ids`` that at the network's, ``area`` the share
+        of each class. Its arrays are its own.
+
+    Raises:
+        EngineError: the engine is closed or failed. ImageError: the image is not HxWx3 uint8.
+    """
+    from edgeseg.preprocess import resized_frame
+    from edgeseg.runtime.frame import Frame, Segmentation
+    from edgeseg.runtime.loop.pipeline import confidence_per_class
+
+    taken_ns = time.perf_counter_ns()
+    resized_frame(image, engine.input.shape[1:3], out=engine.input[0])
+    prepared_ns = time.perf_counter_ns()
+    ids = engine.infer(engine.input)[0].copy()
+    laps_ms = {"preprocess": (prepared_ns - taken_ns) / 1e6, "infer": (time.perf_counter_ns() - prepared_ns) / 1e6}
+    confidence = None if engine.scores is None else confidence_per_class(engine.scores[0], ids)
+    count = 256 if engine.spec is None else len(engine.spec.classes)
+    return Segmentation(Frame(image, 0, taken_ns, "0"), ids, laps_ms, count, confidence)
