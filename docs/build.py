@@ -14,7 +14,15 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("README.md", "CHANGELOG.md", "docs/**/*.md", "jetson/**/*.md", "benchmarks/*.md", "calibration/*.md")
+PAGES = (
+    "README.md",
+    "CHANGELOG.md",
+    "docs/**/*.md",
+    "jetson/**/*.md",
+    "benchmarks/*.md",
+    "calibration/*.md",
+    "examples/*.md",
+)
 EXTRA = ("docs/style.css",)
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^()\s]+)\)")
 
