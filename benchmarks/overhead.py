@@ -33,7 +33,8 @@ from edgeseg.bundle import Bundle, read_bundle
 from edgeseg.compiler.pipeline import CompileOptions
 from edgeseg.demo.street import StreetDataset
 from edgeseg.device.detect import detected_device
-from edgeseg.engines import Engine, engine_from_bundle
+from edgeseg.engines.base import Engine
+from edgeseg.engines.select import engine_from_bundle
 from edgeseg.runtime.gst.pipelines import CaptureOptions, pipeline_from_uri
 from edgeseg.runtime.loop.pipeline import Run
 from edgeseg.runtime.sinks.uri import NullSink

@@ -29,7 +29,7 @@ import numpy as np
 
 from edgeseg.bundle import read_bundle
 from edgeseg.device.detect import detected_device
-from edgeseg.engines import engine_from_bundle
+from edgeseg.engines.select import engine_from_bundle
 from edgeseg.runtime.drawing.overlay import Painter
 from edgeseg.runtime.loop.pipeline import Run
 from edgeseg.runtime.sinks.uri import SinkContext, sink_from_uri

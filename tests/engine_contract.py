@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeseg.engines import Engine
+from edgeseg.engines.base import Engine
 from edgeseg.errors import EngineError
 
 

@@ -6,7 +6,7 @@ from typing import Sequence
 
 import numpy as np
 
-from edgeseg.engines import Engine
+from edgeseg.engines.base import Engine
 from edgeseg.errors import EngineError
 from edgeseg.runtime.frame import Frame, Segmentation
 from edgeseg.runtime.sinks import FrameSink

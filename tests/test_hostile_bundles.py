@@ -33,8 +33,8 @@ from edgeseg.bundle import Bundle, GraphEntry, _sealed_zip, read_bundle, write_b
 from edgeseg.cli.console import printable
 from edgeseg.cli.main import app
 from edgeseg.compiler.calibration.drift_probe import drift_probe
-from edgeseg.engines import engine_from_bundle
 from edgeseg.engines.golden import self_tested
+from edgeseg.engines.select import engine_from_bundle
 from edgeseg.engines.tensorrt.api import TensorRt
 from edgeseg.engines.tensorrt.provide import EngineOptions, request_from_bundle
 from edgeseg.errors import BundleError, EdgesegError, EngineError, SpecError

@@ -14,8 +14,8 @@ import pytest
 from edgeseg.app.models import SHIPPED
 from edgeseg.bundle import Bundle, read_bundle, write_bundle
 from edgeseg.compiler.report.summary import cells, graph_rows
-from edgeseg.engines import engine_from_bundle
 from edgeseg.engines.golden import self_tested
+from edgeseg.engines.select import engine_from_bundle
 from edgeseg.errors import BundleError
 from edgeseg.ranges import Ranges
 from edgeseg.recipes import FP32, RECIPES, Fp32, StaticInt8, recipe_from_json, recipe_json

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from edgeseg.bench.measure import Contender, Measurement
     from edgeseg.device.detect import Device
-    from edgeseg.engines import Engine
+    from edgeseg.engines.base import Engine
 
 __all__ = ["BenchReport", "bench"]
 
@@ -164,14 +164,14 @@ def _miou(name: str, engine: Engine, bundle: Bundle, labelled: Dataset, progress
 
 def _engines(asked: str) -> list[str]:
     """Return what to time: one engine, or all that are here."""
-    from edgeseg.engines.select import CPU_ENGINES
+    from edgeseg.engines.select import ENGINES, installed_engines
 
-    if asked == "torch-tensorrt":
+    if asked != "auto" and ENGINES[asked].takes_program:
         raise UsageError("bench times bundles; a program of torch-tensorrt is timed by 'edgeseg run --program'")
     if asked != "auto":
         return [asked]
     on_board = ["tensorrt"] if engine_name(asked) == "tensorrt" else []
-    return on_board + [name for name in CPU_ENGINES if importlib.util.find_spec(name) is not None]
+    return on_board + installed_engines()
 
 
 def _torch_contender(config: BenchConfig, bundle: Bundle) -> Contender:
@@ -193,11 +193,10 @@ def _contenders(
 ) -> Iterator[tuple[Contender, Engine]]:
     """Open every graph in every engine until the stack closes."""
     from edgeseg.bench.contenders import engine_contender
-    from edgeseg.engines import engine_from_bundle
-    from edgeseg.engines.select import cpu_graphs
+    from edgeseg.engines.select import ENGINES, cpu_graphs, engine_from_bundle
 
     for by in engines:
-        if by in ("tensorrt", "rtx"):
+        if ENGINES[by].is_built:
             yield from _tensorrt_contenders(bundle, name, by, opening)
             continue
         for graph in cpu_graphs(bundle):

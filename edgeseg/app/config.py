@@ -7,6 +7,7 @@ from typing import Optional, Sequence
 
 from edgeseg.app.fields import Config, option
 from edgeseg.credentials import has_credentials
+from edgeseg.engines.select import ENGINES
 from edgeseg.runtime.sinks.uri import SINKS, sinks_help
 from edgeseg.runtime.sources.uri import SOURCES, sources_help
 from edgeseg.uris import absolute_uri
@@ -25,7 +26,7 @@ __all__ = [
 
 REQUIRE_SIGNATURE = "EDGESEG_REQUIRE_SIGNATURE"
 """Environment variable that demands signatures of every bundle that a command opens."""
-ENGINE_NAMES = ("auto", "onnxruntime", "openvino", "tensorrt", "rtx", "torch-tensorrt")
+ENGINE_NAMES = ("auto", *ENGINES)
 
 _SOURCES = "Sources and how they are read"
 _SINKS = "Sinks and pictures"

@@ -12,7 +12,7 @@ from edgeseg.bundle import Bundle
 from edgeseg.errors import EdgesegError, InputError, UsageError
 
 if TYPE_CHECKING:
-    from edgeseg.engines import Engine
+    from edgeseg.engines.base import Engine
     from edgeseg.engines.tensorrt.cache import EngineCache
     from edgeseg.engines.tensorrt.provide import TensorRtProvider
 
@@ -117,16 +117,16 @@ def opened_engine(
     Raises:
         EdgesegError: it cannot be opened, and no fallback was allowed.
     """
-    from edgeseg.engines import engine_from_bundle
+    from edgeseg.engines.select import ENGINES, engine_from_bundle
 
     chosen, program = engine_name(options.engine), options.program
-    if (chosen == "torch-tensorrt") != (program is not None):
+    if ENGINES[chosen].takes_program != (program is not None):
         raise UsageError("`engine` torch-tensorrt and `program` FILE.pt2 go together")
     if program is not None and bundle.signer is not None:
         raise UsageError(f"a signature is required, and none covers {program.name}, which is code; leave `program` out")
     if program is not None:
         return _opened_program(bundle, program, tell)
-    if chosen not in ("tensorrt", "rtx"):
+    if not ENGINES[chosen].is_built:
         return engine_from_bundle(bundle, options.graph, threads=options.threads, engine=chosen)
     try:
         return _opened_tensorrt(bundle, name, options, tell, provider_from)

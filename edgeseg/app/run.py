@@ -16,7 +16,7 @@ from edgeseg.errors import SinkError, UsageError
 if TYPE_CHECKING:
     from edgeseg.bundle import Bundle
     from edgeseg.device.detect import Device
-    from edgeseg.engines import Engine
+    from edgeseg.engines.base import Engine
     from edgeseg.runtime.alarms.roi import RoiSet
     from edgeseg.runtime.alarms.sink import AlarmSink
     from edgeseg.runtime.drawing.overlay import Painter

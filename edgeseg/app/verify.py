@@ -64,14 +64,16 @@ def verify(
         UsageError: the engine is one that runs no bundles.
         EdgesegError: the bundle or the engine cannot be opened; a test that failed raises nothing here.
     """
+    from edgeseg.engines.select import ENGINES
+
     bundle, name = bundle_or_default(config.model, config.require_signature)
     chosen = engine_name(config.engine)
-    if chosen == "torch-tensorrt":
+    if ENGINES[chosen].takes_program:
         raise UsageError("a program is verified each time it is opened: edgeseg run --engine torch-tensorrt --program")
     progress.step(f"model: {name}")
     for line in signature_lines(bundle, config.require_signature):
         progress.step(line)
-    if chosen in ("tensorrt", "rtx"):
+    if ENGINES[chosen].is_built:
         with provider_from(chosen, progress.step) as provider:
             results = [_in_tensorrt(bundle, name, config.graph, provider)]
     else:
@@ -88,9 +90,8 @@ def _in_tensorrt(bundle: Bundle, name: str, graph: str | None, provider: TensorR
 
 
 def _on_the_cpu(bundle: Bundle, by: str, graph: str | None, progress: Progress) -> list[TestedGraph]:
-    from edgeseg.engines import engine_from_bundle
     from edgeseg.engines.golden import self_tested
-    from edgeseg.engines.select import cpu_graphs
+    from edgeseg.engines.select import cpu_graphs, engine_from_bundle
 
     results = []
     for one in [graph] if graph else cpu_graphs(bundle):

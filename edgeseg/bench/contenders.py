@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from edgeseg.bench.measure import Contender
-from edgeseg.engines import Engine
+from edgeseg.engines.base import Engine
 from edgeseg.errors import require
 from edgeseg.preprocess import class_map_at, normalized, resized_frame
 from edgeseg.spec import ModelSpec, Preprocess

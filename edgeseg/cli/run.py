@@ -19,7 +19,7 @@ from edgeseg.cli.signals import interrupts
 from edgeseg.errors import EdgesegError
 
 if TYPE_CHECKING:
-    from edgeseg.engines import Engine
+    from edgeseg.engines.base import Engine
     from edgeseg.runtime.frame import Segmentation
     from edgeseg.runtime.monitoring.systemd import Notifier
     from edgeseg.runtime.state import Event, RunState

@@ -11,7 +11,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'edgeseg[train]'")
 
 from edgeseg.compiler.importers.exported_program import exported_program_from_module, tensorrt_program_from_module  # noqa: E402
-from edgeseg.engines import Engine  # noqa: E402
+from edgeseg.engines.base import Engine  # noqa: E402
 from edgeseg.engines.torch_tensorrt import TorchTensorRtEngine  # noqa: E402
 from edgeseg.errors import EngineError  # noqa: E402
 from tests.engine_contract import EngineContract  # noqa: E402

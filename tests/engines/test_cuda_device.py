@@ -17,7 +17,7 @@ import pytest
 
 import edgeseg.engines.cuda.device
 from edgeseg.bundle import Bundle
-from edgeseg.engines import Engine
+from edgeseg.engines.base import Engine
 from edgeseg.engines.cuda.device import KERNELS, Buffer, Cuda, Kernel, Stream
 from edgeseg.engines.tensorrt.cache import EngineCache
 from edgeseg.engines.tensorrt.provide import EngineOptions, TensorRtProvider

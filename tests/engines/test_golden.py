@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from edgeseg.bundle import Bundle, GraphEntry
-from edgeseg.engines import engine_from_bundle
 from edgeseg.engines.golden import self_tested
+from edgeseg.engines.select import engine_from_bundle
 from edgeseg.errors import EngineError, GateRefused
 from edgeseg.preprocess import class_map_at
 from edgeseg.recipes import Fp32

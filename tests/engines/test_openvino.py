@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from edgeseg.bundle import Bundle
-from edgeseg.engines import Engine, engine_from_bundle
+from edgeseg.engines.base import Engine
 from edgeseg.engines.openvino import OpenVinoEngine
+from edgeseg.engines.select import engine_from_bundle
 from edgeseg.errors import EngineError
 from tests.engine_contract import EngineContract
 

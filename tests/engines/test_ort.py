@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from edgeseg.bundle import Bundle
-from edgeseg.engines import Engine, engine_from_bundle
+from edgeseg.engines.base import Engine
 from edgeseg.engines.ort import OrtEngine
-from edgeseg.engines.select import cpu_graphs
+from edgeseg.engines.select import cpu_graphs, engine_from_bundle
 from edgeseg.errors import EngineError
 from tests.engine_contract import EngineContract
 from tests.fakes import ThresholdEngine

@@ -7,8 +7,7 @@ from typing import Any, Callable
 import numpy as np
 import pytest
 
-from edgeseg.engines import Engine
-from edgeseg.engines.base import require_shapes
+from edgeseg.engines.base import Engine, require_shapes
 from edgeseg.engines.openvino import OpenVinoEngine
 from edgeseg.engines.ort import OrtEngine
 from edgeseg.errors import EngineError

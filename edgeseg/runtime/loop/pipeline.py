@@ -10,7 +10,7 @@ from typing import Callable, Iterator, Sequence
 
 import numpy as np
 
-from edgeseg.engines import Engine
+from edgeseg.engines.base import Engine
 from edgeseg.errors import EdgesegError, UsageError
 from edgeseg.metrics import ConfusionMatrix
 from edgeseg.preprocess import resized_frame

@@ -13,7 +13,8 @@ import numpy as np
 
 from edgeseg.bundle import Bundle
 from edgeseg.descriptors import descriptor_from_image
-from edgeseg.engines import Engine, engine_from_bundle
+from edgeseg.engines.base import Engine
+from edgeseg.engines.select import engine_from_bundle
 from edgeseg.errors import EdgesegError, SinkError, UsageError, require
 from edgeseg.images import read_image
 from edgeseg.picture_files import pictures_in

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edgeseg.bundle import GraphEntry
-from edgeseg.engines import Engine
+from edgeseg.engines.base import Engine
 from edgeseg.engines.tensorrt.engine import TensorRtEngine
 from edgeseg.errors import EngineError, UsageError
 from edgeseg.recipes import Fp32

@@ -14,7 +14,7 @@ import pytest
 from edgeseg.bundle import Bundle
 from edgeseg.compiler.calibration.drift_probe import with_drift_probe
 from edgeseg.demo.street import StreetDataset
-from edgeseg.engines import engine_from_bundle
+from edgeseg.engines.select import engine_from_bundle
 from edgeseg.errors import EngineError, UsageError
 from edgeseg.images import image_files, read_image
 from edgeseg.metrics import ConfusionMatrix
