@@ -29,11 +29,20 @@ ENCODERS = (
     (
         "nvv4l2h264enc",
         "videoconvert ! video/x-raw,format=BGRx ! nvvidconv ! video/x-raw(memory:NVMM),format=NV12 ! "
-        "nvv4l2h264enc insert-sps-pps=true {nv}",
+        "nvv4l2h264enc insert-sps-pps=true idrinterval={gop} maxperf-enable=1 bitrate={bps}",
     ),
-    ("x264enc", "videoconvert ! video/x-raw,format=I420 ! x264enc tune=zerolatency speed-preset=ultrafast {x264}"),
-    ("openh264enc", "videoconvert ! video/x-raw,format=I420 ! openh264enc complexity=low {open}"),
+    (
+        "x264enc",
+        "videoconvert ! video/x-raw,format=I420 ! "
+        "x264enc tune=zerolatency speed-preset=ultrafast key-int-max={gop} bitrate={kbps}",
+    ),
+    (
+        "openh264enc",
+        "videoconvert ! video/x-raw,format=I420 ! openh264enc complexity=low gop-size={gop} bitrate={bps}",
+    ),
 )
+"""Encoders of H.264, the preferred first: (element, pipeline from raw pictures). ``gop`` is frames between key frames,
+``bps`` and ``kbps`` the rate."""
 
 
 def main(socket_fd: int, memory_fd: int) -> int:
@@ -59,11 +68,7 @@ def main(socket_fd: int, memory_fd: int) -> int:
         send(link, {"error": f"no H.264 encoder{tried}; sudo apt install gstreamer1.0-plugins-ugly (x264enc)"})
         return 1
     name, text = chosen[0]
-    encoder = text.format(
-        nv=f"idrinterval={config['gop']} maxperf-enable=1 bitrate={config['kbps'] * 1000}",
-        x264=f"key-int-max={config['gop']} bitrate={config['kbps']}",
-        open=f"gop-size={config['gop']} bitrate={config['kbps'] * 1000}",
-    )
+    encoder = text.format(gop=config["gop"], kbps=config["kbps"], bps=config["kbps"] * 1000)
     config["encoder"] = name
     send(link, {"trying": name})
     fault = trial(Gst, encoder, config)
