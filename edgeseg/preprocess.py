@@ -55,9 +55,8 @@ def normalized(frames: np.ndarray, preprocess: Preprocess) -> np.ndarray:
         Nx3xHxW float32, contiguous.
     """
     ordered = frames[..., ::-1] if preprocess.channel_order == "RGB" else frames
-    mean = np.asarray(preprocess.mean, np.float32) * 255
-    std = np.asarray(preprocess.std, np.float32) * 255
-    scaled = (ordered.astype(np.float32) - mean) / std
+    scale, offset = preprocess.scale_and_offset()
+    scaled = (ordered.astype(np.float32) - offset) / scale
     return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
 
 

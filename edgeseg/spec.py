@@ -6,9 +6,12 @@ import json
 import math
 import unicodedata
 from dataclasses import asdict, dataclass
-from typing import Any, Mapping
+from typing import TYPE_CHECKING, Any, Mapping
 
 from edgeseg.errors import SpecError, first_line
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = ["IGNORE_ID", "ModelSpec", "Preprocess", "of_byte_scale"]
 
@@ -52,6 +55,16 @@ class Preprocess:
             raise SpecError(f"channel_order must be RGB or BGR, got {self.channel_order!r}")
         if self.resize != "stretch":
             raise SpecError(f"resize must be 'stretch', got {self.resize!r}; a newer edgeseg may know it")
+
+    def scale_and_offset(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return how bytes become the network's input: ``x = (byte - offset) / scale``.
+
+        Returns:
+            scale and offset, (3,) float32 each, in units of 0-255, per channel in ``channel_order``.
+        """
+        import numpy as np
+
+        return 255 * np.asarray(self.std, np.float32), 255 * np.asarray(self.mean, np.float32)
 
     @classmethod
     def from_byte_scale(

@@ -122,8 +122,7 @@ def _check_shapes(graph: onnx.GraphProto, spec: ModelSpec) -> None:
 
 def _preprocess(graph: OnnxGraph, network_input: str, spec: ModelSpec) -> None:
     """Put nodes from ``frame`` to the network's input in front; may rewrite the first convolutions' weights."""
-    mean = 255 * np.asarray(spec.preprocess.mean, np.float32)
-    std = 255 * np.asarray(spec.preprocess.std, np.float32)
+    std, mean = spec.preprocess.scale_and_offset()
     reverse = spec.preprocess.channel_order == "RGB"
     if reverse:
         mean, std = mean[::-1], std[::-1]

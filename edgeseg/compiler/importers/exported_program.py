@@ -135,20 +135,19 @@ def _framed(network: nn.Module, preprocess: Preprocess, dtype: torch.dtype) -> n
     import torch
 
     class Framed(torch.nn.Module):
-        mean: torch.Tensor
-        std: torch.Tensor
+        scale: torch.Tensor
+        offset: torch.Tensor
 
         def __init__(self) -> None:
             super().__init__()
             self.network = network
-            for name, values in (("mean", preprocess.mean), ("std", preprocess.std)):
-                scaled = np.asarray(values, np.float32) * 255
-                self.register_buffer(name, torch.from_numpy(scaled).reshape(1, 3, 1, 1))
+            for name, values in zip(("scale", "offset"), preprocess.scale_and_offset()):
+                self.register_buffer(name, torch.from_numpy(values).reshape(1, 3, 1, 1))
 
         def forward(self, frame: torch.Tensor) -> torch.Tensor:
             planes = frame.float().permute(0, 3, 1, 2)  # the cast first: TensorRT does nothing else with uint8
             ordered = planes.flip(1) if preprocess.channel_order == "RGB" else planes
-            logits: torch.Tensor = self.network(((ordered - self.mean) / self.std).to(dtype))
+            logits: torch.Tensor = self.network(((ordered - self.offset) / self.scale).to(dtype))
             return logits.argmax(1).to(torch.uint8)
 
     return Framed().eval()
