@@ -104,7 +104,10 @@ def tensorrt_program_from_module(
     the GPU in, uint8 class maps out. The file fits this kind of GPU and these versions of torch and TensorRT.
 
     Args:
-        module, spec, precision, batch: see ``exported_program_from_module``.
+        module: see ``exported_program_from_module``.
+        spec: of the network.
+        precision: see ``exported_program_from_module``.
+        batch: frames at once.
         out: a ``.pt2`` file; its folder must exist.
         workspace_mib: the most memory for a kernel's workspace in MiB; 0 leaves it to TensorRT.
 

@@ -117,12 +117,14 @@ def missing_facts(
     normalisation: bool,
     channel_order: bool,
 ) -> list[str]:
-    """What only the owner of a graph can say: one line per flag that has to be passed.
+    """Return what only the owner of a graph can say: one line per flag that has to be passed.
 
     Args:
         facts: of the graph.
         classes: how many class names are known; None for none yet.
-        size_hw, layout, output: as for ``network_graph_from_onnx``.
+        size_hw: as for ``network_graph_from_onnx``.
+        layout: as for ``network_graph_from_onnx``.
+        output: as for ``network_graph_from_onnx``.
         normalisation: mean and std are known.
         channel_order: RGB or BGR is known.
     """

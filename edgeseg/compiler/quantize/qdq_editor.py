@@ -113,6 +113,7 @@ class QdqEditor:
         self._scales: dict[str, np.ndarray] = {}
 
     def has_range(self, tensor: str) -> bool:
+        """Tell whether a tensor was measured in calibration."""
         return tensor in self._ranges.tensors
 
     def is_quantizable(self, node: onnx.NodeProto) -> bool:
@@ -121,6 +122,7 @@ class QdqEditor:
         return layer and not self.stays_float(node) and self.has_range(self._sources.get(node.input[0], node.input[0]))
 
     def stays_float(self, node: onnx.NodeProto) -> bool:
+        """Tell whether a node is a layer that stays in float: one that was named, or that cannot be quantized."""
         return node.op_type in WEIGHTED and (node.output[0] in self._float_layers or node.output[0] not in self._layers)
 
     def follows_float(self, node: onnx.NodeProto) -> bool:

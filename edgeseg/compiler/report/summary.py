@@ -58,10 +58,12 @@ class GraphRow:
 
     @property
     def is_stored(self) -> bool:
+        """Tell whether the bundle holds the graph."""
         return bool(self.target)
 
     @property
     def is_refused(self) -> bool:
+        """Tell whether the gate refused the graph."""
         return self.result is not None and bool(self.result.refused)
 
 

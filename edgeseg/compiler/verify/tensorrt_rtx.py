@@ -44,10 +44,12 @@ class KernelPlan:
 
     @property
     def convolutions(self) -> int:
+        """Count the convolutions in all kernels."""
         return sum(kernel.convolutions for kernel in self.kernels)
 
     @property
     def int8_convolutions(self) -> int:
+        """Count the convolutions that kernels run in INT8."""
         return sum(kernel.int8_convolutions for kernel in self.kernels)
 
     @property

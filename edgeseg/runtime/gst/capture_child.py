@@ -39,6 +39,7 @@ MOST_FPS = 10_000
 
 
 def main(socket_fd: int, board_fd: int) -> int:
+    """Run the pipeline that the parent describes, until it says stop or is gone; return the exit status."""
     link = socket.socket(fileno=socket_fd)
     die_with_parent()
     config = json.loads(link.recv(1 << 16))
@@ -57,6 +58,8 @@ def main(socket_fd: int, board_fd: int) -> int:
 
 
 class Capture:
+    """Run one pipeline and lay its frames into the parent's shared memory."""
+
     def __init__(self, gst: Any, link: socket.socket, board: mmap.mmap, config: Any) -> None:
         self.gst, self.link, self.board, self.config = gst, link, board, config
         self.waits = config["waits"]
@@ -78,6 +81,7 @@ class Capture:
         self.pipeline: Any = None
 
     def run(self) -> int:
+        """Start the pipeline and follow it to its end; return the exit status."""
         gst = self.gst
         try:
             self.pipeline = gst.parse_launch(self.config["pipeline"])
@@ -111,6 +115,7 @@ class Capture:
             self.pipeline.set_state(gst.State.NULL)
 
     def attend(self, bus: Any, watched: Any) -> int:
+        """Follow the messages of the pipeline's bus until it ends or is stopped; return the exit status."""
         gst = self.gst
         while not self.stopped.is_set():
             message = bus.timed_pop_filtered(POLL_NS, watched)
@@ -130,6 +135,7 @@ class Capture:
         return 1
 
     def on_element(self, pipeline: Any, parent: Any, element: Any) -> None:
+        """Prepare an element that decodebin has made."""
         name = factory_name(element)
         if name == "multipartdemux":
             # JPEG pictures in a multipart document: a camera. Without this, decodebin waits for its end.
@@ -205,10 +211,12 @@ class Capture:
                 return
 
     def fail_by(self, message: Any) -> int:
+        """Tell the parent of an error message of the bus; return the exit status."""
         error, debug = message.parse_error()
         return self.fail(error, debug, factory_name(message.src))
 
     def fail(self, error: Any, debug: str, element: str = "") -> int:
+        """Tell the parent what failed, with its domain and code; return the exit status."""
         ctypes.CDLL(None).fflush(None)
         domain = getattr(error, "domain", "") or ""
         text = getattr(error, "message", "") or debug or "unknown"
@@ -234,6 +242,7 @@ class Capture:
             return self.gst.FlowReturn.ERROR
 
     def take(self, sink: Any) -> Any:
+        """Take one sample of the appsink, in GStreamer's thread, and lay it into a free slot."""
         sample = sink.emit("pull-sample")
         if sample is None or self.stopped.is_set():
             return self.gst.FlowReturn.EOS
@@ -322,6 +331,7 @@ class Capture:
         self.caps = caps
 
     def free_slot(self) -> Optional[int]:
+        """Return the number of a free slot; None where the parent holds all, or the capture ends."""
         while not self.stopped.is_set():
             slot: int = self.memory.find(b"\0", 0, self.slots)
             if slot >= 0:
@@ -332,6 +342,7 @@ class Capture:
         return None
 
     def count(self) -> None:
+        """Write the counters where the parent reads them."""
         COUNTERS.pack_into(self.board, 0, self.produced, self.busy, self.corrupt)
 
 
@@ -343,6 +354,7 @@ class Instead:
         pad.add_probe(gst.PadProbeType.BUFFER | gst.PadProbeType.PUSH, self.on_buffer)
 
     def on_buffer(self, pad: Any, info: Any) -> Any:
+        """Replace the bytes of this buffer that stand where the corrected ones belong."""
         buffer = info.get_buffer()
         first, last = buffer.offset, buffer.offset + buffer.get_size()
         begin, end = max(first, self.place), min(last, self.place + len(self.data))
@@ -365,6 +377,7 @@ class Ending:
         pad.add_probe(gst.PadProbeType.BUFFER, self.on_first)
 
     def on_first(self, pad: Any, info: Any) -> Any:
+        """Look at the first picture and its segment: they tell where a video's time begins."""
         none = self.gst.CLOCK_TIME_NONE
         told = pad.get_sticky_event(self.gst.EventType.SEGMENT, 0)
         segment = told.parse_segment().copy() if told is not None else None
@@ -384,6 +397,7 @@ class WholeRange:
         pad.add_probe(gst.PadProbeType.EVENT_DOWNSTREAM, self.on_event)
 
     def on_event(self, pad: Any, info: Any) -> Any:
+        """Replace the caps of what the camera calls a multipart document."""
         event = info.get_event()
         if self.pushing or event.type != self.gst.EventType.CAPS:
             return self.gst.PadProbeReturn.OK
@@ -417,6 +431,7 @@ class HttpDocument:
         pad.add_probe(types.BUFFER | types.EVENT_DOWNSTREAM, self.on_data)
 
     def on_data(self, pad: Any, info: Any) -> Any:
+        """Pass bytes through the normaliser; let through what it gives."""
         verdict = self.gst.PadProbeReturn
         if self.pushing:
             return verdict.OK
@@ -432,12 +447,14 @@ class HttpDocument:
         return verdict.OK
 
     def on_buffer(self, pad: Any, buffer: Any) -> Any:
+        """Take a buffer's bytes out, and push whole JPEG pictures in its place."""
         data = buffer.extract_dup(0, buffer.get_size())
         self.push(pad, self.normaliser.add(data))
         self.look()
         return self.gst.PadProbeReturn.DROP
 
     def push(self, pad: Any, data: bytes) -> None:
+        """Push bytes as a buffer behind the pad."""
         if data:
             self.pushing = True  # it comes through here too
             pad.push(self.gst.Buffer.new_wrapped(data))
@@ -459,6 +476,7 @@ class HttpDocument:
             )
 
     def give_up(self, text: str) -> None:
+        """Fail the capture with a text."""
         if not self.capture.stopped.is_set():
             self.capture.fail(None, text)
             self.capture.stopped.set()
@@ -499,11 +517,13 @@ def place(address: Optional[str]) -> Tuple[str, int]:
 
 
 def factory_name(element: Any) -> str:
+    """Return the name of an element's factory, such as ``nvarguscamerasrc``; empty for what has none."""
     factory = element.get_factory() if hasattr(element, "get_factory") else None
     return str(factory.get_name()) if factory is not None else ""
 
 
 def send(link: socket.socket, message: Any, handle: Optional[int] = None) -> bool:
+    """Send a message as JSON, maybe with a descriptor; False when the parent is gone."""
     rights = [] if handle is None else [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", handle))]
     try:
         link.sendmsg([json.dumps(message).encode()[: 1 << 16]], rights)
@@ -513,6 +533,7 @@ def send(link: socket.socket, message: Any, handle: Optional[int] = None) -> boo
 
 
 def die_with_parent() -> None:
+    """Ignore the signals of a terminal, and ask Linux for SIGKILL when the parent dies."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # they reach the parent too, who then says stop
         signal.signal(number, signal.SIG_IGN)
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG

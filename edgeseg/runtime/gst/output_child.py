@@ -46,6 +46,7 @@ ENCODERS = (
 
 
 def main(socket_fd: int, memory_fd: int) -> int:
+    """Encode the parent's pictures until it says stop or is gone; return the exit status."""
     link = socket.socket(fileno=socket_fd)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # they reach the parent too, who then says stop
         signal.signal(number, signal.SIG_IGN)
@@ -130,12 +131,15 @@ def picture_size(config: Any) -> int:
 
 
 def picture_caps(gst: Any, config: Any) -> Any:
+    """Return the caps of raw pictures, BGR of the configured size."""
     return gst.Caps.from_string(
         f"video/x-raw,format=BGR,width={config['width']},height={config['height']},framerate=0/1"
     )
 
 
 class Output:
+    """Feed the parent's pictures to a pipeline with an encoder."""
+
     failed = False
 
     def __init__(self, gst: Any, link: socket.socket, memory: mmap.mmap, config: Any, encoder: str) -> None:
@@ -153,6 +157,7 @@ class Output:
         return message is not None
 
     def ready(self) -> None:
+        """Tell the parent that pictures may come, and which encoder takes them."""
         send(self.link, {"ready": True, "encoder": self.config["encoder"]})
 
     def fault(self, message: Any) -> Any:
@@ -194,6 +199,7 @@ class FileOutput(Output):
     offset: Optional[int] = None
 
     def run(self) -> int:
+        """Write pictures into a file until the parent says stop; return the exit status."""
         gst = self.gst
         self.durations: Dict[int, int] = {}
         mux = (
@@ -283,6 +289,7 @@ class RtspOutput(Output):
         self.lock = threading.Lock()
 
     def run(self) -> int:
+        """Serve pictures to RTSP clients until the parent says stop; return the exit status."""
         try:
             import gi
 
@@ -328,6 +335,7 @@ class RtspOutput(Output):
         return bool(source.emit("push-buffer", buffer.copy()) == self.gst.FlowReturn.OK)
 
     def on_media(self, factory: Any, media: Any) -> None:
+        """Take over the pipeline that the server has made for its first client."""
         source = media.get_element().get_by_name("in")
         source.set_property("caps", self.caps)
         bus = media.get_element().get_parent().get_bus()
@@ -343,6 +351,7 @@ class RtspOutput(Output):
             send(self.link, fault)
 
     def require_user(self, rtsp: Any, server: Any, factory: Any) -> None:
+        """Demand the configured user and password of every client."""
         auth, token = rtsp.RTSPAuth.new(), rtsp.RTSPToken.new()
         token.set_string("media.factory.role", "user")
         auth.add_basic(rtsp.RTSPAuth.make_basic(self.config["user"], self.config["password"]), token)
@@ -352,6 +361,7 @@ class RtspOutput(Output):
 
 
 def send(link: socket.socket, message: Any) -> bool:
+    """Send a message as JSON; False when the parent is gone."""
     try:
         link.send(json.dumps(message).encode())
         return True

@@ -94,6 +94,7 @@ class FieldSink(FrameSink):
         self.description = ", ".join(parts)
 
     def write(self, result: Segmentation) -> None:
+        """Compare one of so many results with the higher precision and the calibration set."""
         number, self._seen = self._seen, self._seen + 1
         looks = {what for what, every in self._every.items() if every and number % every == 0}
         if not looks:
@@ -108,6 +109,7 @@ class FieldSink(FrameSink):
             self.shadow.add(class_map_at(result.ids, (ids.shape[0], ids.shape[1])), ids)
 
     def close(self) -> None:
+        """Close the engine of the higher precision."""
         if self._engine is not None:
             self._engine.close()
 

@@ -50,6 +50,8 @@ class Guard:
         self._cookie = hmac.new(self._token, b"edgeseg preview cookie", hashlib.sha256).hexdigest().encode()
 
     async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
+        """Check a request, then pass it on; add headers to every answer."""
+
         async def with_headers(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
                 message = {**message, "headers": [*message.get("headers", ()), *_HEADERS]}

@@ -80,9 +80,11 @@ class PreviewSink(FrameSink):
         self._pictures.wake()
 
     def write(self, result: Segmentation) -> None:
+        """Keep the result as its source's latest."""
         self._pictures.put(result)
 
     def close(self) -> None:
+        """Stop the server, within the run's deadline."""
         self._server.close(self.deadline.left(2.0))
         # A source that is being opened just now may take longer than anybody wants to wait.
         for executor in (self._painting, self._answering):

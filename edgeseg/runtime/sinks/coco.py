@@ -70,6 +70,7 @@ class CocoSink(FrameSink):
         self.description = f"COCO annotations ({form}) in {path}"
 
     def write(self, result: Segmentation) -> None:
+        """Append the image and its annotations to the lines. Raises SinkError."""
         number = self._images + 1
         height, width = result.classes.shape
         image: dict[str, Any] = {
@@ -90,6 +91,7 @@ class CocoSink(FrameSink):
         self._images, self._is_current = number, False
 
     def close(self) -> None:
+        """Write the COCO file from the lines. May be called twice. Raises SinkError."""
         self._lines.close()
         if self._is_current:
             return

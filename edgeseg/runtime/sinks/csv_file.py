@@ -41,6 +41,7 @@ class CsvSink(FrameSink):
         self.description = f"CSV rows in {text_of(path)}"
 
     def write(self, result: Segmentation) -> None:
+        """Append a row. Raises SinkError."""
         laps = [f"{result.laps_ms[stage]:.3f}" if stage in result.laps_ms else "" for stage in _STAGES]
         areas = [f"{share:.5f}" for share in result.area[: self._class_count]]
         confidences = [""] * self._class_count
@@ -53,6 +54,7 @@ class CsvSink(FrameSink):
         )
 
     def close(self) -> None:
+        """Close the file. May be called twice."""
         self._lines.close()
 
     def _is_row(self, line: bytes) -> bool:

@@ -53,11 +53,13 @@ class FolderSink(FrameSink):
             raise SinkError(f"{folder} cannot be created: {error.strerror}") from error
 
     def close(self) -> None:
+        """Release the folder. May be called twice."""
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
 
     def write(self, result: Segmentation) -> None:
+        """Write the mask and the pictures that are wanted as PNG files, each whole. Raises SinkError."""
         parts = _parts(self._painter)
         try:
             self._keep("masks", result, result.classes)

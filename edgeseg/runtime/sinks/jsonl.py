@@ -65,7 +65,9 @@ class JsonlSink(FrameSink):
         self.description = f"JSON lines in {text_of(path)}"
 
     def write(self, result: Segmentation) -> None:
+        """Append a line. Raises SinkError."""
         self._lines.append(json.dumps(frame_record(result, self._classes)).encode() + b"\n")
 
     def close(self) -> None:
+        """Close the file. May be called twice."""
         self._lines.close()

@@ -191,9 +191,11 @@ class MqttSink(FrameSink):
         self.description = f"MQTT messages to {self._publisher.description}"
 
     def write(self, result: Segmentation) -> None:
+        """Publish the result. Raises SinkError."""
         self._publisher.publish(json.dumps(frame_record(result, self._classes)).encode(), self.deadline)
 
     def close(self) -> None:
+        """Wait for what is on its way, within the run's deadline, and say goodbye."""
         self._publisher.close(self.deadline)
 
 

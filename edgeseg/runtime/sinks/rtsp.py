@@ -57,6 +57,7 @@ class RtspSink(FrameSink):
         self._name = self.description = f"RTSP server rtsp://{host}:{port}{self._config['mount']}"
 
     def write(self, result: Segmentation) -> None:
+        """Show the picture to the clients; results of other sources than the first are not shown. Raises SinkError."""
         self._source = self._source or result.frame.source
         if result.frame.source != self._source:
             return
@@ -78,6 +79,7 @@ class RtspSink(FrameSink):
             raise
 
     def close(self) -> None:
+        """Stop the server. May be called twice."""
         output, self._output = self._output, None
         if output is not None:
             output.finish(self.deadline.left(_PATIENCE_S))

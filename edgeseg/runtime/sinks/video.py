@@ -90,6 +90,7 @@ class VideoSink(FrameSink):
 
     @property
     def description(self) -> str:  # type: ignore[override]
+        """Return the file and what encodes it."""
         return f"video {self._path if self._place is None else self._place.target}, {self.how}"
 
     @property
@@ -98,6 +99,7 @@ class VideoSink(FrameSink):
         return self._kept + (self._writer.kept if self._writer else 0)
 
     def write(self, result: Segmentation) -> None:
+        """Encode the picture, with its own time. Raises SinkError."""
         picture = self._painter.picture(result)
         size_hw = (picture.shape[0], picture.shape[1])
         if self._writer is not None and size_hw != self._size_hw:
@@ -123,6 +125,7 @@ class VideoSink(FrameSink):
         self._count += 1
 
     def close(self) -> None:
+        """Finish the file and give it its name. May be called twice. Raises SinkError."""
         writer, self._writer = self._writer, None
         if writer is None:
             self._drop_place()
@@ -146,6 +149,7 @@ class VideoSink(FrameSink):
             self._writer.ask_to_finish()
 
     def discard(self) -> None:
+        """Keep what was encoded under a name that says it is a part."""
         self._discarded()
 
     def _discarded(self) -> str:

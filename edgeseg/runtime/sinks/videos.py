@@ -35,6 +35,7 @@ class VideoPerSource(FrameSink):
             raise
 
     def write(self, result: Segmentation) -> None:
+        """Write into the video of the frame's source. Raises SinkError."""
         name = result.frame.source
         if name not in self._sinks:
             self._sinks[name] = self._spare or self._made(self._path_of(name), goes_on=True)
@@ -54,6 +55,7 @@ class VideoPerSource(FrameSink):
 
     @property
     def description(self) -> str:  # type: ignore[override]
+        """Return the files and what encodes them."""
         if not self._context.by_source:
             return self._all()[0].description
         how = sorted({sink.how for sink in self._all()})
@@ -61,13 +63,16 @@ class VideoPerSource(FrameSink):
 
     @property
     def remark(self) -> str:  # type: ignore[override]
+        """Return what is to be known of the encoders that were passed over."""
         return "; ".join(sorted({sink.remark for sink in self._all() if sink.remark}))
 
     @property
     def kept(self) -> int:  # type: ignore[override]
+        """Count the results that a kill can no longer take away."""
         return sum(sink.kept for sink in self._sinks.values())
 
     def close(self) -> None:
+        """Finish every video, even if one fails. May be called twice. Raises SinkError."""
         failure: SinkError | None = None
         for sink in self._all():
             sink.ask_to_finish()
@@ -81,5 +86,6 @@ class VideoPerSource(FrameSink):
             raise failure
 
     def discard(self) -> None:
+        """Keep what was encoded under names that say that they are parts."""
         for sink in self._all():
             sink.discard()

@@ -23,6 +23,7 @@ class WindowSink(FrameSink):
         self._cv2 = require("cv2", "opencv")
 
     def write(self, result: Segmentation) -> None:
+        """Show the picture. Raises StopRun for Esc or q, SinkError where there is no window."""
         try:
             title = f"{self._TITLE} {result.frame.source}"
             self._cv2.imshow(title, self._painter.picture(result))
@@ -34,5 +35,6 @@ class WindowSink(FrameSink):
             raise StopRun("window closed")
 
     def close(self) -> None:
+        """Close the windows."""
         with suppress(self._cv2.error):  # an OpenCV without windows has said so in write() already
             self._cv2.destroyAllWindows()

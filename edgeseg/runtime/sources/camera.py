@@ -39,6 +39,7 @@ class CameraSource(FrameSource):
         self.description = f"camera /dev/video{device}"
 
     def open(self) -> None:
+        """Open the camera. Raises SourceError."""
         cv2 = require("cv2", "opencv")
         node = Path(f"/dev/video{self._device}")
         refuse_missing_camera(self._device)
@@ -54,6 +55,7 @@ class CameraSource(FrameSource):
         self.description = f"camera {node}, {width}x{height} at {capture.get(cv2.CAP_PROP_FPS):g} fps"
 
     def read(self) -> Frame | None:
+        """Return the next frame. Raises SourceError: the camera stopped."""
         arrived, image = self._capture.read()
         if not arrived:
             raise SourceError(
@@ -64,6 +66,7 @@ class CameraSource(FrameSource):
         return frame
 
     def close(self) -> None:
+        """Release the camera. May be called twice."""
         if self._capture is not None:
             self._capture.release()
             self._capture = None

@@ -35,9 +35,11 @@ class StreetSource(FrameSource):
         self.description = f"{uri}, {width}x{height} at {self._uri.fps:g} fps, rendered, with ground truth"
 
     def open(self) -> None:
+        """Begin with the first frame."""
         self._index, self._due = 0, time.perf_counter()
 
     def read(self) -> Frame | None:
+        """Render the next frame when it is due. Raises EndOfStream."""
         if self._uri.frames and self._index >= self._uri.frames:
             raise EndOfStream
         image, label = self._scene.render(self._index * self._uri.step)
@@ -48,4 +50,4 @@ class StreetSource(FrameSource):
         return frame
 
     def close(self) -> None:
-        pass
+        """Do nothing: there is nothing to release."""

@@ -89,6 +89,7 @@ class GstSource(FrameSource):
         self._process = GstProcess("capture_child.py", config, [self._board.handle, *handles])
 
     def read(self) -> Frame | None:
+        """Return the next frame; None when none has come yet. Raises EndOfStream, SourceError."""
         if self._process is None:
             raise SourceError(f"{self._name} is not open")
         asked = time.monotonic()
@@ -128,6 +129,7 @@ class GstSource(FrameSource):
             raise SourceError(f"{self._name} ends without a picture{whole}; play it to see what it holds", "empty")
 
     def mend(self, kind: str) -> bool:
+        """Remove the cause of a failure of this kind, as its maker can; tell whether anything was done."""
         return self._mend(kind)
 
     def _fault(self, message: dict[str, Any]) -> SourceError:
@@ -147,6 +149,7 @@ class GstSource(FrameSource):
                 raise SourceError(f"{self._name}: stalled: no frame for {_LONGEST_SILENCE_S:g} s", "stalled")
 
     def close(self) -> None:
+        """End the process. May be called twice."""
         if self._process is not None:
             # HTTP knows no goodbye, and hundreds of processes that end in good order take a busy machine's seconds.
             self._process.end(0.0 if "http" in self.pipeline.schemes else _GOODBYE_S)
@@ -163,11 +166,13 @@ class GstSource(FrameSource):
             self._board = None
 
     def abandon(self) -> None:
+        """Kill the process, from any thread."""
         process = self._process
         if process is not None:
             process.kill()
 
     def lost_frames(self) -> Counter[str]:
+        """Count the frames that never came out, by cause."""
         total = Counter(self._lost)
         if self._board is not None:
             _, busy, corrupt = self._board.counters()

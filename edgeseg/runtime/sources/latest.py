@@ -35,12 +35,14 @@ class LatestFrame(FrameSource):
         self.label_classes = source.label_classes
 
     def open(self) -> None:
+        """Open the source and start reading it. Raises SourceError."""
         self._source.open()
         self.description = self._source.description
         self._thread = threading.Thread(target=self._pump, name="edgeseg-capture", daemon=True)
         self._thread.start()
 
     def read(self) -> Frame | None:
+        """Return the latest frame; None when none has come yet. Raises EndOfStream, SourceError."""
         with self._changed:
             self._changed.wait_for(lambda: self._frame is not None or self._ended is not None, self._timeout_s)
             frame, self._frame = self._frame, None
@@ -49,6 +51,7 @@ class LatestFrame(FrameSource):
             return frame
 
     def close(self) -> None:
+        """Stop reading and close the source. May be called twice."""
         self._stop = True
         if self._thread is not None:
             self._thread.join(timeout=5)

@@ -35,16 +35,18 @@ class ImagesSource(FrameSource):
             self.description += f"; files share names, so the results of {renamed[0]} are called {renamed[1]}"
 
     def open(self) -> None:
+        """Begin with the first image."""
         self._frames = self._all()
 
     def read(self) -> Frame | None:
+        """Return the next image. Raises EndOfStream, SourceError."""
         try:
             return next(self._frames)
         except StopIteration:
             raise EndOfStream from None
 
     def close(self) -> None:
-        pass
+        """Do nothing: no file stays open."""
 
     def _all(self) -> Iterator[Frame]:
         index = 0

@@ -42,6 +42,7 @@ class GstVideo(GstSource):
         self._file = -1
 
     def close(self) -> None:
+        """Close the file. May be called twice."""
         super().close()
         if self._file >= 0:
             os.close(self._file)
@@ -97,6 +98,7 @@ class OpenCvVideo(FrameSource):
         self.description = f"video {text_of(path)}"
 
     def open(self) -> None:
+        """Open the file. Raises SourceError."""
         cv2 = require("cv2", "opencv")
         self.close()
         self._file = _descriptor_of(self._path)
@@ -111,6 +113,7 @@ class OpenCvVideo(FrameSource):
         self.description = f"video {text_of(self._path)}, {width}x{height} at {self.fps:g} fps, through OpenCV"
 
     def read(self) -> Frame | None:
+        """Return the next frame. Raises EndOfStream; SourceError: the file ends before it should."""
         with _complaints() as complaints:
             arrived, image = self._capture.read()
         if not arrived:
@@ -138,6 +141,7 @@ class OpenCvVideo(FrameSource):
             raise fault
 
     def close(self) -> None:
+        """Close the file. May be called twice."""
         if self._capture is not None:
             self._capture.release()
             self._capture = None
