@@ -76,7 +76,7 @@ class GraphEntry:
 
     @property
     def target(self) -> str:
-        """Whose arithmetic it is for: ``"any"``, ``"cpu"`` or ``"tensorrt"``."""
+        """Return whose arithmetic it is for: ``"any"``, ``"cpu"`` or ``"tensorrt"``."""
         return self.recipe.target
 
 

@@ -81,7 +81,7 @@ class Accuracy:
 
     @property
     def is_poor(self) -> bool:
-        """Whether less than a tenth of the way from one class everywhere to a perfect answer is done."""
+        """Tell whether less than a tenth of the way from one class everywhere to a perfect answer is done."""
         return self.miou < self.commonest_miou + _POOR * (1 - self.commonest_miou)
 
     def to_json(self) -> dict[str, Any]:
@@ -136,7 +136,7 @@ class MixedPoint:
 
     @property
     def latency_ms(self) -> float | None:
-        """What a budget is compared with: measured where it was, else the bound."""
+        """Return what a budget is compared with: measured where it was, else the bound."""
         return self.measured_ms if self.measured_ms is not None else self.roofline_ms
 
     def to_json(self) -> dict[str, Any]:

@@ -33,7 +33,7 @@ class UriKind:
 
     @property
     def form(self) -> str:
-        """How it is written with its parameters, such as ``coco://FILE?format=rle|polygons``."""
+        """Return how it is written with its parameters, such as ``coco://FILE?format=rle|polygons``."""
         parameters = "&".join(f"{name}={values}" for name, values in self.parameters.items())
         return f"{self.shown}?{parameters}" if parameters else self.shown
 

@@ -16,29 +16,6 @@ NO_VERBS = re.compile(
     r"(What|Which|How|Whether|Where|When|Who|Whose|Why|If|Of|The|A|An|Its|In|On|At|From|For|As|Each|Every|All|One|None|"
     r"Nothing|No|Not|See|True|False|Same|``)\b"
 )
-NOT_YET = {
-    "app": 18,
-    "bench": 7,
-    "cli": 21,
-    "compiler": 4,
-    "compiler/calibration": 4,
-    "compiler/graph": 2,
-    "compiler/importers": 23,
-    "compiler/lint": 1,
-    "compiler/quantize": 14,
-    "compiler/report": 14,
-    "compiler/verify": 8,
-    "engines": 1,
-    "root": 4,
-    "runtime": 13,
-    "runtime/gst": 28,
-    "runtime/loop": 12,
-    "runtime/monitoring": 7,
-    "runtime/preview": 23,
-    "runtime/sinks": 6,
-    "runtime/sources": 8,
-}
-"""Room -> how many still begin otherwise. The numbers may only fall: a room that is not here has none."""
 
 
 def _docstrings(path: Path) -> Iterator[tuple[str, str]]:
@@ -59,8 +36,12 @@ def _room(path: Path) -> str:
 ROOMS = sorted({_room(path) if len(path.relative_to(PACKAGE).parts) > 1 else "root" for path in PACKAGE.rglob("*.py")})
 
 
+def test_what_begins_otherwise_is_seen() -> None:
+    assert NO_VERBS.match("Whether it runs.") and NO_VERBS.match("``a`` -> ``b``.") and not NO_VERBS.match("Return it.")
+
+
 @pytest.mark.parametrize("room", ROOMS)
 def test_docstrings_begin_with_a_verb(room: str) -> None:
     files = PACKAGE.glob("*.py") if room == "root" else (p for p in PACKAGE.rglob("*.py") if _room(p) == room)
     found = [f"{where}: {line}" for path in files for where, line in _docstrings(path) if NO_VERBS.match(line)]
-    assert len(found) == NOT_YET.get(room, 0), "\n".join(found)
+    assert not found, "\n".join(found)

@@ -24,7 +24,7 @@ _HEADINGS = re.compile(r"(?i)(?:class|label|category)?[ _-]?(?:names?|ids?)?|cla
 
 
 def classes_from(text: str) -> tuple[list[str], list[Colour]]:
-    """The names and RGB colours of ``classes``: a file, or names with commas between them.
+    """Return the names and RGB colours of ``classes``: a file, or names with commas between them.
 
     A file has one class per line: ``NAME``, ``NAME R G B`` or ``NAME,R,G,B``. All lines may begin with their id,
     ``0 NAME`` or ``0: NAME``, or end with it, ``NAME 0``. Text behind a blank and ``#`` is a comment. UTF-8 or UTF-16.

@@ -19,7 +19,7 @@ CAMVID_VOID = 11
 
 
 def size_hw_from(text: str) -> tuple[int, int]:
-    """``480x360`` (width x height, as cameras say it) -> (360, 480). Raises UsageError."""
+    """Read ``480x360`` (width x height, as cameras say it) as (360, 480). Raises UsageError."""
     width, separator, height = text.lower().partition("x")
     if not (separator and width.isdigit() and height.isdigit()):
         raise UsageError(f"a size is WIDTHxHEIGHT such as 480x360, got {text!r}")
@@ -27,7 +27,7 @@ def size_hw_from(text: str) -> tuple[int, int]:
 
 
 def triple_from(text: str, flag: str) -> tuple[float, float, float]:
-    """``0.485,0.456,0.406`` or, for all channels, ``0.5`` -> three floats. Raises UsageError."""
+    """Read ``0.485,0.456,0.406`` or, for all channels, ``0.5`` as three floats. Raises UsageError."""
     parts = text.strip(" []()").replace(",", " ").split()
     try:
         first, second, third = (float(part) for part in (3 * parts if len(parts) == 1 else parts))
@@ -59,7 +59,7 @@ def spec_from(classes: str, size: str, ignore: int | None, *, background: str | 
 def dataset_from(
     where: str, *, labels: Path | None = None, spec: ModelSpec | None = None, need_labels: bool = False
 ) -> Dataset:
-    """A folder of images (with masks) or ``demo://street?...`` as a data set. Raises DatasetError, UsageError."""
+    """Open a folder of images (with masks) or ``demo://street?...``. Raises DatasetError, UsageError."""
     if where.startswith("demo://"):
         if spec is not None and spec.classes != CAMVID_CLASSES:
             raise UsageError(

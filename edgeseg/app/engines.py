@@ -33,7 +33,7 @@ ProviderFrom = Callable[[str, Say], "ContextManager[TensorRtProvider]"]
 
 
 def cache_folder() -> Path:
-    """Where interrupted compilations and built engines are kept. Raises InputError where a user has no home."""
+    """Return the folder of engines and interrupted compilations. Raises InputError where a user has no home."""
     base = os.environ.get("XDG_CACHE_HOME")
     if base:
         return Path(base) / "edgeseg"
@@ -44,14 +44,14 @@ def cache_folder() -> Path:
 
 
 def engine_cache() -> "EngineCache":
-    """The engines of this machine."""
+    """Return the engines of this machine."""
     from edgeseg.engines.tensorrt.cache import EngineCache
 
     return EngineCache(cache_folder() / "engines")
 
 
 def on_jetson() -> bool:
-    """Whether this machine is a Jetson, as far as it says so."""
+    """Tell whether this machine is a Jetson, as far as it says so."""
     from edgeseg.device.detect import detected_device
 
     return bool(detected_device().is_jetson)

@@ -33,7 +33,7 @@ _NETWORK_SUFFIXES = (".safetensors", ".onnx", ".pth", ".pt", ".ckpt")
 
 
 def bundle_or_default(path: Optional[Path], require_signature: Optional[Path]) -> Tuple[Bundle, str]:
-    """The named bundle; else the newest of the user's own in this folder; else the newest there; else the shipped one.
+    """Read the named bundle; else the newest of the user's own in this folder, the newest there, the shipped one.
 
     Bundles that were compiled from the shipped model are demos: they come after the user's own.
 
@@ -64,7 +64,7 @@ def bundle_or_default(path: Optional[Path], require_signature: Optional[Path]) -
 
 
 def accepted_keys(require_signature: Optional[Path]) -> Optional[PublicKeys]:
-    """The keys of ``--require-signature``; None where no signature is demanded.
+    """Return the keys of ``--require-signature``; None where no signature is demanded.
 
     Raises:
         UsageError, InputError, MissingDependencyError: as ``keys_file`` and ``public_keys_from_file``.
@@ -74,14 +74,14 @@ def accepted_keys(require_signature: Optional[Path]) -> Optional[PublicKeys]:
 
 
 def keys_file(require_signature: Optional[Path]) -> Optional[Path]:
-    """The file of the keys. Raises UsageError: the environment variable is there and empty, as after a slip."""
+    """Return the file of the keys. Raises UsageError: the environment variable is there and empty, as after a slip."""
     if require_signature is None and os.environ.get(REQUIRE_SIGNATURE) is not None:
         raise UsageError(f"{REQUIRE_SIGNATURE} is set and empty; set it to a file of public keys, or unset it")
     return require_signature
 
 
 def signature_lines(bundle: Bundle, require_signature: Optional[Path]) -> Tuple[str, ...]:
-    """What there is to say about a bundle's signatures, for people."""
+    """Say what there is to say about a bundle's signatures, a line each."""
     if not bundle.signatures:
         return ("signature: none",)
     return tuple(
@@ -92,18 +92,18 @@ def signature_lines(bundle: Bundle, require_signature: Optional[Path]) -> Tuple[
 
 
 def chosen_path() -> Path:
-    """The file that ``bundle_or_default`` takes where none is named. Raises BundleError as that does."""
+    """Return the file that ``bundle_or_default`` takes where none is named. Raises BundleError as that does."""
     here = _newest_first()
     return _own_first(here, None)[0] if here else SHIPPED
 
 
 def without_reason(name: str) -> str:
-    """``street.edgeseg (the shipped model)`` -> ``street.edgeseg``."""
+    """Cut the reason: ``street.edgeseg (the shipped model)`` -> ``street.edgeseg``."""
     return _REASON.sub("", name)
 
 
 def model_stem(name: str) -> str:
-    """``street.edgeseg (the shipped model)`` -> ``street``."""
+    """Cut reason and suffix: ``street.edgeseg (the shipped model)`` -> ``street``."""
     return Path(without_reason(name)).stem
 
 

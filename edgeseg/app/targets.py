@@ -34,12 +34,12 @@ def refuse_foreign(target: Path, what: str, is_ours: Callable[[bytes], bool]) ->
 
 
 def is_bundle(head: bytes) -> bool:
-    """A ZIP archive whose first entry is the manifest."""
+    """Return a ZIP archive whose first entry is the manifest."""
     return head.startswith(b"PK\x03\x04") and head[30:43] == b"manifest.json"
 
 
 def is_program(head: bytes) -> bool:
-    """What ``torch.export.save`` writes is a ZIP archive."""
+    """Tell whether a file is a ZIP archive, as ``torch.export.save`` writes it."""
     return head.startswith(b"PK\x03\x04")
 
 
@@ -49,10 +49,10 @@ def is_calibration_cache(head: bytes) -> bool:
 
 
 def is_page(head: bytes) -> bool:
-    """A page of ``edgeseg inspect --html``."""
+    """Return a page of ``edgeseg inspect --html``."""
     return b"edgeseg report</title>" in head
 
 
 def is_sidecar(head: bytes) -> bool:
-    """What stands beside every engine."""
+    """Tell whether a file is a sidecar, as it stands beside every engine."""
     return b'"plan_sha256"' in head

@@ -33,7 +33,7 @@ def engine_contender(name: str, engine: Engine, spec: ModelSpec) -> Contender:
 
 
 def torch_contender(size_hw: tuple[int, int], classes: int, threads: int) -> Contender:
-    """The same steps with PyTorch eager on ``segmentation_models_pytorch.Unet("mobilenet_v2")``, random weights.
+    """Return the same steps in PyTorch eager: ``segmentation_models_pytorch.Unet("mobilenet_v2")``, random weights.
 
     Raises:
         MissingDependencyError: torch or segmentation-models-pytorch is not installed.

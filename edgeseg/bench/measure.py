@@ -51,16 +51,16 @@ class Measurement:
 
     @property
     def unstable(self) -> bool:
-        """Whether the machine changed its speed during the measurement."""
+        """Tell whether the machine changed its speed during the measurement."""
         return abs(self.drift) > _UNSTABLE
 
     def ratio_to(self, other: Measurement) -> tuple[float, float, float]:
-        """How many times faster this is than ``other``: median, lowest and highest ratio of the paired turns."""
+        """Return how many times faster this is than ``other``: median, lowest and highest ratio of the paired turns."""
         ratios = [theirs / ours for ours, theirs in zip(self.turn_medians_ms, other.turn_medians_ms)]
         return median(ratios), min(ratios), max(ratios)
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON-ready dict."""
+        """Return a JSON-serialisable dict."""
         return {
             "name": self.name,
             "ms_per_frame": self.frame.to_json(),

@@ -35,12 +35,12 @@ class Candidate:
 
     @property
     def name(self) -> str:
-        """``int8-implicit``, ``fp16 on DLA 0``."""
+        """Return what people call it: ``int8-implicit``, ``fp16 on DLA 0``."""
         dla = "" if self.options.dla_core is None else f" on DLA {self.options.dla_core}"
         return f"{self.options.precision}{dla}"
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON-ready dict."""
+        """Return a JSON-serialisable dict."""
         return {
             "name": self.name,
             "refused": self.refused,
@@ -58,7 +58,7 @@ class Tuning:
     best: Candidate
 
     def verdict(self) -> str:
-        """One line that says which is taken and, when that is not INT8, that INT8 does not pay here."""
+        """Say in one line which is taken and, when that is not INT8, that INT8 does not pay here."""
         taken = self.best.measured
         assert taken is not None
         rivals = [c for c in self.candidates if c.measured is not None and c is not self.best]

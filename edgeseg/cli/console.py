@@ -60,17 +60,17 @@ def _shown(parameter: Any) -> str:
 
 
 def on_terminal() -> bool:
-    """Whether standard output is a terminal that a person looks at."""
+    """Tell whether standard output is a terminal that a person looks at."""
     return sys.stdout.isatty()
 
 
 def say(text: str = "") -> None:
-    """A line of ordinary output."""
+    """Return a line of ordinary output."""
     print(printable(text), flush=True)
 
 
 def say_aside(text: str = "") -> None:
-    """A line for people beside a JSON document: on stderr."""
+    """Return a line for people beside a JSON document: on stderr."""
     print(printable(text), file=sys.stderr, flush=True)
 
 
@@ -88,7 +88,7 @@ def _with_flags(text: str) -> str:
 
 
 def print_json(document: Any) -> None:
-    """The machine-readable result; NaN becomes null, so that every JSON parser reads it."""
+    """Return the machine-readable result; NaN becomes null, so that every JSON parser reads it."""
     print(json.dumps(_for_json(document), indent=1), flush=True)
 
 
@@ -98,7 +98,7 @@ def percent(value: float) -> str:
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table: the first column to the left, the others to the right; the same text in a pipe and on a terminal."""
+    """Print a table: the first column to the left, others to the right; the same in a pipe and on a terminal."""
     from rich.console import Console
     from rich.table import Table
 

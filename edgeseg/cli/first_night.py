@@ -159,7 +159,7 @@ class _Night:
         return lines
 
     def build(self) -> Dict[str, Any]:
-        """As 'edgeseg compile --int8' does it, in a cache of its own: nothing here is touched or trusted."""
+        """Build as 'edgeseg compile --int8' does, in a cache of its own: nothing here is touched or trusted."""
         (self.folder / "log").mkdir()
         words = ("compile", str(SHIPPED), "--int8", "--flavour", "tensorrt", "--build-log", str(self.folder / "log"))
         try:
@@ -223,7 +223,7 @@ class _Night:
                     process.wait(0.5)
 
     def lines(self, command: Sequence[str], most: int = 100) -> List[str]:
-        """The first lines that a tool prints, for at most a minute."""
+        """Return the first lines that a tool prints, for at most a minute."""
         found: List[str] = []
         with _started(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"

@@ -22,7 +22,7 @@ _FIRST_S, _EVERY_S = 2.0, 10.0
 
 @contextmanager
 def shown_progress(tell: Callable[[str], None], *, clock: Callable[[], float] = time.monotonic) -> Iterator[Count]:
-    """What shows counts to people while the context is open.
+    """Show counts to people while the context is open.
 
     Args:
         tell: takes a line where no terminal is: of a step that lasts two seconds, then every ten.

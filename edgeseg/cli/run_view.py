@@ -23,7 +23,7 @@ _PLAIN_EVERY_S = 2.0
 
 @contextmanager
 def live_view(title: str, *, quiet: bool) -> Iterator[OnFrame]:
-    """What is shown while frames run; give the result to ``Run`` as ``on_frame``."""
+    """Show the run while frames come; give the result to ``Run`` as ``on_frame``."""
     if quiet:
         yield lambda state, result: None
     elif on_terminal():
@@ -36,12 +36,12 @@ def live_view(title: str, *, quiet: bool) -> Iterator[OnFrame]:
 
 
 def say_event(event: Event) -> None:
-    """One event, on stderr with its time, so that results on stdout stay clean."""
+    """Print one event on stderr with its time, so that results on stdout stay clean."""
     say_aside(f"{time.strftime('%H:%M:%S', time.localtime(event.at))} {event.level}: {event.who}: {event.text}")
 
 
 def say_summary(state: RunState) -> None:
-    """The stage table, and where every frame and result went."""
+    """Return the stage table, and where every frame and result went."""
     for source in state.sources.values():
         say(f"source: {source.name}: {source.description}")
     if state.frames:
@@ -61,7 +61,7 @@ def say_summary(state: RunState) -> None:
 
 
 def status_line(state: RunState) -> str:
-    """What ``systemctl status`` shows."""
+    """Return the line that ``systemctl status`` shows."""
     streaming = sum(source.status == "streaming" for source in list(state.sources.values()))
     if not state.frames:
         return f"{streaming} sources stream, no frame yet"

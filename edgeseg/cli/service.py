@@ -76,7 +76,7 @@ class Unit:
     argus_restart: bool = False
 
     def text(self) -> str:
-        """The unit file."""
+        """Return the unit file."""
         return "\n".join(self._lines()) + "\n"
 
     def _lines(self) -> List[str]:
@@ -273,7 +273,7 @@ def require_signed(config: RunConfig) -> None:
 
 
 def quoted(word: str) -> str:
-    """A word of ``ExecStart=`` as systemd reads it. Raises UsageError for control characters and line ends."""
+    """Return a word of ``ExecStart=`` as systemd reads it. Raises UsageError for control characters and line ends."""
     if any(_commands(letter) for letter in word):
         raise UsageError(f"a unit cannot hold control characters, got {word!r}")
     escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
@@ -286,13 +286,13 @@ def _commands(letter: str) -> bool:
 
 
 def sudoers_text(user: str) -> str:
-    """The one thing that the user may do as root."""
+    """Return the one thing that the user may do as root."""
     systemctl = shutil.which("systemctl") or "/usr/bin/systemctl"
     return f"{MARKER}\n{user} ALL=(root) NOPASSWD: {systemctl} restart nvargus-daemon\n"
 
 
 def status_from(values: Dict[str, str], now_s: float) -> Dict[str, Any]:
-    """What ``systemctl show`` says, in our words.
+    """Say in our words what ``systemctl show`` says.
 
     Args:
         values: property -> value.

@@ -22,7 +22,7 @@ _LOOK_S = 0.1
 
 
 def stopping_signals() -> Iterator[signal.Signals]:
-    """The signals that end a command. SIGINT also where a shell's ``&`` had it ignored; SIGHUP not under nohup."""
+    """Return the signals that end a command: SIGINT also behind a shell's ``&``, SIGHUP not under nohup."""
     yield from (signal.SIGTERM, signal.SIGINT)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         yield signal.SIGHUP
@@ -46,15 +46,15 @@ class Interrupts:
         self._over = threading.Event()
 
     def hand_over(self, run: Run) -> None:
-        """From now on signals stop this run."""
+        """Let signals stop this run from now on."""
         self._run = run
 
     def over(self) -> None:
-        """The run has ended: what follows is the summary."""
+        """Return the run has ended: what follows is the summary."""
         self._over.set()
 
     def on_signal(self, number: int, frame: Optional[FrameType]) -> None:
-        """In the main thread."""
+        """Take a signal, in the main thread."""
         reacted.set()
         if number == signal.SIGHUP:
             _leave_dead_terminal()
@@ -65,7 +65,7 @@ class Interrupts:
         self._run.stop("interrupted")
 
     def watch(self, pipe: int) -> None:
-        """In a thread: until the pipe, to which Python writes a byte per signal, is closed."""
+        """Watch the pipe, to which Python writes a byte per signal, in a thread, until it is closed."""
         while True:
             heard = os.read(pipe, 1)
             if not heard:

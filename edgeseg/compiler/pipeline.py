@@ -212,7 +212,7 @@ def _refuse_sequences(graph: onnx.GraphProto) -> None:
 
 
 def float_graph_from_bundle(bundle: Bundle) -> onnx.ModelProto:
-    """The FP32 graph of a bundle for one frame, with float32 weights. Raises CompileError when it has none."""
+    """Return a bundle's FP32 graph for one frame, with float32 weights. Raises CompileError when it has none."""
     onnx = require("onnx", "compile")
     if FP32 not in bundle.graphs:
         raise CompileError("the bundle holds no fp32 graph to compile from")
@@ -380,7 +380,7 @@ class _Job:
         self._plans: dict[str, dict[str, KernelPlanSummary]] = {}
 
     def prepared(self, graph: onnx.ModelProto, calibration: Dataset | None) -> onnx.ModelProto:
-        """The steps before calibration, each judged; returns the FP32 graph as it is stored."""
+        """Run the steps before calibration, each judged; return the FP32 graph as it is stored."""
         self.graph = graph
         self.fp32, self._reference = self._judge(graph, FP32)
         self._step("folded FP32 graph", graph, self.fp32)
@@ -662,7 +662,7 @@ _ROUNDING = Limits(_FLOAT16_MAY_MOVE, 0.01, 0.998, 0.98)
 
 
 def range_warnings(ranges: Ranges) -> list[str]:
-    """What looks wrong about calibration ranges before anything is emitted from them."""
+    """Say what looks wrong about calibration ranges before anything is emitted from them."""
     low, high = ranges.tensors.get("frame_float", (0.0, 255.0))
     if high - low < 64:
         return [f"the calibration images span only {low:.0f}-{high:.0f} of 0-255: they are near-black or empty"]

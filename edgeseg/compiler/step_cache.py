@@ -36,7 +36,7 @@ class StepCache:
     folder: Path | None = None
 
     def load(self, *key: str) -> dict[str, np.ndarray] | None:
-        """What ``save`` stored under a key, or None."""
+        """Return what ``save`` stored under a key, or None."""
         path = self._path(key)
         if path is None or not path.is_file():
             return None

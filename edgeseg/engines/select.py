@@ -56,7 +56,7 @@ class EngineKind:
 
     @property
     def is_built(self) -> bool:
-        """Whether it is a flavour of TensorRT, whose engines are built on the machine that runs them."""
+        """Tell whether it is a flavour of TensorRT, whose engines are built on the machine that runs them."""
         return self.open is None and not self.takes_program
 
 

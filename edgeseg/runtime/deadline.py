@@ -21,15 +21,15 @@ class Deadline:
 
     @property
     def at(self) -> float:
-        """``time.monotonic()`` of it; infinite while nobody is in a hurry."""
+        """Return its ``time.monotonic()``; infinite while nobody is in a hurry."""
         return min(self._moments)
 
     def bring_to(self, seconds: float) -> None:
-        """Not later than so many seconds from now."""
+        """Bring it to so many seconds from now, unless it is earlier."""
         self._moments.append(time.monotonic() + seconds)
 
     def is_over(self) -> bool:
-        """Whether it has passed."""
+        """Tell whether it has passed."""
         return time.monotonic() >= self.at
 
     def left(self, most: float) -> float:

@@ -38,7 +38,7 @@ class Frame:
 
     @property
     def at_ns(self) -> int:
-        """When it happened: in the source's own time where it has one, else when it was captured."""
+        """Return when it happened: in the source's own time where it has one, else when it was captured."""
         return self.captured_ns if self.media_ns is None else self.media_ns
 
 

@@ -33,9 +33,9 @@ class Policy:
 
     @property
     def lossless(self) -> bool:
-        """Whether no frame may be dropped."""
+        """Tell whether no frame may be dropped."""
         return self.kind == "every"
 
     def too_old(self, frame: Frame, now_ns: int) -> bool:
-        """Whether a frame (or its result) is older than the deadline."""
+        """Tell whether a frame (or its result) is older than the deadline."""
         return bool(self.deadline_ms) and now_ns - frame.captured_ns > self.deadline_ms * 1e6

@@ -34,7 +34,7 @@ class Recycler:
         self.blocks = 0
 
     def take(self, *shape: int) -> np.ndarray:
-        """A C-contiguous uint8 array of this shape with undefined content."""
+        """Return a C-contiguous uint8 array of this shape with undefined content."""
         size = math.prod(shape)
         free = self._free.setdefault(size, [])
         try:

@@ -51,7 +51,7 @@ class Event:
     text: str
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON-ready dict."""
+        """Return a JSON-serialisable dict."""
         return {"at": round(self.at, 3), "level": self.level, "who": self.who, "text": self.text}
 
 
@@ -90,7 +90,7 @@ class SourceState:
     is_live: bool = True
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON-ready dict."""
+        """Return a JSON-serialisable dict."""
         ages = self.watch.summaries().get("age")
         return {
             "name": self.name,
@@ -132,7 +132,7 @@ class SinkState:
     watch: Stopwatch = field(default_factory=Stopwatch)
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON-ready dict."""
+        """Return a JSON-serialisable dict."""
         laps = self.watch.summaries()
         return {
             "description": self.description,
@@ -185,7 +185,7 @@ class RunState:
         self.on_event(event)
 
     def latest_events(self) -> list[Event]:
-        """A copy of the latest events, oldest first."""
+        """Return a copy of the latest events, oldest first."""
         with self._lock:
             return list(self.events)
 
@@ -204,11 +204,11 @@ class RunState:
         return self.frames / (self.latest_ns - self.started_ns) * 1e9 if self.frames else 0.0
 
     def latencies(self) -> dict[str, LatencySummary]:
-        """A summary per stage."""
+        """Summarise each stage."""
         return self.watch.summaries()
 
     def to_json(self) -> dict[str, Any]:
-        """The machine-readable summary of a run."""
+        """Return the machine-readable summary of a run."""
         has_labels = bool(self.confusion.counts.sum())
         return {
             "frames": self.frames,

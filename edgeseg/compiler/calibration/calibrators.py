@@ -20,14 +20,14 @@ _SHARE = 0.9999
 
 
 def needs_histogram(calibrator: str) -> bool:
-    """Whether a calibrator needs a second pass over the images. Raises UsageError for an unknown one."""
+    """Tell whether a calibrator needs a second pass over the images. Raises UsageError for an unknown one."""
     if calibrator not in CALIBRATORS:
         raise UsageError(f"no calibrator {calibrator!r}; there are {', '.join(CALIBRATORS)}")
     return calibrator in _FROM_HISTOGRAM
 
 
 def range_from_histogram(calibrator: str, counts: np.ndarray, low: float, high: float) -> tuple[float, float]:
-    """The range that a calibrator gives to a tensor.
+    """Return the range that a calibrator gives to a tensor.
 
     Args:
         calibrator: ``"percentile"``, ``"entropy"`` or ``"mse"``.

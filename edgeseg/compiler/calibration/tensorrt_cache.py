@@ -51,7 +51,7 @@ def tensorrt_version_code(version: str) -> int:
 
 
 def cache_from_ranges(ranges: Ranges, version: str, *, calibrator: str = CALIBRATORS[0]) -> CalibrationCache:
-    """The symmetric scales of all ranges, for one TensorRT version such as ``"8.5.2"``. Raises CompileError."""
+    """Return the symmetric scales of all ranges for a TensorRT version such as ``"8.5.2"``. Raises CompileError."""
     if calibrator not in CALIBRATORS:
         raise CompileError(f"no calibrator {calibrator!r}; TensorRT reads {' and '.join(CALIBRATORS)}")
     scales = {name: _float32(ranges.scale(name)) for name in ranges.tensors}
@@ -59,7 +59,7 @@ def cache_from_ranges(ranges: Ranges, version: str, *, calibrator: str = CALIBRA
 
 
 def text_from_cache(cache: CalibrationCache) -> str:
-    """The file's text. Raises CompileError for a scale or a name that TensorRT could not read back."""
+    """Return the file's text. Raises CompileError for a scale or a name that TensorRT could not read back."""
     lines = [f"TRT-{cache.version_code}-{cache.calibrator}"]
     for name, scale in cache.scales.items():
         if not name or "\n" in name or "\r" in name:

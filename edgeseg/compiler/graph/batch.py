@@ -20,7 +20,7 @@ _SIZE_INPUTS = {"Reshape": 1, "Expand": 1, "Resize": 3}
 
 
 def batched_onnx(model: onnx.ModelProto, frames: int) -> onnx.ModelProto:
-    """A compiled graph for another number of frames, proven to give every frame the same class map.
+    """Make a compiled graph for another number of frames, proven to give every frame the same class map.
 
     Args:
         model: input NxHxWx3 uint8 and outputs of N maps, N fixed.

@@ -24,7 +24,7 @@ _QDQ_OPSET = 19
 
 
 def float16_onnx(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The folded FP32 graph, or a Q/DQ graph made of it, computing in float16.
+    """Make a folded FP32 graph, or a Q/DQ graph made of it, compute in float16.
 
     Raises:
         CompileError: a weight is too large for float16.

@@ -52,7 +52,7 @@ _OUR_ENDINGS = (
 
 
 def network_graph(model: onnx.ModelProto, wanted: Wanted) -> tuple[onnx.ModelProto, list[str]]:
-    """The steps of ``foreign.network_graph_from_onnx``, in this process. Raises CompileError, UsageError."""
+    """Run the steps of ``network_graph_from_onnx`` in this process. Raises CompileError, UsageError."""
     original = inlined_onnx(model)
     lines = _without_branches(original, wanted)
     lines += switch_to_inference(original.graph)

@@ -27,7 +27,7 @@ __all__ = [
 
 
 def inlined_onnx(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy without functions of its own, and with one kind of constant: initializers that are no inputs."""
+    """Copy a model without its own functions, and with one kind of constant: initializers that are no inputs."""
     inlined = copied_onnx(model)
     if model.functions:
         inlined = require("onnx.inliner", "compile").inline_local_functions(inlined)
@@ -143,7 +143,7 @@ def fix_input(graph: onnx.GraphProto, shape: tuple[int, ...]) -> list[str]:
 
 
 def reduced_precision(graph: onnx.GraphProto) -> bool:
-    """Whether anything in the graph is float16 or bfloat16."""
+    """Tell whether anything in the graph is float16 or bfloat16."""
     kinds = require("onnx", "compile").TensorProto
     return bool(_float_types(graph) & {kinds.FLOAT16, kinds.BFLOAT16})
 

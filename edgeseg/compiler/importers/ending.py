@@ -68,7 +68,7 @@ class Ending:
 
     @property
     def activations(self) -> tuple[str, ...]:
-        """The activation functions behind ``tensor``, the first one first."""
+        """List the activation functions behind ``tensor``, the first one first."""
         return tuple(name for name in reversed(self.removed) if name in _ACTIVATIONS)
 
 
@@ -107,19 +107,19 @@ class _Tail:
         self.graph, self.opset = OnnxGraph(graph), opset
 
     def first(self, tensor: str, wanted: Callable[[Any], bool]) -> Any:
-        """The first wanted node, following first inputs back; None when the graph starts before."""
+        """Find the first wanted node, following first inputs back; None when the graph starts before."""
         node = self.graph.maker(tensor)
         while node is not None and not wanted(node):
             node = self.graph.maker(self.data(node))
         return node
 
     def data(self, node: onnx.NodeProto) -> str:
-        """The input that an operator works on: the first, but for a constant in front of a factor or summand."""
+        """Return the input that an operator works on: the first, but for a constant in front of a factor or summand."""
         scaled = self._scaled(node)
         return scaled or (node.input[0] if node.input else "")
 
     def is_removable(self, node: onnx.NodeProto) -> bool:
-        """Whether the tensor in front of an operator gives the same classes."""
+        """Tell whether the tensor in front of an operator gives the same classes."""
         if not node.input:
             return False
         if node.op_type == "ArgMax":
@@ -129,7 +129,7 @@ class _Tail:
         return node.op_type in (*_ACTIVATIONS, *_COPIES, *_SHUFFLES) or bool(self.scaled_activation(node))
 
     def keeps_order(self, softmax: onnx.NodeProto) -> bool:
-        """Whether a softmax runs over the channels: before opset 13, over its axis and all behind it."""
+        """Tell whether a softmax runs over the channels: before opset 13, over its axis and all behind it."""
         axis: int = attribute(softmax, "axis", 1 if self.opset < 13 else -1)
         known, _ = self.channels(softmax.input[0])
         if known is None:
@@ -137,7 +137,7 @@ class _Tail:
         return axis % 4 <= known if self.opset < 13 else axis % 4 == known
 
     def scaled_activation(self, node: onnx.NodeProto) -> str:
-        """The activation function whose result an operator scales or shifts by one number, as to 0-255; else none."""
+        """Find the activation function whose result an operator scales or shifts by one number, as to 0-255."""
         scaled = self._scaled(node)
         while scaled is not None:
             behind = self.first(scaled, lambda node: node.op_type not in (*_RESAMPLING, *_COPIES))

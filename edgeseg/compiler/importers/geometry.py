@@ -36,12 +36,12 @@ class Axis:
     first: float = 0.0
 
     def sampled(self, step: float, first: float) -> Axis:
-        """The axis of a map whose pixel i lies at ``step * i + first`` of this one."""
+        """Return the axis of a map whose pixel i lies at ``step * i + first`` of this one."""
         return Axis(self.step * step, self.first + self.step * first)
 
 
 def positions_of(model: onnx.ModelProto, tensor: str) -> tuple[Axis, Axis] | None:
-    """Where the rows and columns of an NxCxHxW tensor lie in the graph's image.
+    """Find where the rows and columns of an NxCxHxW tensor lie in the graph's image.
 
     Args:
         model: with a static NCHW input and inferred shapes; what computes sizes should be folded already.

@@ -31,7 +31,7 @@ _START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from {0} impo
 def cleaned_in_child(
     model: onnx.ModelProto, wanted: Wanted, *, limit_s: int = LIMIT_S
 ) -> tuple[onnx.ModelProto, list[str]]:
-    """``canonical.network_graph`` in a child process.
+    """Run ``canonical.network_graph`` in a child process.
 
     Args:
         model: of sound structure (``check_structure``).

@@ -53,7 +53,7 @@ class OwnScaling:
 
 
 def own_scaling(graph: onnx.GraphProto, image: str, dtype: str = "float32") -> OwnScaling | None:
-    """The scaling that a graph does by itself; None when it does none.
+    """Find the scaling that a graph does by itself; None when it does none.
 
     Args:
         graph: as exported or simplified.

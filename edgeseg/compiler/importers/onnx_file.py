@@ -94,7 +94,7 @@ def check_structure(model: onnx.ModelProto) -> None:
 
 
 def opset_of(model: onnx.ModelProto) -> int:
-    """The version of the ONNX operators. Raises CompileError when there is none or it is not known here."""
+    """Return the version of the ONNX operators. Raises CompileError when there is none or it is not known here."""
     tools = require("onnx", "compile")
     versions = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
     newest = tools.defs.onnx_opset_version()

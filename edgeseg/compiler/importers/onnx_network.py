@@ -53,7 +53,7 @@ class InputFacts:
 
     @property
     def channels(self) -> int | None:
-        """How many the image has; None where the layout or the axis is not stated."""
+        """Return how many the image has; None where the layout or the axis is not stated."""
         known = self.layout in LAYOUTS and len(self.shape) == 4
         return self.shape[str(self.layout).index("C")] if known else None
 
@@ -93,7 +93,7 @@ class GraphFacts:
 
 
 def graph_facts(model: onnx.ModelProto) -> GraphFacts:
-    """What a model states, without running it. Raises CompileError when its structure is broken."""
+    """Read what a model states, without running it. Raises CompileError when its structure is broken."""
     check_structure(model)
     graph, opset = model.graph, opset_of(model)
     weights = {tensor.name for tensor in graph.initializer}
@@ -199,7 +199,7 @@ def network_graph_from_onnx(
 def wanted_from_flags(
     model: onnx.ModelProto, *, classes: int, size_hw: tuple[int, int] | None, layout: str | None, output: str | None
 ) -> Wanted:
-    """What to make of a graph, from what it says and what its owner says. Raises as ``network_graph_from_onnx``."""
+    """Decide what to make of a graph, by what it and its owner say. Raises as ``network_graph_from_onnx``."""
     facts = graph_facts(model)
     source = _only_input(facts)
     missing = missing_facts(
@@ -233,7 +233,7 @@ def background_id(classes: Sequence[str], background: str | None) -> tuple[int |
 
 
 def likely_background_id(classes: Sequence[str]) -> int | None:
-    """The id of the class that is called background; None when none is."""
+    """Return the id of the class that is called background; None when none is."""
     return next((number for number, name in enumerate(classes) if name.lower() == "background"), None)
 
 

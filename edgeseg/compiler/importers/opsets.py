@@ -33,7 +33,7 @@ _REDUCTIONS = tuple(
 
 
 def at_readable_opset(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str]]:
-    """A model at opset 13 to 17 and IR 8, and a line if that changed it. Raises CompileError."""
+    """Bring a model to opset 13 to 17 and IR 8, and say a line if that changed it. Raises CompileError."""
     opset = opset_of(model)
     model.ir_version = _IR_VERSION  # up to IR 3, ONNX's converter wants every weight among the inputs
     if opset < OLDEST:

@@ -77,7 +77,7 @@ class _Tail:
         self._scores = ""
 
     def in_four_axes(self, wanted: Wanted) -> list[str]:
-        """A map without batch or channels, or with its pixels in one axis, in four axes."""
+        """Give a map four axes that has no batch or channels, or has its pixels in one axis."""
         shape = self.values.shape if self.values.ndim != 2 else (1, *self.values.shape)
         if len(shape) != 3:
             return []
@@ -142,7 +142,7 @@ class _Tail:
         return self._graph.add(operator, names, self._graph.unused_name(f"scores_{operator.lower()}"), **how)
 
     def one(self) -> str:
-        """The constant 1."""
+        """Return the constant 1."""
         return self._graph.add_constant(self._graph.unused_name("scores_one"), np.float32(1))
 
     def give_scores(self, name: str) -> None:

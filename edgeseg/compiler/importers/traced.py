@@ -19,7 +19,7 @@ _POOLS = ("adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_max_pool1d", "
 
 @contextmanager
 def exportable(module: nn.Module) -> Iterator[nn.Module]:
-    """The module on the CPU, in float32 and evaluation mode; afterwards it is as it was, tensor for tensor."""
+    """Give the module on the CPU, in float32 and evaluation mode; afterwards it is as it was, tensor for tensor."""
     torch = require("torch", "train")
     module = getattr(module, "_orig_mod", module)  # torch.compile's wrapper
     if not isinstance(module, torch.nn.Module):
@@ -206,7 +206,7 @@ def _pooled(torch: Any, name: str, image: Any, output_size: Any, return_indices:
 def one_tensor(
     torch: Any, module: nn.Module, size_hw: tuple[int, int], classes: int | None
 ) -> tuple[nn.Module, list[str]]:
-    """The module, wrapped where it may give more than a tensor, and a line that says what is taken.
+    """Wrap the module where it may give more than a tensor, and say in a line what is taken.
 
     Args:
         torch: the package.

@@ -75,5 +75,5 @@ class RuleGraph(OnnxGraph):
 
     @property
     def quantizers(self) -> list[onnx.NodeProto]:
-        """The Q/DQ nodes."""
+        """Return the Q/DQ nodes."""
         return self.of("QuantizeLinear", "DequantizeLinear")

@@ -36,7 +36,7 @@ __all__ = ["cpu_layout_onnx"]
 
 
 def cpu_layout_onnx(model: onnx.ModelProto, ranges: Ranges) -> onnx.ModelProto:
-    """The same graph in the operators that CPU engines run fastest.
+    """Write a graph in the operators that CPU engines run fastest.
 
     Args:
         model: the folded FP32 graph for one frame.

@@ -34,7 +34,7 @@ _PROOF_FRAMES = 3
 
 
 def equalized_onnx(model: onnx.ModelProto, frames: Dataset | None = None) -> tuple[onnx.ModelProto, list[str]]:
-    """The same function with evener weight ranges.
+    """Make the weight ranges of a graph evener without changing its function.
 
     Args:
         model: the folded FP32 graph, for one frame at a time.

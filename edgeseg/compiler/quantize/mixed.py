@@ -51,7 +51,7 @@ def best_point(points: Sequence[MixedPoint], budget_ms: float | None = None) -> 
 
 
 def pareto_front(points: Sequence[MixedPoint]) -> list[MixedPoint]:
-    """The points that no other beats in both accuracy and latency (in size where there is no latency)."""
+    """Return the points that no other beats in both accuracy and latency (in size where there is no latency)."""
 
     def cost(point: MixedPoint) -> float:
         return point.latency_ms if point.latency_ms is not None else float(point.size_bytes)
@@ -69,7 +69,7 @@ def pareto_front(points: Sequence[MixedPoint]) -> list[MixedPoint]:
 
 
 def quality(accuracy: Accuracy) -> float:
-    """What choices are ordered by: mIoU, or the agreement with FP32 where there are no labels."""
+    """Return what choices are ordered by: mIoU, or the agreement with FP32 where there are no labels."""
     return accuracy.miou if accuracy.miou == accuracy.miou else accuracy.agreement
 
 

@@ -43,7 +43,7 @@ def tensorrt_qdq_onnx(
     per_channel: bool = True,
     bias_correction: bool = True,
 ) -> onnx.ModelProto:
-    """The INT8 graph for TensorRT.
+    """Make the INT8 graph for TensorRT.
 
     Args:
         model: the folded FP32 graph.
@@ -89,7 +89,7 @@ def cpu_qdq_onnx(
     per_channel: bool = True,
     bias_correction: bool = True,
 ) -> onnx.ModelProto:
-    """The INT8 graph for CPUs: ONNX Runtime and OpenVINO.
+    """Make the INT8 graph for CPUs: ONNX Runtime and OpenVINO.
 
     Args:
         model: the folded FP32 graph.

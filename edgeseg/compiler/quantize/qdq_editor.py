@@ -117,7 +117,7 @@ class QdqEditor:
         return tensor in self._ranges.tensors
 
     def is_quantizable(self, node: onnx.NodeProto) -> bool:
-        """Whether a node is a layer that is not to stay in float."""
+        """Tell whether a node is a layer that is not to stay in float."""
         layer = node.op_type in WEIGHTED and node.output[0] in self._layers
         return layer and not self.stays_float(node) and self.has_range(self._sources.get(node.input[0], node.input[0]))
 
@@ -126,7 +126,7 @@ class QdqEditor:
         return node.op_type in WEIGHTED and (node.output[0] in self._float_layers or node.output[0] not in self._layers)
 
     def follows_float(self, node: onnx.NodeProto) -> bool:
-        """Whether all layers that feed an operator without weights stay in float, so that it does too."""
+        """Tell whether all layers that feed an operator without weights stay in float, so that it does too."""
         feeding, waiting, seen = [], [node], set()
         while waiting:
             for name in waiting.pop().input:
@@ -141,16 +141,16 @@ class QdqEditor:
         return bool(feeding) and all(self.stays_float(maker) for maker in feeding)
 
     def reads_constants(self, node: onnx.NodeProto) -> bool:
-        """Whether one of a node's inputs is a constant."""
+        """Tell whether one of a node's inputs is a constant."""
         return any(name in self._constants for name in node.input)
 
     def is_depthwise(self, node: onnx.NodeProto) -> bool:
-        """Whether a convolution has one input and one output channel per group."""
+        """Tell whether a convolution has one input and one output channel per group."""
         shape, groups = self.graph.shapes[node.input[1]], int(attribute(node, "group", 1))
         return node.op_type == "Conv" and groups > 1 and groups == shape[0] and shape[1] == 1
 
     def position(self, tensor: str) -> int:
-        """When a tensor is made, in graph order."""
+        """Return when a tensor is made, in graph order."""
         return self.graph.positions.get(self._sources.get(tensor, tensor), -1)
 
     def read_existing_pair(self, node: onnx.NodeProto) -> None:
@@ -166,7 +166,7 @@ class QdqEditor:
             reader.input[0] = f"{source}/quantized"
 
     def behind_activation(self, node: onnx.NodeProto) -> str:
-        """The tensor behind a node and the activation function that is fused into it."""
+        """Return the tensor behind a node and the activation function that is fused into it."""
         tensor: str = node.output[0]
         readers = self.graph.readers(tensor)
         if len(readers) == 1 and readers[0].op_type in ACTIVATIONS:
@@ -226,7 +226,7 @@ class QdqEditor:
             self.graph.add_constant(node.input[2], bias.astype(np.float32))
 
     def finished(self) -> onnx.ModelProto:
-        """The edited model, sorted and checked. Raises CompileError when nothing was quantized."""
+        """Return the edited model, sorted and checked. Raises CompileError when nothing was quantized."""
         quantized, total = int8_convolutions(self._model)
         products = any(node.op_type == "Gemm" and node.input[1] in self._scales for node in self.nodes)
         if not quantized and not products:

@@ -72,7 +72,7 @@ def sensitivity_key(graph: onnx.ModelProto, ranges: Ranges, inputs: Sequence[np.
 
 
 def logits(model: onnx.ModelProto, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """What ArgMax reads (NxCxHxW float32) for every input frame, Q/DQ executed in float."""
+    """Compute what ArgMax reads (NxCxHxW float32) for every input frame, Q/DQ executed in float."""
     ort = require("onnxruntime", "")
     source = next((node.input[0] for node in model.graph.node if node.op_type == "ArgMax"), None)
     if source is None:

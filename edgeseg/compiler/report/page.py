@@ -62,7 +62,7 @@ _GRAPH_COLUMNS = {
 
 
 def report_html(bundle: Bundle) -> str:
-    """The page of a bundle, from its report, provenance and golden frames.
+    """Render the page of a bundle, from its report, provenance and golden frames.
 
     The INT8 graphs are run on the golden frames for the pictures, with their targets' arithmetic.
 

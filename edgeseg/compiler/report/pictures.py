@@ -109,7 +109,7 @@ def _difference(
 
 
 def difference_legend() -> Markup:
-    """What the colours of differing pixels mean."""
+    """Render what the colours of differing pixels mean."""
     meanings = ((_FP32_RIGHT, "FP32 is right"), (_INT8_RIGHT, "INT8 is right"), (_UNKNOWN, "neither, or not labelled"))
     return joined(markup("<li>{}</li>", swatch(colour[::-1], what)) for colour, what in meanings)
 

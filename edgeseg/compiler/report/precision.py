@@ -73,7 +73,7 @@ def _short_names(layers: Sequence[LayerSensitivity]) -> list[str]:
 
 
 def mixes_section(bundle: Bundle) -> Markup:
-    """Every mix of INT8 and float that was judged, for every graph with more than one."""
+    """Render every mix of INT8 and float that was judged, for every graph with more than one."""
     results = (row.result for row in graph_rows(bundle))
     return joined(_mix(result, bundle) for result in results if result is not None and len(result.tried) > 1)
 

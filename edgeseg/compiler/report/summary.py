@@ -175,7 +175,7 @@ MIX_COLUMNS: Mapping[str, Callable[[MixRow], str]] = {
 
 
 def verdict(bundle: Bundle) -> str:
-    """What the gate said, in one sentence."""
+    """Say in one sentence what the gate said."""
     measured = {row.name: row.result for row in graph_rows(bundle) if row.result is not None}
     others = [name for name in measured if name != FP32]
     if not others:
@@ -197,7 +197,7 @@ def verdict(bundle: Bundle) -> str:
 
 
 def graph_names(bundle: Bundle) -> list[str]:
-    """All graphs that were judged or are stored: FP32, then as ``RECIPES`` lists them, for files do not keep order."""
+    """List the graphs that were judged or are stored: FP32, then as in ``RECIPES``, for files do not keep order."""
     known = (FP32, *RECIPES)
     names = {*bundle.report.graphs, *bundle.graphs}
     return sorted(names, key=lambda name: (known.index(name) if name in known else len(known), name))
@@ -259,7 +259,7 @@ def _worst_of(passed: Sequence[str], measured: Mapping[str, GraphResult]) -> str
 
 
 def listed(names: Sequence[str]) -> str:
-    """``a, b and c``."""
+    """Join texts as in ``a, b and c``."""
     return ", ".join(names[:-1]) + " and " + names[-1] if len(names) > 1 else "".join(names)
 
 

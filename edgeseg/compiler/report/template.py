@@ -17,7 +17,7 @@ class Markup(str):
 
 
 def markup(template: str, *parts: object) -> Markup:
-    """A template whose ``{}`` are filled with parts; all but Markup and numbers is escaped."""
+    """Fill the ``{}`` of a template with parts; all but Markup and numbers is escaped."""
     return Markup(
         template.format(*(part if isinstance(part, (Markup, int, float)) else html.escape(str(part)) for part in parts))
     )
@@ -29,19 +29,19 @@ def joined(parts: Iterable[Markup]) -> Markup:
 
 
 def html_page(title: str, head: Markup, links: Markup, body: Markup) -> Markup:
-    """A whole page with its style in it; browsers are told to load nothing."""
+    """Render a whole page with its style in it; browsers are told to load nothing."""
     return markup(_PAGE, title, Markup(STYLE), title, head, links, body)
 
 
 def swatch(colour: Sequence[int], name: str) -> Markup:
-    """A class name with its RGB colour before it."""
+    """Render a class name with its RGB colour before it."""
     return markup('<i class="swatch" style="background:#{}"></i>{}', Markup(bytes(colour).hex()), name)
 
 
 def table(
     caption: str, columns: Sequence[object], rows: Iterable[Sequence[object]], *, text: Collection[int] = ()
 ) -> Markup:
-    """A table that scrolls sideways where it must.
+    """Render a table that scrolls sideways where it must.
 
     Args:
         caption: what it shows.
@@ -71,7 +71,7 @@ def _words(are_words: bool) -> Markup:
 
 
 def facts(pairs: Iterable[tuple[str, object]]) -> Markup:
-    """A list of (what, value)."""
+    """Render a list of (what, value)."""
     return markup(
         "<dl>{}</dl>", joined(markup("<div><dt>{}</dt><dd>{}</dd></div>", what, value) for what, value in pairs)
     )
@@ -83,7 +83,7 @@ def code(text: str) -> Markup:
 
 
 def change(value: float, allowed: float) -> Markup:
-    """A signed change in points: its colour says gain or loss, and so does its sign; ✗ is a loss beyond the gate."""
+    """Render a change in points: its colour and its sign say gain or loss; ✗ is a loss beyond the gate."""
     if not math.isfinite(value):
         return NOTHING
     said = points(value)

@@ -27,7 +27,7 @@ def _lint(bundle: Bundle) -> Lint:
 
 
 def lint_section(bundle: Bundle) -> Markup:
-    """What lint found, without TensorRT."""
+    """Render what lint found, without TensorRT."""
     lint = _lint(bundle)
     targets = sorted({target for findings in lint.values() for target in findings})
     if not targets:
@@ -76,7 +76,7 @@ def _count(findings: Sequence[Finding], severity: str) -> int:
 
 
 def kernel_plans_section(bundle: Bundle) -> Markup:
-    """What TensorRT-RTX made of the graphs."""
+    """Render what TensorRT-RTX made of the graphs."""
     plans = bundle.report.kernel_plans
     entries = [(name, key, plans[name][key]) for name in graph_names(bundle) for key in sorted(plans.get(name, {}))]
     if not entries:

@@ -86,7 +86,7 @@ def _commonest(confusion: ConfusionMatrix, spec: ModelSpec) -> tuple[str, float]
 
 
 def executor() -> str:
-    """What runs the graphs: its version and this CPU's INT8 instructions, on which saturating kernels depend."""
+    """Name what runs the graphs: its version and this CPU's INT8 instructions, on which saturating kernels depend."""
     ort = require("onnxruntime", "")
     return f"onnxruntime {ort.__version__} {' '.join(detected_device().int8_instructions)}"
 
@@ -132,7 +132,7 @@ def _run(
 
 
 def refusals(fp32: Accuracy, int8: Accuracy, limits: Limits) -> list[str]:
-    """Why a graph is refused, one line each; empty when it passes. Without labels only the agreement is judged."""
+    """Say why a graph is refused, one line each; empty when it passes. Without labels only agreement is judged."""
     reasons = []
     if math.isfinite(fp32.miou):
         if not fp32.miou - int8.miou <= limits.max_drop:
@@ -150,7 +150,7 @@ def refusals(fp32: Accuracy, int8: Accuracy, limits: Limits) -> list[str]:
 
 
 def worst_drop(fp32: Accuracy, int8: Accuracy) -> tuple[str, float]:
-    """The class whose IoU falls most, and by how much as a fraction; ("", NaN) without labels."""
+    """Find the class whose IoU falls most, and by how much as a fraction; ("", NaN) without labels."""
     drops = {name: iou - int8.iou.get(name, math.nan) for name, iou in fp32.iou.items() if math.isfinite(iou)}
     worst = max(drops, key=lambda name: drops[name] if math.isfinite(drops[name]) else math.inf, default="")
     return worst, drops.get(worst, math.nan)

@@ -33,13 +33,13 @@ class LayerCost:
 
 
 def layer_costs(model: onnx.ModelProto) -> list[LayerCost]:
-    """The layers of a float graph with inferred shapes, in graph order."""
+    """List the layers of a float graph with inferred shapes, in graph order."""
     graph = OnnxGraph(model.graph)
     return [_cost(graph.makers[name], graph.shapes) for name in layer_names(model)]
 
 
 def roofline_ms(costs: Sequence[LayerCost], board: Board, float_layers: Collection[str]) -> float:
-    """The least time for all layers at a board's peak rates, milliseconds per frame (Williams et al. 2009).
+    """Return the least time for all layers at a board's peak rates, ms per frame (Williams et al. 2009).
 
     A layer takes the longer of its arithmetic and its memory traffic; INT8 layers at the INT8 rate and one byte per
     value, float layers at the FP16 rate and two. Kernels reach a fraction of it: a bound to compare graphs by, no

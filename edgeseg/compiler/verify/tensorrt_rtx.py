@@ -54,12 +54,12 @@ class KernelPlan:
 
     @property
     def fused(self) -> int:
-        """How many kernels hold more than one ONNX node."""
+        """Count the kernels that hold more than one ONNX node."""
         return sum(len(kernel.layers) > 1 for kernel in self.kernels)
 
     @property
     def conversions(self) -> int:
-        """How many kernels have no convolution and only change float to INT8 or back, whatever else they compute.
+        """Count the kernels without a convolution that change float to INT8 or back, whatever else they compute.
 
         TensorRT-RTX fuses nothing behind an INT8 convolution, so each writes float and a kernel with its bias and
         activation function makes INT8 of that. These are the compiler's; what placement adds is in
@@ -115,7 +115,7 @@ class KernelPlan:
 
 
 def available() -> bool:
-    """Whether TensorRT-RTX is installed and imports."""
+    """Tell whether TensorRT-RTX is installed and imports."""
     try:
         require("tensorrt_rtx", "rtx")
     except MissingDependencyError:

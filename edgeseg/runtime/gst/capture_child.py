@@ -171,7 +171,7 @@ class Capture:
         return True
 
     def choose(self, decodebin: Any, pad: Any, caps: Any, factory: Any) -> int:
-        """Whether decodebin may try an element. It goes by rank, and hardware ranks first.
+        """Tell whether decodebin may try an element. It goes by rank, and hardware ranks first.
 
         JPEG is jpegdec's: NVIDIA's nvjpegdec breaks on many webcams, and nvv4l2decoder needs a parser before it.
         """
@@ -186,7 +186,7 @@ class Capture:
         return TRY
 
     def decoder(self) -> str:
-        """The decoder of the pictures, where there is one."""
+        """Find the decoder of the pictures, where there is one."""
         for element in self.elements():
             kind = element.get_metadata("klass") or ""
             if "Codec/Decoder" in kind and "Audio" not in kind:
@@ -194,12 +194,12 @@ class Capture:
         return ""
 
     def stuck(self) -> str:
-        """The first element that did not follow the pipeline's change of state."""
+        """Find the first element that did not follow the pipeline's change of state."""
         failure = self.gst.StateChangeReturn.FAILURE
         return next((factory_name(one) for one in self.elements() if one.get_state(0)[0] == failure), "")
 
     def elements(self) -> Iterator[Any]:
-        """All elements, those within others too."""
+        """List all elements, those within others too."""
         found = self.pipeline.iterate_recurse()
         while True:
             result, element = found.next()
@@ -233,7 +233,7 @@ class Capture:
         return 1
 
     def on_sample(self, sink: Any) -> Any:
-        """A frame, in the streaming thread: blocking here holds the pipeline back, which is what ``waits`` asks for."""
+        """Take a frame, in the streaming thread: blocking here holds the pipeline back, as ``waits`` asks."""
         try:
             return self.take(sink)
         except Exception as error:  # the bindings would print it and go on
@@ -288,7 +288,7 @@ class Capture:
             self.count()
 
     def captured_ns(self, sample: Any, buffer: Any) -> int:
-        """When the frame was captured on CLOCK_MONOTONIC, as far as the pipeline knows; else now."""
+        """Return when the frame was captured on CLOCK_MONOTONIC, as far as the pipeline knows; else now."""
         now = time.monotonic_ns()
         if not self.config["live"] or buffer.pts == self.gst.CLOCK_TIME_NONE:
             return now
@@ -298,7 +298,7 @@ class Capture:
         return min(now, int(self.pipeline.get_base_time() + running))
 
     def media_ns(self, sample: Any, buffer: Any) -> Any:
-        """When and how long the frame is shown in a stored source's own time; None and 0 where it does not say."""
+        """Return when and how long the frame is shown in a stored source's time; None and 0 where it does not say."""
         none, media = self.gst.CLOCK_TIME_NONE, None
         if self.waits and buffer.pts != none:
             media = sample.get_segment().to_stream_time(self.gst.Format.TIME, buffer.pts)
@@ -483,7 +483,7 @@ class HttpDocument:
 
 
 def content_type(headers: Any) -> str:
-    """Of the answer that an HTTP source tells downstream; empty where it is not told."""
+    """Return the content type that an HTTP source tells downstream; empty where it is not told."""
     answer: Any = headers.get_value("response-headers") if headers and headers.has_field("response-headers") else None
     for number in range(answer.n_fields() if answer is not None else 0):
         name = answer.nth_field_name(number)

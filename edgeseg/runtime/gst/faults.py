@@ -98,7 +98,7 @@ _NO_ELEMENT = re.compile(r'no element "([^"]+)"')
 
 
 def source_fault(what: str, failure: Mapping[str, Any], printed: str = "", *, delivered: bool = False) -> SourceError:
-    """The error of a source that failed.
+    """Make the error of a source that failed.
 
     Args:
         what: the source, for people, without credentials.
@@ -128,7 +128,7 @@ def source_fault(what: str, failure: Mapping[str, Any], printed: str = "", *, de
 
 
 def end_fault(what: str, printed: str, *, csi: bool = False, delivered: bool = False) -> SourceError:
-    """The error of a source that has no end and yet ended: for some that is how they fail, and they only print why.
+    """Make the error of a source without an end that ended: some fail like that, and only print why.
 
     Args:
         what: the source, for people, without credentials.
@@ -157,7 +157,7 @@ def end_fault(what: str, printed: str, *, csi: bool = False, delivered: bool = F
 
 
 def csi_fault(what: str, said: str, printed: str, *, delivered: bool) -> SourceError | None:
-    """What is wrong with a CSI camera; None when nothing known was said.
+    """Say what is wrong with a CSI camera; None when nothing known was said.
 
     Args:
         what: the source, for people.

@@ -35,7 +35,7 @@ class JpegParts:
         self._at = 0
 
     def add(self, data: bytes) -> List[bytes]:
-        """The pictures that are whole with these bytes."""
+        """Return the pictures that are whole with these bytes."""
         self.received += len(data)
         self._data += data
         pictures = []
@@ -52,7 +52,7 @@ class JpegParts:
         return pictures
 
     def finish(self) -> List[bytes]:
-        """The stream ends: a picture that has begun is not whole, but there may be whole ones within its last bytes."""
+        """End the stream: a picture that has begun is not whole, but its last bytes may hold whole ones."""
         pictures = []
         while self._inside:
             self._skip()
@@ -128,7 +128,7 @@ class Normaliser:
         self._head = b""
 
     def add(self, data: bytes) -> bytes:
-        """What is to be sent on instead of these bytes."""
+        """Return what is to be sent on instead of these bytes."""
         if self.passes:
             return data
         if len(self._head) < _HEAD_BYTES:
@@ -147,7 +147,7 @@ class Normaliser:
         return _in_parts(self.parts.add(data))
 
     def finish(self) -> bytes:
-        """What is left to be sent on at the end."""
+        """Return what is left to be sent on at the end."""
         if self.parts is not None:
             return _in_parts(self.parts.finish())
         return b"" if self.passes else self._head

@@ -168,7 +168,7 @@ class GstOutput:
 
 
 def encoder_remark(encoder: str, refused: Mapping[str, str]) -> str:
-    """What to tell of encoders that were passed over; empty where there are none."""
+    """Say which encoders were passed over, and why; empty where there are none."""
     return "".join(f"{name} does not work here ({why}); " for name, why in refused.items()) + (
         f"{encoder} encodes" if refused else ""
     )

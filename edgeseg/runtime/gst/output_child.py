@@ -84,7 +84,7 @@ def main(socket_fd: int, memory_fd: int) -> int:
 
 
 def trial(gst: Any, encoder: str, config: Any) -> str:
-    """What is wrong with an encoder; empty when it makes H.264 of pictures of this size."""
+    """Say what is wrong with an encoder; empty when it makes H.264 of pictures of this size."""
     try:
         pipeline = gst.parse_launch(
             f"appsrc name=in format=time ! {encoder} ! h264parse ! fakesink name=out sync=false"
@@ -118,7 +118,7 @@ def trial(gst: Any, encoder: str, config: Any) -> str:
 
 
 def described(message: Any) -> str:
-    """What an error says; where that is only that data does not flow, also what GStreamer adds."""
+    """Return what an error says; where that is only that data does not flow, also what GStreamer adds."""
     error, debug = message.parse_error()
     detail = (debug or "").strip().splitlines()[-1:]
     internal = "internal data" in error.message.lower()
@@ -149,7 +149,7 @@ class Output:
         self.caps = picture_caps(gst, config)
 
     def heard(self, bus: Any, wait_ns: int) -> bool:
-        """Whether there is an error; it is passed on."""
+        """Pass an error of the bus on, and tell whether there was one."""
         message = bus.timed_pop_filtered(wait_ns, self.gst.MessageType.ERROR)
         if message is not None:
             self.failed = True
@@ -161,7 +161,7 @@ class Output:
         send(self.link, {"ready": True, "encoder": self.config["encoder"]})
 
     def fault(self, message: Any) -> Any:
-        """The message to the parent for an error on the bus; it names the encoder where not the disk is to blame."""
+        """Make the message for an error on the bus; it names the encoder where not the disk is to blame."""
         element, name = message.src, self.config["encoder"]
         while element is not None:
             factory = element.get_factory() if hasattr(element, "get_factory") else None

@@ -78,7 +78,7 @@ class CaptureOptions:
 
     @property
     def asks_nothing(self) -> bool:
-        """Whether all of size, rate, flip and format are left to the source."""
+        """Tell whether all of size, rate, flip and format are left to the source."""
         left = replace(self, latency_ms=100, transport="tcp", jetson=False, software=False, network_hw=None)
         return left == CaptureOptions()
 
@@ -107,7 +107,7 @@ class Pipeline:
     schemes: tuple[str, ...] = ()
 
     def shown(self) -> str:
-        """A command line that a shell takes and that shows the same pipeline, for ``--show-pipeline``.
+        """Return a command line that a shell takes and that shows the same pipeline.
 
         Credentials are left out. Nobody takes frames there, so that its appsink drops them.
         """
@@ -121,7 +121,7 @@ class Pipeline:
 
 
 def pipeline_from_uri(uri: str, options: CaptureOptions = CaptureOptions()) -> Pipeline:
-    """The pipeline for a URI.
+    """Make the pipeline for a URI.
 
     Args:
         uri: ``rtsp://``, ``rtsps://``, ``http://``, ``https://``, ``csi://N``, ``v4l2:///dev/videoN``, ``gst://PIPELINE``
@@ -137,7 +137,7 @@ def pipeline_from_uri(uri: str, options: CaptureOptions = CaptureOptions()) -> P
 
 
 def file_pipeline(path: Path, options: CaptureOptions = CaptureOptions()) -> Pipeline:
-    """The pipeline for a video file. Raises UsageError: an option that files do not take."""
+    """Make the pipeline for a video file. Raises UsageError: an option that files do not take."""
     if options.rate:
         raise UsageError("--rate is for cameras of this machine; a video has a rate of its own")
     if options.format:

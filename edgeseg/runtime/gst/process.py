@@ -24,7 +24,7 @@ _ASK_S = 0.2
 
 
 def gstreamer_python() -> str | None:
-    """The first Python that has GStreamer's bindings: this one, or the system's. None where neither has."""
+    """Find the first Python with GStreamer's bindings: this one, or the system's. None where neither has them."""
     try:
         return _gstreamer_python()
     except LookupError:
@@ -92,7 +92,7 @@ class GstProcess:
             return False
 
     def receive(self, timeout_s: float) -> tuple[dict[str, Any], list[int]] | None:
-        """The next message and the descriptors that came with it; None when none came in time.
+        """Receive a message and the descriptors that came with it; None when none came in time.
 
         Raises:
             EOFError: the process is gone.
@@ -118,12 +118,12 @@ class GstProcess:
         return message, handles
 
     def printed(self) -> str:
-        """The end of what it wrote to its standard output and error, up to 64 KiB; after ``end`` all of its end."""
+        """Return the end of what it wrote to standard output and error, up to 64 KiB; after ``end`` all of its end."""
         self._listen()
         return self._last.decode(errors="replace")
 
     def printed_first(self) -> str:
-        """The beginning of what it wrote, up to 16 KiB: the reason why something does not open stands there."""
+        """Return the beginning of what it wrote, up to 16 KiB: why something does not open stands there."""
         self._listen()
         return self._first.decode(errors="replace")
 

@@ -43,7 +43,7 @@ class Collector:
             self._feeds.remove(feed)
 
     def collect(self, most: int, timeout_s: float) -> list[tuple[Feed, Frame]]:
-        """The next frames, none older than their feed's deadline; empty when none came in time.
+        """Collect the next frames, none older than their feed's deadline; empty when none came in time.
 
         Args:
             most: at most so many.
@@ -76,7 +76,7 @@ class Collector:
                 feed.give_up(SourceError(f"{feed.state.description}: {what}", "stalled"))
 
     def all_finished(self) -> bool:
-        """Whether no feed will bring another frame."""
+        """Tell whether no feed will bring another frame."""
         with self.changed:
             return all(feed.finished and not feed.has_mail() for feed in self._feeds)
 

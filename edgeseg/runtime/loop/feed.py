@@ -77,15 +77,15 @@ class Feed:
         self._thread.start()
 
     def has_mail(self) -> bool:
-        """Whether a frame waits. Call with ``changed`` held."""
+        """Tell whether a frame waits. Call with ``changed`` held."""
         return self._mail is not None
 
     def expects_mail(self) -> bool:
-        """Whether a frame may come soon, so that a batch may wait for it."""
+        """Tell whether a frame may come soon, so that a batch may wait for it."""
         return not self.finished and self.state.status == "streaming"
 
     def take(self) -> Frame | None:
-        """The waiting frame. Call with ``changed`` held."""
+        """Take the waiting frame. Call with ``changed`` held."""
         frame, self._mail = self._mail, None
         if frame is not None:
             self._changed.notify_all()
@@ -97,7 +97,7 @@ class Feed:
             self.state.dropped[cause] += count
 
     def is_stuck(self) -> bool:
-        """Whether the source's ``read`` does not return: a driver that hangs, in this process, cannot be killed."""
+        """Tell whether ``read`` of the source does not return: a hanging driver cannot be killed."""
         since = self._reading_since
         if self.finished or since is None:
             return False
@@ -117,7 +117,7 @@ class Feed:
             self._changed.notify_all()
 
     def lives(self) -> bool:
-        """Whether its thread still runs."""
+        """Tell whether its thread still runs."""
         return self._thread.is_alive()
 
     def wait(self, timeout_s: float) -> None:

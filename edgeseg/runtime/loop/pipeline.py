@@ -105,11 +105,11 @@ class Run:
             return name
 
     def add_source(self, uri: str, name: str = "") -> str:
-        """See ``RunControl``."""
+        """Add a source; see ``RunControl``."""
         return self.add(self._source_from(uri), name)
 
     def remove_source(self, name: str) -> None:
-        """See ``RunControl``."""
+        """Remove a source; see ``RunControl``."""
         with self._lock:
             feeds = list(self._collector)
             mine = [feed for feed in feeds if feed.state.name == name]
@@ -125,18 +125,18 @@ class Run:
         mine[0].settle()
 
     def add_sink(self, sink: FrameSink) -> None:
-        """Every result goes to every sink. Before the loop runs."""
+        """Add a sink, which takes every result. Before the loop runs."""
         depth = 2 * len(self.engine.input)
         patience_s = self._supervision.sink_patience_s
         self._workers.append(SinkWorker(sink, self.state, depth, patience_s, self.stop, self._deadline))
 
     def pause(self, on: bool) -> None:
-        """See ``RunControl``."""
+        """Pause or go on; see ``RunControl``."""
         self.state.paused = on
         self.state.tell("info", "run", "paused" if on else "goes on")
 
     def stop(self, reason: str) -> None:
-        """See ``RunControl``. Safe in a signal handler. Also hurries a run that is ending already."""
+        """Stop the run; see ``RunControl``. Safe in a signal handler. Also hurries a run that is ending already."""
         if reason in _ASKED:
             self._deadline.bring_to(_STOP_S)  # first: whoever sees the end finds how long it may last
         self.state.ended = self.state.ended or reason

@@ -62,17 +62,17 @@ class RunMetrics:
         self._registry.register(self)
 
     def render(self) -> bytes:
-        """The text format of Prometheus, version 0.0.4."""
+        """Render the text format of Prometheus, version 0.0.4."""
         from prometheus_client import generate_latest
 
         return generate_latest(self._registry)
 
     def describe(self) -> list[Metric]:
-        """Nothing: names are not known before the extra collectors are asked."""
+        """Return nothing: names are not known before the extra collectors are asked."""
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """All metrics, now."""
+        """Collect all metrics, now."""
         from prometheus_client.core import GaugeMetricFamily
 
         build = GaugeMetricFamily("edgeseg_build_info", "Always 1.", labels=["version"])

@@ -70,7 +70,7 @@ class ShadowAgreement:
         return np.asarray(np.divide(hits, union, out=np.full(len(union), np.nan), where=union > 0))
 
     def to_json(self) -> dict[str, Any]:
-        """``frames``, ``window`` and ``total`` IoU per class (classes that occur), and the classes that are ``low``."""
+        """Return ``frames``, ``window`` and ``total`` IoU per class that occurs, and the classes that are ``low``."""
         return {
             "frames": self.frames,
             "window": self._named(self.agreement()),

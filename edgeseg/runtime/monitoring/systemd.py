@@ -37,11 +37,11 @@ class Notifier:
         self.failed = 0
 
     def ready(self, status: str = "") -> None:
-        """The service does its work now: frames flow."""
+        """Tell systemd that the service does its work now: frames flow."""
         self._send("READY=1", *self._status(status))
 
     def status(self, text: Callable[[], str]) -> None:
-        """One line without credentials for ``systemctl status``, asked for at most every 5 s; sent if new."""
+        """Send a line without credentials for ``systemctl status`` if it is new; asked for every 5 s at most."""
         if self._address and self._clock() >= self._status_due:
             self._status_due = self._clock() + _STATUS_EVERY_S
             line = text()
@@ -55,7 +55,7 @@ class Notifier:
             self._send("WATCHDOG=1")
 
     def stopping(self) -> None:
-        """The service ends in good order."""
+        """Tell systemd that the service ends in good order."""
         self._send("STOPPING=1")
 
     def _status(self, text: str) -> list[str]:

@@ -72,7 +72,7 @@ def _listening(family: int, kind: int, where: tuple[object, ...], address: str) 
 
 
 def is_own_host(header: str, host: str) -> bool:
-    """Whether a Host header names this server: an IP address, localhost, this machine or the name that was bound.
+    """Tell whether a Host header names this server: an IP address, localhost, this machine, the bound name.
 
     Another name may be one that its owner points here to have a browser talk to us as him (DNS rebinding).
     """

@@ -58,7 +58,7 @@ class Alarms(Protocol):
     """What goes off; any thread."""
 
     def active(self) -> Sequence[Mapping[str, Any]]:
-        """The alarms that are on: each with at least ``alarm`` (its name) and ``source``."""
+        """Return the alarms that are on: each with at least ``alarm`` (its name) and ``source``."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def _json(value: Any, status: int = 200) -> Reply:
 
 
 def health(control: RunControl) -> tuple[bool, dict[str, Any]]:
-    """Whether every source streams and no sink fails, and the details. Removed and finished sources do not count,
+    """Tell whether every source streams and no sink fails, and the details. Removed and finished sources do not count,
     unless there is no other."""
     sources = {source.name: source.status for source in list(control.state.sources.values())}
     counted = [status for status in sources.values() if status != "ended"]
@@ -170,7 +170,7 @@ class Api:
         self._pictures.wake()
 
     def events(self, call: Call) -> Reply:
-        """The latest events, oldest first."""
+        """Return the latest events, oldest first."""
         return _json({"events": [event.to_json() for event in self._control.state.latest_events()]})
 
     def set_alpha(self, call: Call) -> Reply:
@@ -180,7 +180,7 @@ class Api:
         return _json({"alpha": self._painter.alpha})
 
     def set_classes(self, call: Call) -> Reply:
-        """Which classes are not painted."""
+        """Set which classes are not painted."""
         hidden = fields(call.body, {"hidden": distinct_texts(254)})["hidden"]
         with _refusing():
             self._painter.hide(frozenset(hidden))
@@ -207,7 +207,7 @@ class Api:
         return _json({**links, "folder": str(self._snapshots.folder), "index": result.frame.index}, 201)
 
     def snapshot(self, call: Call) -> Reply:
-        """A file that take_snapshot wrote."""
+        """Return a file that take_snapshot wrote."""
         name = call.path["name"]
         with _refusing():
             data = self._snapshots.read(name)
@@ -218,7 +218,7 @@ class Api:
         )
 
     def sources(self, call: Call) -> Reply:
-        """All sources, those that ended included."""
+        """Return all sources, those that ended included."""
         return _json({"sources": [source.to_json() for source in list(self._control.state.sources.values())]})
 
     def add_source(self, call: Call) -> Reply:
@@ -263,7 +263,7 @@ class Api:
         return name
 
     def roi(self, call: Call) -> Reply:
-        """A region's polygon."""
+        """Return a region's polygon."""
         return _json({"points": self._rois_json()[self._named_roi(call, must_exist=True)]})
 
     def put_roi(self, call: Call) -> Reply:

@@ -48,7 +48,7 @@ Drop = Callable[[Any], None]
 def application(
     api: Api, pictures: Pictures, metrics: RunMetrics, state: RunState, executor: Executor, drop: Drop
 ) -> Starlette:
-    """The Starlette application, without its guard.
+    """Return the Starlette application, without its guard.
 
     Args:
         api: handlers.

@@ -30,7 +30,7 @@ class Refusal(Exception):
 
 
 def parsed(body: bytes) -> Any:
-    """The JSON value of a body. Raises Refusal: 400 for anything else, NaN, infinity and halves of letters included."""
+    """Parse a body as JSON. Raises Refusal: 400 for anything else, NaN, infinity and halves of letters included."""
     try:
         value = json.loads(body.decode("utf-8"), parse_constant=_no_constant)
         json.dumps(value, ensure_ascii=False).encode(
@@ -42,7 +42,7 @@ def parsed(body: bytes) -> Any:
 
 
 def fields(body: Any, required: Mapping[str, Check], optional: Mapping[str, Check] | None = None) -> dict[str, Any]:
-    """The checked fields of a JSON object; those that are optional and absent are left out. Raises Refusal: 400."""
+    """Check the fields of a JSON object; optional ones that are absent are left out. Raises Refusal: 400."""
     known = {**required, **(optional or {})}
     if not isinstance(body, dict):
         raise Refusal(400, f"the body is a JSON object with {', '.join(known)}")
@@ -63,7 +63,7 @@ def _checked(name: str, value: Any, check: Check) -> Any:
 
 
 def number(low: float, high: float) -> Check:
-    """A number between two bounds, both included."""
+    """Check a number between two bounds, both included."""
 
     def check(value: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
@@ -81,7 +81,7 @@ def boolean(value: Any) -> bool:
 
 
 def text(longest: int, pattern: str = r"[^\x00-\x1f\x7f]*") -> Check:
-    """A string of bounded length that matches a pattern as a whole; without one, any without control characters."""
+    """Check a string of bounded length that matches a pattern as a whole, or has no control characters."""
 
     def check(value: Any) -> str:
         if not isinstance(value, str) or len(value) > longest or not re.fullmatch(pattern, value):
@@ -92,7 +92,7 @@ def text(longest: int, pattern: str = r"[^\x00-\x1f\x7f]*") -> Check:
 
 
 def distinct_texts(most: int) -> Check:
-    """A list of different strings."""
+    """Check a list of different strings."""
 
     def check(value: Any) -> list[str]:
         is_list = isinstance(value, list) and len(value) <= most and all(isinstance(item, str) for item in value)
@@ -104,7 +104,7 @@ def distinct_texts(most: int) -> Check:
 
 
 def polygon(fewest: int, most: int) -> Check:
-    """A list of [x, y] pairs, each coordinate 0-1."""
+    """Check a list of [x, y] pairs, each coordinate 0-1."""
     coordinate = number(0, 1)
 
     def check(value: Any) -> list[tuple[float, float]]:

@@ -12,7 +12,7 @@ __all__ = ["document"]
 
 
 def document() -> dict[str, Any]:
-    """An OpenAPI 3.1 document."""
+    """Return an OpenAPI 3.1 document."""
     return {
         "openapi": "3.1.0",
         "info": {

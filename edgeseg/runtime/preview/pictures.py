@@ -84,7 +84,7 @@ class Pictures:
             self.wake()
 
     def latest(self, source: str) -> Segmentation | None:
-        """The latest result of a source."""
+        """Return the latest result of a source."""
         return self._latest.get(source)
 
     def forget(self, source: str) -> None:
@@ -98,7 +98,7 @@ class Pictures:
         return None if result is None else _age_ms(result.frame.captured_ns)
 
     def sent_to(self, name: str) -> dict[str, Any] | None:
-        """What the viewer of that name was sent last, and how old it is; None when nobody of that name watches."""
+        """Return what the viewer of that name was sent last, and how old it is; None when nobody watches by it."""
         for viewer in list(self.viewers):
             if viewer.name == name and viewer.sent is not None:
                 return {
@@ -125,7 +125,7 @@ class Pictures:
             viewer.news.set()
 
     async def picture(self, source: str) -> Picture | None:
-        """The latest result's picture, painted if it is not yet; None when there is no result."""
+        """Return the latest result's picture, painted if it is not yet; None when there is no result."""
         result = self._latest.get(source)
         if result is None:
             return None

@@ -29,14 +29,14 @@ class Connections:
         self._idle: dict[asyncio.Transport, None] = {}
 
     def expects(self, transport: asyncio.Transport, head: bool) -> None:
-        """Whether a connection waits for the head of a request."""
+        """Tell whether a connection waits for the head of a request."""
         if head:
             self._idle.setdefault(transport)
         else:
             self._idle.pop(transport, None)
 
     def add(self, transport: asyncio.Transport) -> None:
-        """A connection was made."""
+        """Count a connection that was made."""
         if len(self._open) >= _MAX_CONNECTIONS - 1:
             oldest = next(iter(self._idle), transport)
             self._idle.pop(oldest, None)
@@ -44,7 +44,7 @@ class Connections:
         self._open[_key(transport.get_extra_info("peername"))] = transport
 
     def remove(self, transport: asyncio.Transport) -> None:
-        """A connection was lost."""
+        """Forget a connection that was lost."""
         self._open.pop(_key(transport.get_extra_info("peername")), None)
 
     def drop(self, client: Any) -> None:

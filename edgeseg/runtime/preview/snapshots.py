@@ -52,7 +52,7 @@ class Snapshots:
         return names
 
     def read(self, name: str) -> bytes | None:
-        """The file of that name if it was written by this run, else None. Raises SinkError when it cannot be read."""
+        """Read the file of that name if this run wrote it, else None. Raises SinkError when it cannot be read."""
         if not _NAME.fullmatch(name) or name not in self._written:
             return None
         try:

@@ -16,7 +16,7 @@ __all__ = ["JsonlSink", "frame_record", "is_record"]
 
 
 def frame_record(result: Segmentation, classes: Sequence[str]) -> dict[str, Any]:
-    """What is reported of a frame, JSON-ready.
+    """Return what is reported of a frame, as a JSON-serialisable dict.
 
     ``{"source", "frame": index, "name", "time_s": seconds in a stored video from its first frame, "ms": {stage: ms},
     "area": {class: share of the picture, 0-1}, "confidence": {class: mean probability where it won, 0-1}}``. Classes
@@ -41,7 +41,7 @@ _KEYS = {"source", "frame", "name", "ms", "area", "confidence"}
 
 
 def is_record(line: bytes) -> bool:
-    """Whether a line is the whole record of a frame or an alarm, and so of a file that edgeseg wrote."""
+    """Tell whether a line is the whole record of a frame or an alarm, and so of a file that edgeseg wrote."""
     try:
         record = json.loads(line.decode())  # of bytes it would take UTF-16 too
     except (ValueError, RecursionError):

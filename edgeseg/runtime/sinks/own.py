@@ -45,7 +45,7 @@ def keep_picture(path: Path, image: np.ndarray, *, overwrite: bool = False) -> N
 
 
 def is_own_picture(path: Path) -> bool:
-    """Whether a file is a picture as ``keep_picture`` wrote it, or empty."""
+    """Tell whether a file is a picture as ``keep_picture`` wrote it, or empty."""
     try:
         if not path.is_file():
             return False
@@ -57,7 +57,7 @@ def is_own_picture(path: Path) -> bool:
 
 
 def foreign_picture(folder: Path) -> Path | None:
-    """A picture in a folder, or in a folder of it, that edgeseg did not write; None among the first 2000 files."""
+    """Find a picture in a folder, or in one of its folders, that edgeseg did not write, among 2000 files."""
     for path in islice(_files_in(folder), _MOST_LOOKED_AT):
         if path.suffix.lower() in IMAGE_SUFFIXES and not is_own_picture(path):
             return path

@@ -115,5 +115,5 @@ class Place:
 
 
 def numbered(path: Path, first: int, last: int) -> list[Path]:
-    """``out.mp4`` -> ``out-2.mp4``, ``out-3.mp4`` ..."""
+    """Number a name: ``out.mp4`` -> ``out-2.mp4``, ``out-3.mp4`` ..."""
     return [path.with_name(f"{path.stem}-{number}{path.suffix}") for number in range(first, last + 1)]

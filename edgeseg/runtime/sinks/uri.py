@@ -213,7 +213,7 @@ def sink_kind(uri: str) -> SinkKind:
 
 
 def sink_from_uri(uri: str, context: SinkContext) -> FrameSink:
-    """The sink that a URI names.
+    """Make the sink that a URI names.
 
     Args:
         uri: of a scheme of ``SINKS``, a video file, or a folder.

@@ -37,7 +37,7 @@ class FrameSource(ABC):
 
     @abstractmethod
     def read(self) -> Frame | None:
-        """The next frame, or None when none has come yet (call again).
+        """Return the next frame, or None when none has come yet (call again).
 
         Raises:
             EndOfStream: there are no more frames.

@@ -14,7 +14,7 @@ __all__ = ["CameraSource", "camera_devices", "refuse_missing_camera"]
 
 
 def camera_devices(root: Path = Path("/")) -> list[str]:
-    """The V4L2 devices that exist, with the names their drivers give, e.g. ``"/dev/video0 (HD Webcam)"``."""
+    """List the V4L2 devices that exist, with the names of their drivers: ``"/dev/video0 (HD Webcam)"``."""
     found = []
     for node in sorted(root.glob("dev/video*"), key=lambda path: (len(path.name), path.name)):
         label = root / "sys/class/video4linux" / node.name / "name"

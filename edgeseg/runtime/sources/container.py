@@ -15,7 +15,7 @@ _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 
 
 def missing_bytes(path: Path) -> int:
-    """How many bytes a container announces beyond the end of its file; 0 where it is whole or does not say.
+    """Count the bytes that a container announces beyond its file's end; 0 where it is whole or does not say.
 
     MP4 and MOV say it in their top-level boxes, AVI in its RIFF chunks, Matroska and WebM in the length of their
     segment. MPEG streams say nothing, and nor does a recorder that writes lengths at its end only.
@@ -34,7 +34,7 @@ def missing_bytes(path: Path) -> int:
 
 
 def corrections(path: Path) -> list[tuple[int, bytes]]:
-    """What GStreamer is to read instead of what an MP4 or MOV file holds, so that it shows all of it as it is.
+    """Find what GStreamer is to read instead of what an MP4 or MOV file holds, so that it shows all as it is.
 
     It ends a track at the first key frame that in the track's own time is later than the whole duration. A clip that
     was trimmed has its time begin before what it shows, so that its last seconds would be lost: a longer one is told.

@@ -67,7 +67,7 @@ class GstSource(FrameSource):
 
     @property
     def pid(self) -> int | None:
-        """Of the GStreamer process while it runs."""
+        """Return the number of the GStreamer process while it runs."""
         return self._process.pid if self._process else None
 
     def open(self) -> None:
@@ -263,7 +263,7 @@ class _FrameMemory:
         self._address = self._bytes.__array_interface__["data"][0]
 
     def has_room(self) -> bool:
-        """Whether a stored source's next frame has a free slot."""
+        """Tell whether a stored source's next frame has a free slot."""
         return not self._bytes[:_WAITING_SLOTS].all()
 
     def picture(self, slot: int) -> np.ndarray:

@@ -237,7 +237,7 @@ class Stream:
 
 
 def streams_from_uri(uri: str) -> list[Stream]:
-    """What ``--source`` says: one stream, or those of a ``.streams`` list.
+    """Read what a source's URI says: one stream, or those of a ``.streams`` list.
 
     Such a list has a URI per line, then ``name=front``, ``policy=latest``, ``deadline-ms=200`` as wished, and ``#``
     comments; words with spaces are quoted.
@@ -266,7 +266,7 @@ def source_from_uri(
     capture: str = "auto",
     mend: Callable[[str], bool] = lambda kind: False,
 ) -> FrameSource:
-    """The source that a URI names.
+    """Make the source that a URI names.
 
     Args:
         uri: of a scheme of ``SOURCES``, the number of a camera, or a path.
