@@ -1,5 +1,5 @@
 # make demo   set up, run the shipped INT8 model on a rendered street (no torch needed)
-# make test   set up, run every test (those on GStreamer, brokers and browsers need setup-system, else they say skipped)
+# make test   set up, run every test, JOBS files at once (those on GStreamer, brokers and browsers need setup-system, else they say skipped)
 # make test-light  those that need neither torch nor minutes, in a small environment of its own
 # make setup-system  what Debian or Ubuntu provides for them (root)
 # make test-system   only those
@@ -21,6 +21,8 @@ DOCS := .venvs/docs
 LIGHT := .venvs/light
 RELEASE := .venvs/release
 TESTS ?= tests
+# How many files of tests run at once: much of them is waiting.
+JOBS ?= $(shell n=$$(nproc); echo $$((n > 4 ? 4 : n)))
 
 .PHONY: demo test test-light check fix coverage release docs fuzz setup-dev street-model test-arm64 setup-system test-system soak clean
 
@@ -67,7 +69,7 @@ setup-dev: $(DEV)/ready
 # Without the pages' environment their test says skipped.
 test: $(DEV)/ready
 	-$(MAKE) --no-print-directory $(DOCS)/ready
-	$(DEV)/bin/python -m pytest
+	$(DEV)/bin/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 test-light: $(LIGHT)/ready
 	$(LIGHT)/bin/python -m tests.light

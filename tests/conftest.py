@@ -24,6 +24,12 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 CAMVID = Path(os.environ.get("EDGESEG_CAMVID", Path(__file__).resolve().parents[2] / "shared" / "camvid"))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where files of tests run side by side, begin with the longest: the suites on other Pythons."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=lambda item: item.path.name != "test_pythons.py")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Commands under test keep what they find in a folder of this run."""
