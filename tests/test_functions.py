@@ -11,7 +11,6 @@ import edgeseg
 PACKAGE = Path(edgeseg.__file__).parent
 LINES, PARAMETERS = 60, 8
 KNOWN = {
-    "builder/training.py train": "says of every argument what it means; the work is in functions of its own",
     "cli/service.py install": "a signature for typer",
     "compiler/importers/onnx_network.py network_graph_from_onnx": "what only the user knows of an ONNX file",
     "compiler/pipeline.py bundle_from_graph": "the public step that takes everything that earlier steps made",

@@ -67,7 +67,7 @@ def train(config: TrainConfig, progress: TrainingProgress = TrainingProgress()) 
     require("torch", "train")
     require("pytorch_lightning", "train")
     from edgeseg.builder.networks import NetworkConfig, network_from_config
-    from edgeseg.builder.training import TrainRecipe
+    from edgeseg.builder.training import TrainOptions, TrainRecipe
     from edgeseg.builder.training import train as fit
 
     shape = NetworkConfig(config.network, config.encoder, len(spec.classes))
@@ -88,10 +88,8 @@ def train(config: TrainConfig, progress: TrainingProgress = TrainingProgress()) 
         save_config(kept, config.out / CONFIG_NAME)
         progress.epoch(result)
 
-    return fit(
-        network, shape, spec, training, validation, recipe, config.out,
-        origin=origin, resume=config.resume, on_step=progress.step, on_start=progress.plan, report=report,
-    )  # fmt: skip
+    options = TrainOptions(origin, config.resume, progress.plan, progress.step, report)
+    return fit(network, shape, spec, training, validation, recipe, config.out, options)
 
 
 def _crop(config: TrainConfig, spec: ModelSpec) -> int:

@@ -33,7 +33,7 @@ from edgeseg.metrics import ConfusionMatrix
 from edgeseg.preprocess import class_map_at
 from edgeseg.spec import IGNORE_ID, ModelSpec
 
-__all__ = ["EpochResult", "TrainRecipe", "TrainingPlan", "train"]
+__all__ = ["EpochResult", "TrainOptions", "TrainRecipe", "TrainingPlan", "train"]
 
 _STATE = 3
 """Version of what ``resume.safetensors`` holds."""
@@ -355,6 +355,26 @@ def _log(path: Path, result: EpochResult) -> None:
     atomic_write(path, text.getvalue().encode())
 
 
+@dataclass(frozen=True)
+class TrainOptions:
+    """What a training is told besides its recipe; none of it changes the weights.
+
+    Attributes:
+        origin: where the initial weights come from; stored in the checkpoints.
+        resume: continue from ``resume.safetensors``, which must be of a run with the same arguments. Only
+            ``epochs`` may be larger; then the learning rate goes on as in a run of that length.
+        on_start: called when all images and masks were looked at, before the first step.
+        on_step: called with a line (epoch, step, loss) after every step, and with an empty one after an epoch.
+        report: called after every epoch.
+    """
+
+    origin: str = "random weights"
+    resume: bool = False
+    on_start: Callable[[TrainingPlan], None] = lambda plan: None
+    on_step: Callable[[str], None] | None = None
+    report: Callable[[EpochResult], None] = lambda result: None
+
+
 def train(
     network: PaddedNetwork,
     config: NetworkConfig,
@@ -363,12 +383,7 @@ def train(
     validation: Dataset,
     recipe: TrainRecipe,
     folder: Path,
-    *,
-    origin: str = "random weights",
-    resume: bool = False,
-    on_step: Callable[[str], None] | None = None,
-    on_start: Callable[[TrainingPlan], None] = lambda plan: None,
-    report: Callable[[EpochResult], None] = lambda result: None,
+    options: TrainOptions = TrainOptions(),
 ) -> Checkpoint:
     """Train a network and return its best checkpoint.
 
@@ -379,13 +394,8 @@ def train(
         training: labelled data sets, mixed.
         validation: labelled data set on which mIoU is measured after every epoch.
         recipe: everything that decides the run.
-        origin: where the initial weights come from; stored in the checkpoints.
         folder: receives ``best.safetensors``, ``last.safetensors``, ``resume.safetensors`` and ``metrics.csv``.
-        resume: continue from ``resume.safetensors``, which must be of a run with the same arguments. Only
-            ``epochs`` may be larger; then the learning rate goes on as in a run of that length.
-        on_step: called with a line (epoch, step, loss) after every step, and with an empty one after an epoch.
-        on_start: called when all images and masks were looked at, before the first step.
-        report: called after every epoch.
+        options: see ``TrainOptions``.
 
     Raises:
         DatasetError: there are fewer training images than one batch, or fewer than two classes in the masks of
@@ -403,7 +413,26 @@ def train(
     trained_on = _usable_labels(training, spec, "the training masks")
     validated_on = _usable_labels([validation], spec, "the validation masks")
     task = SegmentationTask(network, spec, recipe, class_weights(trained_on.classes))
-    facts = {
+    facts = _facts(spec, training, validation, recipe, options.origin)
+    state = folder / "resume.safetensors"
+    done = _epochs_done(state, run_description(config, facts), recipe.epochs) if options.resume else 0
+    trainer = _trainer(recipe, folder, _SaveBest(folder, facts, config, options.report), options.on_step)
+    remarks = _remarks(trained_on, validated_on, spec)
+    device = _device(trainer.strategy.root_device)
+    options.on_start(TrainingPlan(device, len(crops), len(crops) // recipe.batch, done + 1, recipe.epochs, remarks))
+    validation_loader = DataLoader(ValidationImages(validation, spec), 1, num_workers=min(1, recipe.workers))
+    with in_one_line(recipe.batch, recipe.crop, recipe.workers):
+        trainer.fit(task, _loader(crops, recipe, done), validation_loader, ckpt_path=state if options.resume else None)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    return load_checkpoint(folder / "best.safetensors")
+
+
+def _facts(
+    spec: ModelSpec, training: Sequence[Dataset], validation: Dataset, recipe: TrainRecipe, origin: str
+) -> dict[str, Any]:
+    """Return what checkpoints say of a run."""
+    return {
         "initial_weights": origin,
         "recipe": asdict(recipe),
         "classes": list(spec.classes),
@@ -411,22 +440,6 @@ def train(
         "training_data": [source.description for source in training],
         "validation_data": validation.description,
     }
-    state = folder / "resume.safetensors"
-    done = _epochs_done(state, run_description(config, facts), recipe.epochs) if resume else 0
-    trainer = _trainer(recipe, folder, _SaveBest(folder, facts, config, report), on_step)
-    remarks = (
-        *_remarks(trained_on, spec, "training"),
-        *_remarks(validated_on, spec, "validation"),
-        *_shared_images(trained_on, validated_on),
-    )
-    device = _device(trainer.strategy.root_device)
-    on_start(TrainingPlan(device, len(crops), len(crops) // recipe.batch, done + 1, recipe.epochs, remarks))
-    validation_loader = DataLoader(ValidationImages(validation, spec), 1, num_workers=min(1, recipe.workers))
-    with in_one_line(recipe.batch, recipe.crop, recipe.workers):
-        trainer.fit(task, _loader(crops, recipe, done), validation_loader, ckpt_path=state if resume else None)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
-    return load_checkpoint(folder / "best.safetensors")
 
 
 def _usable_labels(sources: Sequence[Dataset], spec: ModelSpec, where: str) -> LabelCounts:
@@ -437,7 +450,15 @@ def _usable_labels(sources: Sequence[Dataset], spec: ModelSpec, where: str) -> L
     return total
 
 
-def _remarks(counts: LabelCounts, spec: ModelSpec, what: str) -> Iterator[str]:
+def _remarks(trained_on: LabelCounts, validated_on: LabelCounts, spec: ModelSpec) -> tuple[str, ...]:
+    return (
+        *_remarks_on(trained_on, spec, "training"),
+        *_remarks_on(validated_on, spec, "validation"),
+        *_shared_images(trained_on, validated_on),
+    )
+
+
+def _remarks_on(counts: LabelCounts, spec: ModelSpec, what: str) -> Iterator[str]:
     absent = counts.absent(spec)
     if absent:
         yield f"no {what} mask holds {', '.join(absent)}"

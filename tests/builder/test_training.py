@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from edgeseg.builder.checkpoint import load_checkpoint
 from edgeseg.builder.data import EpochOrder, SeededCrops, TrainingCrops, class_weights
 from edgeseg.builder.networks import NetworkConfig, network_from_config
-from edgeseg.builder.training import EpochResult, TrainingPlan, TrainRecipe, averaging, train
+from edgeseg.builder.training import EpochResult, TrainingPlan, TrainOptions, TrainRecipe, averaging, train
 from edgeseg.demo import CLASSES, PALETTE
 from edgeseg.demo.street import StreetDataset
 from edgeseg.errors import CheckpointError, DatasetError, ImageError, TrainingError
@@ -27,6 +27,7 @@ from edgeseg.spec import IGNORE_ID, ModelSpec
 SPEC = ModelSpec(CLASSES, PALETTE, (64, 96), ignore_id=11)
 DATA = StreetDataset("demo://street?frames=8&step=60&size=96x64")
 RECIPE = TrainRecipe(epochs=3, batch=2, crop=32, workers=0)
+RESUME = TrainOptions(resume=True)
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +56,7 @@ def _train(
     config = NetworkConfig()
     torch.manual_seed(0)
     network = network_from_config(config)
-    best = train(network, config, SPEC, [DATA], DATA, recipe, folder, resume=resume, report=report, **how)
+    best = train(network, config, SPEC, [DATA], DATA, recipe, folder, TrainOptions(resume=resume, report=report, **how))
     assert best.spec == SPEC and best.training["val_miou"] >= max((r.miou for r in results), default=0)
     return results
 
@@ -140,14 +141,14 @@ def test_a_run_of_other_classes_in_the_same_number_is_not_resumed(straight: tupl
     with pytest.raises(
         CheckpointError, match=r"is of another run: classes was \['sky', .* and is \['building', 'sky', "
     ):
-        train(network_from_config(config), config, swapped, [DATA], DATA, RECIPE, straight[0], resume=True)
+        train(network_from_config(config), config, swapped, [DATA], DATA, RECIPE, straight[0], RESUME)
 
 
 def test_a_run_of_another_network_is_not_resumed(straight: tuple[Path, list[EpochResult]]) -> None:
     config = NetworkConfig("unet", "mobilenet_v2")
     said = "is of another run: encoder was efficientnet_lite0 and is mobilenet_v2; network was edge_unet and is unet; r"
     with pytest.raises(CheckpointError, match=said):
-        train(network_from_config(config), config, SPEC, [DATA], DATA, RECIPE, straight[0], resume=True)
+        train(network_from_config(config), config, SPEC, [DATA], DATA, RECIPE, straight[0], RESUME)
 
 
 @given(st.integers(1, 40), st.integers(0, 9), st.integers(0, 9), st.integers(0, 5))
@@ -226,7 +227,7 @@ def test_odd_labels_are_remarked_before_the_first_step(tmp_path: Path) -> None:
     config = NetworkConfig()
     mixed = Joined([DATA, _of_0_and_255()])
     with pytest.raises(Stop):
-        train(network_from_config(config), config, SPEC, [DATA], mixed, RECIPE, tmp_path, on_start=stop)
+        train(network_from_config(config), config, SPEC, [DATA], mixed, RECIPE, tmp_path, TrainOptions(on_start=stop))
     remarks = [remark for remark in remarks if "training images too" not in remark]
     assert any("8 of 16 validation masks hold one class and 255" in remark for remark in remarks)
     assert all("no training mask holds" in remark or "training masks' pixels" in remark for remark in remarks[:-1])
@@ -250,7 +251,9 @@ def test_images_to_learn_and_to_judge_on_are_told_apart(tmp_path: Path, shared: 
     validation = Joined([others, InMemory(renamed, "copies")])
     config = NetworkConfig()
     with pytest.raises(Stop):
-        train(network_from_config(config), config, SPEC, [DATA], validation, RECIPE, tmp_path, on_start=stop)
+        train(
+            network_from_config(config), config, SPEC, [DATA], validation, RECIPE, tmp_path, TrainOptions(on_start=stop)
+        )
     said = [remark for remark in remarks if "are training images too" in remark]
     assert [remark[: len("3 of 7")] for remark in said] == ([f"{shared} of {4 + shared}"] if shared else [])
 
