@@ -305,6 +305,15 @@ def test_any_value_of_another_type_is_refused_or_does_no_harm(
     assert done.exception is None or isinstance(done.exception, EdgesegError), done.exception
 
 
+def test_classes_that_cover_nothing_have_bars_of_no_length(tmp_path: Path, tiny_entries: dict[str, bytes]) -> None:
+    document = json.loads(tiny_entries["report.json"])
+    document["calibration"]["class_shares"] = {"soil": 0.0, "plant": 0.0}
+    path = packed(tmp_path / "x.edgeseg", {**tiny_entries, "report.json": json.dumps(document).encode()})
+    done = CliRunner().invoke(app, ["inspect", str(path), "--html", str(tmp_path / "x.html")])
+    assert done.exit_code == 0, done.output
+    assert "plant 0.00 %; soil 0.00 %" in (tmp_path / "x.html").read_text()
+
+
 @pytest.mark.parametrize("schema", [math.nan, math.inf, True, 1.0, "1", None, 0, -3])
 def test_a_schema_that_is_no_number_of_ours_is_refused(
     tmp_path: Path, tiny_entries: dict[str, bytes], schema: Any

@@ -27,7 +27,7 @@ _PITCH = 38
 
 
 def bar_chart(what: str, bars: Sequence[Bar], longest: float) -> Markup:
-    """Horizontal bars under their labels; ``longest`` is the value that fills the width."""
+    """Horizontal bars under their labels; ``longest`` is the value that fills the width, 0 where all are 0."""
     spoken = f"{what}: " + "; ".join(f"{bar.label} {bar.text}" for bar in bars)
     return markup(
         '<svg class="chart" role="img" aria-label="{}" width="100%" height="{}">{}</svg>',
@@ -36,7 +36,7 @@ def bar_chart(what: str, bars: Sequence[Bar], longest: float) -> Markup:
 
 
 def _bar(bar: Bar, top: int, longest: float) -> Markup:
-    length = 76 * min(max(bar.value / longest, 0.004), 1)
+    length = 76 * min(max(bar.value / (longest or 1.0), 0.004), 1)
     return markup(
         '<text x="0" y="{}">{}</text><rect class="{}" x="0" y="{}" width="{:.2f}%" height="12" rx="2"/>'
         '<text x="{:.2f}%" dx="6" y="{}">{}</text>',
