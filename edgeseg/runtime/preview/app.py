@@ -1,22 +1,20 @@
-"""The routes: reads requests whole and bounded, hands them to the API in a worker thread, and sends what it says."""
+"""The routes: reads requests whole and bounded, has an operation answer them, and sends what it says."""
 
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import re
-import time
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Awaitable, Callable, Mapping, MutableMapping
+from typing import TYPE_CHECKING, Any, Awaitable, Callable, Mapping
 
 from edgeseg.errors import first_line
-from edgeseg.runtime.monitoring.prometheus import RunMetrics
-from edgeseg.runtime.preview.api import VIEWER, Api, Call, Reply
 from edgeseg.runtime.preview.bodies import Refusal, parsed
 from edgeseg.runtime.preview.openapi import document
-from edgeseg.runtime.preview.pictures import MAX_VIEWERS, Pictures, Viewer
-from edgeseg.runtime.state import RunState
+from edgeseg.runtime.preview.operation import Operation, Page, Reply
+from edgeseg.runtime.preview.operations import OPERATIONS
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -28,10 +26,6 @@ __all__ = ["MAX_BODY", "application"]
 
 MAX_BODY = 64 * 1024
 _BODY_TIMEOUT_S = 10.0
-_SEND_TIMEOUT_S = 5.0
-_BOUNDARY = "edgeseg-frame"
-# Follows each picture at once: Chromium shows a part when it has seen the next one's header.
-_NEXT = f"--{_BOUNDARY}\r\nContent-Type: image/jpeg\r\n\r\n".encode()
 _PAGE = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/app.js": ("app.js", "text/javascript; charset=utf-8"),
@@ -39,30 +33,21 @@ _PAGE = {
     "/style.css": ("style.css", "text/css; charset=utf-8"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
-_Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-_Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Drop = Callable[[Any], None]
-"""Ends a connection at once, named by the client's address in an ASGI scope."""
 
 
-def application(
-    api: Api, pictures: Pictures, metrics: RunMetrics, state: RunState, executor: Executor, drop: Drop
-) -> Starlette:
+def application(page: Page, executor: Executor) -> Starlette:
     """Return the Starlette application, without its guard.
 
     Args:
-        api: handlers.
-        pictures: for the streams.
-        metrics: for /metrics.
-        state: told when something of ours breaks.
+        page: what handlers work on; the run is told when something of ours breaks.
         executor: where handlers run.
-        drop: see ``Drop``.
     """
     from starlette.applications import Starlette
     from starlette.exceptions import HTTPException
 
     async def broken(request: Request, error: Exception) -> Response:
-        state.tell("error", "preview page", f"{request.url.path} broke: {type(error).__name__}: {first_line(error)}")
+        line = f"{request.url.path} broke: {type(error).__name__}: {first_line(error)}"
+        page.control.state.tell("error", "preview page", line)
         return _error(500, "this should not happen; see the events")
 
     async def refused(request: Request, error: Exception) -> Response:
@@ -74,8 +59,7 @@ def application(
         return _error(error.status_code, error.detail, error.headers)
 
     handlers: dict[Any, Any] = {Exception: broken, Refusal: refused, HTTPException: http}
-    routes = [*_pages(), *_streams(pictures, drop), *_operations(api, metrics, executor)]
-    return Starlette(routes=routes, exception_handlers=handlers)
+    return Starlette(routes=[*_files(), *_operations(page, executor)], exception_handlers=handlers)
 
 
 def _error(status: int, line: str, headers: Mapping[str, str] | None = None) -> Response:
@@ -84,7 +68,7 @@ def _error(status: int, line: str, headers: Mapping[str, str] | None = None) -> 
     return JSONResponse({"error": line}, status, dict(headers or {}))
 
 
-def _pages() -> list[Route]:
+def _files() -> list[Route]:
     """The page's files, read now: nothing of the disk is looked up by what a request says."""
     from starlette.responses import Response
     from starlette.routing import Route
@@ -100,43 +84,30 @@ def _pages() -> list[Route]:
     return [Route(path, file) for path in contents]
 
 
-def _operations(api: Api, metrics: RunMetrics, executor: Executor) -> list[Route]:
-    from starlette.responses import Response
+def _operations(page: Page, executor: Executor) -> list[Route]:
     from starlette.routing import Route
 
-    def route(path: str, method: str, handler: Callable[[Call], Reply]) -> tuple[str, str, Any]:
-        async def answer(request: Request) -> Response:
-            body = await _body(request) if method in ("POST", "PUT") else None
-            call = Call(request.path_params, dict(request.query_params), body)
-            reply = await asyncio.get_event_loop().run_in_executor(executor, handler, call)
-            return Response(reply.body, reply.status, {"content-type": reply.content_type, **dict(reply.headers)})
-
-        return path, method, answer
-
-    def scrape(call: Call) -> Reply:
-        return Reply(metrics.render(), content_type="text/plain; version=0.0.4; charset=utf-8")
-
-    operations = [
-        route("/api/state", "GET", api.state),
-        route("/api/events", "GET", api.events),
-        route("/api/alpha", "POST", api.set_alpha),
-        route("/api/classes", "POST", api.set_classes),
-        route("/api/pause", "POST", api.pause),
-        route("/api/snapshot", "POST", api.take_snapshot),
-        route("/api/snapshots/{name}", "GET", api.snapshot),
-        route("/api/sources", "GET", api.sources),
-        route("/api/sources", "POST", api.add_source),
-        route("/api/sources/{name:path}", "DELETE", api.remove_source),
-        route("/api/rois/{name}", "GET", api.roi),
-        route("/api/rois/{name}", "PUT", api.put_roi),
-        route("/api/rois/{name}", "DELETE", api.remove_roi),
-        route("/healthz", "GET", api.healthz),
-        route("/metrics", "GET", scrape),
-    ]
     paths: dict[str, dict[str, Any]] = {}
-    for path, method, answer in operations:
-        paths.setdefault(path, {})[method] = answer
+    for operation in OPERATIONS:
+        paths.setdefault(operation.path, {})[operation.method] = _answering(operation, page, executor)
     return [Route(path, _by_method(answers), methods=list(answers)) for path, answers in paths.items()]
+
+
+def _answering(operation: Operation, page: Page, executor: Executor) -> Callable[[Request], Awaitable[Any]]:
+    from starlette.responses import Response
+
+    async def answer(request: Request) -> Any:
+        body = None if operation.body is None else await _body(request)
+        call = operation.call(request.path_params, request.query_params, body)
+        if inspect.iscoroutinefunction(operation.handler):
+            reply = await operation.handler(page, call)
+        else:
+            reply = await asyncio.get_event_loop().run_in_executor(executor, operation.handler, page, call)
+        if not isinstance(reply, Reply):
+            return reply
+        return Response(reply.body, reply.status, {"content-type": reply.content_type, **dict(reply.headers)})
+
+    return answer
 
 
 def _by_method(answers: Mapping[str, Callable[[Request], Awaitable[Response]]]) -> Any:
@@ -166,73 +137,3 @@ async def _read(request: Request) -> bytes:
         if len(body) > MAX_BODY:
             raise Refusal(413, f"the body has at most {MAX_BODY} bytes")
     return body
-
-
-def _streams(pictures: Pictures, drop: Drop) -> list[Route]:
-    from starlette.responses import Response
-    from starlette.routing import Route
-
-    async def frame(request: Request) -> Response:
-        picture = await pictures.picture(request.path_params["source"])
-        if picture is None:
-            raise Refusal(404, "that source has no result yet, or there is no source of that name")
-        age = f"{(time.perf_counter_ns() - picture.captured_ns) / 1e9:.3f}"
-        return Response(picture.jpeg, headers={"content-type": "image/jpeg", "x-frame-age-seconds": age})
-
-    async def stream(request: Request) -> Any:
-        source, name = request.path_params["source"], request.query_params.get("viewer", "")
-        if name and not re.fullmatch(VIEWER, name):
-            raise Refusal(400, "viewer is 16 hexadecimal digits")
-        if pictures.latest(source) is None:
-            raise Refusal(404, "that source has no result yet, or there is no source of that name")
-        if len(pictures.viewers) >= MAX_VIEWERS:
-            raise Refusal(503, f"{MAX_VIEWERS} viewers are watching already; close one")
-        return _Stream(Viewer(source, name), pictures, drop)
-
-    return [Route("/stream/{source:path}.mjpg", stream), Route("/frame/{source:path}.jpg", frame)]
-
-
-class _Stream:
-    """An endless multipart answer: one viewer's newest pictures, as fast as he takes them."""
-
-    def __init__(self, viewer: Viewer, pictures: Pictures, drop: Drop) -> None:
-        self._viewer, self._pictures, self._drop = viewer, pictures, drop
-
-    async def __call__(self, scope: MutableMapping[str, Any], receive: _Receive, send: _Send) -> None:
-        listening = asyncio.ensure_future(self._until_gone(receive))
-        self._pictures.viewers.add(self._viewer)
-        try:
-            kind = f"multipart/x-mixed-replace; boundary={_BOUNDARY}".encode()
-            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", kind)]})
-            if scope["method"] == "GET":
-                await self._run(send)
-            await self._send(send, b"", more=False)
-        except asyncio.TimeoutError:
-            self._drop(scope["client"])
-        except OSError:
-            pass  # how uvicorn says that the viewer is gone
-        finally:
-            self._pictures.viewers.discard(self._viewer)
-            listening.cancel()
-
-    async def _until_gone(self, receive: _Receive) -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        self._viewer.leave()
-
-    async def _send(self, send: _Send, body: bytes, more: bool) -> None:
-        message = {"type": "http.response.body", "body": body, "more_body": more}
-        await asyncio.wait_for(send(message), _SEND_TIMEOUT_S)
-
-    async def _run(self, send: _Send) -> None:
-        await self._send(send, _NEXT, more=True)
-        shown: tuple[object, ...] | None = None
-        while not (self._viewer.gone or self._pictures.closed):
-            self._viewer.news.clear()
-            picture = await self._pictures.picture(self._viewer.source)
-            if picture is None:
-                break
-            if picture.key != shown:
-                await self._send(send, picture.jpeg + b"\r\n" + _NEXT, more=True)
-                shown, self._viewer.sent = picture.key, picture
-            await self._viewer.news.wait()

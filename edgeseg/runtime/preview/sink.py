@@ -13,9 +13,9 @@ from edgeseg.runtime.frame import Segmentation
 from edgeseg.runtime.loop.control import RunControl
 from edgeseg.runtime.monitoring.prometheus import Collect, RunMetrics
 from edgeseg.runtime.preview.address import bound
-from edgeseg.runtime.preview.api import Alarms, Api, Rois
 from edgeseg.runtime.preview.app import application
 from edgeseg.runtime.preview.guard import Guard
+from edgeseg.runtime.preview.operation import Alarms, Page, Rois
 from edgeseg.runtime.preview.pictures import Pictures
 from edgeseg.runtime.preview.server import ServerThread
 from edgeseg.runtime.preview.snapshots import Snapshots
@@ -66,12 +66,11 @@ class PreviewSink(FrameSink):
         self._painting = ThreadPoolExecutor(1, "edgeseg-preview-paint")
         self._answering = ThreadPoolExecutor(4, "edgeseg-preview-api")
         self._pictures = pictures = Pictures(painter, self._painting)
-        api = Api(control, painter, pictures, Snapshots(snapshots), rois, alarms)
         metrics = RunMetrics(control.state, alarms=alarms, extra=extra_metrics)
 
         def app(drop: Callable[[Any], None]) -> Any:
-            routes = application(api, pictures, metrics, control.state, self._answering, drop)
-            return Guard(routes, where.host, token)
+            page = Page(control, painter, pictures, Snapshots(snapshots), metrics, drop, rois, alarms)
+            return Guard(application(page, self._answering), where.host, token)
 
         self._server = ServerThread(app, where, pictures.attach, self._end_streams)
 

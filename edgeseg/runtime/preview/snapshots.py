@@ -10,12 +10,13 @@ from edgeseg.errors import SinkError
 from edgeseg.runtime.frame import Segmentation
 from edgeseg.runtime.sinks.own import keep_picture
 
-__all__ = ["MAX_SNAPSHOTS", "Snapshots"]
+__all__ = ["FILE_NAME", "MAX_SNAPSHOTS", "Snapshots"]
 
 MAX_SNAPSHOTS = 500
 """Per run, so that a page that is left alone with a stuck key does not fill a board's card."""
 
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,120}\.png")
+FILE_NAME = r"[A-Za-z0-9_-]{1,120}\.png"
+"""What snapshots are called, as a regular expression."""
 
 
 class Snapshots:
@@ -53,7 +54,7 @@ class Snapshots:
 
     def read(self, name: str) -> bytes | None:
         """Read the file of that name if this run wrote it, else None. Raises SinkError when it cannot be read."""
-        if not _NAME.fullmatch(name) or name not in self._written:
+        if not re.fullmatch(FILE_NAME, name) or name not in self._written:
             return None
         try:
             return (self.folder / name).read_bytes()

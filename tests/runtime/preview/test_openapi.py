@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from edgeseg.runtime.preview.openapi import document
+from edgeseg.runtime.preview.operations import OPERATIONS
 from tests import HANG_S
 from tests.runtime.preview.client import Client
 from tests.runtime.preview.loop import Run
@@ -52,3 +53,23 @@ def test_every_operation_is_tried_with_a_valid_request(client: Client) -> None:
         said = document()["paths"][path][method]["responses"]["200"]["content"]
         assert answer.status == 200
         assert re.split("; ?", answer.headers["content-type"])[0] in said
+
+
+def test_rows_say_what_their_paths_take() -> None:
+    for row in OPERATIONS:
+        assert re.findall(r"{(\w+)", row.path) == list(row.path_patterns), row.path
+        assert (row.method in ("POST", "PUT")) == (row.body is not None), row.path
+    names = [row.handler.__name__ for row in OPERATIONS]
+    assert len(set(names)) == len(names)
+
+
+def test_a_value_that_does_not_fit_is_refused_by_the_check_of_its_row(client: Client) -> None:
+    refused = {
+        "viewer is 16 hexadecimal digits": client.get("/stream/0.mjpg?viewer=me"),
+        "no field 'beta'; there are alpha": client.send("POST", "/api/alpha", {"alpha": 0.5, "beta": 1}),
+        "the field 'uri' is missing": client.send("POST", "/api/sources", {"name": "back"}),
+        "paused is true or false": client.send("POST", "/api/pause", {"paused": 1}),
+        "hidden is a list of at most 254 different texts": client.send("POST", "/api/classes", {"hidden": ["a", "a"]}),
+    }
+    for line, answer in refused.items():
+        assert (answer.status, answer.json()) == (400, {"error": line})

@@ -253,6 +253,6 @@ def test_slow_clients_do_not_keep_the_health_out(client: Client) -> None:
 
 
 def test_sources_are_bounded(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgeseg.runtime.preview.api._MOST_SOURCES", 3)
+    monkeypatch.setattr("edgeseg.runtime.preview.operations.sources._MOST_SOURCES", 3)
     added = [client.send("POST", "/api/sources", {"uri": "demo://street?fps=1&size=64x64"}).status for _ in range(4)]
     assert added == [201, 201, 409, 409]
