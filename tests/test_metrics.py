@@ -15,6 +15,14 @@ def test_worked_example() -> None:
     np.testing.assert_allclose(confusion.iou(), [1 / 2, 1 / 2, np.nan])
     assert confusion.miou() == 0.5
     assert confusion.pixel_accuracy() == pytest.approx(2 / 3)
+    assert confusion.ignored == 2
+
+
+def test_one_pixel_counts_and_an_absent_class_divides_by_nothing() -> None:
+    confusion = ConfusionMatrix(2)
+    confusion.update(np.array([[1]], np.uint8), np.array([[1]], np.uint8))
+    with np.errstate(all="raise"):
+        np.testing.assert_array_equal(confusion.iou(), [np.nan, 1.0])
 
 
 def test_streaming_equals_one_update() -> None:
@@ -51,7 +59,7 @@ def test_wrong_shapes_and_ids_are_refused() -> None:
     confusion = ConfusionMatrix(3)
     with pytest.raises(ImageError, match="must match"):
         confusion.update(np.zeros((2, 2), np.uint8), np.zeros((2, 3), np.uint8))
-    with pytest.raises(ImageError, match="label has class id 3"):
+    with pytest.raises(ImageError, match=r"label has class id 3, but there are 3 classes \(0-2\)"):
         confusion.update(np.zeros((1, 1), np.uint8), np.full((1, 1), 3, np.uint8))
     with pytest.raises(ImageError, match="prediction has class id 7"):
         confusion.update(np.full((1, 1), 7, np.uint8), np.zeros((1, 1), np.uint8))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
@@ -30,12 +31,20 @@ def test_resize_into_a_given_buffer() -> None:
     same = np.zeros((50, 70, 3), np.uint8)
     resized_frame(frame, (50, 70), out=same)
     np.testing.assert_array_equal(same, frame)
+    assert resized_frame(frame, (50, 70)) is frame, "nothing to do"
 
 
 def test_shrinking_averages_instead_of_skipping() -> None:
     stripes = np.zeros((64, 64, 3), np.uint8)
     stripes[:, ::2] = 254
     assert set(np.unique(resized_frame(stripes, (32, 32)))) == {127}
+
+
+@pytest.mark.parametrize(("size_hw", "averages"), [((64, 64), True), ((64, 40), False), ((40, 64), False)])
+def test_it_averages_where_both_sides_shrink_by_two(size_hw: tuple[int, int], averages: bool) -> None:
+    frame = np.random.default_rng(0).integers(0, 256, (*size_hw, 3), dtype=np.uint8)
+    way = cv2.INTER_AREA if averages else cv2.INTER_LINEAR
+    np.testing.assert_array_equal(resized_frame(frame, (32, 32)), cv2.resize(frame, (32, 32), interpolation=way))
 
 
 def test_what_is_no_frame_is_refused() -> None:

@@ -31,7 +31,7 @@ class Contender:
     segment: Callable[[np.ndarray, Stopwatch], np.ndarray]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Measurement:
     """What was measured of one contender.
 
