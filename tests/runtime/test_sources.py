@@ -172,6 +172,8 @@ def test_a_list_of_streams(tmp_path: Path, encoding: str, end: str) -> None:
         ("0 deadline-ms=soon", "yard.streams:1: could not convert"),
         ("0 nonsense", "a line is: URI"),
         ("0 name=../../etc", "a name is up to 64"),
+        ("0 name=a=b", "a name is up to 64 letters.*got 'a=b'"),
+        ("0 name=" + "a" * 65, "a name is up to 64"),
         ("'0", "No closing quotation"),
     ],
 )
