@@ -30,6 +30,20 @@ def test_mean_and_worst_class_are_judged_apart() -> None:
     assert worst == "class 'pole' fell by 4.00 points (50.00 -> 46.00), allowed 3.00"
 
 
+def test_what_is_just_allowed_passes() -> None:
+    """In halves, which floats hold exactly."""
+    limits = Limits(max_drop=0.25, max_class_drop=0.5, min_agreement=0.75, min_boundary_agreement=0.5)
+    before = Accuracy(4, 1.0, 1.0, 0.75, 0.9, {"road": 1.0})
+    assert refusals(before, Accuracy(4, 0.75, 0.5, 0.5, 0.9, {"road": 0.5}), limits) == []
+    told = refusals(before, Accuracy(4, 0.5, 0.25, 0.25, 0.9, {"road": 0.25}), limits)
+    assert told == [
+        "mIoU fell by 50.00 points (75.00 -> 25.00), allowed 25.00",
+        "class 'road' fell by 75.00 points (100.00 -> 25.00), allowed 50.00",
+        "only 50.00 % of pixels agree with FP32, 75.00 % are needed",
+        "only 25.00 % of pixels at class boundaries agree with FP32, 50.00 % are needed",
+    ]
+
+
 def test_agreement_is_judged_without_labels() -> None:
     unlabelled = Accuracy(10, 1.0, 1.0, math.nan, math.nan, {"road": math.nan, "pole": math.nan})
     assert refusals(unlabelled, Accuracy(10, 0.97, 0.9, math.nan, math.nan, unlabelled.iou), Limits()) == []
@@ -71,7 +85,17 @@ def test_boundaries_are_judged_apart() -> None:
     reference = np.zeros((40, 60), np.uint8)
     reference[:, 30] = 1
     everywhere, at_boundaries = agreements([np.zeros((40, 60), np.uint8)], [reference])
-    assert everywhere == 1 - 1 / 60 and 0.7 < at_boundaries < 0.9
+    assert everywhere == 1 - 1 / 60 and at_boundaries == 5 / 6, "two pixels on either side of both edges of the pole"
+    for turned in (reference, reference.T):
+        wrong = turned.copy()
+        wrong[:2, :2] = 2  # in a corner, far from any boundary
+        assert agreements([wrong], [turned]) == (1 - 4 / 2400, 1.0)
+        assert agreements([np.zeros_like(turned), turned], [turned] * 2)[1] == 11 / 12, "over all maps together"
+    step = np.zeros((40, 60), np.uint8)
+    step[20:] = 1
+    missed = step.copy()
+    missed[20] = 0
+    assert agreements([missed], [step])[1] == 4 / 5, "lines 18 to 22 are the band of a boundary in front of line 20"
     assert agreements([reference], [reference]) == (1.0, 1.0)
     assert agreements([np.ones((4, 4), np.uint8)], [np.zeros((4, 4), np.uint8)]) == (0.0, 1.0), "no boundary to judge"
     (reason,) = refusals(FP32, _int8(boundary=0.5), Limits())

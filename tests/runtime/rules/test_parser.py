@@ -60,6 +60,16 @@ def test_and_binds_stronger_than_or() -> None:
         ("area(car) > 1e999%", "column 13: expected a smaller number"),
         ("area(car) > 1% area(sky)", "column 16: expected 'and', 'or', 'for', 'clear after' or the end"),
         ("confidence(car) > 1% of roi(gate)", "column 22: expected 'and'"),
+        ("confidence(car) 1%", "column 17: expected > >= < or <=; at"),
+        ("area(car) in roi(gate) 1%", "column 24: expected > >= < or <=; at"),
+        ("area(car) > 1% for 1.5 frames", "column 20: expected a whole number of frames"),
+        ("area(car) > 1% for 2e9 frames", "column 20: expected a whole number of frames"),
+        ("area(car) > 1% clear 5 s", "column 22: expected 'after'"),
+        ("source(1.5): area(car) > 1%", "column 8: expected the name of a source; quote a name"),
+        ("source('  '): area(car) > 1%", "column 8: expected the name of a source of printable characters"),
+        ("source('a\u2028'): area(car) > 1%", "column 8: expected the name of a source of printable"),
+        ("area", "column 5: expected '('"),
+        ("'area'(car) > 1%", "column 1: expected area, confidence, change, 'not' or '('"),
         ("(" * 40 + "area(car) > 1%" + ")" * 40, "column 33: expected at most 32 levels"),
         ("not " * 400, "at most 32 levels"),
         ("(" * 10_000, "at most 2000 characters, got 10000"),
@@ -71,6 +81,39 @@ def test_what_is_no_rule_is_told_in_a_line(text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message.replace("(", r"\(").replace(")", r"\)")) as caught:
         parse(text, CLASSES, ROIS)
     assert len(str(caught.value)) < 300 and str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("opens", ["(", "not "])
+def test_the_longest_and_the_deepest_rule(opens: str) -> None:
+    plain = "area(car) > 1%"
+    assert parse(plain + " " * (2000 - len(plain)), CLASSES) == parse(plain, CLASSES)
+    with pytest.raises(UsageError, match="at most 2000 characters, got 2001"):
+        parse(plain + " " * (2001 - len(plain)), CLASSES)
+    siblings, closes = f"{plain} and " * 40, ")" if opens == "(" else ""
+    assert parse(siblings + opens * 31 + plain + closes * 31, CLASSES)
+    with pytest.raises(UsageError, match="at most 32 levels"):
+        parse(siblings + opens * 32 + plain + closes * 32, CLASSES)
+
+
+def test_durations_and_limits_at_their_ends() -> None:
+    for text in ("1 frame", "1 frames", "1000000000 frames", "0 s", "2.5 seconds", "1e3 s"):
+        amount, unit = text.split()
+        rule = parse(f"area(car) > 100% for {text}", CLASSES)
+        assert rule.hold == Duration(float(amount), not unit.startswith("frame"))
+        assert rule.condition == Comparison(Term("area", "car"), ">", Limit(100, True))
+    assert parse("area(car) > 1", CLASSES).condition == Comparison(Term("area", "car"), ">", Limit(1))
+    assert parse("area(car) > 300% of roi(road)", CLASSES)
+
+
+def test_a_fault_is_shown_with_twenty_characters_on_either_side() -> None:
+    text = "area(car) > 1% and area(sky) > 1% or area(cat) > 2% and area(sky) > 3%"
+    at = text.index("cat")
+    with pytest.raises(UsageError, match=f"alarm rule, column {at + 1}: ") as refused:
+        parse(text, CLASSES)
+    assert str(refused.value).endswith(f"; at >>> in: {text[at - 20 : at]} >>> {text[at : at + 20]}")
+    with pytest.raises(UsageError) as refused:
+        parse("area(cat) > 1%", CLASSES)
+    assert str(refused.value).endswith("; at >>> in: area( >>> cat) > 1%")
 
 
 def _parses_or_says_why(text: str) -> bool:

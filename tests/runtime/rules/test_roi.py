@@ -44,8 +44,10 @@ def test_changes_are_kept_in_the_file(tmp_path: Path) -> None:
     rois.pin(["yard"])
     with pytest.raises(UsageError, match="an alarm uses the region 'yard'; change it instead"):
         rois.remove("yard")
-    with pytest.raises(UsageError, match="no region 'gate'; there are yard"):
+    with pytest.raises(UsageError, match="no region 'gate'; there are yard$"):
         rois.remove("gate")
+    with pytest.raises(UsageError, match="no region 'gate'; there are none$"):
+        RoiSet().remove("gate")
 
 
 def test_a_file_that_cannot_be_written_changes_nothing(tmp_path: Path) -> None:
@@ -69,7 +71,15 @@ def test_a_file_that_cannot_be_written_changes_nothing(tmp_path: Path) -> None:
         ([[0, 0], [1, 0], [1, float("nan")]], "a point that is not"),
         ([[0, 0], [1, 0], [1, 10**400]], "a point that is not"),
         ([[0, 0], [1, 0], [1, "1"]], "a point that is not"),
+        ([[0, 0], [1, 0], [1, 1, 1]], "a point that is not"),
+        ([[0, 0], [1, 0], "ab"], "a point that is not"),
+        ([[0, 0], [1, 0], ["x" * 50, 1]], f"a point that is not .x, y.: .'{'x' * 38}$"),
         ([[0, 0], [1, 0], [1, 1.5]], r"a point outside the picture: \[1, 1.5\]"),
+        ([[0, 0], [1.5, 0], [1, 1]], "a point outside the picture"),
+        ([[0, 0], [-0.5, 0], [1, 1]], "a point outside the picture"),
+        ([[0, 0], [1, -0.5], [1, 1]], "a point outside the picture"),
+        ([[0, 0], [1, 0], [10**50, 1]], f"a point outside the picture: .1{'0' * 38}; "),
+        ([[0, 0], [1, 0], [1, 1.8e-9]], "has no area"),
         ([[0, 0], [0.5, 0.5], [1, 1]], "has no area"),
         ([[0, 0]] * 1001, "needs a list of 3 to 1000 points"),
     ],
@@ -79,8 +89,17 @@ def test_points_that_make_no_region_are_refused(points: Any, message: str) -> No
         RoiSet().put("gate", points)
 
 
+def test_the_smallest_and_the_largest_region() -> None:
+    rois = RoiSet()
+    rois.put("g", [[0, 0], [1, 0], [1, 2.4e-9]])
+    rois.put("x" * 64, [[0, 0], [1, 0], *([1, number / 997] for number in range(998))])
+    assert [len(points) for points in rois.to_json()["rois"].values()] == [3, 1000]
+
+
 def test_names_and_numbers_of_regions_are_checked() -> None:
     rois = RoiSet(["road"])
+    with pytest.raises(UsageError, match="1 to 64 printable characters"):
+        rois.put(7, LEFT)  # type: ignore[arg-type]
     for name in ("", " ", "a\nb", "x" * 65):
         with pytest.raises(UsageError, match="1 to 64 printable characters"):
             rois.put(name, LEFT)
@@ -102,6 +121,11 @@ def test_names_and_numbers_of_regions_are_checked() -> None:
         ({"rois": []}, "must hold"),
         ({"rois": {}, "other": 1}, "must hold"),
         ({"rois": {}, "size": [0, 1]}, r'"size" is \[width, height\]'),
+        ({"rois": {}, "size": [1, -1]}, r'"size" is \[width, height\]'),
+        ({"rois": {}, "size": [1]}, r'"size" is \[width, height\]'),
+        ({"rois": {}, "size": [1, 1, 1]}, r'"size" is \[width, height\]'),
+        ({"rois": {}, "size": "ab"}, r'"size" is \[width, height\]'),
+        ({"rois": {str(number): LEFT for number in range(65)}}, "holds 65 regions; at most 64"),
         ({"rois": {}, "size": [10**400, 1]}, r'"size" is \[width, height\]'),
         ({"rois": {"gate": [[10**400, 0], [5, 0], [5, 5]]}, "size": [10, 10]}, "a point that is not"),
         ({"rois": {"gate": [[0, 0], [5, 0], [5, 5]]}}, 'outside the picture: .*pixels if the file gives "size"'),
@@ -112,6 +136,18 @@ def test_names_and_numbers_of_regions_are_checked() -> None:
 def test_files_that_make_no_sense_are_refused(tmp_path: Path, content: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         RoiSet(path=written(tmp_path / "rois.json", content))
+
+
+def test_the_largest_file_and_one_that_is_a_folder(tmp_path: Path) -> None:
+    path = written(tmp_path / "rois.json", {"size": [1, 1], "rois": {str(number): WHOLE for number in range(64)}})
+    text = path.read_text()
+    path.write_text(text + " " * (4 * 1024 * 1024 - len(text)))
+    assert len(RoiSet(path=path).names) == 64
+    path.write_text(text + " " * (4 * 1024 * 1024 + 1 - len(text)))
+    with pytest.raises(InputError, match="has 4194305 bytes; a file of regions has at most 4 MiB"):
+        RoiSet(path=path)
+    with pytest.raises(InputError, match="cannot be read: Is a directory$"):
+        RoiSet(path=tmp_path)
 
 
 def test_regions_change_while_others_look(tmp_path: Path) -> None:
