@@ -10,7 +10,7 @@ import onnxruntime as ort
 import pytest
 
 from edgeseg.compiler.calibration import collect
-from edgeseg.compiler.calibration.calibrators import BINS, CALIBRATORS, range_from_histogram
+from edgeseg.compiler.calibration.calibrators import CALIBRATORS
 from edgeseg.compiler.calibration.collect import ranges_from_frames
 from edgeseg.compiler.calibration.dataset_report import calibration_report
 from edgeseg.compiler.graph.onnx_graph import with_outputs
@@ -136,39 +136,3 @@ def test_too_few_images_and_unknown_calibrators_are_refused(graph_and_ranges: tu
         ranges_from_frames(graph, InMemory([FRAMES[i] for i in range(15)], "few"))
     with pytest.raises(UsageError, match="there are minmax, "):
         ranges_from_frames(graph, FRAMES, calibrator="median")
-
-
-def histogram_of(values: np.ndarray, amax: float) -> np.ndarray:
-    return np.histogram(values, BINS, (-amax, amax))[0]
-
-
-def test_a_lonely_outlier_is_clipped_and_the_bulk_is_not() -> None:
-    values = np.append(np.random.default_rng(0).normal(size=1_000_000), 100.0)
-    for calibrator in ("percentile", "entropy", "mse"):
-        low, high = range_from_histogram(calibrator, histogram_of(values, 100.0), float(values.min()), 100.0)
-        assert 2.5 < high < 20, calibrator
-        assert low >= values.min()
-
-
-def test_a_uniform_tensor_is_hardly_clipped() -> None:
-    values = np.random.default_rng(0).uniform(-1, 1, 1_000_000)
-    for calibrator in ("percentile", "entropy", "mse"):
-        low, high = range_from_histogram(calibrator, histogram_of(values, 1.0), -1.0, 1.0)
-        assert high > 0.97 and low < -0.97, calibrator
-
-
-def test_the_mse_range_has_the_least_error() -> None:
-    """Against brute force on the values themselves."""
-    values = np.random.default_rng(1).laplace(size=200_000)
-    amax = float(np.abs(values).max())
-    _, high = range_from_histogram("mse", histogram_of(values, amax), -amax, amax)
-
-    def error(threshold: float) -> float:
-        step = threshold / 127
-        return float(((np.clip(np.rint(values / step), -127, 127) * step - values) ** 2).mean())
-
-    assert error(high) < 1.02 * min(error(t) for t in np.linspace(0.1 * amax, amax, 60))
-
-
-def test_tensors_of_zeros_keep_their_range() -> None:
-    assert range_from_histogram("entropy", np.zeros(BINS, np.int64), 0.0, 0.0) == (0.0, 0.0)

@@ -41,6 +41,25 @@ def test_rows_are_in_order_and_no_l4t_is_in_two() -> None:
     assert [version_tuple(one.tensorrt) for one in RELEASES] == sorted(version_tuple(one.tensorrt) for one in RELEASES)
 
 
+def test_the_first_tensorrt_that_can_be_used_is_8_5() -> None:
+    too_old, first = release("5.0.2"), release("5.1")
+    assert too_old is not None and too_old.tensorrt == "8.4.1" and not too_old.usable
+    assert first is not None and first.tensorrt == "8.5.2" and first.usable
+
+
+def test_series_have_what_their_ubuntu_has() -> None:
+    ubuntu = {"18.04": (27, "3.6"), "20.04": (31, "3.8"), "22.04": (35, "3.10"), "24.04": (39, "3.12")}
+    for series in SERIES.values():
+        assert (series.glibc, series.python) == ubuntu[series.ubuntu]
+    assert [series.jetpack for series in SERIES.values() if series.sbsa] == ["7"]
+    assert series_of_l4t("38.1") is series_of_l4t("39.1") is SERIES["7"]
+
+
+def test_int8_begins_with_the_tensor_cores_of_xavier() -> None:
+    for soc in SOCS.values():
+        assert soc.int8_kernels == (float(soc.compute_capability) >= 7), soc.name
+
+
 def test_what_is_between_two_rows_belongs_to_no_release() -> None:
     assert release_of_l4t("36.4.5") is None and release_of_l4t("") is None and release_of_l4t("x") is None
     assert series_of_l4t("37.1") is None and series_of_l4t("") is None
@@ -59,7 +78,10 @@ def test_images_fit_ranges_of_releases(l4t: str, image: str) -> None:
 def test_where_tensorrt_11_is_supported() -> None:
     newest, before = release("7.2.2"), release("7.2.1")
     assert newest is not None and before is not None
-    for version, good in (((10, 16, 2), True), ((11, 4, 0, 106), False), ((11, 4, 1, 5), True), ((11, 5), True)):
+    for version, good in (
+        *(((10, 16, 2), True), ((11,), False), ((11, 4, 0, 106), False)),
+        *(((11, 4, 1), True), ((11, 4, 1, 5), True), ((11, 5), True)),
+    ):
         assert newest.runs_tensorrt(version) == good
         assert before.runs_tensorrt(version) == (version < (11,))
 
