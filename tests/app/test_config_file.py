@@ -9,7 +9,7 @@ from typing import Any, Optional, Sequence
 
 import pytest
 
-from edgeseg.app.config_file import config_from_tree, read_config, text_of_config, tree_of, write_config
+from edgeseg.app.config_file import config_from_tree, read_config, save_config, text_of_config, tree_of, write_config
 from edgeseg.app.fields import Config, absolute, config_with, fields_of, has_secrets, option
 from edgeseg.credentials import has_credentials
 from edgeseg.errors import InputError, UsageError
@@ -60,6 +60,31 @@ def test_only_what_differs_is_written() -> None:
         "flip": "rotate-90",
         "files": ["a", "b c"],
     }
+
+
+def test_files_are_made_for_people() -> None:
+    assert text_of_config(Whole("é", fast=True), ".toml") == 'name = "é"\nfast = true\n'
+    assert text_of_config(Whole("a"), ".json") == '{\n "name": "a"\n}\n'
+    for letters, lines in ((95, 2), (96, 4)):  # a list of up to 99 characters stays on its line
+        assert text_of_config(Whole("a", sources=["x" * letters]), ".toml").count("\n") == lines
+
+
+def test_saving_replaces_what_is_empty_or_of_its_kind_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    assert save_config(Whole("a"), path) == f"wrote {path}"
+    assert "only you can read it (mode 600)" in save_config(replace(FULL, name="b"), path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600 and read_config(Whole, path).name == "b"
+    path.write_text("")
+    save_config(Whole("c"), path)
+    assert read_config(Whole, path) == Whole("c")
+    for foreign in ("not = 'ours'", "name = 3", "{"):
+        path.write_text(foreign)
+        with pytest.raises(UsageError, match="exists and is no such configuration"):
+            save_config(Whole("d"), path)
+        assert path.read_text() == foreign
+    (tmp_path / "d.toml").mkdir()
+    with pytest.raises(UsageError, match="is not a file and is not replaced"):
+        save_config(Whole("d"), tmp_path / "d.toml")
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o644])
@@ -131,7 +156,14 @@ def test_python_is_told_the_field(values: dict[str, Any]) -> None:
         Part(**values)
 
 
+def test_bounds_are_allowed() -> None:
+    assert Part(rate=0).rate == 0 and [Whole("a", camera=number).camera for number in (0, 9, None)] == [0, 9, None]
+    with pytest.raises(UsageError, match="`camera` is a whole number from 0 to 9, got -1"):
+        Whole("a", camera=-1)
+
+
 def test_values_take_the_type_of_their_field() -> None:
+    assert Whole("a", model="m").model == Path("m")  # type: ignore[arg-type]
     part = Part(rate=2, files=["a"])  # type: ignore[list-item]
     assert isinstance(part.rate, float) and part.files == (Path("a"),)
 

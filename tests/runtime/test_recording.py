@@ -3,9 +3,11 @@ from __future__ import annotations
 import os
 import random
 import sqlite3
+import struct
 import subprocess
 import sys
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Iterator
@@ -57,6 +59,56 @@ def test_what_was_written_comes_back_bit_for_bit_from_one_file(tmp_path: Path) -
             np.testing.assert_array_equal(recording.ids(index, "0"), expected.ids)
             assert (frame.index, frame.name, frame.captured_ns) == (index, f"{index:06d}", 1_000_000 * index)
         assert recording.ids(3, "0") is None
+
+
+def test_another_thread_may_read_it(tmp_path: Path) -> None:
+    record(tmp_path / "a", [result_of(0)])
+    with Recording(tmp_path / "a") as recording, ThreadPoolExecutor(1) as pool:
+        assert pool.submit(recording.frame, recording.order[0]).result().index == 0
+
+
+def sources_of(*facts: tuple[str, bool, float]) -> RunState:
+    """A run of sources: name, whether it is live, frames per second that it announces."""
+    made = {name: SourceState(name, name, is_live=live, announced_fps=fps) for name, live, fps in facts}
+    return RunState(ConfusionMatrix(3), made)
+
+
+@pytest.mark.parametrize(
+    ("facts", "source", "fps"),
+    [
+        ([("0", False, 25.0)], None, 25.0),
+        ([("0", False, 0.5)], None, 0.5),
+        ([("0", False, 0.0)], None, 0.0),
+        ([("0", False, -1.0)], None, 0.0),
+        ([("0", False, 1e6)], None, 0.0),
+        ([("0", True, 25.0)], None, 666.667),
+        ([("0", False, 25.0), ("1", False, 10.0)], None, 666.667),
+        ([("0", False, 25.0), ("1", True, 0.0)], None, 666.667),
+        ([("0", False, 25.0), ("1", False, 10.0)], "1", 10.0),
+        ([("0", False, 25.0), ("1", True, 0.0)], "0", 25.0),
+        ([("0", False, 25.0), ("1", True, 0.0)], "1", 0.0),
+    ],
+)
+def test_the_rate_is_the_source_s_own_or_that_of_its_frames(
+    tmp_path: Path, facts: list[tuple[str, bool, float]], source: str | None, fps: float
+) -> None:
+    """Three frames of the first source within 3 ms."""
+    record(tmp_path / "a", [result_of(index) for index in (0, 1, 3)], sources_of(*facts))
+    with Recording(tmp_path / "a", source) as recording:
+        assert recording.fps == fps
+
+
+def test_one_frame_and_none_have_no_rate(tmp_path: Path) -> None:
+    for count in (0, 1):
+        record(tmp_path / str(count), [result_of(0, "")] * count, sources_of(("", True, 0.0)))
+        with Recording(tmp_path / str(count)) as recording:
+            assert recording.fps == 0 and len(recording.order) == count and recording.sources == {"": ""}
+
+
+def test_the_source_that_is_asked_for_must_be_there(tmp_path: Path) -> None:
+    record(tmp_path / "a", [result_of(0)])
+    with pytest.raises(UsageError, match="has no source 'x'; it has '0'"):
+        Recording(tmp_path / "a", "x")
 
 
 def test_names_that_a_file_cannot_have_stay_apart(tmp_path: Path) -> None:
@@ -247,7 +299,7 @@ def altered(path: Path, sql: str, *values: object) -> Path:
     ("sql", "message"),
     [
         ("PRAGMA application_id = 7", "another program"),
-        ("PRAGMA user_version = 99", "upgrade edgeseg"),
+        ("PRAGMA user_version = 3", "schema 3, this edgeseg reads up to 2; upgrade edgeseg"),
         ("DROP TABLE drops", "tables of a recording"),
         ("CREATE VIEW more AS SELECT 1", "tables of a recording"),
         ("CREATE TRIGGER t AFTER INSERT ON meta BEGIN SELECT 1; END", "tables of a recording"),
@@ -263,26 +315,42 @@ def test_a_foreign_or_altered_file_is_one_line(tmp_path: Path, sql: str, message
 
 
 @pytest.mark.parametrize(
-    "sql",
+    ("sql", "message"),
     [
-        "UPDATE frames SET name = '../../etc/x' WHERE id = 1",
-        "UPDATE frames SET name = x'00ff' WHERE id = 1",
-        "UPDATE frames SET number = 'x' WHERE id = 1",
-        "UPDATE frames SET media_ns = 'x' WHERE id = 1",
-        "UPDATE frames SET media_ns = -1 WHERE id = 1",
-        "UPDATE frames SET duration_ns = 9223372036854775807 WHERE id = 1",
-        "UPDATE frames SET source = 'other' WHERE id = 1",
-        "UPDATE frames SET image = x'89504e47' WHERE id = 1",
-        "UPDATE frames SET image = 'text' WHERE id = 1",
-        "UPDATE frames SET image = substr(image, 1, 40) WHERE id = 1",
-        "UPDATE frames SET image = zeroblob(300000000) WHERE id = 1",
+        ("UPDATE frames SET name = '../../etc/x' WHERE id = 1", "malformed name or number"),
+        ("UPDATE frames SET name = x'00ff' WHERE id = 1", "malformed name or number"),
+        ("UPDATE frames SET number = 'x' WHERE id = 1", "malformed name or number"),
+        ("UPDATE frames SET media_ns = 'x' WHERE id = 1", "malformed name or number"),
+        ("UPDATE frames SET media_ns = -1 WHERE id = 1", "malformed name or number"),
+        ("UPDATE frames SET duration_ns = 9223372036854775807 WHERE id = 1", "malformed name or number"),
+        ("UPDATE frames SET media_ns = 4611686018427387904 WHERE id = 1", "malformed name or number"),
+        ("UPDATE frames SET duration_ns = 4611686018427387904 WHERE id = 1", "malformed name or number"),
+        ("UPDATE frames SET duration_ns = -1 WHERE id = 1", "malformed name or number"),
+        ("UPDATE frames SET number = -1 WHERE id = 1", "malformed name or number"),
+        ("UPDATE frames SET source = 'other' WHERE id = 1", "malformed name or number"),
+        ("UPDATE frames SET image = x'89504e47' WHERE id = 1", "neither PNG nor JPEG"),
+        ("UPDATE frames SET image = 'text' WHERE id = 1", "neither PNG nor JPEG"),
+        ("UPDATE frames SET image = substr(image, 1, 40) WHERE id = 1", "cannot be decoded"),
+        ("UPDATE frames SET image = zeroblob(300000000) WHERE id = 1", "row 1 is gone"),
     ],
 )
-def test_a_damaged_frame_is_one_line(tmp_path: Path, sql: str) -> None:
+def test_a_damaged_frame_is_one_line(tmp_path: Path, sql: str, message: str) -> None:
     with Recording(altered(tmp_path / "a", sql)) as recording:
-        with pytest.raises(SourceError, match=r"damaged|not written by edgeseg"):
+        with pytest.raises(SourceError, match=message):
             recording.frame(1)
         assert recording.frame(2).index == 1
+
+
+def test_the_latest_time_and_the_longest_text_are_read(tmp_path: Path) -> None:
+    latest = 2**62 - 1
+    path = altered(tmp_path / "a", "UPDATE frames SET media_ns = ?, duration_ns = ? WHERE id = 1", latest, latest)
+    with Recording(path) as recording:
+        assert (recording.frame(1).media_ns, recording.frame(1).duration_ns) == (latest, latest)
+    padded = "UPDATE meta SET value = value || substr(?, 1, ? - length(value)) WHERE key = 'spec'"
+    with Recording(altered(tmp_path / "b", padded, " " * 2**16, 2**16)) as recording:
+        assert recording.spec == SPEC
+    with pytest.raises(SourceError, match="nothing readable of its model"):
+        Recording(altered(tmp_path / "c", padded, " " * 2**17, 2**16 + 1))
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
@@ -297,6 +365,54 @@ def test_a_hostile_header_allocates_nothing(tmp_path: Path, suffix: str) -> None
     path = altered(tmp_path / "a", "UPDATE frames SET image = ? WHERE id = 1", bytes(data))
     with Recording(path) as recording, pytest.raises(SourceError, match=f"65535x65535, more than {MAX_PIXELS}"):
         recording.frame(1)
+
+
+def png_of(width: int, height: int) -> bytes:
+    return b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR" + struct.pack(">II", width, height)
+
+
+def test_8192_by_8192_pixels_may_be_decoded(tmp_path: Path) -> None:
+    for height, message in ((8192, "cannot be decoded"), (8193, "8192x8193, more than 67108864 pixels")):
+        path = altered(tmp_path / str(height), "UPDATE frames SET image = ? WHERE id = 1", png_of(8192, height))
+        with Recording(path) as recording, pytest.raises(SourceError, match=message):
+            recording.frame(1)
+
+
+def segment(marker: int, content: bytes = b"") -> bytes:
+    return struct.pack(">BBH", 0xFF, marker, len(content) + 2) + content
+
+
+START, FRAME = b"\xff\xd8", segment(0xC2, struct.pack(">BHHB", 8, 16, 24, 1))
+BEFORE = segment(0xE0, b"JFIF") + segment(0xFE, b"a note") + segment(0xC4) + segment(0xDA, b"x") + segment(0xCC)
+
+
+@pytest.mark.parametrize(
+    ("data", "size"),
+    [
+        (png_of(24, 16), (24, 16)),
+        (png_of(24, 16)[:-1], None),
+        (png_of(24, 16).replace(b"IHDR", b"IDAT"), None),
+        (START + FRAME[:9], (24, 16)),
+        (START + FRAME[:8], None),
+        (START + BEFORE + FRAME, (24, 16)),
+        (START + b"\xff\xe0\0\0" + FRAME, (24, 16)),
+        (START + segment(0xBF) + FRAME, None),
+        (START + segment(0xD0) + FRAME, None),
+        (START + segment(0xD9) + FRAME, None),
+        (START + b"\xff" + FRAME, None),
+        (START + b"\0" + FRAME, None),
+        (START, None),
+        (b"RIFF" + FRAME, None),
+        (b"", None),
+    ],
+)
+def test_the_size_stands_in_the_header(data: bytes, size: tuple[int, int] | None) -> None:
+    assert picture_size(data) == size
+
+
+@pytest.mark.parametrize("marker", [0xC0, 0xC3, 0xC5, 0xC7, 0xC9, 0xCB, 0xCD, 0xCF])
+def test_every_way_of_coding_has_its_size_in_the_same_place(marker: int) -> None:
+    assert picture_size(START + BEFORE + FRAME.replace(b"\xff\xc2", bytes((0xFF, marker)))) == (24, 16)
 
 
 def test_missing_cut_and_other_files(tmp_path: Path) -> None:
