@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from pathlib import Path
 from typing import Iterator, NamedTuple, Protocol, Sequence
 
@@ -21,7 +20,8 @@ from edgeseg.image_bytes import (
     tiff_tags,
     tiffs_of_pages,
 )
-from edgeseg.picture_files import IMAGE_SUFFIXES, image_files, is_hidden, natural_key, pictures_in
+from edgeseg.mask_files import MASK_NAMES, MaskFiles, mask_files, stem_key
+from edgeseg.picture_files import IMAGE_SUFFIXES, image_files
 from edgeseg.spec import IGNORE_ID, ModelSpec
 
 __all__ = [
@@ -30,8 +30,12 @@ __all__ = [
     "FolderDataset",
     "InMemory",
     "Joined",
+    "Mask",
+    "MaskFile",
     "Sample",
+    "StoredDataset",
     "checked_mask",
+    "described",
     "encoded_png",
     "ignored_ids",
     "image_files",
@@ -42,7 +46,6 @@ __all__ = [
     "write_png",
 ]
 
-_LABEL_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _BLACK_IS_ZERO = 258, 262, 1
 
 
@@ -170,13 +173,80 @@ def encoded_png(image: np.ndarray, path: Path) -> bytes:
     return bytes(encoded)
 
 
-class FolderDataset:
+class Mask(Protocol):
+    """Where the class ids of one image come from: a file of ids, or an annotation of another form."""
+
+    @property
+    def path(self) -> Path:
+        """Return the file that messages name."""
+
+    def read(self, spec: ModelSpec, size_hw: tuple[int, int]) -> np.ndarray:
+        """Return HxW uint8 class ids. Raises ImageError: they cannot be read.
+
+        Args:
+            spec: the classes.
+            size_hw: of the image, for annotations that have no size of their own.
+        """
+
+
+class MaskFile(NamedTuple):
+    """A mask that is a picture file of class ids."""
+
+    path: Path
+
+    def read(self, spec: ModelSpec, size_hw: tuple[int, int]) -> np.ndarray:
+        """Read the file as ``read_mask`` does."""
+        return read_mask(self.path, len(spec.classes))
+
+
+class StoredDataset:
+    """Image files with what labels each. Several threads may read samples at once.
+
+    A mask is drawn on the picture as it is shown, upright. Where EXIF turns a picture and the sizes do not prove that,
+    the mask is refused.
+
+    Args:
+        files: the images.
+        masks: the mask of each image, or None.
+        description: what it is, for people and bundles.
+        spec: classes that the masks may name; None when masks are not used.
+    """
+
+    def __init__(
+        self, files: Sequence[Path], masks: Sequence[Mask | None], description: str, spec: ModelSpec | None = None
+    ) -> None:
+        self.files, self.masks, self.description = list(files), list(masks), description
+        self._spec = spec
+
+    @property
+    def has_labels(self) -> bool:
+        """Tell whether samples come with masks: some were found, and a spec says what they may hold."""
+        return self._spec is not None and any(mask is not None for mask in self.masks)
+
+    def part(self, indices: Sequence[int], what: str) -> StoredDataset:
+        """Return the data set of some of the images; ``what`` stands behind its description."""
+        files, masks = [self.files[i] for i in indices], [self.masks[i] for i in indices]
+        return StoredDataset(files, masks, f"{self.description}, {what}", self._spec)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> Sample:
+        path, label = self.files[index], self.masks[index]
+        data = _image_bytes(path)
+        frame = _only_image(data, path)
+        if label is None or self._spec is None:
+            return Sample(path.stem, frame, None)
+        mask = label.read(self._spec, (frame.shape[0], frame.shape[1]))
+        _refuse_unsure_turn(exif_orientation(data), mask, frame, path)
+        return Sample(path.stem, frame, checked_mask(mask, frame, self._spec, label.path))
+
+
+class FolderDataset(StoredDataset):
     """Images in a folder, with the masks that belong to them.
 
-    Masks are looked for at ``labels`` if given, else beside the images as ``NAMEannot`` (the CamVid layout). Where the
-    folder itself holds ``images`` and ``masks`` (or ``labels``), they are found there. A mask has the image's name and
-    is drawn on the picture as it is shown, upright. Where EXIF turns a picture and the sizes do not prove that, the
-    mask is refused.
+    Masks are looked for at ``labels`` if given, else beside the images as ``NAMEannot`` (the CamVid layout), or as
+    ``masks`` beside ``images``, or among the images. A mask has the image's name, or one that ``MASK_NAMES`` knows.
 
     Args:
         folder: where the images are.
@@ -191,43 +261,20 @@ class FolderDataset:
     def __init__(
         self, folder: Path, *, labels: Path | None = None, spec: ModelSpec | None = None, need_labels: bool = False
     ) -> None:
-        if labels is None and (folder / "images").is_dir():
-            inside = [folder / name for name in ("masks", "labels") if (folder / name).is_dir()]
-            if len(inside) > 1:
-                raise DatasetError(f"{folder} holds both masks and labels; pass images and masks as NAME and NAMEannot")
-            folder, labels = folder / "images", inside[0] if inside else None
-        self.files = image_files(folder)
-        left_out = pictures_in(folder).left_out()
-        # Only the end of the path: descriptions are stored in bundles, which travel to other machines.
-        self.description = f"{len(self.files)} images in {Path(*folder.resolve().parts[-2:])}{left_out}"
-        self._spec = spec
-        self._labels = _label_files(self.files, labels or _sibling_labels(folder))
+        found = mask_files(folder, labels)
         if need_labels:
-            missing = [image for image, label in zip(self.files, self._labels) if label is None]
-            if missing:
-                where = labels or folder.with_name(folder.name + "annot")
-                raise DatasetError(
-                    f"{len(missing)} of {len(self.files)} images have no mask in {where} (first: {missing[0].name}); "
-                    f"{_what_masks_there_are(where, missing[0])}"
-                )
+            found.refuse_missing()
+        masks = [MaskFile(path) if path is not None else None for path in found.masks]
+        super().__init__(found.images, masks, described(found, folder), spec)
 
-    @property
-    def has_labels(self) -> bool:
-        """Tell whether samples come with masks: some were found, and a spec says what they may hold."""
-        return self._spec is not None and any(self._labels)
 
-    def __len__(self) -> int:
-        return len(self.files)
+def described(found: MaskFiles, folder: Path) -> str:
+    """Describe what was found, e.g. ``367 images in camvid/train``.
 
-    def __getitem__(self, index: int) -> Sample:
-        path, label = self.files[index], self._labels[index]
-        data = _image_bytes(path)
-        frame = _only_image(data, path)
-        if label is None or self._spec is None:
-            return Sample(path.stem, frame, None)
-        mask = read_mask(label, len(self._spec.classes))
-        _refuse_unsure_turn(exif_orientation(data), mask, frame, path)
-        return Sample(path.stem, frame, checked_mask(mask, frame, self._spec, label))
+    Only the end of the path is told: descriptions are stored in bundles, which travel to other machines.
+    """
+    names = "" if found.names == MASK_NAMES[0] else f" (masks {found.names.partition(':')[2]})"
+    return f"{len(found.images)} images in {Path(*folder.resolve().parts[-2:])}{names}{found.left_out}"
 
 
 class InMemory:
@@ -257,59 +304,6 @@ class Joined:
     def __getitem__(self, index: int) -> Sample:
         part, inner = self._index[index]
         return part[inner]
-
-
-def _sibling_labels(folder: Path) -> Path | None:
-    beside = folder.resolve().with_name(folder.resolve().name + "annot")
-    return beside if beside.is_dir() else None
-
-
-def _label_files(images: Sequence[Path], labels: Path | None) -> list[Path | None]:
-    if labels is None:
-        return [None] * len(images)
-    if not labels.is_dir():
-        raise DatasetError(f"{labels} is not a folder of masks")
-    by_stem: dict[str, Path] = {}
-    for path in sorted(labels.iterdir(), key=natural_key):
-        if path.suffix.lower() not in _LABEL_SUFFIXES or is_hidden(path):
-            continue
-        stem = stem_key(path)
-        if stem in by_stem:
-            raise DatasetError(f"{by_stem[stem]} and {path} are masks of one image; keep the right one")
-        by_stem[stem] = path
-    paired: dict[Path, Path] = {}
-    for image in images:
-        mask = by_stem.get(stem_key(image))
-        if mask is not None and paired.setdefault(mask, image) != image:
-            raise DatasetError(f"{paired[mask]} and {image} would share the mask {mask}; keep the right one")
-    return [by_stem.get(stem_key(image)) for image in images]
-
-
-def stem_key(path: Path) -> str:
-    """Return a file's name without suffix in Unicode's composed form; an image and its mask share it.
-
-    Letters with accents have two spellings, and macOS writes the other one.
-    """
-    return unicodedata.normalize("NFC", path.stem)
-
-
-def _what_masks_there_are(folder: Path, image: Path) -> str:
-    """Advise what to do about a missing mask, by what the folder holds."""
-    rule = f"a mask has the name of its image and one of {', '.join(_LABEL_SUFFIXES)}"
-    if not folder.is_dir():
-        beside = sorted(path.name for path in folder.parent.iterdir() if path.is_dir())
-        if folder.name == "imagesannot" and {"masks", "labels"} & set(beside):
-            return f"pass {folder.parent}, which holds both images and masks"
-        return (
-            f"there is no folder {folder.name} beside {', '.join(beside)}; masks are in NAMEannot beside NAME, or in "
-            "masks beside images"
-        )
-    named = sorted(path.name for path in folder.iterdir() if path.stem == image.stem and not is_hidden(path))
-    if named:
-        lossy = "compression changes class ids: " if Path(named[0]).suffix.lower() in (".jpg", ".jpeg") else ""
-        return f"there is {named[0]}, {lossy}masks are read from {', '.join(_LABEL_SUFFIXES)}"
-    held = sorted(path.name for path in folder.iterdir() if not is_hidden(path))
-    return f"the folder holds {held[0]}; {rule}" if held else f"the folder is empty; {rule}"
 
 
 def _refuse_unsure_turn(orientation: int, mask: np.ndarray, frame: np.ndarray, path: Path) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edgeseg.errors import DatasetError
-from edgeseg.images import Dataset, FolderDataset, ignored_ids
+from edgeseg.images import Dataset, StoredDataset, ignored_ids
 from edgeseg.spec import IGNORE_ID, ModelSpec
 
 __all__ = ["LabelCounts", "label_counts", "refuse_single_class", "refuse_unusable_labels"]
@@ -67,7 +67,7 @@ def label_counts(data: Dataset, spec: ModelSpec) -> LabelCounts:
 
     total = LabelCounts(0, np.zeros(len(spec.classes), np.int64), 0, 0)
     # Files are decoded in parallel; other data sets need not stand several threads.
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1) if isinstance(data, FolderDataset) else 1) as threads:
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1) if isinstance(data, StoredDataset) else 1) as threads:
         for one in threads.map(of_sample, range(len(data))):
             total += one
     return replace(total, pictures=frozenset(pictures))
@@ -80,7 +80,7 @@ def refuse_unusable_labels(data: Dataset, spec: ModelSpec) -> None:
         DatasetError: the masks hold fewer than two classes.
         ImageError: an image or mask cannot be read or does not fit; it is the first one.
     """
-    if isinstance(data, FolderDataset) and data.has_labels:
+    if isinstance(data, StoredDataset) and data.has_labels:
         held = label_counts(data, spec)
         refuse_single_class(held.classes, held.ignored, spec, f"the masks of {data.description}")
 
