@@ -222,20 +222,12 @@ def _finder(pair: str, folder: Path, masks: Mapping[tuple[str, str], Path]) -> _
 
 def _mixed(found: Pictures, folder: Path, names: Sequence[str], kinds: Sequence[str]) -> MaskFiles:
     """Tell images and masks of one folder apart, where every image has a mask and every mask an image."""
+    by_key = {_key(path, folder): path for path in found.files if path.suffix.lower() in kinds}
     for pair in names:
-        masks_of = _finder(pair, folder, {})
-        by_key = {_key(path, folder): path for path in found.files if path.suffix.lower() in kinds}
-        masks_of = _finder(pair, folder, by_key)
-        pairs = {image: mask for image in found.files for mask in [masks_of(image)] if mask not in (None, image)}
-        masks = {mask for mask in pairs.values() if mask is not None}
-        if (
-            pairs
-            and not masks & set(pairs)
-            and len(masks) == len(pairs)
-            and len(pairs) + len(masks) == len(found.files)
-        ):
-            images = tuple(image for image in found.files if image in pairs)
-            return MaskFiles(images, tuple(pairs[image] for image in images), folder, pair, found.left_out())
+        find = _finder(pair, folder, by_key)
+        masks = {image: mask for image in found.files for mask in [find(image)] if mask is not None}
+        if masks and sorted([*masks, *masks.values()]) == sorted(found.files):
+            return MaskFiles(tuple(masks), tuple(masks.values()), folder, pair, found.left_out())
     nowhere = folder.resolve().with_name(folder.resolve().name + "annot")
     return MaskFiles(found.files, (None,) * len(found.files), nowhere, left_out=found.left_out())
 

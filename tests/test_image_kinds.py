@@ -524,8 +524,8 @@ def test_a_missing_mask_says_what_is_there_instead(pairs: Path, spec: ModelSpec)
 def test_images_with_masks_beside_them_are_given_by_either_folder(pairs: Path, spec: ModelSpec, masks: str) -> None:
     images = pairs.rename(pairs.with_name("images"))
     images.with_name("trainannot").rename(images.with_name(masks))
-    for given in (images, images.parent):
-        assert FolderDataset(given, spec=spec, need_labels=True).has_labels
+    for folder in (images, images.parent):
+        assert FolderDataset(folder, spec=spec, need_labels=True).has_labels
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".PNG", ".tif"])
