@@ -7,7 +7,7 @@ from typing import Iterator, NamedTuple, Protocol, Sequence
 
 import numpy as np
 
-from edgeseg.errors import DatasetError, ImageError
+from edgeseg.errors import ImageError
 from edgeseg.files import atomic_write
 from edgeseg.image_bytes import (
     animation_length,
