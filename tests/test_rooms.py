@@ -13,10 +13,11 @@ import pytest
 import edgeseg
 
 PACKAGE = Path(edgeseg.__file__).parent
-ROOMS = ("cli", "app", "bench", "selection", "runtime", "demo", "engines", "compiler", "builder", "device")
+ROOMS = ("cli", "app", "data", "bench", "selection", "runtime", "demo", "engines", "compiler", "builder", "device")
 MAY_IMPORT: dict[str, set[str]] = {
     "api": set(ROOMS),  # the public names, imported lazily
     "root": set(),
+    "data": set(),
     "device": set(),
     "demo": set(),
     "engines": {"device"},

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from edgeseg.app.class_list import classes_from
+from edgeseg.class_list import classes_from
+from edgeseg.data.layouts import LAYOUTS
+from edgeseg.data.opening import SCHEME, opened
 from edgeseg.demo import CLASSES as CAMVID_CLASSES
 from edgeseg.demo import PALETTE as CAMVID_PALETTE
 from edgeseg.demo.street import StreetDataset
 from edgeseg.errors import UsageError
-from edgeseg.images import Dataset, FolderDataset
+from edgeseg.images import Dataset
 from edgeseg.spec import IGNORE_ID, ModelSpec, Preprocess
+from edgeseg.uris import absolute_uri
 
 __all__ = ["absolute_data", "dataset_from", "size_hw_from", "spec_from", "triple_from"]
 
@@ -59,16 +62,24 @@ def spec_from(classes: str, size: str, ignore: int | None, *, background: str | 
 def dataset_from(
     where: str, *, labels: Path | None = None, spec: ModelSpec | None = None, need_labels: bool = False
 ) -> Dataset:
-    """Open a folder of images (with masks) or ``demo://street?...``. Raises DatasetError, UsageError."""
+    """Open labelled images of any layout (``edgeseg.data``) or ``demo://street?...``. Raises DatasetError, UsageError.
+
+    Args:
+        where: a path, ``LAYOUT://PATH?...`` or ``demo://street?...``.
+        labels: a folder of masks, for a layout that has such a parameter.
+        spec: classes that labels may name; None where labels are not used.
+        need_labels: refuse images without labels.
+    """
     if where.startswith("demo://"):
         if spec is not None and spec.classes != CAMVID_CLASSES:
             raise UsageError(
                 f"{where} has the CamVid classes, but the model's are {', '.join(spec.classes)}; pass a folder"
             )
         return StreetDataset(where)
-    return FolderDataset(Path(where), labels=labels, spec=spec, need_labels=need_labels)
+    more = {} if labels is None else {"labels": os.path.abspath(labels)}
+    return opened(where, spec=spec, need_labels=need_labels, **more)
 
 
 def absolute_data(where: str) -> str:
     """Return what names a data set so that it does not depend on the working directory."""
-    return where if where.startswith("demo://") else os.path.abspath(where)
+    return absolute_uri(where, {**LAYOUTS, SCHEME: LAYOUTS["folders"]})

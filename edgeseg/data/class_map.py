@@ -1,0 +1,184 @@
+"""From the data's own ids to the classes of a model: by name, by a map that merges, or not at all."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Mapping
+
+import numpy as np
+
+from edgeseg.data.layouts.base import UNLABELLED, Asked, Found, Label
+from edgeseg.errors import DatasetError, ImageError, UsageError
+from edgeseg.files import text_from
+from edgeseg.spec import IGNORE_ID, ModelSpec
+
+__all__ = ["ClassMap", "MappedMask", "class_map"]
+
+_IGNORE = "ignore"
+
+
+@dataclass(frozen=True)
+class ClassMap:
+    """What each own id becomes.
+
+    Attributes:
+        table: own id -> class id, or ``IGNORE_ID``; holds ``UNLABELLED``.
+        rest: class id of ids that the table lacks; None where they stay as they are.
+        is_closed: ids that the table lacks are an error of the file.
+    """
+
+    table: Mapping[int, int]
+    rest: int | None = None
+    is_closed: bool = False
+
+    def classes(self, own: np.ndarray, path: Path) -> np.ndarray:
+        """Return the HxW uint8 class ids of HxW own ids. Raises ImageError: an id is unknown."""
+        values, at = np.unique(own, return_inverse=True)
+        unknown = [value for value in values.tolist() if value not in self.table]
+        if unknown and self.rest is None and (self.is_closed or min(unknown) < 0 or max(unknown) > 255):
+            raise ImageError(
+                f"{path} has the id {', '.join(map(str, unknown[:6]))}, which its data set does not list; list it "
+                "there, or say with `rest` what unknown ids are"
+            )
+        kept = [self.table.get(value, value if self.rest is None else self.rest) for value in values.tolist()]
+        return np.asarray(np.array(kept, np.uint8)[at].reshape(own.shape))
+
+
+@dataclass(frozen=True)
+class MappedMask:
+    """An annotation in a data set's own ids, and what they become."""
+
+    label: Label
+    ids: ClassMap
+
+    @property
+    def path(self) -> Path:
+        """Return the file that messages name."""
+        return self.label.path
+
+    def read(self, spec: ModelSpec, size_hw: tuple[int, int]) -> np.ndarray:
+        """Return HxW uint8 class ids. Raises ImageError: the annotation cannot be read, or an id is unknown."""
+        return self.ids.classes(self.label.own_ids(len(spec.classes), size_hw), self.path)
+
+
+def class_map(found: Found, asked: Asked, where: Path) -> ClassMap:
+    """Return what the own ids of a data set become in a model.
+
+    Ids with names become the class of the same name. ``map`` sends names or ids to other classes and to ``ignore``.
+    Ids without names are those of the model's classes.
+
+    Args:
+        found: the data set.
+        asked: parameters and the model's classes.
+        where: of the data set; a file for ``map`` is relative to it.
+
+    Raises:
+        UsageError: a class has no place in the model, and nothing says what becomes of it; all are named.
+        DatasetError: the file for ``map`` cannot be read.
+    """
+    spec = asked.spec
+    assert spec is not None
+    wishes = _wishes(asked.values.get("map", ""), where)
+    table: dict[int, int] = {}
+    ids = {_plain(name): own for own, name in found.names.items()} or {
+        _plain(name): own for own, name in enumerate(spec.classes)
+    }
+    for source, target in wishes.items():
+        own = ids.get(_plain(source), int(source) if source.isdigit() else None)
+        if own is None or (found.names and own not in found.names):
+            raise UsageError(f"`map` names {source!r}, which the data does not have; {_known(source, found, spec)}")
+        table[own] = _class(target, spec, f"`map` sends {source} to")
+    if "ignore" in asked.values:
+        table[_number(asked.values["ignore"], "ignore")] = IGNORE_ID
+    rest = _class(asked.values["rest"], spec, "`rest` is") if "rest" in asked.values else None
+    table[UNLABELLED] = _unlabelled(found, asked, spec)
+    return ClassMap(_named(table, rest, found, spec), rest, bool(found.names))
+
+
+def _named(table: dict[int, int], rest: int | None, found: Found, spec: ModelSpec) -> dict[int, int]:
+    """Give every named id a class. Raises UsageError naming all that have none."""
+    classes = {_plain(name): index for index, name in enumerate(spec.classes)}
+    homeless = []
+    for own, name in found.names.items():
+        if own in table:
+            continue
+        if _plain(name) in classes:
+            table[own] = classes[_plain(name)]
+        elif own in found.void:
+            table[own] = IGNORE_ID
+        elif rest is not None:
+            table[own] = rest
+        else:
+            homeless.append(name)
+    if homeless:
+        example = f"map={homeless[0]}:{spec.classes[-1]}"
+        raise UsageError(
+            f"{len(homeless)} classes of the data are none of the model's ({', '.join(spec.classes)}): "
+            f"{', '.join(homeless)}; merge them with {example},... or pass rest=ignore"
+        )
+    return table
+
+
+def _unlabelled(found: Found, asked: Asked, spec: ModelSpec) -> int:
+    """Return what pixels without annotation are. Raises UsageError: the layout does not say, nor does anybody."""
+    if "unlabelled" in asked.values:
+        return _class(asked.values["unlabelled"], spec, "`unlabelled` is")
+    if found.covers_all:
+        return IGNORE_ID
+    if "background" in spec.classes:
+        return spec.classes.index("background")
+    raise UsageError(
+        "the data does not say what pixels without annotation are; pass unlabelled=CLASS "
+        f"({', '.join(spec.classes)}) or unlabelled=ignore"
+    )
+
+
+def _wishes(text: str, where: Path) -> dict[str, str]:
+    """Read ``a:b,c:d``, or a file of such pairs, one a line."""
+    parts = text.split(",")
+    if text and (where / text).is_file():
+        try:
+            lines = text_from((where / text).read_bytes()).splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise DatasetError(f"{where / text} cannot be read as a map of classes ({error})") from error
+        parts = [line.split("#")[0] for line in lines]
+    pairs = [part.strip() for part in parts if part.strip()]
+    wishes = {}
+    for pair in pairs:
+        source, colon, target = pair.rpartition(":")
+        if not colon or not source.strip() or not target.strip():
+            raise UsageError(f"`map` is NAME:CLASS,NAME:ignore or a file of such lines, got {pair!r}")
+        if wishes.setdefault(source.strip(), target.strip()) != target.strip():
+            raise UsageError(f"`map` sends {source.strip()} to both {wishes[source.strip()]} and {target.strip()}")
+    return wishes
+
+
+def _class(text: str, spec: ModelSpec, what: str) -> int:
+    """Return the id of a class by its name or id, or ``IGNORE_ID``. Raises UsageError."""
+    names = {_plain(name): index for index, name in enumerate(spec.classes)}
+    if _plain(text) in names:
+        return names[_plain(text)]
+    if text == _IGNORE:
+        return IGNORE_ID
+    if text.isdigit() and int(text) < len(spec.classes):
+        return int(text)
+    raise UsageError(f"{what} {text!r}, which is no class of the model; pass one of {', '.join(spec.classes)}, ignore")
+
+
+def _number(text: str, parameter: str) -> int:
+    if not text.isdigit():
+        raise UsageError(f"`{parameter}` is an id such as 255, got {text!r}")
+    return int(text)
+
+
+def _known(source: str, found: Found, spec: ModelSpec) -> str:
+    names = list(found.names.values()) or list(spec.classes)
+    near = difflib.get_close_matches(source, names, 1)
+    return f"did you mean {near[0]}?" if near else f"it has {', '.join(names[:12])}"
+
+
+def _plain(name: str) -> str:
+    """Return a name without the differences that do not matter: capitals, blanks, dashes."""
+    return name.strip().casefold().replace("-", " ").replace("_", " ")

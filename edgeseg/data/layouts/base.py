@@ -1,0 +1,136 @@
+"""What a layout is: where its images and labels are, and how their ids are read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Callable, Mapping, Protocol, Sequence
+
+import numpy as np
+
+from edgeseg.errors import DatasetError, UsageError
+from edgeseg.picture_files import IMAGE_SUFFIXES, is_hidden
+from edgeseg.spec import ModelSpec
+from edgeseg.uris import UriKind
+
+__all__ = ["COMMON", "UNLABELLED", "Asked", "Found", "Label", "Layout", "images_by_name", "refuse_all"]
+
+UNLABELLED = -1
+"""Own id of pixels that no annotation covers."""
+
+COMMON: Mapping[str, str] = {
+    "map": "NAME:CLASS,NAME:ignore|FILE",
+    "rest": "CLASS|ignore",
+    "unlabelled": "CLASS|ignore",
+    "ignore": "ID",
+    "split": "RULE",
+    "fold": "I/N",
+    "part": "train|val",
+}
+"""Parameters that every layout has; see ``edgeseg.data.class_map`` and ``edgeseg.data.split``."""
+
+
+class Label(Protocol):
+    """The annotation of one image, in the data's own ids."""
+
+    @property
+    def path(self) -> Path:
+        """Return the file that messages name."""
+
+    def own_ids(self, classes: int, size_hw: tuple[int, int]) -> np.ndarray:
+        """Return HxW integers: the data's own ids, and ``UNLABELLED``. Raises ImageError: they cannot be read.
+
+        Args:
+            classes: number of classes that ids may name, as of ``read_mask``.
+            size_hw: of the image, for annotations that have no size of their own.
+        """
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a layout is asked for.
+
+    Attributes:
+        values: of its parameters, those that are given.
+        spec: classes and colours of the model; None where labels are not used.
+    """
+
+    values: Mapping[str, str] = field(default_factory=dict)
+    spec: ModelSpec | None = None
+
+    def folder(self, name: str, where: Path) -> Path | None:
+        """Return the folder or file that a parameter names, relative to the data set. Raises DatasetError: missing."""
+        value = self.values.get(name)
+        if value is None:
+            return None
+        found = where / value
+        if not found.exists():
+            raise DatasetError(f"{found} does not exist; `{name}` is relative to {where}")
+        return found
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a layout found.
+
+    Attributes:
+        images: in the order of the data set.
+        labels: of each image, or None.
+        description: for people and bundles; no folder of this machine but the last two names.
+        names: own id -> name; empty where ids are those of the model's classes.
+        void: own ids that the layout itself counts for nothing.
+        covers_all: whether the layout says what pixels without annotation are: they count for nothing.
+        groups: name of the drive, town or folder of each image; empty where the layout has none.
+        missing: raises DatasetError for images without a label.
+    """
+
+    images: Sequence[Path]
+    labels: Sequence[Label | None]
+    description: str
+    names: Mapping[int, str] = field(default_factory=dict)
+    void: frozenset[int] = frozenset()
+    covers_all: bool = True
+    groups: Sequence[str] = ()
+    missing: Callable[[], None] = lambda: None
+
+
+@dataclass(frozen=True)
+class Layout(UriKind):
+    """A row of the table of layouts; ``open`` takes a path and ``Asked``, and returns ``Found``.
+
+    Attributes:
+        fits: tells whether a folder or file has this layout, without reading much of it.
+    """
+
+    fits: Callable[[Path], bool] = lambda path: False
+
+
+def images_by_name(folder: Path) -> dict[str, Path]:
+    """Return the images in and below a folder by their paths relative to it, without suffix."""
+    found: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in IMAGE_SUFFIXES and not is_hidden(path):
+            found.setdefault(path.relative_to(folder).with_suffix("").as_posix(), path)
+    return found
+
+
+def refuse_all(problems: Sequence[str], what: str, remedy: str, most: int = 8) -> None:
+    """Raise DatasetError naming all problems of a kind in one line; nothing where there is none.
+
+    Args:
+        problems: names of files, or what is wrong with each.
+        what: they have in common, such as ``"images are missing"``.
+        remedy: what to do.
+        most: how many are named.
+    """
+    if problems:
+        more = f" and {len(problems) - most} more" if len(problems) > most else ""
+        raise DatasetError(f"{len(problems)} {what}: {', '.join(problems[:most])}{more}; {remedy}")
+
+
+def one_of(candidates: Sequence[Path], what: str, parameter: str) -> Path:
+    """Return the only candidate. Raises UsageError: there are several, or none."""
+    if len(candidates) != 1:
+        seen = ", ".join(path.name for path in candidates[:8]) or "none"
+        raise UsageError(f"{what}: found {seen}; say which with `{parameter}`")
+    return candidates[0]

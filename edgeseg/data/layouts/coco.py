@@ -1,0 +1,85 @@
+"""COCO's polygons and run lengths, and what Roboflow, CVAT, labelme2coco and others export as such."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Mapping, Sequence
+
+import numpy as np
+
+from edgeseg.data.coco_file import annotation_file, categories, coco_files, image_paths, read_coco
+from edgeseg.data.layouts.base import COMMON, UNLABELLED, Asked, Found, Layout
+from edgeseg.data.shapes import polygon_mask, runs_mask, runs_of_text
+from edgeseg.errors import ImageError, first_line
+
+__all__ = ["LAYOUT"]
+
+
+@dataclass(frozen=True)
+class _CocoLabel:
+    """The annotations of one image."""
+
+    path: Path
+    image: str
+    size_hw: tuple[int, int]
+    annotations: Sequence[Mapping[str, Any]]
+
+    def own_ids(self, classes: int, size_hw: tuple[int, int]) -> np.ndarray:
+        """Draw the annotations, small ones over large ones. Raises ImageError: one is broken."""
+        own = np.full(self.size_hw if min(self.size_hw) > 0 else size_hw, UNLABELLED, np.int32)
+        drawn = [self._drawn(one, (own.shape[0], own.shape[1])) for one in self.annotations]
+        for mask, category in sorted(drawn, key=lambda one: -int(one[0].sum())):
+            own[mask] = category
+        return own
+
+    def _drawn(self, annotation: Mapping[str, Any], size_hw: tuple[int, int]) -> tuple[np.ndarray, int]:
+        try:
+            return _mask(annotation["segmentation"], size_hw), int(annotation["category_id"])
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise ImageError(
+                f"{self.path}, annotation {annotation.get('id', '?')} of {self.image}: its segmentation is neither "
+                f"polygons nor run lengths of the picture ({first_line(error)})"
+            ) from error
+
+
+def _mask(segmentation: Any, size_hw: tuple[int, int]) -> np.ndarray:
+    """Draw a segmentation as HxW bool. Raises ValueError, TypeError, KeyError: it is broken."""
+    if isinstance(segmentation, dict):
+        counts = segmentation["counts"]
+        size = (int(segmentation["size"][0]), int(segmentation["size"][1]))
+        if size != size_hw:
+            raise ValueError(f"run lengths of {size[1]}x{size[0]} in a picture of {size_hw[1]}x{size_hw[0]}")
+        return runs_mask(runs_of_text(counts) if isinstance(counts, str) else counts, size_hw)
+    if not isinstance(segmentation, list):
+        raise ValueError("neither a list nor a table")
+    mask = np.zeros(size_hw, bool)
+    for polygon in segmentation:
+        points = np.asarray(polygon, np.float64)
+        if points.ndim != 1 or len(points) % 2 or len(points) < 6 or not np.isfinite(points).all():
+            raise ValueError(f"a polygon of {points.size} numbers")
+        mask |= polygon_mask(polygon, size_hw)
+    return mask
+
+
+def _found(where: Path, asked: Asked) -> Found:
+    path = annotation_file(where, asked, is_wanted=False)
+    content = read_coco(path)
+    images = image_paths(content, path, asked)
+    of_image: dict[int, list[Mapping[str, Any]]] = {key: [] for key in images}
+    for annotation in content["annotations"]:
+        of_image.setdefault(annotation.get("image_id", -1), []).append(annotation)
+    sizes = {one["id"]: (one.get("height") or 0, one.get("width") or 0) for one in content["images"]}
+    labels = [_CocoLabel(path, file.name, sizes[key], of_image[key]) for key, file in images.items()]
+    description = f"{len(images)} images of {path.name} (COCO)"
+    return Found(list(images.values()), labels, description, categories(content, path), covers_all=False)
+
+
+LAYOUT = Layout(
+    _found,
+    "coco://FILE.json",
+    "COCO polygons and run lengths: the file, or the folder that holds it. Small annotations lie over large ones.",
+    True,
+    {"images": "FOLDER", "file": "FILE.json", **COMMON},
+    fits=lambda path: coco_files(path, is_wanted=False),
+)

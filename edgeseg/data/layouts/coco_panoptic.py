@@ -1,0 +1,70 @@
+"""COCO panoptic: a JSON file, and a PNG of segment ids for every image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Mapping
+
+import numpy as np
+
+from edgeseg.data.coco_file import annotation_file, categories, coco_files, image_paths, read_coco
+from edgeseg.data.encodings import colours_mask
+from edgeseg.data.layouts.base import COMMON, UNLABELLED, Asked, Found, Layout, refuse_all
+from edgeseg.errors import DatasetError, ImageError, first_line
+from edgeseg.image_bytes import compression_that_changes_samples
+from edgeseg.images import read_image
+
+__all__ = ["LAYOUT"]
+
+
+@dataclass(frozen=True)
+class _SegmentMask:
+    """A PNG whose colour is a segment's id, and the category of each segment."""
+
+    path: Path
+    segments: Mapping[int, int]
+
+    def own_ids(self, classes: int, size_hw: tuple[int, int]) -> np.ndarray:
+        """Return HxW category ids. Raises ImageError: a segment is not listed, or the file cannot be read."""
+        picture = read_image(self.path)
+        if compression_that_changes_samples(self.path.read_bytes()):
+            raise ImageError(f"{self.path} is a JPEG, whose compression changes segment ids; it has to be a PNG")
+        colours = {(own & 255, own >> 8 & 255, own >> 16 & 255): kind for own, kind in self.segments.items()}
+        return colours_mask(picture, {(0, 0, 0): UNLABELLED, **colours}, self.path)
+
+
+def _found(where: Path, asked: Asked) -> Found:
+    path = annotation_file(where, asked, is_wanted=True)
+    content = read_coco(path)
+    images = image_paths(content, path, asked)
+    folder = asked.folder("labels", path.parent) or path.with_suffix("")
+    masks = {one["image_id"]: _label(one, folder, path) for one in content["annotations"]}
+    lost = [str(mask.path) for mask in masks.values() if not mask.path.is_file()]
+    refuse_all(lost, f"masks of {path.name} are missing", "say where they are with `labels`")
+    absent = [file.name for key, file in images.items() if key not in masks]
+    return Found(
+        list(images.values()),
+        [masks.get(key) for key in images],
+        f"{len(images)} images of {path.name} (COCO panoptic)",
+        categories(content, path),
+        missing=lambda: refuse_all(absent, f"images of {path.name} have no annotation", "remove them from the file"),
+    )
+
+
+def _label(annotation: Mapping[str, Any], folder: Path, path: Path) -> _SegmentMask:
+    try:
+        segments = {int(one["id"]): int(one["category_id"]) for one in annotation["segments_info"]}
+        return _SegmentMask(folder / str(annotation["file_name"]), segments)
+    except (KeyError, TypeError, ValueError) as error:
+        raise DatasetError(f"{path} has a broken annotation ({type(error).__name__} {first_line(error)})") from error
+
+
+LAYOUT = Layout(
+    _found,
+    "coco-panoptic://FILE.json",
+    "COCO panoptic: the file, or the folder that holds it; the PNGs are in the folder of its name, or in `labels`.",
+    True,
+    {"images": "FOLDER", "labels": "FOLDER", "file": "FILE.json", **COMMON},
+    fits=lambda path: coco_files(path, is_wanted=True),
+)
