@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edgeseg.class_list import classes_from
 from edgeseg.data.layouts import LAYOUTS
-from edgeseg.data.opening import SCHEME, opened
+from edgeseg.data.opening import SCHEME, is_of_layout, opened
 from edgeseg.demo import CLASSES as CAMVID_CLASSES
 from edgeseg.demo import PALETTE as CAMVID_PALETTE
 from edgeseg.demo.street import StreetDataset
@@ -82,4 +82,6 @@ def dataset_from(
 
 def absolute_data(where: str) -> str:
     """Return what names a data set so that it does not depend on the working directory."""
+    if where.startswith("demo://") or not is_of_layout(where):
+        return where if where.startswith("demo://") else os.path.abspath(where)
     return absolute_uri(where, {**LAYOUTS, SCHEME: LAYOUTS["folders"]})

@@ -145,7 +145,7 @@ def _wishes(text: str, where: Path) -> dict[str, str]:
             raise DatasetError(f"{where / text} cannot be read as a map of classes ({error})") from error
         parts = [line.split("#")[0] for line in lines]
     pairs = [part.strip() for part in parts if part.strip()]
-    wishes = {}
+    wishes: dict[str, str] = {}
     for pair in pairs:
         source, colon, target = pair.rpartition(":")
         if not colon or not source.strip() or not target.strip():

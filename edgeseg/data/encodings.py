@@ -53,7 +53,7 @@ def _palette(path: Path, classes: int, colours: ColourTable) -> np.ndarray:
     if plain is None or not plain[2]:
         raise ImageError(f"{path} is no PNG with a palette, as declared; pass masks=ids, or masks=colours")
     png, factor, _ = plain
-    stretched = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED)
+    stretched = np.asarray(cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED))
     return np.asarray(stretched // factor, np.uint8)
 
 
