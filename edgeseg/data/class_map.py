@@ -100,6 +100,9 @@ def class_map(found: Found, asked: Asked, where: Path) -> ClassMap:
 def _named(table: dict[int, int], rest: int | None, found: Found, spec: ModelSpec) -> dict[int, int]:
     """Give every named id a class. Raises UsageError naming all that have none."""
     classes = {_plain(name): index for index, name in enumerate(spec.classes)}
+    if not found.names:
+        own_ids = {**{index: index for index in classes.values()}, spec.ignore_id: IGNORE_ID, IGNORE_ID: IGNORE_ID}
+        return {**own_ids, **table}
     homeless = []
     for own, name in found.names.items():
         if own in table:
