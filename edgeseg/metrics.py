@@ -53,6 +53,16 @@ class ConfusionMatrix:
         iou = self.iou()
         return float(np.nanmean(iou)) if np.isfinite(iou).any() else float("nan")
 
+    def dice(self) -> np.ndarray:
+        """Return the Dice score (F1) per class: (C,) float64 of 0-1, NaN for a class that does not occur."""
+        iou = self.iou()
+        return np.asarray(2 * iou / (1 + iou))
+
+    def mean_dice(self) -> float:
+        """Return the mean Dice score (0-1) over the classes that occur; NaN when nothing was counted."""
+        dice = self.dice()
+        return float(np.nanmean(dice)) if np.isfinite(dice).any() else float("nan")
+
     def pixel_accuracy(self) -> float:
         """Return the share (0-1) of counted pixels with the right class; NaN when nothing was counted."""
         total = int(self.counts.sum())

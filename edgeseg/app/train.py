@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
 
@@ -79,9 +79,8 @@ def train(config: TrainConfig, progress: TrainingProgress = TrainingProgress()) 
         progress.line(f"train on: {source.description}")
     progress.line(f"validate on: {validation.description}")
     progress.line("looking at all images and masks")
-    recipe = TrainRecipe(
-        config.epochs, config.batch, side, config.learning_rate, workers=config.workers, seed=config.seed
-    )
+    same = {field.name: getattr(config, field.name) for field in fields(TrainRecipe) if hasattr(config, field.name)}
+    recipe = TrainRecipe(**{**same, "crop": side})
     kept = replace(absolute(config), resume=False)
 
     def report(result: EpochResult) -> None:

@@ -32,10 +32,10 @@ class TrainingCrops(TorchDataset[Any]):
     Args:
         source: labelled samples.
         spec: network size (to which an image is stretched before scaling), preprocessing and ignored ids.
-        crop: height and width C of the square crop in pixels.
+        crop: side C of the square crop in pixels, or its height and width.
     """
 
-    def __init__(self, source: Dataset, spec: ModelSpec, crop: int) -> None:
+    def __init__(self, source: Dataset, spec: ModelSpec, crop: int | tuple[int, int]) -> None:
         self._source, self._spec = source, spec
         void = {tv_tensors.Image: 0, tv_tensors.Mask: IGNORE_ID}
         self._augment = v2.Compose(
@@ -83,11 +83,11 @@ class SeededCrops(TorchDataset[Any]):
     Args:
         sources: labelled data sets.
         spec: network size, preprocessing and ignored ids, as in ``TrainingCrops``.
-        crop: height and width of the square crop in pixels.
+        crop: side of the square crop in pixels, or its height and width.
         seed: the run's seed.
     """
 
-    def __init__(self, sources: Sequence[Dataset], spec: ModelSpec, crop: int, seed: int) -> None:
+    def __init__(self, sources: Sequence[Dataset], spec: ModelSpec, crop: int | tuple[int, int], seed: int) -> None:
         self._crops: ConcatDataset[Any] = ConcatDataset([TrainingCrops(source, spec, crop) for source in sources])
         self._seed = seed
 

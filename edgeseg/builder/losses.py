@@ -142,7 +142,7 @@ def lovasz(classes: int, per_image: bool = False) -> Loss:
     return loss
 
 
-_lovasz = smp.losses.LovaszLoss("multiclass", ignore_index=IGNORE_ID)
+_lovasz: Callable[[Tensor, Tensor], Tensor] = smp.losses.LovaszLoss("multiclass", ignore_index=IGNORE_ID)
 
 LOSSES: dict[str, Callable[..., Loss]] = {
     "ce": cross_entropy,
@@ -236,4 +236,4 @@ def _within(loss: str, name: str, value: float, low: float, high: float) -> None
 
 def _of_smp(kind: Callable[..., nn.Module], **settings: Any) -> Loss:
     built = kind("multiclass", ignore_index=IGNORE_ID, **settings)
-    return lambda of: built(of.logits, of.labels)  # type: ignore[no-any-return]
+    return lambda of: built(of.logits, of.labels)

@@ -12,7 +12,8 @@ import torch
 
 from edgeseg.builder.failures import in_one_line
 from edgeseg.builder.networks import NetworkConfig, network_from_config
-from edgeseg.builder.training import SegmentationTask, TrainRecipe, train
+from edgeseg.builder.task import SegmentationTask
+from edgeseg.builder.training import TrainRecipe, train
 from edgeseg.demo import CLASSES, PALETTE
 from edgeseg.demo.street import StreetDataset
 from edgeseg.errors import TrainingError

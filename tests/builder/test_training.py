@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from edgeseg.builder.checkpoint import load_checkpoint
 from edgeseg.builder.data import EpochOrder, SeededCrops, TrainingCrops, class_weights
 from edgeseg.builder.networks import NetworkConfig, network_from_config
-from edgeseg.builder.training import EpochResult, TrainingPlan, TrainOptions, TrainRecipe, averaging, train
+from edgeseg.builder.task import averaging
+from edgeseg.builder.training import EpochResult, TrainingPlan, TrainOptions, TrainRecipe, train
 from edgeseg.demo import CLASSES, PALETTE
 from edgeseg.demo.street import StreetDataset
 from edgeseg.errors import CheckpointError, DatasetError, ImageError, TrainingError

@@ -1,0 +1,163 @@
+"""Show the steps of a training, and keep its results in the folder of the run after every epoch."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from typing import Any, Callable, cast
+
+import numpy as np
+import pytorch_lightning as pl
+
+from edgeseg.builder.checkpoint import Checkpoint, save_checkpoint
+from edgeseg.builder.networks import NetworkConfig, PaddedNetwork
+from edgeseg.builder.recipe import EpochResult
+from edgeseg.builder.resume import run_description
+from edgeseg.builder.run_folder import log_epoch
+from edgeseg.builder.task import SegmentationTask
+
+__all__ = ["Keeper", "StepLine"]
+
+_BAR = 20
+
+
+class StepLine(pl.Callback):
+    """Progress line: epoch, step, loss and time left after every step, and an empty line when the epoch is done.
+
+    Args:
+        show: takes the line.
+    """
+
+    def __init__(self, show: Callable[[str], None]) -> None:
+        self._show = show
+        self._started, self._steps = 0.0, 0
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Start the clock with the first step."""
+        if not self._steps:
+            self._started = time.monotonic()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Show epoch, step, mean loss and time left."""
+        assert isinstance(pl_module, SegmentationTask)
+        self._steps += 1
+        in_epoch, epochs = int(trainer.num_training_batches), int(trainer.max_epochs or 0)
+        left = (epochs - trainer.current_epoch) * in_epoch - batch_idx - 1
+        # Validations that were seen so far are in the mean.
+        seconds = (time.monotonic() - self._started) / self._steps
+        done = round(_BAR * (batch_idx + 1) / in_epoch)
+        loss = f"  loss {np.mean(pl_module.losses):.4f}" if pl_module.losses else ""
+        self._show(
+            f"epoch {trainer.current_epoch + 1}/{epochs}  step {batch_idx + 1}/{in_epoch}{loss}  "
+            f"[{'#' * done}{' ' * (_BAR - done)}]  {seconds:.2f} s/step, {_duration(seconds * left)} left"
+        )
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Show epoch and validated images."""
+        count = f"{batch_idx + 1}/{trainer.num_val_batches[0]}"
+        self._show(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  validation {count}")
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Clear the line."""
+        self._show("")
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Clear the line, so that the error stands alone."""
+        self._show("")
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+class Keeper(pl.Callback):
+    """Writer of ``last.safetensors``, the table of metrics and, where mIoU rose, ``best.safetensors``.
+
+    It also ends a run whose mIoU rises no more.
+
+    Args:
+        folder: of the run.
+        facts: what checkpoints say of the run.
+        config: what built the network.
+        patience: epochs without a better mIoU after which the run ends; 0 is never.
+        report: called after every epoch.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        facts: dict[str, Any],
+        config: NetworkConfig,
+        patience: int,
+        report: Callable[[EpochResult], None],
+    ) -> None:
+        self._folder, self._facts, self._config, self._report = folder, facts, config, report
+        self._run = run_description(config, facts)
+        self._patience = patience
+        self._best, self._best_epoch = -math.inf, 0
+        self._started = time.monotonic()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run needs: the best mIoU, its epoch, and what run this is."""
+        return {"best": self._best, "best_epoch": self._best_epoch, "run": self._run}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take what ``state_dict`` returned."""
+        self._best, self._best_epoch = state_dict["best"], state_dict["best_epoch"]
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """End a run at once that had ended already for its mIoU."""
+        self._end_without_progress(trainer, trainer.current_epoch)
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Start the clock of an epoch."""
+        if batch_idx == 0:
+            self._started = time.monotonic()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keep and report the results of an epoch."""
+        assert isinstance(pl_module, SegmentationTask)
+        result = self._result(trainer, pl_module)
+        training = {**self._facts, "epochs_trained": result.epoch, "val_miou": result.miou, "val_iou": result.iou}
+        averaged = cast(PaddedNetwork, pl_module.averaged.module)
+        checkpoint = Checkpoint(averaged, self._config, pl_module.spec, training)
+        save_checkpoint(checkpoint, self._folder / "last.safetensors")
+        if result.is_best:
+            self._best, self._best_epoch = result.miou, result.epoch
+            save_checkpoint(checkpoint, self._folder / "best.safetensors")
+        log_epoch(self._folder / "metrics.csv", result)
+        self._end_without_progress(trainer, result.epoch)
+        self._report(result)
+
+    def _end_without_progress(self, trainer: pl.Trainer, epoch: int) -> None:
+        if self._patience and epoch - self._best_epoch >= self._patience:
+            trainer.should_stop = True
+
+    def _result(self, trainer: pl.Trainer, task: SegmentationTask) -> EpochResult:
+        confusion = task.confusion
+        return EpochResult(
+            epoch=trainer.current_epoch + 1,
+            loss=float(np.mean(task.losses)) if task.losses else math.nan,
+            miou=confusion.miou(),
+            pixel_accuracy=confusion.pixel_accuracy(),
+            iou=dict(zip(task.spec.classes, (float(value) for value in confusion.iou()))),
+            is_best=confusion.miou() > self._best,
+            seconds=time.monotonic() - self._started,
+            dice=confusion.mean_dice(),
+            learning_rate=float(trainer.optimizers[0].param_groups[0]["lr"]),
+        )

@@ -1,0 +1,185 @@
+"""Train one network: its loss, its steps, its average and its validation."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Callable, Sequence
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
+
+from edgeseg.builder.choice import choice
+from edgeseg.builder.data import epoch_seed
+from edgeseg.builder.losses import criterion_from_text
+from edgeseg.builder.networks import PaddedNetwork
+from edgeseg.builder.optimization import OPTIMIZERS, rate_factor
+from edgeseg.builder.recipe import TrainRecipe
+from edgeseg.errors import TrainingError, UsageError
+from edgeseg.metrics import ConfusionMatrix
+from edgeseg.preprocess import class_map_at
+from edgeseg.spec import IGNORE_ID, ModelSpec
+
+__all__ = ["SegmentationTask", "averaging", "loss_weights", "parameter_groups"]
+
+
+class SegmentationTask(pl.LightningModule):
+    """One network under training, with its averaged twin that is validated and saved.
+
+    Args:
+        network: the network with its initial weights.
+        spec: classes, size, preprocessing.
+        recipe: everything that decides the run.
+        weights: weight per class by how rare it is, (C,) float32.
+    """
+
+    def __init__(
+        self,
+        network: PaddedNetwork,
+        spec: ModelSpec,
+        recipe: TrainRecipe,
+        weights: Tensor,
+    ) -> None:
+        super().__init__()
+        self.network = network.to(memory_format=torch.channels_last)
+        # BatchNorm statistics are averages already: the averaged network takes the trained one's after every step.
+        self.averaged = AveragedModel(self.network, multi_avg_fn=averaging(recipe.average_decay), use_buffers=False)
+        if recipe.compiled:
+            self.network.compile()  # in place: the names of the weights stay
+        self.spec, self.recipe = spec, recipe
+        self.class_weights = loss_weights(recipe.class_weights, weights)
+        self.loss = criterion_from_text(recipe.loss, len(spec.classes))
+        self.confusion = ConfusionMatrix(len(spec.classes), spec.ignore_id)
+        self.losses: list[float] = []
+
+    def on_train_batch_start(self, batch: Any, index: int) -> None:
+        """Seed the epoch and set the exponent of the class weights, before the first batch."""
+        if index > 0:
+            return
+        # Not on_train_epoch_start: Lightning leaves that out in the first epoch after a resume.
+        torch.manual_seed(epoch_seed(self.recipe.seed, self.current_epoch))
+        self.losses.clear()
+        last = self.recipe.last_weight_exponent if self.recipe.class_weights == "annealed" else 1.0
+        exponent = 1 + (last - 1) * self.current_epoch / max(1, self.recipe.epochs - 1)
+        self.loss.weights.copy_(self.class_weights**exponent)
+        self.loss.progress = self.current_epoch / self.recipe.epochs
+
+    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor | None:
+        """Return the loss of a batch (Nx3xHxW float32, NxHxW int64), or None where every label is void.
+
+        Raises:
+            TrainingError: the loss is not finite.
+        """
+        images, labels = batch
+        if not (labels != IGNORE_ID).any():
+            return None  # nothing but void: the weighted mean over no pixel is not a number
+        loss: Tensor = self.loss(self.network(images.contiguous(memory_format=torch.channels_last)), labels)
+        self.losses.append(loss.item())
+        if not math.isfinite(self.losses[-1]):
+            raise TrainingError(
+                f"the loss is {self.losses[-1]} in step {index + 1} of epoch {self.current_epoch + 1}, so nothing more "
+                f"can be learned; start again with a smaller --lr (it was {self.recipe.learning_rate:g})"
+            )
+        return loss
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Take a step, and add the weights after it to the average."""
+        super().optimizer_step(*args, **kwargs)
+        self.averaged.update_parameters(self.network)
+
+    def on_validation_epoch_start(self) -> None:
+        """Start a new confusion matrix.
+
+        Raises:
+            TrainingError: a weight or a statistic of the averaged network is not finite.
+        """
+        # BatchNorm's statistics overflow before the loss does.
+        if not all(torch.isfinite(value).all() for value in self.averaged.state_dict().values()):
+            raise TrainingError(
+                f"the weights or their statistics are no longer finite after epoch {self.current_epoch + 1}; start "
+                f"again with a smaller --lr (it was {self.recipe.learning_rate:g})"
+            )
+        self.confusion = ConfusionMatrix(len(self.spec.classes), self.spec.ignore_id)
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
+        """Count the averaged network's class map of one image (1x3xHxW float32) against its label, and return it."""
+        image, label = batch
+        with torch.autocast(self.device.type, enabled=False):  # mIoU is that of the stored weights, in float32
+            classes = self.averaged(image.contiguous(memory_format=torch.channels_last)).argmax(1).to(torch.uint8)
+        target = label[0].cpu().numpy()
+        self.confusion.update(class_map_at(classes[0].cpu().numpy(), target.shape), target)
+        return classes[0]  # type: ignore[no-any-return]
+
+    def configure_optimizers(self) -> Any:
+        """Return optimizer and schedule in Lightning's form."""
+        recipe = self.recipe
+        optimizer = choice("optimizer", recipe.optimizer, OPTIMIZERS)(
+            parameter_groups(self.network, recipe.learning_rate, recipe.encoder_rate), recipe.weight_decay
+        )
+        steps = int(self.trainer.estimated_stepping_batches)
+        warm_up = round(recipe.warm_up * steps / recipe.epochs)
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: rate_factor(recipe.schedule, step, steps, warm_up)
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def parameter_groups(network: PaddedNetwork, rate: float, encoder_rate: float) -> list[dict[str, Any]]:
+    """Return the parameters of a network in two groups, those of the encoder with a share of the learning rate.
+
+    Args:
+        network: a network whose inner network has an ``encoder``.
+        rate: learning rate of all but the encoder.
+        encoder_rate: the encoder's share; with 0 its parameters are frozen and in no group.
+    """
+    encoder = list(network.network.encoder.parameters())  # type: ignore[union-attr]
+    inside = {id(one) for one in encoder}
+    rest = [one for one in network.parameters() if id(one) not in inside]
+    if not encoder_rate:
+        for one in encoder:
+            one.requires_grad_(False)
+        return [{"params": rest, "lr": rate}]
+    return [{"params": rest, "lr": rate}, {"params": encoder, "lr": rate * encoder_rate}]
+
+
+def loss_weights(rule: str, by_rarity: Tensor) -> Tensor:
+    """Return the weight per class that a recipe asks for, (C,) float32.
+
+    Args:
+        rule: ``annealed``, ``constant``, ``none``, or a number per class.
+        by_rarity: weights by how rare a class is, (C,) float32.
+
+    Raises:
+        UsageError: the rule is another, or the numbers are too few, too many or not above 0.
+    """
+    if rule in ("annealed", "constant"):
+        return by_rarity
+    if rule == "none":
+        return torch.ones_like(by_rarity)
+    try:
+        weights = [float(one) for one in rule.split(",")]
+    except ValueError:
+        weights = []
+    if len(weights) != len(by_rarity) or not all(0 < one < math.inf for one in weights):
+        raise UsageError(
+            f"`class_weights` is annealed, constant, none or {len(by_rarity)} numbers above 0 such as 1,2.5,1, "
+            f"got {rule!r}"
+        )
+    return torch.tensor(weights)
+
+
+def averaging(most: float) -> Callable[[Any, Any, Any], None]:
+    """Return the update of the averaged weights after step n: ``decay = min(most, (1 + n) / (10 + n))``.
+
+    A fixed decay of 0.99 remembers a hundred steps, which on few images are most of the run. The rising decay is that
+    of TensorFlow's ``tf.train.ExponentialMovingAverage`` with ``num_updates``.
+    """
+
+    @torch.no_grad()
+    def average(averaged: Sequence[Tensor], current: Sequence[Tensor], steps: Tensor | int) -> None:
+        decay = min(most, (1 + float(steps)) / (10 + float(steps)))
+        for kept, new in zip(averaged, current):
+            kept.lerp_(new, 1 - decay)
+
+    return average
