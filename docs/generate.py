@@ -80,8 +80,8 @@ def configuration_page() -> str:
 # Configuration files
 
 `edgeseg run`, `compile` and `train` take a file of settings in place of the model or the data.
-It ends in `.toml` or `.json`. Options beside it override it.
-`--save-config FILE` writes the settings of a command line to such a file.
+It ends in `.toml` or `.json`. Options beside it override it, and give what it lacks: `--no-legend` turns off what it turns on.
+`--save-config FILE` writes the settings of a command line to such a file. A file that was edited is not replaced.
 
 ```toml
 # street.toml, for: edgeseg compile street.toml
@@ -97,7 +97,7 @@ max_drop = 0.5
 
 A field that is left out has its default. A name that is no field is an error.
 Fields with a dot stand in a table of that name: `limits.max_drop` is `max_drop` under `[limits]`.
-Relative paths are relative to the folder that the command runs in.
+Relative paths are relative to the folder that the command runs in. `~` is no folder here: only shells know it.
 
 `edgeseg train` keeps its settings as `training.toml` beside the checkpoints.
 """

@@ -47,18 +47,19 @@ def path_from_uri(uri: str) -> Path:
     return Path(plain if plain == uri or os.path.exists(plain) else unquote(plain, errors="surrogateescape"))
 
 
-def atomic_write(path: Path, data: bytes, *, durable: bool = True) -> None:
+def atomic_write(path: Path, data: bytes, *, durable: bool = True, mode: int | None = None) -> None:
     """Write a file whole or not at all, in place of the file that is there.
 
     Args:
         path: where to write; its folder must exist.
         data: the content.
         durable: also survive a power cut (fsync); off for streams of small files.
+        mode: of the file, at no time wider; None leaves it to the process's mask.
 
     Raises:
         OSError: the disk refused; nothing is left behind.
     """
-    with _temporary(path, data, durable) as temporary:
+    with _temporary(path, data, durable, mode) as temporary:
         os.replace(temporary, path)
 
 
@@ -109,11 +110,13 @@ def move_new(source: Path, target: Path) -> None:
 
 
 @contextmanager
-def _temporary(path: Path, data: bytes, durable: bool) -> Iterator[Path]:
+def _temporary(path: Path, data: bytes, durable: bool, mode: int | None = None) -> Iterator[Path]:
     """Write a new file beside ``path`` and remove it afterwards, unless it was renamed."""
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")  # free of the name's length, of threads and of forks
     try:
-        with open(temporary, "xb") as file:
+        with open(temporary, "xb", opener=None if mode is None else _for_owner) as file:
+            if mode is not None:
+                os.fchmod(file.fileno(), mode)
             file.write(data)
             if durable:
                 file.flush()
@@ -122,6 +125,10 @@ def _temporary(path: Path, data: bytes, durable: bool) -> Iterator[Path]:
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
+
+
+def _for_owner(name: str, flags: int) -> int:
+    return os.open(name, flags, 0o600)
 
 
 def file_state(path: Path) -> tuple[int, ...] | None:

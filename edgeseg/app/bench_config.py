@@ -40,7 +40,7 @@ class BenchConfig(Config):
     warmup: float = option(3.0, help="Warm-up time per contender, in seconds.", at_least=0.0)
     engine: str = engine_field(help="auto: all that runs here; else only the one named.")
     threads: int = option(0, help="CPU threads for every contender, 0 for all.", at_least=0)
-    torch: bool = option(True, help="Also time PyTorch eager, where it is installed.", flag="--torch/--no-torch")
+    torch: bool = option(True, help="Also time PyTorch eager, where it is installed.")
     torch_size: Optional[str] = option(
         None, help="Input of the PyTorch network, WIDTHxHEIGHT; else the model's, rounded up to 32."
     )

@@ -113,9 +113,7 @@ class CompileConfig(Config):
     float_layers: Tuple[str, ...] = option(
         (), help="Keep this layer in float (its output tensor); may be repeated.", flag="--float-layer"
     )
-    mixed: bool = option(
-        True, help="Put sensitive layers back to float where the gate refuses.", flag="--mixed/--no-mixed"
-    )
+    mixed: bool = option(True, help="Put sensitive layers back to float where the gate refuses.")
     sensitivity: bool = option(False, help="Rank layers by what their INT8 costs.")
     pareto: bool = option(False, help="Table of accuracy, size and latency over mixes of INT8 and float.")
     budget_ms: Optional[float] = option(
@@ -123,7 +121,7 @@ class CompileConfig(Config):
     )
     board: Optional[str] = option(None, help=f"Bound latency on: {', '.join(BOARDS)}.")
     limits: AllowedLoss = AllowedLoss()
-    gate: bool = option(True, help="--no-gate stores graphs that fail, and stamps the bundle.", flag="--gate/--no-gate")
+    gate: bool = option(True, help="--no-gate stores graphs that fail, and stamps the bundle.")
     simplifier: str = option("onnxsim", help="onnxsim, onnxslim or none.")
     float16: bool = option(False, help="Store FP32 weights as float16, for a smaller file.")
     onnx: ForeignNetwork = ForeignNetwork()
@@ -131,7 +129,7 @@ class CompileConfig(Config):
         (), help="Build TensorRT's graphs with TensorRT-RTX for SM75, SM86, SM89, SM120; may be repeated."
     )
     backend: str = option("bundle", help="bundle, or torch-tensorrt: a .pt2 program for PyTorch on this machine's GPU.")
-    cache: bool = option(True, help="Go on where an interrupted compile stopped.", flag="--cache/--no-cache")
+    cache: bool = option(True, help="Go on where an interrupted compile stopped.")
     engine: EngineBuild = EngineBuild()
     note: str = option("", help="Stored in the bundle, e.g. the licence of the data.")
     require_signature: Optional[Path] = signature_field()

@@ -1,30 +1,33 @@
 """Configurations in files: TOML or JSON, by suffix. Only what differs from the defaults is written."""
 
 import json
-import os
 import sys
 import unicodedata
 from pathlib import Path
-from typing import Any, Dict, Mapping, Optional, Type, TypeVar
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Set, Tuple, Type, TypeVar
 
-from edgeseg.app.fields import Config, config_with, fields_of, has_secrets, value_of
+from edgeseg.app.fields import Config, Field, config_with, fields_of, has_secrets, value_of
 from edgeseg.errors import EdgesegError, InputError, UsageError, first_line, require
-from edgeseg.files import atomic_write
+from edgeseg.files import atomic_write, text_from
 
 __all__ = [
     "SUFFIXES",
     "config_from_tree",
     "is_config_file",
     "read_config",
+    "read_values",
+    "refuse_edited",
     "save_config",
     "text_of_config",
     "tree_of",
+    "values_from_tree",
     "write_config",
 ]
 
 C = TypeVar("C", bound=Config)
 
 SUFFIXES = (".toml", ".json")
+_MOST_BYTES = 1 << 20
 
 
 def is_config_file(path: Path) -> bool:
@@ -43,12 +46,23 @@ def read_config(kind: Type[C], path: Path) -> C:
         InputError: the file cannot be read.
         UsageError: it is neither TOML nor JSON, or a field of it is unknown or wrong.
     """
-    try:
-        text = path.read_bytes().decode()
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is no UTF-8"
-        raise InputError(f"{path} cannot be read as a configuration: {why}") from error
-    return config_from_tree(kind, _parsed(text, path), str(path))
+    return config_from_tree(kind, _parsed(_text(path), path), str(path))
+
+
+def read_values(kind: Type[Config], path: Path) -> Dict[str, Any]:
+    """Read what a file says of a configuration, which need not be whole.
+
+    Args:
+        kind: of the configuration.
+        path: as of ``read_config``.
+
+    Returns:
+        Name of a field -> value, of the fields that the file has.
+
+    Raises:
+        InputError, UsageError: as ``read_config``.
+    """
+    return values_from_tree(kind, _parsed(_text(path), path), str(path))
 
 
 def config_from_tree(kind: Type[C], tree: Mapping[str, Any], where: str) -> C:
@@ -62,20 +76,37 @@ def config_from_tree(kind: Type[C], tree: Mapping[str, Any], where: str) -> C:
     Raises:
         UsageError: a field is unknown or wrong; the message names the place, the field and what is right.
     """
-    values = {}
-    fields = {field.key: field for field in fields_of(kind)}
-    parts = {field.path[0] for field in fields.values() if len(field.path) > 1}
-    for key, value in _flat(tree, parts, where).items():
-        if key not in fields:
-            raise UsageError(f"{where}: there is no field `{key}`; {_near(key, list(fields))}")
-        try:
-            values[fields[key].name] = fields[key].checked(value, key)
-        except UsageError as error:
-            raise UsageError(f"{where}: {error}") from error
+    values = values_from_tree(kind, tree, where)
     try:
         return config_with(kind, values)
     except UsageError as error:
         raise UsageError(f"{where}: {error}") from error
+
+
+def values_from_tree(kind: Type[Config], tree: Mapping[str, Any], where: str) -> Dict[str, Any]:
+    """Return the values that tables hold, by the names of their fields.
+
+    Args:
+        kind: of the configuration.
+        tree: as of ``config_from_tree``, but fields may be missing.
+        where: what messages call the place.
+
+    Raises:
+        UsageError: as ``config_from_tree``. Messages write names as files have them, ``'source.rate'``, so that no
+            command takes them for its options.
+    """
+    values = {}
+    fields = {field.path: field for field in fields_of(kind)}
+    parts = {path[0] for path in fields if len(path) > 1}
+    for path, value in _flat(tree, parts, where).items():
+        key = ".".join(path)
+        if path not in fields:
+            raise UsageError(f"{where}: there is no field '{key}'; {_near(key, fields.values())}")
+        try:
+            values[fields[path].name] = fields[path].checked(value, f"'{key}'")
+        except UsageError as error:
+            raise UsageError(f"{where}: {error}") from error
+    return values
 
 
 def write_config(config: Config, path: Path, *, mode: Optional[int] = None) -> None:
@@ -84,28 +115,23 @@ def write_config(config: Config, path: Path, *, mode: Optional[int] = None) -> N
     Args:
         config: what is written.
         path: ends in ``.toml`` or ``.json``; what is there is replaced.
-        mode: of the file, also while it is written; None leaves it to the process's mask.
+        mode: of the file, at any time; None leaves it to the process's mask.
 
     Raises:
         UsageError: the suffix is another, or TOML cannot hold a value.
         InputError: the file cannot be written.
     """
     text = text_of_config(config, path.suffix)
-    before = os.umask(0o077) if mode is not None else None
     try:
-        atomic_write(path, text.encode())
-        if mode is not None:
-            path.chmod(mode)
+        atomic_write(path, text.encode(), mode=mode)
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}; name another file") from error
-    finally:
-        if before is not None:
-            os.umask(before)
 
 
 def save_config(config: Config, path: Path) -> str:
-    """Write a configuration to a new file, or over another configuration of its kind; one with secrets for its owner
-    only.
+    """Write a configuration to a new file, or over one that was written like this and not edited since.
+
+    A file with secrets is for its owner only.
 
     Returns:
         A line for people.
@@ -115,8 +141,7 @@ def save_config(config: Config, path: Path) -> str:
         InputError: the file cannot be written.
     """
     text_of_config(config, path.suffix)
-    if path.exists():
-        _refuse_foreign(type(config), path)
+    refuse_edited(type(config), path)
     secret = has_secrets(config)
     write_config(config, path, mode=0o600 if secret else None)
     return f"wrote {path}" + (", which holds secrets: only you can read it (mode 600)" if secret else "")
@@ -154,22 +179,59 @@ def tree_of(config: Config) -> Dict[str, Any]:
     return tree
 
 
-def _refuse_foreign(kind: Type[Config], path: Path) -> None:
-    """Raise UsageError unless a file is empty or a configuration of a kind."""
+def refuse_edited(kind: Type[Config], path: Path) -> None:
+    """Refuse a name that something else has than a configuration as ``save_config`` writes it: comments would be lost.
+
+    Args:
+        kind: of the configuration.
+        path: of the file to write; it may be missing or empty.
+
+    Raises:
+        UsageError: it is there and something else, or was edited.
+    """
+    if not path.exists():
+        return
     if not path.is_file():
         raise UsageError(f"{path} is not a file and is not replaced; name a new file")
     try:
-        is_ours = not path.stat().st_size or bool(read_config(kind, path))
-    except (OSError, EdgesegError):
+        text = _text(path)
+        is_ours = not text or text == text_of_config(read_config(kind, path), path.suffix)
+    except EdgesegError:
         is_ours = False
     if not is_ours:
-        raise UsageError(f"{path} exists and is no such configuration; it is not replaced, so name a new file")
+        raise UsageError(f"{path} exists and is not as edgeseg wrote it; it is not replaced, so name a new file")
+
+
+def _text(path: Path) -> str:
+    """Return the text of a file that people write. Raises InputError."""
+    try:
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path} cannot be read as a configuration: it is no file")
+        with path.open("rb") as file:
+            data = file.read(_MOST_BYTES + 1)
+        if len(data) > _MOST_BYTES:
+            raise InputError(f"{path} cannot be read as a configuration: it is larger than {_MOST_BYTES >> 20} MiB")
+        text = text_from(data)
+        text.encode()  # what is no UTF-8 became surrogates
+    except (OSError, UnicodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is no UTF-8"
+        raise InputError(f"{path} cannot be read as a configuration: {why}") from error
+    return text
+
+
+def _once(pairs: "List[Tuple[str, Any]]") -> Dict[str, Any]:
+    """Return a JSON object whose names are all different. Raises ValueError."""
+    tree = dict(pairs)
+    if len(tree) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} is given twice")
+    return tree
 
 
 def _parsed(text: str, path: Path) -> Dict[str, Any]:
     try:
         if path.suffix.lower() == ".json":
-            tree = json.loads(text)
+            tree = json.loads(text, object_pairs_hook=_once)
         else:
             tree = require("tomllib" if sys.version_info >= (3, 11) else "tomli", "").loads(text)
     except (ValueError, RecursionError) as error:
@@ -179,26 +241,34 @@ def _parsed(text: str, path: Path) -> Dict[str, Any]:
     return tree
 
 
-def _flat(tree: Mapping[str, Any], parts: "set[str]", where: str) -> Dict[str, Any]:
-    """Return {key: value} with the keys of parts' tables as ``part.name``."""
-    flat: Dict[str, Any] = {}
+def _flat(tree: Mapping[str, Any], parts: "Set[str]", where: str) -> "Dict[Tuple[str, ...], Any]":
+    """Return {path: value}, where the path of a part's field begins with the part."""
+    flat: Dict[Tuple[str, ...], Any] = {}
     for name, value in tree.items():
         if name not in parts:
-            flat[name] = value
+            flat[(name,)] = value
         elif isinstance(value, dict):
-            flat.update({f"{name}.{inner}": one for inner, one in value.items()})
+            flat.update({(name, inner): one for inner, one in value.items()})
         else:
-            raise UsageError(f"{where}: `{name}` is a table of fields, [{name}]")
+            raise UsageError(f"{where}: '{name}' is a table of fields, [{name}]")
     return flat
 
 
-def _near(key: str, known: "list[str]") -> str:
+def _near(key: str, fields: Iterable[Field]) -> str:
+    """Return the name that was meant: as a file has it, whether the name or the option of a field was written."""
     import difflib
 
-    name = key.rpartition(".")[2]
-    same_name = [one for one in known if one.rpartition(".")[2] == name]
-    near = same_name or difflib.get_close_matches(key, known, 1) or difflib.get_close_matches(name, known, 1)
-    return f"did you mean `{near[0]}`?" if near else f"there are {', '.join(known)}"
+    fields = list(fields)
+    keys = [field.key for field in fields]
+    if key in keys:
+        part, _, name = key.rpartition(".")
+        return f"'{name}' stands in the table '{part}'"
+    called = {field.flag.split("/")[0].strip("-").replace("-", "_"): field.key for field in fields}
+    called.update({key.rpartition(".")[2]: key for key in keys})
+    name = key.rpartition(".")[2].replace("-", "_")
+    near = [called[one] for one in difflib.get_close_matches(name, called, 1)]
+    near = near or difflib.get_close_matches(key, keys, 1)
+    return f"did you mean '{near[0]}'?" if near else f"there are {', '.join(keys)}"
 
 
 def _toml(tree: Mapping[str, Any]) -> str:

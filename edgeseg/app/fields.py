@@ -1,17 +1,30 @@
 """Fields of configurations. What the command line, files and the service need to know of a field is said once, here."""
 
 import dataclasses
+import math
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple, Type, TypeVar, Union
+from typing import Any, Callable, Collection, Dict, List, Mapping, Optional, Tuple, Type, TypeVar, Union
 
 from typing_extensions import get_args, get_type_hints
 
 from edgeseg.credentials import redacted
 from edgeseg.errors import UsageError
 
-__all__ = ["Config", "Field", "Option", "absolute", "config_with", "fields_of", "has_secrets", "option", "value_of"]
+__all__ = [
+    "Config",
+    "Field",
+    "Option",
+    "absolute",
+    "config_with",
+    "fields_of",
+    "has_secrets",
+    "option",
+    "overridden",
+    "value_of",
+]
 
 C = TypeVar("C", bound="Config")
 
@@ -22,6 +35,7 @@ _KINDS: Dict[type, str] = {
     str: "a text",
     Path: "a path",
 }
+_IN_HOME = re.compile(r"(^|:|://)~(/|$)")
 
 
 @dataclass(frozen=True)
@@ -30,7 +44,7 @@ class Option:
 
     Attributes:
         help: one line.
-        flag: on the command line; empty is ``--name-of-the-field``.
+        flag: on the command line; empty is ``--name-of-the-field``. A switch has ``--no-...`` too.
         short: the flag's short form, such as ``-o``.
         at_least, at_most: bounds of a number, both allowed.
         choices: the only values of a text.
@@ -103,10 +117,14 @@ class Field:
 
     @property
     def flag(self) -> str:
-        """Return the flag on the command line, or the name in capitals for an argument."""
+        """Return the flag on the command line, or the name in capitals for an argument.
+
+        A switch has two, ``--name/--no-name``: options override a file, also one that turns it on.
+        """
         if self.about.is_argument:
             return self.name.upper()
-        return self.about.flag or f"--{self.name.replace('_', '-')}"
+        flag = self.about.flag or f"--{self.name.replace('_', '-')}"
+        return f"{flag}/--no-{flag[2:]}" if self.kind is bool else flag
 
     def rule(self) -> str:
         """Return what is right for this field, as a message says it."""
@@ -126,10 +144,12 @@ class Field:
 
         Args:
             value: what was given.
-            called: what the message calls the field; empty is its name.
+            called: what the message calls the field; empty is its name in backticks, which a command prints as its
+                option.
 
         Raises:
-            UsageError: it is of another type, out of bounds or none of the choices.
+            UsageError: it is of another type, out of bounds, no finite number, none of the choices, or a path that is
+                empty, begins with ``~`` or is none that a system has.
         """
         if value is None and self.is_optional:
             return None
@@ -149,8 +169,8 @@ class Field:
         return any(rule(str(one)) for one in (value if self.is_many else (value,)))
 
     def absolute(self, value: Any) -> Any:
-        """Return a value whose paths do not depend on the working directory; a default stays."""
-        if not self.about.is_path or value == self.default:
+        """Return a value whose paths do not depend on the working directory."""
+        if not self.about.is_path or value is None:
             return value
         if self.is_many:
             return tuple(self.kind(self.about.absolute(str(one))) for one in value)
@@ -160,16 +180,44 @@ class Field:
         about, allowed = self.about, {float: (int, float), Path: (str, Path)}.get(self.kind, (self.kind,))
         if not isinstance(value, allowed) or (isinstance(value, bool) and self.kind is not bool):
             raise self._wrong(value, called)
-        value = self.kind(value)
+        if isinstance(value, (str, Path)):
+            self._refuse_no_name(value, called)
+        try:
+            value = self.kind(value)
+        except OverflowError:  # a whole number that no float holds
+            raise self._wrong(value, called) from None
         too_small = about.at_least is not None and not value >= about.at_least
         too_large = about.at_most is not None and not value <= about.at_most
-        if too_small or too_large or (about.choices and value not in about.choices):
+        is_infinite = isinstance(value, float) and not math.isfinite(value)
+        if too_small or too_large or is_infinite or (about.choices and value not in about.choices):
             raise self._wrong(value, called)
         return value
 
+    def _refuse_no_name(self, value: Union[str, Path], called: str) -> None:
+        """Refuse a text that no system takes, or that is another path than it seems. Raises UsageError."""
+        text, called = str(value), called or f"`{self.name}`"
+        try:
+            is_known = b"\0" not in os.fsencode(text)
+        except UnicodeEncodeError:
+            is_known = False
+        if not is_known:
+            raise UsageError(f"{called} holds a NUL or half a character, which no name has, got {self._shown(value)}")
+        if not self.about.is_path:
+            return
+        if not text:
+            raise UsageError(f"{called} is empty; name what is meant, or leave it out")
+        if _IN_HOME.search(text):
+            raise UsageError(f"{called} is {self._shown(value)}, and only shells know the folder ~; write it out")
+
     def _wrong(self, value: Any, called: str) -> UsageError:
-        shown = "***" if self.about.is_secret is True else redacted(repr(value))
-        return UsageError(f"`{called or self.name}` is {self.rule()}, got {shown}")
+        return UsageError(f"{called or f'`{self.name}`'} is {self.rule()}, got {self._shown(value)}")
+
+    def _shown(self, value: Any) -> str:
+        """Return a value for people, without what may be secret in it."""
+        rule = self.about.is_secret
+        is_secret = rule if isinstance(rule, bool) else any(map(rule, _texts(value)))
+        shown = redacted(repr(value))
+        return "***" if is_secret else shown if len(shown) < 200 else f"{shown[:200]}..."
 
 
 class Config:
@@ -205,27 +253,52 @@ def value_of(config: Config, field: Field) -> Any:
     return value
 
 
-def config_with(kind: Type[C], values: Mapping[str, Any], base: Optional[C] = None) -> C:
+def overridden(kind: Type[Config], values: Mapping[str, Any], by: Mapping[str, Any]) -> Dict[str, Any]:
+    """Return values of fields by name with others in their place; what these replace goes.
+
+    Args:
+        kind: of the configuration.
+        values: name of a field -> value.
+        by: the same, of what goes first.
+    """
+    gone = {other for field in fields_of(kind) if field.name in by for other in field.about.replaces}
+    return {**{name: value for name, value in values.items() if name not in gone}, **by}
+
+
+def config_with(kind: Type[C], values: Mapping[str, Any]) -> C:
     """Return a configuration of values.
 
     Args:
         kind: of the configuration.
-        values: name of a field -> value, without the names of parts.
-        base: what has the other values; None for the defaults.
+        values: name of a field -> value, without the names of parts. Other fields have their defaults.
 
     Raises:
         UsageError: a value is wrong, or one that must be given is missing; the message names the field in backticks.
     """
-    fields = fields_of(kind)
-    known = {field.name: value_of(base, field) for field in fields} if base is not None else {}
-    for name in (other for field in fields if field.name in values for other in field.about.replaces):
-        known.pop(name, None)
-    return _built(kind, {**known, **values})
+    mine: Dict[str, Any] = {}
+    for field in _own(kind):
+        if not isinstance(field, Field):
+            name, part = field
+            mine[name] = config_with(part, values)
+        elif field.name in values:
+            mine[field.name] = values[field.name]
+        elif field.default is dataclasses.MISSING:
+            raise UsageError(f"`{field.name}` is missing; it is {field.rule()}: {field.about.help}")
+    return kind(**mine)
 
 
-def absolute(config: C) -> C:
-    """Return the configuration with paths that do not depend on the working directory, but for defaults."""
-    values = {field.name: field.absolute(value_of(config, field)) for field in fields_of(type(config))}
+def absolute(config: C, given: Collection[str] = ()) -> C:
+    """Return the configuration with paths that do not depend on the working directory.
+
+    Args:
+        config: with any paths.
+        given: names of fields that somebody has set. Defaults of the others stay as they are.
+    """
+    values = {}
+    for field in fields_of(type(config)):
+        value = value_of(config, field)
+        is_default = value == field.default and field.name not in given
+        values[field.name] = value if is_default else field.absolute(value)
     return config_with(type(config), values)
 
 
@@ -234,17 +307,13 @@ def has_secrets(config: Config) -> bool:
     return any(field.is_secret(value_of(config, field)) for field in fields_of(type(config)))
 
 
-def _built(kind: Type[C], values: Mapping[str, Any]) -> C:
-    mine: Dict[str, Any] = {}
-    for field in _own(kind):
-        if not isinstance(field, Field):
-            name, part = field
-            mine[name] = _built(part, values)
-        elif field.name in values:
-            mine[field.name] = values[field.name]
-        elif field.default is dataclasses.MISSING:
-            raise UsageError(f"`{field.name}` is missing; it is {field.rule()}: {field.about.help}")
-    return kind(**mine)
+def _texts(value: Any) -> List[str]:
+    """Return every text in a value of any type."""
+    if isinstance(value, Mapping):
+        value = [*value, *value.values()]
+    if isinstance(value, (list, tuple)):
+        return [text for one in value for text in _texts(one)]
+    return [str(value)]
 
 
 def _own(kind: Type[Config]) -> Tuple[Any, ...]:

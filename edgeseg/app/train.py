@@ -7,11 +7,11 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
 
-from edgeseg.app.config_file import save_config
+from edgeseg.app.config_file import read_config, refuse_edited, save_config
 from edgeseg.app.data import dataset_from, spec_from
 from edgeseg.app.fields import absolute
 from edgeseg.app.train_config import TrainConfig
-from edgeseg.errors import UsageError, require
+from edgeseg.errors import EdgesegError, UsageError, require
 from edgeseg.files import file_sha256
 from edgeseg.spec import ModelSpec
 
@@ -81,10 +81,14 @@ def train(config: TrainConfig, progress: TrainingProgress = TrainingProgress()) 
     progress.line("looking at all images and masks")
     same = {field.name: getattr(config, field.name) for field in fields(TrainRecipe) if hasattr(config, field.name)}
     recipe = TrainRecipe(**{**same, "crop": side})
-    kept = replace(absolute(config), resume=False)
+    kept, there = replace(absolute(config), resume=False), config.out / CONFIG_NAME
+    is_kept = there.exists() and _reads_as(kept, there)
+    if not is_kept:
+        refuse_edited(TrainConfig, there)
 
     def report(result: EpochResult) -> None:
-        save_config(kept, config.out / CONFIG_NAME)
+        if not is_kept:
+            save_config(kept, there)
         progress.epoch(result)
 
     options = TrainOptions(origin, config.resume, progress.plan, progress.step, report)
@@ -107,6 +111,14 @@ def _refuse_earlier_results(config: TrainConfig) -> None:
     there = [name for name in _RESULTS if (config.out / name).exists()]
     if there:
         raise UsageError(f"{config.out / there[0]} exists and would be replaced; name another `out`")
+
+
+def _reads_as(config: TrainConfig, path: Path) -> bool:
+    """Return whether a file holds a configuration; people may have added comments to it."""
+    try:
+        return read_config(TrainConfig, path) == config
+    except EdgesegError:
+        return False
 
 
 def _load_weights(network: Any, shape: NetworkConfig, weights: str) -> str:

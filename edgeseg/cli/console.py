@@ -20,7 +20,9 @@ from edgeseg.cli.signals import reacted, stopping_signals
 __all__ = [
     "Commands",
     "JsonFlag",
+    "name_options_of",
     "on_terminal",
+    "one_line",
     "percent",
     "print_json",
     "printable",
@@ -34,7 +36,8 @@ _COMMANDS = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\ud800-\\udfff\\u202a
 
 _FIELD = re.compile(r"`([a-z]\w*)`")
 _flags: Dict[str, str] = {}
-"""What the command that runs calls the fields of configurations: its options and arguments."""
+"""What the command that runs calls the fields of configurations: its options and arguments. No message writes the name
+of a part of a configuration in backticks, for a field's flag may be called so (the part ``source``, ``--source``)."""
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 
@@ -45,11 +48,16 @@ class Commands(typer.core.TyperGroup):
     def resolve_command(self, ctx: Any, args: List[str]) -> Any:
         """Find the command of the words, as every group does."""
         name, found, rest = super().resolve_command(ctx, args)
-        _flags.clear()
-        for one in getattr(found, "params", ()):
-            flag = _shown(one)
-            _flags.update({str(one.name): flag, flag.strip("-").replace("-", "_"): flag})
+        name_options_of(found)
         return name, found, rest
+
+
+def name_options_of(command: Any) -> None:
+    """Let what is printed from now on name the options of a command of click."""
+    _flags.clear()
+    for one in getattr(command, "params", ()):
+        flag = _shown(one)
+        _flags.update({str(one.name): flag, flag.strip("-").replace("-", "_"): flag})
 
 
 def _shown(parameter: Any) -> str:
@@ -81,6 +89,13 @@ def printable(text: str) -> str:
     libraries name in backticks become the flags of the command that runs.
     """
     return _COMMANDS.sub(lambda found: ascii(found.group())[1:-1], _with_flags(text))
+
+
+def one_line(text: str) -> str:
+    """Return text as ``printable`` does, with line ends as escapes too: what an error quotes may hold some."""
+    return "".join(
+        ascii(letter)[1:-1] if letter in "\n\t\x0b\x0c\x85\u2028\u2029" else letter for letter in printable(text)
+    )
 
 
 def _with_flags(text: str) -> str:

@@ -10,7 +10,7 @@ import typer
 import typer.core
 from typing_extensions import Annotated
 
-from edgeseg.cli.console import Commands, printable
+from edgeseg.cli.console import Commands, one_line
 from edgeseg.cli.signals import leave_if_interrupted
 from edgeseg.credentials import without_secrets_of
 from edgeseg.errors import EdgesegError, first_line, missing
@@ -222,7 +222,7 @@ def _what_the_system_refused(error: OSError) -> str:
 
 
 def _fail(message: str, code: int) -> None:
-    print(f"edgeseg: {printable(without_secrets_of(sys.argv, message))}", file=sys.stderr, flush=True)
+    print(f"edgeseg: {one_line(without_secrets_of(sys.argv, message))}", file=sys.stderr, flush=True)
     sys.exit(code)
 
 

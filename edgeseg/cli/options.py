@@ -9,10 +9,10 @@ from typing import Any, Callable, Dict, List, Optional, Type, TypeVar
 import typer
 from typing_extensions import Annotated, get_type_hints
 
-from edgeseg.app.config_file import is_config_file, read_config
-from edgeseg.app.fields import Config, Field, config_with, fields_of
+from edgeseg.app.config_file import is_config_file, read_values
+from edgeseg.app.fields import Config, Field, config_with, fields_of, overridden
 
-__all__ = ["command", "config_of", "given_in"]
+__all__ = ["command", "given_in", "values_in"]
 
 C = TypeVar("C", bound=Config)
 
@@ -32,7 +32,7 @@ def command(kind: Type[C], function: Callable[..., Any], *, file_in: str = "") -
     own = [one.replace(annotation=hints[one.name]) for one in others if one.name not in wanted]
 
     def called(context: typer.Context, **values: Any) -> Any:
-        config = config_of(kind, context, file_in)
+        config = config_with(kind, values_in(kind, context, file_in))
         more = {one.name: values[one.name] for one in own}
         return function(config, **more, **dict.fromkeys(wanted, context))
 
@@ -58,27 +58,26 @@ def given_in(context: Any) -> Dict[str, Any]:
     }
 
 
-def config_of(kind: Type[C], context: Any, file_in: str = "") -> C:
-    """Build the configuration of a command line.
+def values_in(kind: Type[Config], context: Any, file_in: str = "") -> Dict[str, Any]:
+    """Return the values that a command line and its file give, by the names of their fields.
 
     Args:
         kind: of the configuration.
         context: of the command that ``command`` made.
-        file_in: as of ``command``.
+        file_in: as of ``command``. The file need not be whole.
 
     Raises:
-        UsageError: a value is wrong. InputError: the file cannot be read.
+        UsageError: a value of the file is wrong. InputError: the file cannot be read.
     """
     fields = {field.name for field in fields_of(kind)}
     values = {name: _plain(value) for name, value in given_in(context).items() if name in fields}
-    base: Optional[C] = None
     stands = values.get(file_in)
     if isinstance(stands, list) and len(stands) == 1:
         stands = stands[0]
     if stands is not None and not isinstance(stands, list) and is_config_file(Path(stands)):
         del values[file_in]
-        base = read_config(kind, Path(stands))
-    return config_with(kind, values, base)
+        return overridden(kind, read_values(kind, Path(stands)), values)
+    return values
 
 
 def _plain(value: Any) -> Any:
@@ -90,9 +89,10 @@ def _plain(value: Any) -> Any:
 def _parameter(field: Field) -> inspect.Parameter:
     """Return the parameter of a command that typer makes the option or argument of a field from."""
     about = field.about
-    hint: Any = Enum(field.name, {one: one for one in about.choices}, type=str) if about.choices else field.kind
+    plain = str if field.kind is Path else field.kind  # an empty path would come as the folder "."
+    hint: Any = Enum(field.name, {one: one for one in about.choices}, type=str) if about.choices else plain
     is_missing = field.default is dataclasses.MISSING
-    default = None if is_missing else field.default
+    default = None if is_missing else str(field.default) if isinstance(field.default, Path) else field.default
     if about.choices and default:
         default = hint(default)
     if field.is_many:
@@ -101,7 +101,8 @@ def _parameter(field: Field) -> inspect.Parameter:
         hint = Optional[hint]
     text = f"{about.help} (required)" if is_missing else about.help
     known: Dict[str, Any] = {"help": text, "min": about.at_least, "max": about.at_most}
-    known.update({"metavar": about.metavar or None, "envvar": about.variable or None})
+    metavar = about.metavar or ("PATH" if field.kind is Path and not about.is_argument else None)
+    known.update({"metavar": metavar, "envvar": about.variable or None})
     known["rich_help_panel"] = about.panel or None
     if about.is_argument:
         made: Any = typer.Argument(**known)

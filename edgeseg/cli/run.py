@@ -48,13 +48,13 @@ def _run(
     from edgeseg.runtime.monitoring.systemd import Notifier
 
     inputs = inputs_of(config, on_warning=say_aside)
-    if show_pipeline:
-        _show_pipelines(inputs)
-        return
     plan = plan_of(config, inputs)
     tell = say_aside if as_json else say
     if save is not None:
         tell(save_config(config, save))
+    if show_pipeline:
+        _show_pipelines(inputs)
+        return
     notifier = Notifier(os.environ.get("NOTIFY_SOCKET"), int(os.environ.get("WATCHDOG_USEC", "0")) / 1e6 or None)
     failure: Optional[BaseException] = None
     with interrupts() as signals, opened_engine(

@@ -16,10 +16,10 @@ from typing_extensions import Annotated
 
 from edgeseg.app.config import RunConfig
 from edgeseg.app.config_file import text_of_config
-from edgeseg.app.fields import absolute, fields_of, has_secrets
+from edgeseg.app.fields import absolute, config_with, fields_of, has_secrets
 from edgeseg.app.models import bundle_or_default, chosen_path, keys_file
-from edgeseg.cli.console import Commands, JsonFlag, print_json, say
-from edgeseg.cli.options import config_of, given_in
+from edgeseg.cli.console import Commands, JsonFlag, name_options_of, print_json, say
+from edgeseg.cli.options import given_in, values_in
 from edgeseg.errors import EdgesegError, InputError, UsageError, first_line
 from edgeseg.files import atomic_write
 from edgeseg.runtime.sinks.uri import sink_kind
@@ -152,22 +152,13 @@ def install(
     config = service_config([*args, "--argus-restart"] if argus_restart else args)
     groups = tuple(group for group in _GROUPS if group in _ids(root / "etc/group"))
     unit = Unit(name, user, groups, (*_program(), "run", f"/etc/edgeseg/{name}.toml"), argus_restart)
-    is_secret = has_secrets(config)
-    files = [
-        File(_config_path(root, name), f"{MARKER}\n{text_of_config(config, '.toml')}", 0o400 if is_secret else 0o644),
-        File(_unit_path(root, name), unit.text(), 0o644),
-    ]
-    if argus_restart:
-        files.append(File(_sudoers_path(root, name), sudoers_text(user), 0o440))
+    files = _files(unit, config, root)
     if user in ("root", "0"):
         say("note: the service runs as root, who may read and change everything; a user of its own is safer")
     for missing in sorted(set(_GROUPS) - set(groups)):
         say(f"note: no group {missing} on this machine; the unit does without it")
     if dry_run:
-        for file in files:
-            say(f"would write {file.path} (mode {file.mode:o})" + (", its content is secret" if file.secret else ":"))
-            if not file.secret:
-                say(file.text)
+        _show(files)
         return
     if user not in _ids(root / "etc/passwd"):
         raise InputError(
@@ -181,8 +172,8 @@ def install(
     for file in files:
         _write(file)
         say(f"wrote {file.path} (mode {file.mode:o})")
-    if is_secret:
-        _give_to(user, _config_path(root, name), root)
+        if file.secret:
+            _give_to(user, file.path, root)
     _unlink_ours(_old_secrets_path(root, name))
     if not argus_restart:
         _unlink_ours(_sudoers_path(root, name))
@@ -258,7 +249,7 @@ def service_config(args: Sequence[str]) -> RunConfig:
     Raises:
         UsageError: they are no arguments of ``edgeseg run``, or need a desktop. InputError: a file cannot be read.
     """
-    config = absolute(_parsed(args))
+    config = _parsed(args)
     for uri in config.sinks:
         if sink_kind(uri).not_in_service:
             raise UsageError(sink_kind(uri).not_in_service)
@@ -320,14 +311,32 @@ def status_from(values: Dict[str, str], now_s: float) -> Dict[str, Any]:
     }
 
 
+def _files(unit: Unit, config: RunConfig, root: Path) -> List[File]:
+    """Return what is written for a service: its configuration, its unit, and what it may do through sudo."""
+    text, mode = f"{MARKER}\n{text_of_config(config, '.toml')}", 0o400 if has_secrets(config) else 0o644
+    files = [File(_config_path(root, unit.name), text, mode), File(_unit_path(root, unit.name), unit.text(), 0o644)]
+    if unit.argus_restart:
+        files.append(File(_sudoers_path(root, unit.name), sudoers_text(unit.user), 0o440))
+    return files
+
+
+def _show(files: Sequence[File]) -> None:
+    for file in files:
+        say(f"would write {file.path} (mode {file.mode:o})" + (", its content is secret" if file.secret else ":"))
+        if not file.secret:
+            say(file.text)
+
+
 def _parsed(args: Sequence[str]) -> RunConfig:
-    """Return what ``edgeseg run`` would be given. Raises UsageError."""
+    """Return what ``edgeseg run`` would be given, with absolute paths. Raises UsageError."""
     from edgeseg.cli.run import FILE_IN, run
 
     alone = typer.Typer(add_completion=False)
     alone.command("run")(run)
+    command = typer.main.get_command(alone)
+    name_options_of(command)  # what is wrong from here on is wrong with these
     try:
-        context = typer.main.get_command(alone).make_context("edgeseg run", list(args))
+        context = command.make_context("edgeseg run", list(args))
     except EdgesegError:
         raise
     except Exception as error:  # click's own types, which newer typers carry themselves
@@ -338,7 +347,8 @@ def _parsed(args: Sequence[str]) -> RunConfig:
     if idle:
         named = ", ".join(str(one.opts[0]) for one in context.command.params if one.name in idle)
         raise UsageError(f"a configuration cannot hold {named}, which is of a single run; leave it out")
-    return config_of(RunConfig, context, FILE_IN)
+    values = values_in(RunConfig, context, FILE_IN)
+    return absolute(config_with(RunConfig, values), values)
 
 
 def _with_secret(word: str) -> str:
@@ -399,11 +409,9 @@ def _write(file: File) -> None:
         mask = os.umask(0o022)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            os.umask(0o777 & ~file.mode)
-            atomic_write(path, file.text.encode())
         finally:
             os.umask(mask)
-        path.chmod(file.mode)
+        atomic_write(path, file.text.encode(), mode=file.mode)
     except PermissionError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}; run it with sudo, or --dry-run") from error
     if path.parent.name == "sudoers.d" and shutil.which("visudo"):

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,8 +10,16 @@ from typing import Any, Optional, Sequence
 
 import pytest
 
-from edgeseg.app.config_file import config_from_tree, read_config, save_config, text_of_config, tree_of, write_config
-from edgeseg.app.fields import Config, absolute, config_with, fields_of, has_secrets, option
+from edgeseg.app.config_file import (
+    config_from_tree,
+    read_config,
+    read_values,
+    save_config,
+    text_of_config,
+    tree_of,
+    write_config,
+)
+from edgeseg.app.fields import Config, absolute, config_with, fields_of, has_secrets, option, overridden
 from edgeseg.credentials import has_credentials
 from edgeseg.errors import InputError, UsageError
 
@@ -30,6 +39,10 @@ class Whole(Config):
     camera: Optional[int] = option(None, help="Number.", at_least=0, at_most=9, replaces=("sources",))
     token: str = option("", help="Secret.", is_secret=True)
     fast: bool = option(False, help="Whether.")
+    place: Path = option(Path("place"), help="Where.", is_path=True)
+    hooks: Sequence[str] = option(
+        (), help="Called.", flag="--on-hook", is_path=True, is_secret=lambda text: text.startswith("http:")
+    )
     part: Part = Part()
 
 
@@ -69,7 +82,7 @@ def test_files_are_made_for_people() -> None:
         assert text_of_config(Whole("a", sources=["x" * letters]), ".toml").count("\n") == lines
 
 
-def test_saving_replaces_what_is_empty_or_of_its_kind_and_nothing_else(tmp_path: Path) -> None:
+def test_saving_replaces_what_is_empty_or_was_saved_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "c.toml"
     assert save_config(Whole("a"), path) == f"wrote {path}"
     assert "only you can read it (mode 600)" in save_config(replace(FULL, name="b"), path)
@@ -79,7 +92,7 @@ def test_saving_replaces_what_is_empty_or_of_its_kind_and_nothing_else(tmp_path:
     assert read_config(Whole, path) == Whole("c")
     for foreign in ("not = 'ours'", "name = 3", "{"):
         path.write_text(foreign)
-        with pytest.raises(UsageError, match="exists and is no such configuration"):
+        with pytest.raises(UsageError, match="exists and is not as edgeseg wrote it"):
             save_config(Whole("d"), path)
         assert path.read_text() == foreign
     (tmp_path / "d.toml").mkdir()
@@ -97,23 +110,38 @@ def test_a_file_has_its_mode(tmp_path: Path, mode: int) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("nam = 'a'", "there is no field `nam`; did you mean `name`?"),
-        ("name = 'a'\nrate = 1", "there is no field `rate`; did you mean `part.rate`?"),
-        ("name = 'a'\nzzzzz = 1", "there is no field `zzzzz`; there are name, model, "),
-        ("name = 'a'\npart = 3", "`part` is a table of fields, [part]"),
-        ("name = 1", "`name` is a text, got 1"),
+        ("nam = 'a'", "there is no field 'nam'; did you mean 'name'?"),
+        ("name = 'a'\nrate = 1", "there is no field 'rate'; did you mean 'part.rate'?"),
+        ("name = 'a'\nzzzzz = 1", "there is no field 'zzzzz'; there are name, model, "),
+        ("name = 'a'\npart = 3", "'part' is a table of fields, [part]"),
+        ("name = 1", "'name' is a text, got 1"),
         ("fast = true", "`name` is missing; it is a text: Of the whole."),
-        ("name = 'a'\nfast = 1", "`fast` is true or false, got 1"),
-        ("name = 'a'\ncamera = 1.5", "`camera` is a whole number from 0 to 9, got 1.5"),
-        ("name = 'a'\ncamera = true", "`camera` is a whole number from 0 to 9, got True"),
-        ("name = 'a'\ncamera = 10", "`camera` is a whole number from 0 to 9, got 10"),
-        ("name = 'a'\nsources = 'x'", "`sources` is a list, of each item: a text, got 'x'"),
-        ("name = 'a'\nsources = [3]", "`sources` is a list, of each item: a text, got 3"),
-        ("name = 'a'\nsources = [['rtsp://a:pw@h']]", "of each item: a text, got ['rtsp://***@h']"),
-        ("name = 'a'\ntoken = 12345", "`token` is a text, got ***"),
-        ("name = 'a'\n[part]\nrate = -1", "`part.rate` is a number of at least 0, got -1"),
-        ("name = 'a'\n[part]\nrate = nan", "`part.rate` is a number of at least 0, got nan"),
-        ("name = 'a'\n[part]\nflip = 'up'", "`part.flip` is one of none, rotate-90, got 'up'"),
+        ("name = 'a'\nfast = 1", "'fast' is true or false, got 1"),
+        ("name = 'a'\ncamera = 1.5", "'camera' is a whole number from 0 to 9, got 1.5"),
+        ("name = 'a'\ncamera = true", "'camera' is a whole number from 0 to 9, got True"),
+        ("name = 'a'\ncamera = 10", "'camera' is a whole number from 0 to 9, got 10"),
+        ("name = 'a'\nsources = 'x'", "'sources' is a list, of each item: a text, got 'x'"),
+        ("name = 'a'\nsources = [3]", "'sources' is a list, of each item: a text, got 3"),
+        ("name = 'a'\nsources = [['rtsp://a:pw@h']]", "of each item: a text, got ***"),
+        ("name = 'a'\ntoken = 12345", "'token' is a text, got ***"),
+        ("name = 'a'\n[part]\nrate = -1", "'part.rate' is a number of at least 0, got -1"),
+        ("name = 'a'\n[part]\nrate = nan", "'part.rate' is a number of at least 0, got nan"),
+        ("name = 'a'\n[part]\nflip = 'up'", "'part.flip' is one of none, rotate-90, got 'up'"),
+        ("name = 'a'\n[part]\nrate = inf", "'part.rate' is a number of at least 0, got inf"),
+        (f"name = 'a'\n[part]\nrate = {'9' * 400}", "'part.rate' is a number of at least 0, got 999"),
+        ("name = 'a'\n[part.rate]\nx = 1", "'part.rate' is a number of at least 0, got {'x': 1}"),
+        ("name = 'a'\n[[part]]\nrate = 1", "'part' is a table of fields, [part]"),
+        ("name = 'a'\n'part.rate' = 1", "there is no field 'part.rate'; 'rate' stands in the table 'part'"),
+        ("name = 'a'\n'on-hook' = []", "there is no field 'on-hook'; did you mean 'hooks'?"),
+        ("name = 'a'\nhooks = 'http://h/pw'", "'hooks' is a list, of each item: a text, got ***"),
+        ("name = 'a'\nhooks = [{a = ['http://h/pw']}]", "a text, got ***"),
+        ("name = 'a'\nhooks = 3", "'hooks' is a list, of each item: a text, got 3"),
+        ('name = "a\\u0000"', "'name' holds a NUL or half a character"),
+        ("name = 'a'\nmodel = ''", "'model' is empty"),
+        ("name = 'a'\nmodel = '~/a'", "'model' is '~/a', and only shells know the folder ~; write it out"),
+        ("name = 'a'\nhooks = ['file:~/a']", "'hooks' is 'file:~/a', and only shells"),
+        ("name = 'a'\nhooks = ['jsonl://~/a']", "'hooks' is 'jsonl://~/a', and only shells"),
+        ("name = 'a'\nname = 'b'", "is no TOML: "),
         ("name = ", "is no TOML: "),
     ],
 )
@@ -122,10 +150,13 @@ def test_a_wrong_file_is_one_line_that_names_file_and_field(tmp_path: Path, text
     path.write_text(text)
     with pytest.raises(UsageError) as caught:
         read_config(Whole, path)
-    assert message in str(caught.value) and str(path) in str(caught.value) and "\n" not in str(caught.value)
+    said = str(caught.value)
+    assert message in said and str(path) in said and "\n" not in said and "pw" not in said
 
 
-@pytest.mark.parametrize("text", ["[]", "{", "3", "[" * 100_000])
+@pytest.mark.parametrize(
+    "text", ["[]", "{", "3", "[" * 100_000, '{"name": "a", "name": "b"}', '{"a": 1' + "0" * 5000 + "}"]
+)
 def test_json_that_is_no_configuration(tmp_path: Path, text: str) -> None:
     path = tmp_path / "wrong.json"
     path.write_text(text)
@@ -162,6 +193,58 @@ def test_bounds_are_allowed() -> None:
         Whole("a", camera=-1)
 
 
+@pytest.mark.parametrize(
+    "data", [b"\xef\xbb\xbfname = 'a'\r\n", "name = 'a'".encode("utf-16")], ids=["UTF-8", "UTF-16"]
+)
+def test_files_of_windows_are_read(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "c.TOML"
+    path.write_bytes(data)
+    assert read_config(Whole, path) == Whole("a")
+    (tmp_path / "c.json").write_bytes(b'\xef\xbb\xbf{"name": "a"}')
+    assert read_config(Whole, tmp_path / "c.json") == Whole("a")
+
+
+def test_a_file_without_an_end_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.toml")
+    (tmp_path / "zero.toml").symlink_to("/dev/zero")
+    (tmp_path / "large.toml").write_text("# " + "a" * (1 << 20))
+    for name, why in (("pipe", "it is no file"), ("zero", "it is no file"), ("large", "it is larger than 1 MiB")):
+        with pytest.raises(InputError, match=why):
+            read_config(Whole, tmp_path / f"{name}.toml")
+
+
+@pytest.mark.parametrize("suffix", [".toml", ".json"])
+def test_only_what_was_saved_and_not_edited_is_replaced(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"c{suffix}"
+    path.touch()
+    for config, mode in ((replace(FULL, name="x"), 0o600), (Whole("b"), 0o644)):
+        before = os.umask(0o022)
+        try:
+            said = save_config(config, path)
+        finally:
+            os.umask(before)
+        assert stat.S_IMODE(path.stat().st_mode) == mode and ("secrets" in said) == (mode == 0o600)
+        assert read_config(Whole, path) == config
+    edited = f"{path.read_text()}\n"
+    for text in (edited, "# mine\n" if suffix == ".toml" else "{}", "nothing of ours"):
+        path.write_text(text)
+        with pytest.raises(UsageError, match="is not replaced"):
+            save_config(Whole("c"), path)
+        assert path.read_text() == text
+    os.mkfifo(tmp_path / f"pipe{suffix}")
+    with pytest.raises(UsageError, match="is not a file and is not replaced"):
+        save_config(Whole("c"), tmp_path / f"pipe{suffix}")
+    assert sorted(one.name for one in tmp_path.iterdir()) == [path.name, f"pipe{suffix}"], "and nothing is left behind"
+
+
+def test_a_file_need_not_be_whole_for_a_command(tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text("camera = 2\n[part]\nrate = 3\n")
+    assert read_values(Whole, path) == {"camera": 2, "rate": 3.0}
+    with pytest.raises(UsageError, match="c.toml: `name` is missing"):
+        read_config(Whole, path)
+
+
 def test_values_take_the_type_of_their_field() -> None:
     assert Whole("a", model="m").model == Path("m")  # type: ignore[arg-type]
     part = Part(rate=2, files=["a"])  # type: ignore[list-item]
@@ -169,10 +252,12 @@ def test_values_take_the_type_of_their_field() -> None:
 
 
 def test_one_field_replaces_another_when_it_is_given() -> None:
-    base = Whole("a", sources=["demo://street"])
-    assert config_with(Whole, {"camera": 1}, base).sources == ()
-    assert config_with(Whole, {"camera": 1, "sources": ["b"]}, base).sources == ("b",)
-    assert config_with(Whole, {"rate": 3.0}, base) == replace(base, part=Part(rate=3.0))
+    base = {"name": "a", "sources": ["demo://street"]}
+    assert overridden(Whole, base, {"camera": 1}) == {"name": "a", "camera": 1}
+    assert overridden(Whole, base, {"camera": 1, "sources": ["b"]}) == {"name": "a", "camera": 1, "sources": ["b"]}
+    assert config_with(Whole, overridden(Whole, base, {"rate": 3.0})) == Whole(
+        "a", sources=["demo://street"], part=Part(rate=3.0)
+    )
 
 
 def test_secrets_and_paths_are_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,6 +268,7 @@ def test_secrets_and_paths_are_known(tmp_path: Path, monkeypatch: pytest.MonkeyP
     moved = absolute(FULL)
     assert moved.model == tmp_path / "m.edgeseg" and moved.part.files == (tmp_path / "a", tmp_path / "b c")
     assert (moved.name, moved.sources) == (FULL.name, FULL.sources) and absolute(Whole("a")) == Whole("a")
+    assert absolute(Whole("a"), ["place"]).place == tmp_path / "place", "given, though as the default"
 
 
 def test_fields_are_listed_with_those_of_parts() -> None:

@@ -3,14 +3,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional, Sequence
+from typing import Any, Iterator, Optional, Sequence
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
-from edgeseg.app.fields import Config, option
+from edgeseg.app.bench_config import BenchConfig
+from edgeseg.app.compile_config import CompileConfig
+from edgeseg.app.config import RunConfig
+from edgeseg.app.fields import Config, fields_of, option
+from edgeseg.app.train_config import TrainConfig
 from edgeseg.cli.console import Commands, JsonFlag, say
+from edgeseg.cli.main import command_line
 from edgeseg.cli.options import command, given_in
 from edgeseg.errors import UsageError
 
@@ -26,7 +31,8 @@ class Whole(Config):
     needed: str = option(help="Must be there.")
     model: Optional[Path] = option(None, help="A bundle.", is_argument=True)
     sources: Sequence[str] = option((), help="Where from.", flag="--source", short="-s")
-    mixed: bool = option(True, help="Whether.", flag="--mixed/--no-mixed")
+    mixed: bool = option(True, help="Whether.")
+    fast: bool = option(False, help="Whether.")
     depth: Optional[int] = option(None, help="How deep.", variable="OPTIONS_TEST_DEPTH")
     part: Part = Part()
 
@@ -68,6 +74,40 @@ def test_a_file_stands_where_the_model_does_and_options_override_it(tmp_path: Pa
     assert outcome("work", str(path))[0][0] == kept
     got, _ = outcome("work", str(path), "--rate", "0", "--source", "z", OPTIONS_TEST_DEPTH="1")
     assert got[0] == Whole("a", model=Path("m"), sources=["z"], mixed=False, depth=1)
+
+
+def test_options_turn_off_what_a_file_turns_on_and_give_what_it_lacks(tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text("fast = true\n")
+    assert outcome("work", str(path), "--needed", "a")[0][0] == Whole("a", fast=True)
+    assert outcome("work", str(path), "--needed", "a", "--no-fast", "--mixed")[0][0] == Whole("a")
+    got, done = outcome("work", str(path))
+    assert not got and "`needed` is missing" in str(done.exception)
+
+
+def _commands(group: Any, name: str = "edgeseg") -> Iterator[tuple[str, Any]]:
+    yield name, group
+    for word, inner in getattr(group, "commands", {}).items():
+        if not inner.hidden:
+            yield from _commands(inner, f"{name} {word}")
+
+
+def test_every_option_of_every_command_is_one_and_has_one_line_of_help() -> None:
+    found = list(_commands(command_line()))
+    assert len(found) > 15
+    for name, one in found:
+        words = [word for known in one.params for word in (*known.opts, *known.secondary_opts)]
+        assert len(words) == len(set(words)), (name, words)
+        for known in one.params:
+            said = getattr(known, "help", None)
+            assert said and said == said.strip() and "\n" not in said, f"{name}: {known.name}"
+
+
+@pytest.mark.parametrize("kind", [BenchConfig, CompileConfig, RunConfig, TrainConfig])
+def test_every_field_has_a_name_of_its_own(kind: type[Config]) -> None:
+    """So that a message needs no more than the name, and options of parts can stand side by side."""
+    names = [field.name for field in fields_of(kind)]
+    assert len(names) == len(set(names))
 
 
 @pytest.mark.parametrize(

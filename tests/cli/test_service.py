@@ -109,7 +109,7 @@ def test_a_configuration_is_taken_in_too(root: Path, tmp_path: Path) -> None:
     assert (found.camera, found.source.rate, found.sinks) == (2, 15.0, (str(tmp_path / "out"),))
     (tmp_path / "mine.toml").write_text("camra = 2\n")
     done = edgeseg(*words, cwd=tmp_path)
-    assert done.returncode == 2 and "mine.toml: there is no field `camra`; did you mean `camera`?" in done.stderr
+    assert done.returncode == 2 and "mine.toml: there is no field 'camra'; did you mean 'camera'?" in done.stderr
 
 
 def test_what_edgeseg_0_2_wrote_is_replaced_and_removed(root: Path) -> None:
@@ -163,6 +163,9 @@ def test_sudo_is_for_one_command_only(root: Path) -> None:
         (["--camera", "x"], "no arguments of 'edgeseg run'", 2),
         (["--help"], "no arguments of 'edgeseg run'", 2),
         (["--camera", "0", "--json"], "cannot hold --json", 2),
+        (["--camera", "0", "--sink", "~/out"], "--sink is '~/out', and only shells know the folder ~", 2),
+        (["--camera", "0", "--stall-timeout", "inf"], "--stall-timeout is a number of at least 0.5, got inf", 2),
+        (["--camera", "0", "--rois", ""], "--rois is empty", 2),
         (["--camera", "0", "--show-pipeline", "--save-config", "a.toml"], "hold --show-pipeline, --save-config", 2),
     ],
 )
@@ -226,6 +229,12 @@ def test_paths_become_absolute_and_the_model_is_named(tmp_path: Path, monkeypatc
     assert (found.page.token, found.alarm.rules) == ("abc", (alarm[1],))
     assert found.alarm.actions == (f"snapshot:{tmp_path}/found", "log")
     assert (found.alarm.rois, found.monitoring.drift_frames) == (tmp_path / "r.json", tmp_path / "d")
+    for words in (["m", "--camera", "0", "--snapshots", "snapshots"], ["snapshots.toml"]):
+        (tmp_path / "snapshots.toml").write_text("camera = 0\n[page]\nsnapshots = 'snapshots'\n")
+        assert service_config(words).page.snapshots == tmp_path / "snapshots", "typed, though as the default"
+    assert service_config(["m", "--camera", "0"]).page.snapshots == Path("snapshots")
+    (tmp_path / "on.toml").write_text("camera = 0\n[sink]\nlegend = true\n")
+    assert service_config(["on.toml"]).sink.legend and not service_config(["on.toml", "--no-legend"]).sink.legend
     monkeypatch.setenv("EDGESEG_TOKEN", "def")
     assert service_config(["m", "--camera", "0"]).page.token == "def", "a service does not see this environment"
 
