@@ -14,6 +14,7 @@ from edgeseg.app.fields import Config, Field, fields_of
 from edgeseg.app.train_config import TrainConfig
 from edgeseg.cli.main import command_line
 from edgeseg.device.jetpack import RELEASES, SOCS
+from edgeseg.runtime.alarms.actions import ACTIONS
 from edgeseg.runtime.monitoring import prometheus as metrics
 from edgeseg.runtime.monitoring import sink as field
 from edgeseg.runtime.sinks.uri import SINKS
@@ -134,6 +135,12 @@ def streams_page() -> str:
     return _filled("docs/reference/sources-and-sinks.md", {"sources": sources, "sinks": sinks})
 
 
+def alarms_page() -> str:
+    """Return the page of alarms with the table of actions as the program knows them."""
+    rows = "".join(f"| `{action.shown}` | {action.help} |\n" for action in ACTIONS.values() if action.shown)
+    return _filled("docs/how-to/alarms.md", {"actions": f"| value | what happens |\n|---|---|\n{rows}"})
+
+
 def _form(kind: UriKind) -> str:
     form = kind.form.replace("|", "\\|")
     return f"`{form}`" if "://" in form else form
@@ -232,6 +239,7 @@ WRITTEN = {
     "docs/reference/metrics.md": metrics_page,
     "docs/how-to/jetpack.md": jetpack_page,
     "docs/reference/sources-and-sinks.md": streams_page,
+    "docs/how-to/alarms.md": alarms_page,
 }
 
 

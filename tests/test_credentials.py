@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from edgeseg.credentials import address_parts, has_credentials, redacted, without_secrets_of
 from edgeseg.errors import EdgesegError, UsageError
-from edgeseg.runtime.alarms.actions import action_from_text
+from edgeseg.runtime.alarms.actions import ActionContext, action_from_text
 from edgeseg.runtime.deadline import Deadline
 from edgeseg.runtime.sinks.rtsp import RtspSink
 from edgeseg.runtime.sources import source_from_uri
@@ -116,7 +116,7 @@ def test_a_sink_tells_nothing_of_its_password(scheme: str, password: str) -> Non
 @given(scheme=st.sampled_from(["http", "https"]), password=_PASSWORDS)
 def test_a_webhook_tells_nothing_of_its_address(scheme: str, password: str) -> None:
     def described(url: str) -> str:
-        action = action_from_text(url, None, lambda *line: None)
+        action = action_from_text(url, ActionContext(None, lambda *line: None))
         action.close(Deadline())
         return action.description
 

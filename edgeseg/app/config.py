@@ -1,6 +1,5 @@
 """Configurations of the commands. Each field says once what the command line, files and the service need of it."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional, Sequence
@@ -8,6 +7,7 @@ from typing import Optional, Sequence
 from edgeseg.app.fields import Config, option
 from edgeseg.credentials import has_credentials
 from edgeseg.engines.select import ENGINES
+from edgeseg.runtime.alarms.actions import absolute_action, actions_help, is_secret_action
 from edgeseg.runtime.sinks.uri import SINKS, sinks_help
 from edgeseg.runtime.sources.uri import SOURCES, sources_help
 from edgeseg.uris import absolute_uri
@@ -32,7 +32,6 @@ _SOURCES = "Sources and how they are read"
 _SINKS = "Sinks and pictures"
 _PAGE = "Page, alarms, accuracy in the field"
 _ENGINE = "Engine"
-_FILE_ACTIONS = ("jsonl", "snapshot")
 
 
 def _absolute_source(uri: str) -> str:
@@ -41,16 +40,6 @@ def _absolute_source(uri: str) -> str:
 
 def _absolute_sink(uri: str) -> str:
     return absolute_uri(uri, SINKS)
-
-
-def _absolute_action(action: str) -> str:
-    kind, colon, rest = action.partition(":")
-    return f"{kind}{colon}{os.path.abspath(rest)}" if kind in _FILE_ACTIONS and rest else action
-
-
-def _is_secret_action(action: str) -> bool:
-    """Return whether an action holds a secret: the path of a webhook is its password."""
-    return has_credentials(action) or action.startswith(("http:", "https:"))
 
 
 @dataclass(frozen=True)
@@ -134,10 +123,10 @@ class AlarmConfig(Config):
     actions: Sequence[str] = option(
         (),
         flag="--on-alarm",
-        help="log, jsonl:FILE, snapshot:FOLDER, mqtt://HOST/TOPIC, https://...; several times.",
+        help=f"{actions_help()}; several times.",
         is_path=True,
-        absolute=_absolute_action,
-        is_secret=_is_secret_action,
+        absolute=absolute_action,
+        is_secret=is_secret_action,
         panel=_PAGE,
     )
     rois: Optional[Path] = option(

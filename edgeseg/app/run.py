@@ -404,14 +404,14 @@ def _alarms(plan: Plan, loop: Any) -> "Optional[AlarmSink]":
         if actions:
             raise UsageError("`actions` needs a rule; add `rules` 'area(car) > 20% for 5 frames'")
         return None
-    from edgeseg.runtime.alarms.actions import action_from_text
+    from edgeseg.runtime.alarms.actions import ActionContext, action_from_text
     from edgeseg.runtime.alarms.sink import AlarmSink
     from edgeseg.runtime.state import FINAL
 
     assert plan.regions is not None
     tell, sources = loop.state.tell, loop.state.sources
-    overwrite = plan.config.sink.overwrite
-    chosen = [action_from_text(text, plan.painter, tell, overwrite=overwrite) for text in actions or ("log",)]
+    context = ActionContext(plan.painter, tell, plan.config.sink.overwrite)
+    chosen = [action_from_text(text, context) for text in actions or ("log",)]
     sink = AlarmSink(
         list(plan.rules), loop.spec, plan.regions, chosen, tell, lambda name: sources[name].status in FINAL
     )

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from edgeseg.errors import SinkError
-from edgeseg.runtime.alarms.actions import action_from_text
+from edgeseg.runtime.alarms.actions import ActionContext, action_from_text
 from edgeseg.runtime.alarms.parser import parse
 from edgeseg.runtime.alarms.roi import RoiSet
 from edgeseg.runtime.alarms.sink import AlarmSink
@@ -260,7 +260,7 @@ def test_alarms_do_not_wait_for_who_does_not_answer(spec: ModelSpec, tmp_path: P
         }
         texts = [*(addresses[kind] for kind in kinds), f"jsonl:{tmp_path}/o.jsonl"]
         tell = lambda level, who, text: None  # noqa: E731
-        actions = [action_from_text(text, Painter(spec), tell) for text in texts]
+        actions = [action_from_text(text, ActionContext(Painter(spec), tell)) for text in texts]
         rules = [parse("area(road) >= 0", spec.classes, ())]
         running = made(spec)
         running.add_sink(AlarmSink(rules, spec, RoiSet(spec.classes, None), actions, tell))

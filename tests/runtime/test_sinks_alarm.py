@@ -13,8 +13,18 @@ import pytest
 
 from edgeseg.errors import SinkError, UsageError
 from edgeseg.images import read_image
-from edgeseg.runtime.alarms import RoiSet, parse
-from edgeseg.runtime.alarms.actions import AlarmAction, action_from_text
+from edgeseg.runtime.alarms.actions import (
+    ACTIONS,
+    ActionContext,
+    AlarmAction,
+    absolute_action,
+    action_from_text,
+    action_paths,
+    actions_help,
+    is_secret_action,
+)
+from edgeseg.runtime.alarms.parser import parse
+from edgeseg.runtime.alarms.roi import RoiSet
 from edgeseg.runtime.alarms.sink import AlarmSink
 from edgeseg.runtime.drawing.overlay import Painter
 from edgeseg.spec import ModelSpec
@@ -107,7 +117,7 @@ def alarm_sink(spec: ModelSpec, told: Told, actions: list[AlarmAction], *texts: 
 def test_only_the_transitions_act(spec: ModelSpec, told: Told, tmp_path: Path) -> None:
     painter = Painter(spec)
     texts = ["log", f"jsonl:{tmp_path}/alarms.jsonl", f"snapshot:{tmp_path}/shots"]
-    actions = [action_from_text(text, painter, told) for text in texts]
+    actions = [action_from_text(text, ActionContext(painter, told)) for text in texts]
     with alarm_sink(spec, told, actions, "crowd: area(car) > 20% of roi(left) for 2 frames") as sink:
         for index, ids in enumerate([EMPTY, BUSY, BUSY, BUSY, EMPTY]):
             sink.write(segmentation(ids, index, "door/1"))
@@ -149,7 +159,7 @@ def test_sources_are_followed_apart(spec: ModelSpec, told: Told) -> None:
 
 def test_an_alarm_goes_off_when_its_source_is_over(spec: ModelSpec, told: Told, tmp_path: Path) -> None:
     texts = ["log", f"jsonl:{tmp_path}/alarms.jsonl", f"snapshot:{tmp_path}/shots"]
-    actions = [action_from_text(text, Painter(spec), told) for text in texts]
+    actions = [action_from_text(text, ActionContext(Painter(spec), told)) for text in texts]
     over: set[str] = set()
     rules = [parse("crowd: area(car) > 20%", spec.classes)]
     with AlarmSink(rules, spec, RoiSet(spec.classes), actions, told, over.__contains__) as sink:
@@ -195,7 +205,7 @@ def test_an_action_that_fails_does_not_stop_the_others(spec: ModelSpec, told: To
     painter, disk = Painter(spec), tmp_path / "disk"
     disk.mkdir()
     texts = [f"snapshot:{disk}/shots", f"jsonl:{disk}/alarms", "log"]
-    actions = [action_from_text(text, painter, told) for text in texts]
+    actions = [action_from_text(text, ActionContext(painter, told)) for text in texts]
     sink = alarm_sink(spec, told, actions, "area(car) > 1%")
     disk.rename(tmp_path / "gone")
     disk.write_text("a file is in the way")
@@ -214,7 +224,7 @@ def test_an_action_that_fails_does_not_stop_the_others(spec: ModelSpec, told: To
 def test_a_webhook_gets_every_record_in_order(spec: ModelSpec, told: Told, hook: Hook) -> None:
     hook.failures = 1
     url = f"http://cam:s3cr%40t@127.0.0.1:{hook.server_port}/hook?token=s3cr2t"
-    action = action_from_text(url, Painter(spec), told)
+    action = action_from_text(url, ActionContext(Painter(spec), told))
     sink = alarm_sink(spec, told, [action], "area(car) > 1%")
     for index in range(10):
         sink.write(segmentation((EMPTY, BUSY)[index % 2], index))
@@ -248,7 +258,7 @@ def test_a_webhook_follows_nobody_and_counts_no_record_that_was_not_taken(
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Moved) as server:
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         port = server.server_address[1]
-        action = action_from_text(f"http://cam:s3cret@127.0.0.1:{port}/hook", Painter(spec), told)
+        action = action_from_text(f"http://cam:s3cret@127.0.0.1:{port}/hook", ActionContext(Painter(spec), told))
         sink = alarm_sink(spec, told, [action], "area(car) > 1%")
         sink.write(segmentation(BUSY, 0))
         told.wait_for(
@@ -264,7 +274,7 @@ def test_a_webhook_follows_nobody_and_counts_no_record_that_was_not_taken(
 @pytest.mark.system
 def test_a_webhook_that_is_away_holds_nobody_up_and_comes_back(spec: ModelSpec, told: Told) -> None:
     port = free_port()
-    action = action_from_text(f"http://127.0.0.1:{port}/s3cret-path", Painter(spec), told)
+    action = action_from_text(f"http://127.0.0.1:{port}/s3cret-path", ActionContext(Painter(spec), told))
     sink = alarm_sink(spec, told, [action], "area(car) > 1%")
     sink.write(segmentation(BUSY, 0))
     told.wait_for(f"webhook http://127.0.0.1:{port} cannot be reached: Connection refused; it is tried again")
@@ -280,7 +290,7 @@ def test_a_webhook_that_is_away_holds_nobody_up_and_comes_back(spec: ModelSpec, 
 
 @pytest.mark.system
 def test_what_waits_is_bounded_and_counted(spec: ModelSpec, told: Told) -> None:
-    action = action_from_text(f"http://127.0.0.1:{free_port()}/", Painter(spec), told)
+    action = action_from_text(f"http://127.0.0.1:{free_port()}/", ActionContext(Painter(spec), told))
     sink = alarm_sink(spec, told, [action], "area(car) > 1%")
     for index in range(400):
         sink.write(segmentation((EMPTY, BUSY)[index % 2], index))
@@ -295,7 +305,7 @@ def test_alarms_over_mqtt(spec: ModelSpec, told: Told, tmp_path: Path) -> None:
     broker = Broker(tmp_path)
     try:
         listener = Listener(broker.port, "yard/alarm")
-        action = action_from_text(f"mqtt://127.0.0.1:{broker.port}/yard/alarm", Painter(spec), told)
+        action = action_from_text(f"mqtt://127.0.0.1:{broker.port}/yard/alarm", ActionContext(Painter(spec), told))
         sink = alarm_sink(spec, told, [action], "area(car) > 1%")
         sink.write(segmentation(BUSY, 0))
         listener.wait_for(lambda messages: len(messages) == 1)
@@ -316,14 +326,14 @@ def test_what_makes_no_sense_is_refused(spec: ModelSpec, told: Told, tmp_path: P
     painter = Painter(spec)
     for text in ("", "mail", "jsonl:", "ftp://u:secret@host/a"):
         with pytest.raises(UsageError, match="no alarm action .*; there are log, jsonl:FILE") as caught:
-            action_from_text(text, painter, told)
+            action_from_text(text, ActionContext(painter, told))
         assert "secret" not in str(caught.value)
     for text in ("https://", "http://u:secret@host:x/"):
         with pytest.raises(UsageError, match="a webhook is https") as caught:
-            action_from_text(text, painter, told)
+            action_from_text(text, ActionContext(painter, told))
     (tmp_path / "file").write_text("")
     with pytest.raises(SinkError, match="cannot be created"):
-        action_from_text(f"snapshot:{tmp_path}/file/shots", painter, told)
+        action_from_text(f"snapshot:{tmp_path}/file/shots", ActionContext(painter, told))
     with pytest.raises(UsageError, match="two alarms are called 'area.car. > 1%'; give one another name"):
         alarm_sink(spec, told, [], "area(car) > 1%", "area( car ) > 1%")
 
@@ -334,3 +344,21 @@ def test_a_region_of_a_rule_stays(spec: ModelSpec, told: Told) -> None:
     AlarmSink([parse("area(car) in roi(left) > 1%", spec.classes, rois.names)], spec, rois, [], told)
     with pytest.raises(UsageError, match="an alarm uses the region 'left'"):
         rois.remove("left")
+
+
+def test_the_table_says_of_every_action_where_it_goes() -> None:
+    shown = [kind.shown for kind in ACTIONS.values() if kind.shown]
+    assert actions_help() == "log, jsonl:FILE, snapshot:FOLDER, mqtt://HOST/TOPIC, https://HOST/PATH"
+    assert [action_paths(text) for text in shown] == [
+        ((), ()),
+        ((Path("FILE"),), ()),
+        ((), (Path("FOLDER"),)),
+        ((), ()),
+        ((), ()),
+    ]
+    here = Path.cwd()
+    assert [absolute_action(text) for text in shown[1:4]] == [f"jsonl:{here}/FILE", f"snapshot:{here}/FOLDER", shown[3]]
+    assert [is_secret_action(text) for text in (*shown, "http://host/key", "mqtt://u:p@host/topic")] == [
+        *[False] * 4,
+        *[True] * 3,
+    ]

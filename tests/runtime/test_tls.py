@@ -13,7 +13,7 @@ from typing import Iterator
 import pytest
 
 from edgeseg.errors import SinkError
-from edgeseg.runtime.alarms.actions import action_from_text
+from edgeseg.runtime.alarms.actions import ActionContext, action_from_text
 from edgeseg.runtime.deadline import Deadline
 from edgeseg.runtime.drawing.overlay import Painter
 from edgeseg.runtime.sinks.mqtt import MqttPublisher
@@ -85,13 +85,13 @@ def test_a_webhook_by_https(spec: ModelSpec, certificates: Path, monkeypatch: py
     address = f"https://localhost:{server.server_port}/alarm"
     record = {"alarm": "crowd", "on": True, "source": "", "frame": 1, "values": {}}
     try:
-        stranger = action_from_text(address, Painter(spec), lambda *event: told.append(event[2]))
+        stranger = action_from_text(address, ActionContext(Painter(spec), lambda *event: told.append(event[2])))
         stranger.act(record, None)
         with pytest.raises(SinkError, match="1 records could not be sent"):
             stranger.close(Deadline())
         assert not heard and any("certificate" in text for text in told), told
         monkeypatch.setenv("SSL_CERT_FILE", str(certificates / "ca.pem"))
-        known = action_from_text(address, Painter(spec), lambda *event: told.append(event[2]))
+        known = action_from_text(address, ActionContext(Painter(spec), lambda *event: told.append(event[2])))
         known.act(record, None)
         until = time.monotonic() + 20  # close would give it three seconds only
         while not known.done and time.monotonic() < until:

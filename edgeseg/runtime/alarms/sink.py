@@ -10,8 +10,10 @@ from typing import Any, Callable, Sequence
 import numpy as np
 
 from edgeseg.errors import EdgesegError, UsageError
-from edgeseg.runtime.alarms import Measured, RoiSet, Rule, Watch
 from edgeseg.runtime.alarms.actions import AlarmAction
+from edgeseg.runtime.alarms.evaluate import Measured, Watch
+from edgeseg.runtime.alarms.expression import Rule
+from edgeseg.runtime.alarms.roi import RoiSet
 from edgeseg.runtime.frame import Segmentation
 from edgeseg.runtime.sinks.base import FrameSink
 from edgeseg.spec import ModelSpec

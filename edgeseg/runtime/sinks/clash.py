@@ -12,6 +12,7 @@ from urllib.parse import unquote
 from edgeseg.credentials import redacted
 from edgeseg.errors import UsageError
 from edgeseg.picture_files import IMAGE_SUFFIXES, listed_files, pictures_matching
+from edgeseg.runtime.alarms.actions import action_paths
 from edgeseg.runtime.sinks.uri import sink_kind
 from edgeseg.runtime.sources.uri import Stream, source_path
 from edgeseg.uris import located
@@ -48,9 +49,11 @@ def refuse_overwriting(
         for identity in _identities(folder)
     }
     names = _names(streams) if len(streams) > 1 else [""]
+    outputs: list[tuple[str, Iterable[Path], Iterable[Path]]]
     outputs = [(f"--sink {uri}", _written_by(uri, names), _filled_by(uri)) for uri in sinks]
     writers: dict[str, str] = {}
-    for option, paths, filled in (*outputs, *map(_of_action, actions)):
+    outputs += [(f"--on-alarm {text}", *action_paths(text)) for text in actions]
+    for option, paths, filled in outputs:
         written = list(paths)
         for path in written:
             if writers.setdefault(os.path.realpath(path), option) != option and not _is_device(path):
@@ -114,13 +117,6 @@ def _filled_by(uri: str) -> Iterator[Path]:
     for part in ("masks", "overlays", "colours"):
         for where, _, _ in os.walk(path / part):
             yield Path(where)
-
-
-def _of_action(text: str) -> tuple[str, Iterable[Path], Iterable[Path]]:
-    """The option that names an alarm's action, the files that it writes, and the folders that it puts pictures into."""
-    kind, _, rest = text.partition(":")
-    files, folders = ([Path(rest)] if rest and kind == of else [] for of in ("jsonl", "snapshot"))
-    return f"--on-alarm {text}", files, folders
 
 
 def _is_device(path: Path) -> bool:

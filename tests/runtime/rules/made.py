@@ -6,8 +6,8 @@ import math
 import operator
 import random
 
-from edgeseg.runtime.alarms import RoiSet, Rule
-from edgeseg.runtime.alarms.expression import AllOf, AnyOf, Comparison, Condition, Duration, Limit, Not, Term
+from edgeseg.runtime.alarms.expression import AllOf, AnyOf, Comparison, Condition, Duration, Limit, Not, Rule, Term
+from edgeseg.runtime.alarms.roi import RoiSet
 from edgeseg.runtime.frame import Segmentation
 
 CLASSES = ("road", "car", "sky", "traffic light")

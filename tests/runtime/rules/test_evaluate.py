@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from edgeseg.errors import UsageError
-from edgeseg.runtime.alarms import Measured, RoiSet, Watch, parse
+from edgeseg.runtime.alarms.evaluate import Measured, Watch
 from edgeseg.runtime.alarms.expression import Term
+from edgeseg.runtime.alarms.parser import parse
+from edgeseg.runtime.alarms.roi import RoiSet
 from tests.runtime.results import blocks, segmentation
 from tests.runtime.rules.made import CLASSES, ROIS, made_rule, straightforward
 

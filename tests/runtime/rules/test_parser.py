@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeseg.errors import UsageError
-from edgeseg.runtime.alarms import Rule, parse
-from edgeseg.runtime.alarms.expression import AllOf, AnyOf, Comparison, Duration, Limit, Not, Term
+from edgeseg.runtime.alarms.expression import AllOf, AnyOf, Comparison, Duration, Limit, Not, Rule, Term
+from edgeseg.runtime.alarms.parser import parse
 from tests.runtime.rules.made import CLASSES, ROIS, made_rule
 
 BUSY = (

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edgeseg.errors import InputError, SinkError, UsageError
-from edgeseg.runtime.alarms import RoiSet
+from edgeseg.runtime.alarms.roi import RoiSet
 
 LEFT = [[0, 0], [0.5, 0], [0.5, 1], [0, 1]]
 WHOLE = [[0, 0], [1, 0], [1, 1], [0, 1]]
