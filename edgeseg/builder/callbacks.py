@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import math
 import time
-from pathlib import Path
 from typing import Any, Callable, cast
 
 import numpy as np
 import pytorch_lightning as pl
+from torch import Tensor
 
+from edgeseg.builder.charts import SampleView
 from edgeseg.builder.checkpoint import Checkpoint, save_checkpoint
 from edgeseg.builder.networks import NetworkConfig, PaddedNetwork
-from edgeseg.builder.recipe import EpochResult
+from edgeseg.builder.recipe import EpochResult, TrainOptions
 from edgeseg.builder.resume import run_description
-from edgeseg.builder.run_folder import log_epoch
+from edgeseg.builder.run_folder import RunFolder
 from edgeseg.builder.task import SegmentationTask
+from edgeseg.images import Dataset
+from edgeseg.preprocess import class_map_at
 
 __all__ = ["Keeper", "StepLine"]
 
 _BAR = 20
+_SAMPLES = 4
 
 
 class StepLine(pl.Callback):
@@ -84,7 +88,7 @@ def _duration(seconds: float) -> str:
 
 
 class Keeper(pl.Callback):
-    """Writer of ``last.safetensors``, the table of metrics and, where mIoU rose, ``best.safetensors``.
+    """Writer of ``last.safetensors``, where mIoU rose ``best.safetensors``, and of what a ``RunFolder`` has.
 
     It also ends a run whose mIoU rises no more.
 
@@ -92,23 +96,26 @@ class Keeper(pl.Callback):
         folder: of the run.
         facts: what checkpoints say of the run.
         config: what built the network.
-        patience: epochs without a better mIoU after which the run ends; 0 is never.
-        report: called after every epoch.
+        validation: the validation set, for samples.
+        options: says whom to tell of every epoch.
     """
 
     def __init__(
         self,
-        folder: Path,
+        folder: RunFolder,
         facts: dict[str, Any],
         config: NetworkConfig,
-        patience: int,
-        report: Callable[[EpochResult], None],
+        validation: Dataset,
+        options: TrainOptions,
     ) -> None:
-        self._folder, self._facts, self._config, self._report = folder, facts, config, report
+        self._folder, self._facts, self._config, self._validation = folder, facts, config, validation
+        self._report = options.report
         self._run = run_description(config, facts)
-        self._patience = patience
+        self._patience = int(facts["recipe"]["patience"])
         self._best, self._best_epoch = -math.inf, 0
         self._started = time.monotonic()
+        self._found: dict[int, Tensor] = {}
+        """Index of a sample -> class map."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run needs: the best mIoU, its epoch, and what run this is."""
@@ -129,6 +136,20 @@ class Keeper(pl.Callback):
         if batch_idx == 0:
             self._started = time.monotonic()
 
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep the class maps of a few images spread over the validation set."""
+        last = len(self._validation) - 1
+        if batch_idx in {round(place * last / (_SAMPLES - 1)) for place in range(_SAMPLES)}:
+            self._found[batch_idx] = outputs
+
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep and report the results of an epoch."""
         assert isinstance(pl_module, SegmentationTask)
@@ -136,17 +157,30 @@ class Keeper(pl.Callback):
         training = {**self._facts, "epochs_trained": result.epoch, "val_miou": result.miou, "val_iou": result.iou}
         averaged = cast(PaddedNetwork, pl_module.averaged.module)
         checkpoint = Checkpoint(averaged, self._config, pl_module.spec, training)
-        save_checkpoint(checkpoint, self._folder / "last.safetensors")
+        save_checkpoint(checkpoint, self._folder.path / "last.safetensors")
         if result.is_best:
             self._best, self._best_epoch = result.miou, result.epoch
-            save_checkpoint(checkpoint, self._folder / "best.safetensors")
-        log_epoch(self._folder / "metrics.csv", result)
+            save_checkpoint(checkpoint, self._folder.path / "best.safetensors")
+        samples = self._samples() if result.is_best else []
+        self._folder.keep(result, (self._best_epoch, self._best), pl_module.confusion.counts, samples)
         self._end_without_progress(trainer, result.epoch)
         self._report(result)
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Close what is open."""
+        self._folder.close()
 
     def _end_without_progress(self, trainer: pl.Trainer, epoch: int) -> None:
         if self._patience and epoch - self._best_epoch >= self._patience:
             trainer.should_stop = True
+
+    def _samples(self) -> list[SampleView]:
+        samples = []
+        for index, found in sorted(self._found.items()):
+            name, frame, label = self._validation[index]
+            assert label is not None
+            samples.append(SampleView(name, frame, label, class_map_at(found.cpu().numpy(), label.shape)))
+        return samples
 
     def _result(self, trainer: pl.Trainer, task: SegmentationTask) -> EpochResult:
         confusion = task.confusion

@@ -71,10 +71,9 @@ class SegmentationTask(pl.LightningModule):
         Raises:
             TrainingError: the loss is not finite.
         """
-        images, labels = batch
-        if not (labels != IGNORE_ID).any():
+        if not (batch[1] != IGNORE_ID).any():
             return None  # nothing but void: the weighted mean over no pixel is not a number
-        loss: Tensor = self.loss(self.network(images.contiguous(memory_format=torch.channels_last)), labels)
+        loss = self.loss_of(batch)
         self.losses.append(loss.item())
         if not math.isfinite(self.losses[-1]):
             raise TrainingError(
@@ -82,6 +81,12 @@ class SegmentationTask(pl.LightningModule):
                 f"can be learned; start again with a smaller --lr (it was {self.recipe.learning_rate:g})"
             )
         return loss
+
+    def loss_of(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        """Compute the loss of a batch (Nx3xHxW float32, NxHxW int64) in which at least one pixel is no void."""
+        images, labels = batch
+        logits = self.network(images.contiguous(memory_format=torch.channels_last))
+        return self.loss(logits, labels)  # type: ignore[no-any-return]
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Take a step, and add the weights after it to the average."""

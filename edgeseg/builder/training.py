@@ -14,6 +14,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
+from edgeseg import __version__
 from edgeseg.builder.callbacks import Keeper, StepLine
 from edgeseg.builder.checkpoint import Checkpoint, SafetensorsIO, load_checkpoint
 from edgeseg.builder.choice import choice
@@ -24,6 +25,7 @@ from edgeseg.builder.networks import NetworkConfig, PaddedNetwork
 from edgeseg.builder.optimization import OPTIMIZERS, SCHEDULES
 from edgeseg.builder.recipe import EpochResult, TrainingPlan, TrainOptions, TrainRecipe, crop_stages
 from edgeseg.builder.resume import epochs_done, run_description
+from edgeseg.builder.run_folder import RunFolder
 from edgeseg.builder.task import SegmentationTask, loss_weights
 from edgeseg.errors import DatasetError, UsageError
 from edgeseg.images import Dataset, ignored_ids
@@ -52,7 +54,7 @@ def train(
         training: labelled data sets, mixed.
         validation: labelled data set on which mIoU is measured after every epoch.
         recipe: everything that decides the run.
-        folder: receives ``best.safetensors``, ``last.safetensors``, ``resume.safetensors`` and ``metrics.csv``.
+        folder: receives ``best.safetensors``, ``last.safetensors``, ``resume.safetensors`` and ``RUN_FILES``.
         options: see ``TrainOptions``.
 
     Raises:
@@ -76,7 +78,8 @@ def train(
     facts = _facts(spec, training, validation, recipe, options.origin)
     state = folder / "resume.safetensors" if options.resume else None
     done = epochs_done(state, run_description(config, facts), recipe.epochs) if state else 0
-    keeper = Keeper(folder, facts, config, recipe.patience, options.report)
+    kept = RunFolder(folder, {**facts, "network": asdict(config)}, spec)
+    keeper = Keeper(kept, facts, config, validation, options)
     trainer = _trainer(recipe, folder, [*([StepLine(options.on_step)] if options.on_step else []), keeper])
     remarks = _remarks(trained_on, validated_on, spec)
     device = _device(trainer.strategy.root_device)
@@ -163,6 +166,7 @@ def _facts(
         "size_hw": list(spec.size_hw),
         "training_data": [source.description for source in training],
         "validation_data": validation.description,
+        "versions": {"edgeseg": __version__, "torch": torch.__version__, "lightning": pl.__version__},
     }
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from edgeseg.builder.checkpoint import load_checkpoint
 from edgeseg.builder.data import EpochOrder, SeededCrops, TrainingCrops, class_weights
 from edgeseg.builder.networks import NetworkConfig, network_from_config
+from edgeseg.builder.run_folder import RUN_FILES
 from edgeseg.builder.task import averaging
 from edgeseg.builder.training import EpochResult, TrainingPlan, TrainOptions, TrainRecipe, train
 from edgeseg.demo import CLASSES, PALETTE
@@ -88,8 +89,8 @@ def test_saves_logs_and_resumes_the_very_run_that_was_interrupted(
     assert [result.epoch for result in resumed] == [2, 3], "the epoch whose state was not stored yet comes again"
     assert (plans[0].first_epoch, plans[0].epochs, plans[0].steps, plans[0].images) == (2, 3, 4, 8)
     assert lines[0].startswith("epoch 2/3  step 1/4  loss ") and lines[-1] == ""
-    names = {"best.safetensors", "last.safetensors", "resume.safetensors", "metrics.csv"}
-    assert names == {path.name for path in tmp_path.iterdir()}
+    names = {"best.safetensors", "last.safetensors", "resume.safetensors", *RUN_FILES}
+    assert names == {path.name for path in tmp_path.iterdir()} - {"tensorboard"}
     rows = list(csv.DictReader((tmp_path / "metrics.csv").read_text().splitlines()))
     assert [row["epoch"] for row in rows] == ["1", "2", "3"], "each epoch once"
     assert float(rows[-1]["iou road"]) == pytest.approx(resumed[-1].iou["road"], abs=1e-5)
