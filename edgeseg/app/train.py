@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["CONFIG_NAME", "TrainingProgress", "train"]
 
 CONFIG_NAME = "training.toml"
+_CHECKPOINTS = ("best.safetensors", "last.safetensors")
 _CROP = 288
-_RESULTS = ("best.safetensors", "last.safetensors", "metrics.csv", CONFIG_NAME)
 
 
 @dataclass(frozen=True)
@@ -104,11 +104,13 @@ def _crop(config: TrainConfig, spec: ModelSpec) -> int:
 
 
 def _refuse_earlier_results(config: TrainConfig) -> None:
+    from edgeseg.builder.run_folder import RUN_FILES
+
     if config.resume:
         return
     if (config.out / "resume.safetensors").exists():
         raise UsageError(f"{config.out} holds an earlier run; pass `resume` to go on with it or another `out`")
-    there = [name for name in _RESULTS if (config.out / name).exists()]
+    there = [name for name in (*_CHECKPOINTS, CONFIG_NAME, *RUN_FILES) if (config.out / name).exists()]
     if there:
         raise UsageError(f"{config.out / there[0]} exists and would be replaced; name another `out`")
 
