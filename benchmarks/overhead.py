@@ -36,7 +36,7 @@ from edgeseg.device.detect import detected_device
 from edgeseg.engines.base import Engine
 from edgeseg.engines.select import engine_from_bundle
 from edgeseg.runtime.gst.pipelines import CaptureOptions, pipeline_from_uri
-from edgeseg.runtime.loop.pipeline import Run
+from edgeseg.runtime.loop.pipeline import LoopOptions, Run
 from edgeseg.runtime.sinks.uri import NullSink
 from edgeseg.runtime.sources import source_from_uri
 from edgeseg.runtime.sources.gstreamer import GstSource
@@ -118,7 +118,7 @@ def live_ms(engine: Engine, spec: ModelSpec) -> dict[str, np.ndarray]:
             for stage in ("preprocess", "postprocess"):
                 over[stage].append(result.laps_ms[stage])
 
-    running = Run(engine, spec, max_frames=620)
+    running = Run(engine, spec, LoopOptions(max_frames=620))
     camera = pipeline_from_uri(f"gst://{CAMERA}", CaptureOptions())
     running.add(GstSource(replace(camera, live=True, endless=True, waits=False), "live camera"))
     running.add_sink(Sink())

@@ -15,7 +15,6 @@ KNOWN = {
     "compiler/pipeline.py bundle_from_graph": "the public step that takes everything that earlier steps made",
     "compiler/pipeline.py compile_model": "public: knobs by keyword, each with its meaning",
     "engines/tensorrt/build.py built_plan": "crosses a process: each argument is a part of the job",
-    "runtime/loop/pipeline.py __init__": "the parts of the loop, which tests replace one by one",
     "selection/choice.py selected_frames": "public: knobs by keyword, each with its meaning",
 }
 """Function -> why it is larger. This list may only shrink."""

@@ -216,17 +216,16 @@ class Session:
     ) -> None:
         from edgeseg.device.telemetry import Telemetry
         from edgeseg.runtime.loop.feed import Supervision
-        from edgeseg.runtime.loop.pipeline import Run
+        from edgeseg.runtime.loop.pipeline import LoopOptions, Run
 
         source = plan.config.source
+        supervision = Supervision(source.stall_timeout, source.max_restarts)
+        options = LoopOptions(_policy(source), supervision, source.batch_window_ms / 1e3, plan.config.frames)
         self._plan, self._engine = plan, engine
         self.loop = Run(
             engine,
             plan.inputs.bundle.spec,
-            policy=_policy(source),
-            supervision=Supervision(source.stall_timeout, source.max_restarts),
-            window_s=source.batch_window_ms / 1e3,
-            max_frames=plan.config.frames,
+            options,
             source_from=plan.inputs.source_from,
             on_frame=listener.on_result,
             on_tick=lambda: listener.on_tick(self.loop.state),

@@ -23,7 +23,7 @@ from edgeseg.runtime.deadline import Deadline
 from edgeseg.runtime.drawing.overlay import Painter
 from edgeseg.runtime.frame import Segmentation
 from edgeseg.runtime.loop.feed import Supervision
-from edgeseg.runtime.loop.pipeline import Run
+from edgeseg.runtime.loop.pipeline import LoopOptions, Run
 from edgeseg.runtime.sinks.base import FrameSink
 from edgeseg.runtime.sinks.jsonl import JsonlSink
 from edgeseg.runtime.sinks.lines import LineFile
@@ -104,7 +104,7 @@ def ends(running: Run, seconds: float = FAR_S) -> None:
 
 
 def made(spec: ModelSpec) -> Run:
-    running = Run(ThresholdEngine(), spec, supervision=Supervision(stall_s=600))
+    running = Run(ThresholdEngine(), spec, LoopOptions(supervision=Supervision(stall_s=600)))
     running.add(ScriptedSource([BRIGHT] * 10_000, live=True))
     return running
 

@@ -11,7 +11,7 @@ from edgeseg.demo import CLASSES, PALETTE
 from edgeseg.errors import EngineError, SinkError, SourceError, UsageError
 from edgeseg.runtime.frame import Segmentation
 from edgeseg.runtime.loop.feed import Supervision
-from edgeseg.runtime.loop.pipeline import Run, confidence_per_class
+from edgeseg.runtime.loop.pipeline import LoopOptions, Run, confidence_per_class
 from edgeseg.runtime.policy import Policy
 from edgeseg.runtime.sinks.base import FrameSink, StopRun
 from edgeseg.runtime.sources import FrameSource
@@ -54,7 +54,8 @@ class Camera(ScriptedSource):
 
 def made(spec: ModelSpec, sources: Sequence[FrameSource], sinks: Sequence[FrameSink] = (), **how: Any) -> Run:
     engine = how.pop("engine", None) or ThresholdEngine()
-    running = Run(engine, spec, supervision=how.pop("supervision", QUICK), **how)
+    rest = {name: how.pop(name) for name in ("source_from", "on_frame", "on_tick") if name in how}
+    running = Run(engine, spec, LoopOptions(**{"supervision": QUICK, **how}), **rest)
     for source in sources:
         running.add(source)
     for sink in sinks:

@@ -15,7 +15,7 @@ import pytest
 
 from edgeseg.runtime.gst.process import gstreamer_python
 from edgeseg.runtime.loop.feed import Supervision
-from edgeseg.runtime.loop.pipeline import Run
+from edgeseg.runtime.loop.pipeline import LoopOptions, Run
 from edgeseg.runtime.sinks.base import FrameSink
 from edgeseg.runtime.sources import FrameSource
 from edgeseg.runtime.state import RunState
@@ -75,11 +75,11 @@ class Live:
 
     def __init__(self, spec: ModelSpec, sources: list[FrameSource], sinks: list[FrameSink], **how: Any) -> None:
         engine = how.pop("engine", None) or ThresholdEngine()
-        supervision = how.pop("supervision", Supervision(stall_s=1.0, first_wait_s=0.1, longest_wait_s=1.0))
+        quick = Supervision(stall_s=1.0, first_wait_s=0.1, longest_wait_s=1.0)
         self.indices: list[tuple[str, int]] = []
         self.ages_ms: list[float] = []
         self.sizes: list[tuple[int, ...]] = []
-        self.run = Run(engine, spec, supervision=supervision, on_frame=self._on_frame, **how)
+        self.run = Run(engine, spec, LoopOptions(**{"supervision": quick, **how}), on_frame=self._on_frame)
         for source in sources:
             self.run.add(source)
         for sink in sinks:

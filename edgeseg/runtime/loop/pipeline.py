@@ -6,6 +6,7 @@ import itertools
 import threading
 import time
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Callable, Iterator, Sequence
 
 import numpy as np
@@ -26,7 +27,7 @@ from edgeseg.runtime.sources import FrameSource, source_from_uri
 from edgeseg.runtime.state import RunState, SourceState
 from edgeseg.spec import ModelSpec
 
-__all__ = ["Run", "confidence_per_class"]
+__all__ = ["LoopOptions", "Run", "confidence_per_class"]
 
 _TICK_S = 0.2
 _CLOSE_S, _STOP_S = 60.0, 1.6
@@ -38,16 +39,30 @@ _REMOVE_S = 3.0
 _ASKED = ("interrupted", "stopped")
 
 
+@dataclass(frozen=True)
+class LoopOptions:
+    """Which frames a run takes, and how long it waits for them.
+
+    Attributes:
+        policy: of sources that have none of their own; None is ``latest`` for live ones and ``every`` for stored ones.
+        supervision: how sources are kept alive.
+        window_s: how long the first frame of a batch waits for others.
+        max_frames: stop after so many frames; 0 is no limit.
+    """
+
+    policy: Policy | None = None
+    supervision: Supervision = Supervision()
+    window_s: float = 0.01
+    max_frames: int = 0
+
+
 class Run:
     """Sources, an engine and sinks; ``run`` is the loop. Everything else may be called from any thread.
 
     Args:
         engine: for batches of its own size; frames of several sources share a batch, empty places are ignored.
         spec: of the engine's graph.
-        policy: of sources that have none of their own; None is ``latest`` for live ones and ``every`` for stored ones.
-        supervision: how sources are kept alive.
-        window_s: how long the first frame of a batch waits for others.
-        max_frames: stop after so many frames; 0 is no limit.
+        options: see ``LoopOptions``.
         source_from: makes a source of a URI, for ``add_source``.
         on_frame: called after each frame, in the loop's thread.
         on_tick: called at least every 0.2 s while the loop is alive, whether frames come or not.
@@ -60,21 +75,17 @@ class Run:
         self,
         engine: Engine,
         spec: ModelSpec,
+        options: LoopOptions = LoopOptions(),
         *,
-        policy: Policy | None = None,
-        supervision: Supervision = Supervision(),
-        window_s: float = 0.01,
-        max_frames: int = 0,
         source_from: Callable[[str], FrameSource] = source_from_uri,
         on_frame: Callable[[RunState, Segmentation], None] = lambda state, result: None,
         on_tick: Callable[[], None] = lambda: None,
     ) -> None:
         self.engine, self.spec = engine, spec
         self.state = RunState(ConfusionMatrix(len(spec.classes), spec.ignore_id))
-        self._policy, self._supervision = policy, supervision
-        self._collector = Collector(window_s)
-        self._max_frames, self._source_from = max_frames, source_from
+        self._options, self._source_from = options, source_from
         self._on_frame, self._on_tick = on_frame, on_tick
+        self._collector = Collector(options.window_s)
         self._workers: list[SinkWorker] = []
         self._recycler = Recycler()
         self._names = (str(number) for number in itertools.count())
@@ -96,8 +107,8 @@ class Run:
             if name in self.state.sources:
                 raise UsageError(f"this run has or had a source {name!r}; take another name")
             mine = self.state.sources[name] = SourceState(name, source.description, is_live=source.is_live)
-            chosen = policy or self._policy or Policy("latest" if source.is_live else "every")
-            feed = Feed(source, self.state, mine, chosen, self._supervision, self._collector.changed)
+            chosen = policy or self._options.policy or Policy("latest" if source.is_live else "every")
+            feed = Feed(source, self.state, mine, chosen, self._options.supervision, self._collector.changed)
             if self._running:
                 self._collector.add(feed)
             else:
@@ -127,7 +138,7 @@ class Run:
     def add_sink(self, sink: FrameSink) -> None:
         """Add a sink, which takes every result. Before the loop runs."""
         depth = 2 * len(self.engine.input)
-        patience_s = self._supervision.sink_patience_s
+        patience_s = self._options.supervision.sink_patience_s
         self._workers.append(SinkWorker(sink, self.state, depth, patience_s, self.stop, self._deadline))
 
     def pause(self, on: bool) -> None:
@@ -233,7 +244,7 @@ class Run:
             worker.offer(result, feed.policy, self._goes_on)
         feed.state.area = dict(zip(self.spec.classes, result.area.tolist()))
         self._on_frame(state, result)
-        if state.frames == self._max_frames:
+        if state.frames == self._options.max_frames:
             self.stop("frame limit")
 
     def _goes_on(self) -> bool:
