@@ -6,6 +6,7 @@ import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Sequence
 
 import numpy as np
 
@@ -14,6 +15,8 @@ from edgeseg.images import Dataset, StoredDataset, ignored_ids
 from edgeseg.spec import IGNORE_ID, ModelSpec
 
 __all__ = ["LabelCounts", "label_counts", "refuse_single_class", "refuse_unusable_labels"]
+
+_MOST_SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -52,25 +55,46 @@ def label_counts(data: Dataset, spec: ModelSpec) -> LabelCounts:
     """Read every sample once and count its label.
 
     Raises:
-        ImageError: an image or mask cannot be read or does not fit; it is the first one.
+        ImageError: images or masks cannot be read or do not fit; the message names all of them.
     """
 
     pictures: set[bytes] = set()
 
-    def of_sample(index: int) -> LabelCounts:
-        _, frame, label = data[index]
+    def of_sample(index: int) -> LabelCounts | ImageError:
+        try:
+            _, frame, label = data[index]
+        except ImageError as error:
+            return error
         pictures.add(hashlib.blake2b(frame.tobytes(), digest_size=16).digest())
         histogram = np.bincount(np.zeros(0, np.uint8) if label is None else label.ravel(), minlength=256)
         classes = histogram[: len(spec.classes)]
         is_one = np.count_nonzero(classes) == 1 and histogram[IGNORE_ID] > 0
         return LabelCounts(1, classes, int(histogram.sum() - classes.sum()), int(is_one))
 
+    broken: list[ImageError] = []
     total = LabelCounts(0, np.zeros(len(spec.classes), np.int64), 0, 0)
     # Files are decoded in parallel; other data sets need not stand several threads.
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1) if isinstance(data, StoredDataset) else 1) as threads:
         for one in threads.map(of_sample, range(len(data))):
-            total += one
+            if isinstance(one, ImageError):
+                broken.append(one)
+            else:
+                total += one
+    _refuse_broken(broken, len(data))
     return replace(total, pictures=frozenset(pictures))
+
+
+def _refuse_broken(broken: Sequence[ImageError], images: int) -> None:
+    """Raise ImageError saying what is wrong with all files that cannot be used, in one line."""
+    if len(broken) == 1:
+        raise broken[0]
+    if broken:
+        shown = "; ".join(f"({number}) {error}" for number, error in enumerate(broken[:_MOST_SHOWN], 1))
+        more = f"; and {len(broken) - _MOST_SHOWN} more" if len(broken) > _MOST_SHOWN else ""
+        raise ImageError(
+            f"{len(broken)} of {images} images or their masks cannot be used: {shown}{more} ('edgeseg data check' "
+            "lists all)"
+        )
 
 
 def refuse_unusable_labels(data: Dataset, spec: ModelSpec) -> None:
@@ -78,7 +102,7 @@ def refuse_unusable_labels(data: Dataset, spec: ModelSpec) -> None:
 
     Raises:
         DatasetError: the masks hold fewer than two classes.
-        ImageError: an image or mask cannot be read or does not fit; it is the first one.
+        ImageError: images or masks cannot be read or do not fit; the message names all of them.
     """
     if isinstance(data, StoredDataset) and data.has_labels:
         held = label_counts(data, spec)
@@ -102,7 +126,8 @@ def refuse_single_class(classes: np.ndarray, ignored: int, spec: ModelSpec, wher
         return
     count, several = len(spec.classes), ", ".join(held) or "none"
     remedy = (
-        f"{ignored_ids(spec)} is ignored, so masks of 0 and 255 must be converted to 0 and 1"
+        f"{ignored_ids(spec)} is ignored, so masks of 0 and 255 must be converted to 0 and 1 (or declared: "
+        "data://FOLDER?masks=binary)"
         if ignored
         else "the masks are empty or belong to other images"
     )

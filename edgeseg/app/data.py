@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Sequence
 
 from edgeseg.class_list import classes_from
 from edgeseg.data.layouts import LAYOUTS
-from edgeseg.data.opening import SCHEME, is_of_layout, opened
+from edgeseg.data.opening import SCHEME, is_of_layout, opened, with_parameters
 from edgeseg.demo import CLASSES as CAMVID_CLASSES
 from edgeseg.demo import PALETTE as CAMVID_PALETTE
 from edgeseg.demo.street import StreetDataset
@@ -16,7 +17,7 @@ from edgeseg.images import Dataset
 from edgeseg.spec import IGNORE_ID, ModelSpec, Preprocess
 from edgeseg.uris import absolute_uri
 
-__all__ = ["absolute_data", "dataset_from", "size_hw_from", "spec_from", "triple_from"]
+__all__ = ["absolute_data", "dataset_from", "sides", "size_hw_from", "spec_from", "triple_from"]
 
 CAMVID_VOID = 11
 
@@ -78,6 +79,36 @@ def dataset_from(
         return StreetDataset(where)
     more = {} if labels is None else {"labels": os.path.abspath(labels)}
     return opened(where, spec=spec, need_labels=need_labels, **more)
+
+
+def sides(
+    data: Sequence[str], validation: str | None, split: str | None, fold: str | None
+) -> tuple[list[str], list[str]]:
+    """Return what to train on and what to validate on: the data and the validation data, or parts of the data.
+
+    Args:
+        data: names of data sets.
+        validation: name of one for validation, or None.
+        split: how validation images are taken from the data, or None.
+        fold: ``I/N`` of the split, or None.
+
+    Raises:
+        UsageError: both are given, or data that cannot be split.
+    """
+    if split is None:
+        if fold is not None:
+            raise UsageError("`fold` says which part of a `split` is for validation; pass `split` too")
+        return list(data), [] if validation is None else [validation]
+    if validation is not None:
+        raise UsageError("`split` takes validation images from the data, so leave `validation` out")
+    unsplit = [one for one in data if one.startswith("demo://")]
+    if unsplit:
+        raise UsageError(f"{unsplit[0]} is rendered and cannot be split; pass `validation`")
+    wanted = {"split": split, **({} if fold is None else {"fold": fold})}
+    return (
+        [with_parameters(one, **wanted, part="train") for one in data],
+        [with_parameters(one, **wanted, part="val") for one in data],
+    )
 
 
 def absolute_data(where: str) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Optional, Tuple
 
 from edgeseg.app.data import absolute_data
+from edgeseg.app.data_config import FOLD_HELP, SPLIT_HELP
 from edgeseg.app.fields import Config, option
 
 __all__ = ["TrainConfig"]
@@ -23,18 +24,21 @@ class TrainConfig(Config):
     """A training of a network on folders of images and masks."""
 
     data: Tuple[str, ...] = option(
-        help="Folders of images with masks beside them (NAMEannot), or demo://street?frames=400. Or a "
+        help="Labelled data: folders, LAYOUT://PATH?... (docs: Layouts of data), demo://street?frames=400. Or a "
         "configuration (.toml, .json).",
         is_argument=True,
         is_path=True,
         absolute=absolute_data,
     )
-    validation: str = option(
-        help="Folder on which mIoU is measured after every epoch.",
+    validation: Optional[str] = option(
+        None,
+        help="Labelled data on which mIoU is measured after every epoch; or see --split.",
         flag="--val",
         is_path=True,
         absolute=absolute_data,
     )
+    split: Optional[str] = option(None, help=SPLIT_HELP)
+    fold: Optional[str] = option(None, help=FOLD_HELP)
     classes: str = option(
         help="'camvid', names as in road,car,sky, or a file of lines NAME [R G B].",
         is_path=True,

@@ -20,6 +20,7 @@ from edgeseg.files import text_of
 # asked for: ``--help`` and ``--version`` stay fast, and no command waits for the imports of the others.
 COMMANDS: Dict[str, Tuple[str, str, str]] = {
     "train": ("train", "train", "Train a segmentation network on folders of images and masks."),
+    "data": ("data", "app", "Look at labelled data before training: counts, bad files, leaks, a contact sheet."),
     "compile": (
         "compile",
         "compile_",

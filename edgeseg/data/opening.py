@@ -17,7 +17,7 @@ from edgeseg.images import Mask, StoredDataset
 from edgeseg.spec import ModelSpec
 from edgeseg.uris import checked_parameters
 
-__all__ = ["DECLARATION", "SCHEME", "LayoutDataset", "is_of_layout", "opened", "with_parameters"]
+__all__ = ["DECLARATION", "SCHEME", "LayoutDataset", "classes_of", "is_of_layout", "opened", "with_parameters"]
 
 DECLARATION = "dataset.toml"
 """File in a data set's folder that says its layout and parameters, so that nobody has to pass them."""
@@ -68,6 +68,19 @@ def opened(where: str, *, spec: ModelSpec | None = None, need_labels: bool = Fal
         ids = class_map(found, asked, path if path.is_dir() else path.parent)
         masks = [None if label is None else MappedMask(label, ids) for label in found.labels]
     return _part(LayoutDataset(found, masks, spec), asked.values)
+
+
+def classes_of(where: str) -> tuple[str, ...]:
+    """Return the classes that a data set names itself, with ``background`` in front where it leaves pixels out.
+
+    Raises:
+        UsageError: the layout is not known, or a parameter is wrong.
+        DatasetError: images are missing.
+    """
+    layout, path, values = _read(where)
+    found: Found = LAYOUTS[layout].open(path, Asked(values))
+    names = [name for own, name in sorted(found.names.items()) if own not in found.void]
+    return (*(() if found.covers_all or "background" in names or not names else ("background",)), *names)
 
 
 def is_of_layout(where: str) -> bool:

@@ -1,0 +1,33 @@
+"""What ``edgeseg data`` can be told."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional, Tuple
+
+from edgeseg.app.data import absolute_data
+from edgeseg.app.fields import Config, option
+
+__all__ = ["FOLD_HELP", "SPLIT_HELP", "DataCheckConfig"]
+
+_DATA = "Labelled data: a folder, a file, or LAYOUT://PATH?... (docs: Layouts of data)."
+_CLASSES = "'camvid', names as in road,car,sky, or a file of lines NAME [R G B]; else the classes that the data names."
+SPLIT_HELP = "by=folder, prefix, time-gap[,gap=SECONDS][,fps=N] or random[,seed=N]: take validation images from the data."
+
+FOLD_HELP = "I/N: the I-th of N parts of the split is for validation."
+
+
+@dataclass(frozen=True)
+class DataCheckConfig(Config):
+    """A look at labelled data before training."""
+
+    data: Tuple[str, ...] = option(help=_DATA, is_argument=True, is_path=True, absolute=absolute_data)
+    validation: Optional[str] = option(
+        None, help="Data for validation.", flag="--val", is_path=True, absolute=absolute_data
+    )
+    classes: Optional[str] = option(None, help=_CLASSES, is_path=True, absolute=os.path.abspath)
+    ignore: Optional[int] = option(None, help="Mask value that is no class (camvid: 11, else 255).")
+    split: Optional[str] = option(None, help=SPLIT_HELP)
+    fold: Optional[str] = option(None, help=FOLD_HELP)
+    sheet: Optional[Path] = option(None, help="Write a contact sheet of images and masks (PNG).", is_path=True)
+    tiles: int = option(24, help="Pictures on the sheet.", at_least=1, at_most=400)

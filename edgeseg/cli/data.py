@@ -1,0 +1,75 @@
+"""``edgeseg data``: labelled data before training."""
+
+from typing import Mapping
+
+import typer
+
+from edgeseg.app.data_check import DataReport, check_data
+from edgeseg.app.data_config import DataCheckConfig
+from edgeseg.cli.console import Commands, JsonFlag, percent, print_json, say, table
+from edgeseg.cli.options import command
+from edgeseg.data.check import SetReport, shares
+from edgeseg.errors import DatasetError
+
+_MOST_PROBLEMS = 200
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    help="Labelled data before training. Example: edgeseg data check camvid/train --val camvid/val --classes camvid",
+)
+
+
+@app.callback()
+def _group() -> None:
+    pass
+
+
+def _check(config: DataCheckConfig, as_json: JsonFlag = False) -> None:
+    """Read all images and masks, list what cannot be used, and tell what is rare, doubled or leaks into validation.
+
+    Example: edgeseg data check camvid/train --val camvid/val --classes camvid --sheet sheet.png
+    """
+    report = check_data(config)
+    if as_json:
+        print_json(report.to_json())
+    else:
+        _show(report)
+    if report.problems:
+        images = sum(one.images for one in report.sets)
+        raise DatasetError(f"{report.problems} files of {images} images cannot be used; all are listed above")
+
+
+app.command("check")(command(DataCheckConfig, _check))
+
+
+def _show(report: DataReport) -> None:
+    for one in report.sets:
+        say(f"{one.role}: {one.description}")
+        say(f"  {one.images} images, {one.masks} masks; {_counted(one.sizes)}; {_counted(one.kinds)}")
+    columns = ["class", *(f"{one.role} {what}" for one in report.sets for what in ("pixels %", "images"))]
+    by_set = [list(zip(shares(one.pixels), one.images_with.tolist())) for one in report.sets]
+    rows = [
+        [name, *(text for one in by_set for text in (percent(one[index][0]), str(one[index][1])))]
+        for index, name in enumerate(report.spec.classes)
+    ]
+    rows.append(["(no class)", *(text for one in report.sets for text in (percent(_ignored(one)), ""))])
+    table("classes", columns, rows)
+    for one in report.sets:
+        for problem in one.problems[:_MOST_PROBLEMS]:
+            say(f"cannot be used ({one.role}): {problem.what}")
+        if len(one.problems) > _MOST_PROBLEMS:
+            say(f"... and {len(one.problems) - _MOST_PROBLEMS} more of {one.role}; --json lists all")
+    for finding in report.findings:
+        say(f"{finding.kind}: {finding.text}")
+    if report.sheet is not None:
+        say(f"contact sheet: {report.sheet}")
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    shown = [f"{name} ({count})" for name, count in list(counts.items())[:4]]
+    return ", ".join(shown) + (f" and {len(counts) - 4} more" if len(counts) > 4 else "") or "none read"
+
+
+def _ignored(one: SetReport) -> float:
+    return one.ignored / max(1, one.ignored + int(one.pixels.sum()))
