@@ -10,7 +10,7 @@ from typing import Sequence, Tuple
 
 from edgeseg.errors import UsageError
 
-__all__ = ["Colour", "classes_from"]
+__all__ = ["Colour", "classes_from", "hue"]
 
 Colour = Tuple[int, int, int]
 
@@ -68,7 +68,7 @@ def _read(lines: Sequence[str], where: str) -> tuple[list[str], list[Colour]]:
         if not index and len(entries) > 1 and _HEADINGS.fullmatch(name):
             raise UsageError(f"{where}, line {number}: {line!r} is no class name but a heading; {_FORM}")
         names.append(name)
-        colours.append(_colour(coloured) or _hue(index, len(entries)))
+        colours.append(_colour(coloured) or hue(index, len(entries)))
     return names, colours
 
 
@@ -96,6 +96,7 @@ def _colour(coloured: re.Match[str] | None) -> Colour | None:
     return (int(coloured[2]), int(coloured[3]), int(coloured[4])) if coloured else None
 
 
-def _hue(index: int, count: int) -> Colour:
+def hue(index: int, count: int) -> Colour:
+    """Return the RGB colour of a class that has none: hues evenly spread over the classes."""
     red, green, blue = colorsys.hsv_to_rgb(index / count, 0.75, 0.9)
     return int(255 * red), int(255 * green), int(255 * blue)

@@ -39,6 +39,7 @@ __all__ = [
     "encoded_png",
     "ignored_ids",
     "image_files",
+    "joined",
     "read_image",
     "read_mask",
     "read_pages",
@@ -289,6 +290,11 @@ class InMemory:
 
     def __getitem__(self, index: int) -> Sample:
         return self._samples[index]
+
+
+def joined(parts: Sequence[Dataset]) -> Dataset:
+    """Return several data sets as one; one stays what it is."""
+    return parts[0] if len(parts) == 1 else Joined(parts)
 
 
 class Joined:

@@ -10,7 +10,7 @@ from typing import Sequence
 
 import numpy as np
 
-from edgeseg.errors import DatasetError
+from edgeseg.errors import DatasetError, ImageError
 from edgeseg.images import Dataset, StoredDataset, ignored_ids
 from edgeseg.spec import IGNORE_ID, ModelSpec
 

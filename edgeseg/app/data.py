@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 from typing import Sequence
 
-from edgeseg.class_list import classes_from
+from edgeseg.class_list import classes_from, hue
 from edgeseg.data.layouts import LAYOUTS
-from edgeseg.data.opening import SCHEME, is_of_layout, opened, with_parameters
+from edgeseg.data.opening import SCHEME, classes_of, is_of_layout, opened, with_parameters
 from edgeseg.demo import CLASSES as CAMVID_CLASSES
 from edgeseg.demo import PALETTE as CAMVID_PALETTE
 from edgeseg.demo.street import StreetDataset
@@ -17,7 +17,7 @@ from edgeseg.images import Dataset
 from edgeseg.spec import IGNORE_ID, ModelSpec, Preprocess
 from edgeseg.uris import absolute_uri
 
-__all__ = ["absolute_data", "dataset_from", "sides", "size_hw_from", "spec_from", "triple_from"]
+__all__ = ["absolute_data", "dataset_from", "sides", "size_hw_from", "spec_from", "spec_of_data", "triple_from"]
 
 CAMVID_VOID = 11
 
@@ -58,6 +58,29 @@ def spec_from(classes: str, size: str, ignore: int | None, *, background: str | 
     return ModelSpec(
         tuple(names), tuple(palette), size_hw_from(size), Preprocess(), IGNORE_ID if ignore is None else ignore
     )
+
+
+def spec_of_data(classes: str | None, ignore: int | None, where: str, size: str = "480x360") -> ModelSpec:
+    """Return a spec of the classes that are given, else of those that the data itself names.
+
+    Args:
+        classes: as of ``spec_from``, or None.
+        ignore: as of ``spec_from``.
+        where: names the data.
+        size: of the network's input.
+
+    Raises:
+        UsageError: nobody names the classes, or the class list cannot be read.
+        DatasetError: the data cannot be opened.
+    """
+    if classes is not None:
+        return spec_from(classes, size, ignore)
+    names = () if where.startswith("demo://") else classes_of(where)
+    if not names:
+        raise UsageError(f"{where} does not name its classes; pass `classes`: names as in road,car,sky, or a file")
+    colours = [hue(index, len(names)) for index in range(len(names))]
+    void = IGNORE_ID if ignore is None else ignore
+    return ModelSpec(names, tuple(colours), size_hw_from(size), Preprocess(), void)
 
 
 def dataset_from(

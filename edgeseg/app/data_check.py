@@ -6,21 +6,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Iterator
 
-from edgeseg.app.data import sides, spec_from
+from edgeseg.app.data import sides, spec_of_data
 from edgeseg.app.data_config import DataCheckConfig
 from edgeseg.app.targets import is_png, refuse_foreign
 from edgeseg.data.check import SetReport, checked
 from edgeseg.data.findings import Finding, found_in
-from edgeseg.data.opening import LayoutDataset, classes_of, opened
+from edgeseg.data.opening import LayoutDataset, opened
 from edgeseg.data.sheet import contact_sheet, evenly
-from edgeseg.errors import EdgesegError, UsageError
+from edgeseg.errors import EdgesegError
 from edgeseg.images import write_png
 from edgeseg.progress import Progress
 from edgeseg.spec import ModelSpec
 
-__all__ = ["DataReport", "check_data", "spec_of_data"]
-
-_ANY_SIZE = "480x360"
+__all__ = ["DataReport", "check_data"]
 
 
 @dataclass(frozen=True)
@@ -78,20 +76,6 @@ def check_data(config: DataCheckConfig, progress: Progress = Progress()) -> Data
     if config.sheet is not None:
         write_png(config.sheet, contact_sheet(_tiles(opened_sets, config.tiles), spec))
     return DataReport(spec, tuple(reports), tuple(found_in(reports, spec)), config.sheet)
-
-
-def spec_of_data(classes: str | None, ignore: int | None, where: str) -> ModelSpec:
-    """Return a spec of the classes that are given, else of those that the data itself names.
-
-    Raises:
-        UsageError: neither is there, or the class list cannot be read.
-    """
-    if classes is not None:
-        return spec_from(classes, _ANY_SIZE, ignore)
-    names = classes_of(where)
-    if not names:
-        raise UsageError(f"{where} does not name its classes; pass `classes`: names as in road,car,sky, or a file")
-    return spec_from(",".join(name.replace(",", " ") for name in names), _ANY_SIZE, ignore)
 
 
 def _together(role: str, data: list[LayoutDataset], spec: ModelSpec, progress: Progress) -> SetReport:

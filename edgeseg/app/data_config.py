@@ -8,11 +8,15 @@ from typing import Optional, Tuple
 from edgeseg.app.data import absolute_data
 from edgeseg.app.fields import Config, option
 
-__all__ = ["FOLD_HELP", "SPLIT_HELP", "DataCheckConfig"]
+__all__ = ["CLASSES_HELP", "FOLD_HELP", "SPLIT_HELP", "DataCheckConfig"]
 
 _DATA = "Labelled data: a folder, a file, or LAYOUT://PATH?... (docs: Layouts of data)."
-_CLASSES = "'camvid', names as in road,car,sky, or a file of lines NAME [R G B]; else the classes that the data names."
-SPLIT_HELP = "by=folder, prefix, time-gap[,gap=SECONDS][,fps=N] or random[,seed=N]: take validation images from the data."
+CLASSES_HELP = (
+    "'camvid', names as in road,car,sky, or a file of lines NAME [R G B]; else the classes that the data names."
+)
+SPLIT_HELP = (
+    "by=folder, prefix, time-gap[,gap=SECONDS][,fps=N] or random[,seed=N]: take validation images from the data."
+)
 
 FOLD_HELP = "I/N: the I-th of N parts of the split is for validation."
 
@@ -25,7 +29,7 @@ class DataCheckConfig(Config):
     validation: Optional[str] = option(
         None, help="Data for validation.", flag="--val", is_path=True, absolute=absolute_data
     )
-    classes: Optional[str] = option(None, help=_CLASSES, is_path=True, absolute=os.path.abspath)
+    classes: Optional[str] = option(None, help=CLASSES_HELP, is_path=True, absolute=os.path.abspath)
     ignore: Optional[int] = option(None, help="Mask value that is no class (camvid: 11, else 255).")
     split: Optional[str] = option(None, help=SPLIT_HELP)
     fold: Optional[str] = option(None, help=FOLD_HELP)

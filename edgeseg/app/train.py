@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
 
 from edgeseg.app.config_file import read_config, refuse_edited, save_config
-from edgeseg.app.data import dataset_from, spec_from
+from edgeseg.app.data import dataset_from, sides, spec_of_data
 from edgeseg.app.fields import absolute
 from edgeseg.app.train_config import TrainConfig
 from edgeseg.errors import EdgesegError, UsageError, require
 from edgeseg.files import file_sha256
+from edgeseg.images import joined
 from edgeseg.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -59,10 +60,13 @@ def train(config: TrainConfig, progress: TrainingProgress = TrainingProgress()) 
         EdgesegError: images, masks or weights cannot be used, or the training failed.
         KeyboardInterrupt: it was stopped, and can be resumed.
     """
-    spec = spec_from(config.classes, config.size, config.ignore)
+    train_on, validate_on = sides(config.data, config.validation, config.split, config.fold)
+    if not validate_on:
+        raise UsageError("`validation` is missing; name data on which mIoU is measured, or pass `split`")
+    spec = spec_of_data(config.classes, config.ignore, config.data[0], config.size)
     side = _crop(config, spec)
-    training = [dataset_from(item, spec=spec, need_labels=True) for item in config.data]
-    validation = dataset_from(config.validation, spec=spec, need_labels=True)
+    training = [dataset_from(item, spec=spec, need_labels=True) for item in train_on]
+    validation = joined([dataset_from(item, spec=spec, need_labels=True) for item in validate_on])
     _refuse_earlier_results(config)
     require("torch", "train")
     require("pytorch_lightning", "train")

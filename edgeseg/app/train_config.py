@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Optional, Tuple
 
 from edgeseg.app.data import absolute_data
-from edgeseg.app.data_config import FOLD_HELP, SPLIT_HELP
+from edgeseg.app.data_config import CLASSES_HELP, FOLD_HELP, SPLIT_HELP
 from edgeseg.app.fields import Config, option
 
 __all__ = ["TrainConfig"]
@@ -37,10 +37,9 @@ class TrainConfig(Config):
         is_path=True,
         absolute=absolute_data,
     )
-    split: Optional[str] = option(None, help=SPLIT_HELP)
-    fold: Optional[str] = option(None, help=FOLD_HELP)
-    classes: str = option(
-        help="'camvid', names as in road,car,sky, or a file of lines NAME [R G B].",
+    classes: Optional[str] = option(
+        None,
+        help=CLASSES_HELP,
         is_path=True,
         absolute=_absolute_if_there,
     )
@@ -57,6 +56,8 @@ class TrainConfig(Config):
     )
     size: str = option("480x360", help="Network input, WIDTHxHEIGHT.")
     ignore: Optional[int] = option(None, help="Mask value that is no class (camvid: 11, else 255).")
+    split: Optional[str] = option(None, help=SPLIT_HELP)
+    fold: Optional[str] = option(None, help=FOLD_HELP)
     epochs: int = option(40, help="Passes over the training images.", at_least=1)
     batch: int = option(8, help="Images per step.", at_least=2)
     crop: Optional[int] = option(

@@ -1,11 +1,13 @@
 """``edgeseg train``: images and masks -> checkpoint."""
 
 import math
+import shlex
 import sys
 import time
 from typing import TYPE_CHECKING, Callable, Optional
 
 from edgeseg.app.config_file import save_config
+from edgeseg.app.data import sides
 from edgeseg.app.train import TrainingProgress
 from edgeseg.app.train import train as train_network
 from edgeseg.app.train_config import TrainConfig
@@ -39,7 +41,8 @@ def _train(config: TrainConfig, save: SaveConfigOption = None, as_json: JsonFlag
         return
     facts = best.training
     say(f"best mIoU {percent(facts['val_miou'])} (epoch {facts['epochs_trained']}), {minutes:.1f} min: {checkpoint}")
-    data = f"--calib {config.data[0]} --eval {config.validation}"
+    train_on, validate_on = sides(config.data, config.validation, config.split, config.fold)
+    data = f"--calib {shlex.quote(train_on[0])} --eval {shlex.quote(validate_on[0])}"
     say(f"next: edgeseg compile {checkpoint} --int8 {data} -o {config.out.name}.edgeseg")
 
 

@@ -16,6 +16,8 @@ __all__ = ["RULES", "SplitRule", "groups_of", "part_of", "prefix_of", "rule_from
 
 _FOLDS, _MOST_FOLDS = 5, 1000
 _CALENDAR = re.compile(r"(?<!\d)(20\d\d)[-_]?(\d\d)[-_]?(\d\d)[-_T ]?(\d\d)[-_:]?(\d\d)[-_:]?(\d\d)(?!\d)")
+_NUMBERED = re.compile(r"[^\W\d_]{0,10}\d+[^\W\d_]{0,2}")
+"""Part of a name that counts, such as ``00390``, ``f01500`` or ``12a``; ``leftImg8bit`` does not."""
 _LAST_NUMBER = re.compile(r"(\d+)\D*$")
 
 
@@ -88,7 +90,7 @@ def prefix_of(stem: str) -> str:
     ``0016E5_00390`` -> ``0016E5``; ``aachen_000001_000019_leftImg8bit`` -> ``aachen_000001``; ``frame12`` -> ``frame``.
     """
     parts = re.split(r"([_\-. ]+)", stem)
-    numbered = [at for at in range(0, len(parts), 2) if re.search(r"\d", parts[at])]
+    numbered = [at for at in range(0, len(parts), 2) if _NUMBERED.fullmatch(parts[at])]
     if not numbered:
         return stem
     if numbered[-1] == 0:
