@@ -20,6 +20,7 @@ from edgeseg.runtime.sinks.base import FrameSink
 from edgeseg.runtime.sources import FrameSource
 from edgeseg.runtime.state import RunState
 from edgeseg.spec import ModelSpec
+from tests import HANG_S
 from tests.fakes import ThresholdEngine
 
 CAMERA = Path(__file__).with_name("rtsp_camera.py")
@@ -108,7 +109,7 @@ class Live:
 
     def __exit__(self, *error: object) -> None:
         self.run.stop("stopped")
-        self.thread.join(10)
+        self.thread.join(HANG_S)
         assert not self.thread.is_alive(), "the run did not end"
         for source in self.state.sources.values():
             dropped = sum(source.dropped.values())
