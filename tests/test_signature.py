@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import shutil
@@ -11,23 +10,20 @@ import stat
 import struct
 import subprocess
 import sys
-import warnings
 import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Sequence
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import edgeseg.bundle
 import edgeseg.signature
-from edgeseg.bundle import Bundle, Golden, GraphEntry, read_bundle, sign_bundle, write_bundle
+from edgeseg.bundle import Bundle, GraphEntry, read_bundle, sign_bundle, write_bundle
 from edgeseg.errors import BundleError, InputError, SignatureError
 from edgeseg.recipes import Fp32
-from edgeseg.report_data import Report
 from edgeseg.signature import (
     PURPOSE,
     PublicKeys,
@@ -38,7 +34,7 @@ from edgeseg.signature import (
     signed_file,
     unsigned_file,
 )
-from edgeseg.spec import ModelSpec, Preprocess
+from tests.bundle_files import entries_of, packed, sealed, small_bundle
 
 pytest.importorskip("cryptography", reason="signatures need cryptography (pip install 'edgeseg[sign]')")
 from cryptography.hazmat.backends import default_backend
@@ -91,15 +87,7 @@ def other() -> Any:
 
 @pytest.fixture(scope="module")
 def bundle() -> Bundle:
-    spec = ModelSpec(("road", "car"), ((1, 2, 3), (4, 5, 6)), (32, 48), Preprocess())
-    maps = np.zeros((1, 32, 48), np.uint8)
-    return Bundle(
-        spec=spec,
-        graphs={"fp32": GraphEntry(b"onnx" * 5, Fp32())},
-        golden=Golden(np.zeros((1, 32, 48, 3), np.uint8), maps, maps),
-        report=Report(evaluation_data="a test"),
-        page="<p>70</p>",
-    )
+    return small_bundle()
 
 
 @pytest.fixture
@@ -115,11 +103,6 @@ def signed(path: Path, key: Any) -> Path:
     return path
 
 
-def sealed(data: bytes) -> bytes:
-    """The same bytes, sealed anew, as anybody can."""
-    return data[:-64] + hashlib.sha256(data[:-64]).hexdigest().encode()
-
-
 # What is signed
 
 
@@ -127,7 +110,7 @@ def test_a_signed_bundle_holds_the_same_and_says_who_signed(bundle: Bundle, path
     before = path.read_bytes()
     made = sign_bundle(path, key, path)
     read = read_bundle(path, accepted=accepted(path.parent, key))
-    assert read.signer == made.fingerprint == fingerprint(key)
+    assert read.signer == made.fingerprint == fingerprint(key) and made.checked
     assert (read.spec, read.graphs, read.report, read.page) == (bundle.spec, bundle.graphs, bundle.report, bundle.page)
     assert unsigned_file(path.read_bytes(), path)[0] == before
     unchecked = read_bundle(path)
@@ -221,16 +204,6 @@ def test_every_byte_of_the_signature_and_of_the_archives_end_counts(signed: Path
 Entries = Sequence["tuple[str, bytes]"]
 
 
-def packed(entries: Entries) -> bytes:
-    buffer = io.BytesIO()
-    with warnings.catch_warnings(), zipfile.ZipFile(buffer, "w") as archive:
-        warnings.simplefilter("ignore")
-        for name, data in entries:
-            archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), data)
-        archive.comment = b"0" * 64
-    return sealed(buffer.getvalue())
-
-
 def with_manifest(entries: Entries, like: bytes) -> list[tuple[str, bytes]]:
     """The entries with a manifest that lists them, else like another."""
     manifest = json.loads(like)
@@ -267,8 +240,7 @@ def tampered(draw: Any, entries: Entries) -> list[tuple[str, bytes]]:
 def test_other_members_under_the_old_signature_are_refused(signed: Path, key: Any, tmp_path: Path, data: Any) -> None:
     keys = accepted(tmp_path, key)
     original, signatures = unsigned_file(signed.read_bytes(), signed)
-    with zipfile.ZipFile(io.BytesIO(original)) as archive:
-        entries = [(info.filename, archive.read(info)) for info in archive.infolist()]
+    entries = list(entries_of(original).items())
     assert packed(entries) == original, "else this would be refused for how the test packs"
     forged_bytes = packed(data.draw(tampered(entries)))
     forged = tmp_path / "forged.edgeseg"

@@ -30,6 +30,7 @@ from edgeseg.runtime.drawing.overlay import Painter
 from edgeseg.spec import ModelSpec
 from tests.runtime.brokers import Broker, Listener, free_port
 from tests.runtime.results import segmentation
+from tests.servers import Quiet, serving
 
 EMPTY = np.zeros((64, 96), np.uint8)
 BUSY = EMPTY.copy()
@@ -59,7 +60,7 @@ def told() -> Told:
 
 
 class Hook(http.server.ThreadingHTTPServer):
-    """A web server on loopback that keeps what is posted to it, and answers 503 ``failures`` times first."""
+    """A web server that keeps what is posted to it, and answers 503 ``failures`` times first."""
 
     daemon_threads = False
 
@@ -69,20 +70,13 @@ class Hook(http.server.ThreadingHTTPServer):
         self.headers: list[tuple[str, str, str | None]] = []
         self.changed = threading.Condition()
         super().__init__(("127.0.0.1", port), _Handler)
-        self.thread = threading.Thread(target=self.serve_forever, args=(0.05,), name="hook")
-        self.thread.start()
 
     def wait_for(self, count: int) -> None:
         with self.changed:
             assert self.changed.wait_for(lambda: len(self.records) >= count, 20), self.records
 
-    def stop(self) -> None:
-        self.shutdown()
-        self.thread.join()
-        self.server_close()
 
-
-class _Handler(http.server.BaseHTTPRequestHandler):
+class _Handler(Quiet):
     server: Hook
 
     def do_POST(self) -> None:
@@ -97,15 +91,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(status)
         self.end_headers()
 
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
 
 @pytest.fixture
 def hook() -> Iterator[Hook]:
     server = Hook()
-    yield server
-    server.stop()
+    with serving(server):
+        yield server
 
 
 def alarm_sink(spec: ModelSpec, told: Told, actions: list[AlarmAction], *texts: str) -> AlarmSink:
@@ -255,9 +246,7 @@ def test_a_webhook_follows_nobody_and_counts_no_record_that_was_not_taken(
             self.send_header("Content-Length", "0")
             self.end_headers()
 
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Moved) as server:
-        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-        port = server.server_address[1]
+    with serving(socketserver.ThreadingTCPServer(("127.0.0.1", 0), Moved)) as port:
         action = action_from_text(f"http://cam:s3cret@127.0.0.1:{port}/hook", ActionContext(Painter(spec), told))
         sink = alarm_sink(spec, told, [action], "area(car) > 1%")
         sink.write(segmentation(BUSY, 0))
@@ -266,7 +255,6 @@ def test_a_webhook_follows_nobody_and_counts_no_record_that_was_not_taken(
             "takes them; it is tried again"
         )
         sink.close()
-        server.shutdown()
     assert asked and set(asked) == {"/hook"} and not hook.records and not hook.headers
     assert (action.done, action.lost) == (0, 1)
 
@@ -279,12 +267,10 @@ def test_a_webhook_that_is_away_holds_nobody_up_and_comes_back(spec: ModelSpec, 
     sink.write(segmentation(BUSY, 0))
     told.wait_for(f"webhook http://127.0.0.1:{port} cannot be reached: Connection refused; it is tried again")
     server = Hook(port)
-    try:
+    with serving(server):
         server.wait_for(1)
         sink.close()
         assert (action.done, action.lost) == (1, 0)
-    finally:
-        server.stop()
     assert "s3cret" not in json.dumps([*told.events, sink.to_json(), sink.description])
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.server
 import json
 import ssl
-import threading
 import time
 from pathlib import Path
 from typing import Iterator
@@ -19,6 +18,7 @@ from edgeseg.runtime.drawing.overlay import Painter
 from edgeseg.runtime.sinks.mqtt import MqttPublisher
 from edgeseg.spec import ModelSpec
 from tests.runtime.brokers import Broker, Listener, certificates_in
+from tests.servers import Quiet, serving
 
 pytestmark = pytest.mark.system
 
@@ -68,23 +68,19 @@ def test_a_webhook_by_https(spec: ModelSpec, certificates: Path, monkeypatch: py
     heard: list[dict[str, object]] = []
     told: list[str] = []
 
-    class Handler(http.server.BaseHTTPRequestHandler):
+    class Handler(Quiet):
         def do_POST(self) -> None:
             heard.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
             self.send_response(200)
             self.end_headers()
 
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificates / "server.pem", certificates / "server.key")
     server.socket = context.wrap_socket(server.socket, server_side=True)
-    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     address = f"https://localhost:{server.server_port}/alarm"
     record = {"alarm": "crowd", "on": True, "source": "", "frame": 1, "values": {}}
-    try:
+    with serving(server):
         stranger = action_from_text(address, ActionContext(Painter(spec), lambda *event: told.append(event[2])))
         stranger.act(record, None)
         with pytest.raises(SinkError, match="1 records could not be sent"):
@@ -98,6 +94,3 @@ def test_a_webhook_by_https(spec: ModelSpec, certificates: Path, monkeypatch: py
             time.sleep(0.05)
         known.close(Deadline())
         assert heard == [record] and known.done == 1
-    finally:
-        server.shutdown()
-        server.server_close()

@@ -6,7 +6,6 @@ import http.server
 import os
 import signal
 import subprocess
-import threading
 import time
 from pathlib import Path
 from typing import Any, Callable, Iterator
@@ -21,6 +20,7 @@ from edgeseg.runtime.gst.pipelines import CaptureOptions, pipeline_from_uri
 from edgeseg.runtime.sources import EndOfStream, gstreamer, source_from_uri
 from edgeseg.runtime.sources.gstreamer import GstSource
 from tests import HANG_S
+from tests.servers import Quiet, serving
 
 pytestmark = pytest.mark.system
 TEST = "gst://videotestsrc num-buffers={} pattern={} ! video/x-raw,width={},height={}"
@@ -179,12 +179,9 @@ def web(tmp_path: Path) -> Iterator[str]:
         "wrong": "multipart/x-mixed-replace; boundary=no",
     }
 
-    class Server(http.server.SimpleHTTPRequestHandler):
+    class Server(Quiet, http.server.SimpleHTTPRequestHandler):
         def __init__(self, *args: Any, **named: Any) -> None:
             super().__init__(*args, directory=str(tmp_path), **named)
-
-        def log_message(self, *args: Any) -> None:
-            pass
 
         def do_GET(self) -> None:
             if not self.path.startswith("/camera"):
@@ -211,12 +208,8 @@ def web(tmp_path: Path) -> Iterator[str]:
             except OSError:
                 return
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with serving(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server)) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 def test_an_mjpeg_camera(web: str) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import http.server
 import socketserver
 import subprocess
-import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +14,7 @@ import pytest
 from edgeseg.errors import SourceError
 from edgeseg.runtime.sources import EndOfStream, FrameSource, source_from_uri
 from tests import HANG_S
+from tests.servers import serving
 
 pytestmark = pytest.mark.system
 
@@ -66,14 +65,8 @@ def served(host: str, answer: Answer, protocol: str) -> Iterator[tuple[int, list
     class Server(socketserver.ThreadingTCPServer):
         daemon_threads = True
 
-    with Server((host, 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield server.server_address[1], heads
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(Server((host, 0), Handler)) as port:
+        yield port, heads
 
 
 def _end_of(source: FrameSource) -> SourceError:
@@ -161,24 +154,11 @@ def test_the_password_of_an_http_camera_goes_to_no_other_place() -> None:
     basic = 'WWW-Authenticate: Basic realm="x"\r\nContent-Length: 0\r\n\r\n'
     with served("127.0.0.2", lambda *_: ("401 Unauthorized", basic), "HTTP/1.1") as (other, asked):
         moved = f"Location: http://127.0.0.2:{other}/landing\r\nContent-Length: 0\r\n\r\n"
-        got: list[str] = []
 
-        class Home(http.server.BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                got.append(self.headers.get("Authorization") or "")
-                answer = f"302 Found\r\n{moved}" if got[-1] else f"401 Unauthorized\r\n{basic}"
-                self.wfile.write(f"HTTP/1.1 {answer}".encode())
+        def home(method: str, _: str) -> tuple[str, str]:
+            return ("302 Found", moved) if "uthorization" in got[-1] else ("401 Unauthorized", basic)
 
-            def log_message(self, *words: object) -> None:
-                pass
-
-        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Home) as home:
-            thread = threading.Thread(target=home.serve_forever)
-            thread.start()
-            try:
-                said = str(_end_of(source_from_uri(f"http://anna:s3cret@127.0.0.1:{home.server_port}/live.mjpg")))
-            finally:
-                home.shutdown()
-                thread.join()
-    assert "Basic YW5uYTpzM2NyZXQ=" in got and asked and "s3cret" not in said
-    assert not [head for head in asked if "uthorization" in head]
+        with served("127.0.0.1", home, "HTTP/1.1") as (port, got):
+            said = str(_end_of(source_from_uri(f"http://anna:s3cret@127.0.0.1:{port}/live.mjpg")))
+    assert [head for head in got if "Authorization: Basic YW5uYTpzM2NyZXQ=" in head]
+    assert asked and "s3cret" not in said and not [head for head in asked if "uthorization" in head]
