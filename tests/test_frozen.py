@@ -11,6 +11,7 @@ import edgeseg
 PACKAGE = Path(edgeseg.__file__).parent
 KNOWN = {
     "engines/tensorrt/api.py Log": "TensorRT's messages arrive while it works",
+    "runtime/preview/operation.py Page": "it keeps the latest state for all viewers",
     "runtime/preview/pictures.py Viewer": "a connection, from its beginning to its end",
     "runtime/state.py RunState": "a run counts in it",
     "runtime/state.py SinkState": "a sink counts in it",
