@@ -22,19 +22,14 @@ from edgeseg.runtime.sources.gstreamer import GstSource
 from edgeseg.runtime.sources.latest import LatestFrame
 from edgeseg.runtime.sources.uri import Stream, streams_from_uri
 from edgeseg.spec import ModelSpec
+from tests import source_contract
 from tests.fakes import ScriptedSource
+from tests.source_contract import SourceContract
 
 
 def frames_of(source: FrameSource) -> list[Frame]:
-    found = []
     with source:
-        while True:
-            try:
-                frame = source.read()
-            except EndOfStream:
-                return found
-            if frame is not None:
-                found.append(frame)
+        return source_contract.frames_of(source)
 
 
 @pytest.fixture
@@ -45,6 +40,15 @@ def video(tmp_path: Path) -> Path:
         writer.write(np.full((64, 96, 3), 20 * index, np.uint8))
     writer.release()
     return path
+
+
+class TestSourcesThatEnd(SourceContract):
+    @pytest.fixture(params=["images", "video", "video by OpenCV", "street"])
+    def source(self, request: pytest.FixtureRequest) -> FrameSource:
+        if request.param == "street":
+            return StreetSource("demo://street?frames=3&size=160x120&step=20", sleep=lambda seconds: None)
+        path = request.getfixturevalue("pairs" if request.param == "images" else "video")
+        return source_from_uri(str(path), capture="opencv" if "OpenCV" in request.param else "auto")
 
 
 def test_video_gives_every_frame_in_order(video: Path) -> None:

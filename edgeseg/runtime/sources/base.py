@@ -16,8 +16,8 @@ class EndOfStream(Exception):
 
 
 class FrameSource(ABC):
-    """A stream of frames; a context manager that opens the device on entry. After ``close`` it may be opened again;
-    ``Frame.index`` goes on counting then.
+    """A stream of frames; a context manager that opens the device on entry. After ``close`` it may be opened again:
+    cameras and streams go on counting with ``Frame.index`` then, what is stored or rendered shows the same again.
 
     Attributes:
         description: for people, e.g. ``"camera /dev/video0, 640x480"``.

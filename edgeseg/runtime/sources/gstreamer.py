@@ -63,6 +63,7 @@ class GstSource(FrameSource):
         self._first = self.delivered = 0
         self._media_time = MediaTime()
         self._silent_s = 0.0
+        self._ended = False
         self._lost: Counter[str] = Counter()
 
     @property
@@ -74,7 +75,7 @@ class GstSource(FrameSource):
         """Start the pipeline; whether frames come is seen by ``read``. Raises SourceError."""
         self.close()
         self._check()
-        self._board, self._silent_s = _Board(), 0.0
+        self._board, self._silent_s, self._ended = _Board(), 0.0, False
         properties, handles = self._inherited()
         config = {
             "pipeline": self.pipeline.text,
@@ -92,6 +93,8 @@ class GstSource(FrameSource):
         """Return the next frame; None when none has come yet. Raises EndOfStream, SourceError."""
         if self._process is None:
             raise SourceError(f"{self._name} is not open")
+        if self._ended:
+            raise EndOfStream
         asked = time.monotonic()
         try:
             received = self._process.receive(self._poll_s)
@@ -109,6 +112,7 @@ class GstSource(FrameSource):
             return None
         if "eos" in message and not (self.pipeline.endless or message["camera"]):
             self._end()
+            self._ended = True
             raise EndOfStream
         raise self._fault(message)
 
