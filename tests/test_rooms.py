@@ -11,6 +11,7 @@ from typing import Iterator
 import pytest
 
 import edgeseg
+from edgeseg.engines.select import ENGINES
 
 PACKAGE = Path(edgeseg.__file__).parent
 ROOMS = ("cli", "app", "data", "bench", "selection", "runtime", "demo", "engines", "compiler", "builder", "device")
@@ -49,7 +50,7 @@ HEAVY = (
     "torchvision",
     "safetensors",
     "onnxsim",
-    "openvino",
+    *(kind.module for kind in ENGINES.values()),
 )
 TERMINAL = ("typer", "click", "rich")
 

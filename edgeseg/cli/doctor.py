@@ -21,6 +21,7 @@ from edgeseg.device.facts import Facts, gathered_facts
 from edgeseg.device.gstreamer import NVIDIA_ELEMENTS, probed_gstreamer
 from edgeseg.device.probe import Probe, Ran, probed_modules
 from edgeseg.device.record import check_record_folder, probe_of_record, write_record
+from edgeseg.engines.select import ENGINES
 from edgeseg.errors import EdgesegError, InputError, UsageError
 
 HERE = Path("/")
@@ -228,9 +229,10 @@ def _cameras(root: Path) -> Tuple[str, ...]:
 
 
 _DISTRIBUTIONS = re.compile(
-    r"opencv-.*|onnx|onnxruntime(-gpu)?|onnxsim|onnxslim|openvino|pycuda|torch|torch[_-]tensorrt"
+    r"opencv-.*|onnx|onnxruntime(-gpu)?|onnxsim|onnxslim|pycuda|torch"
     r"|tensorrt([_-](cu\d+|rtx[_-]cu\d+))?([_-](libs|bindings))?"
 )
+_OF_ENGINES = {kind.module for kind in ENGINES.values()}
 
 
 def _probe() -> Probe:
@@ -287,7 +289,7 @@ def _distributions() -> Dict[str, str]:
     found: Dict[str, str] = {}
     for distribution in metadata.distributions():
         name = str(distribution.metadata["Name"] or "")
-        if _DISTRIBUTIONS.fullmatch(name):
+        if _DISTRIBUTIONS.fullmatch(name) or name.replace("-", "_") in _OF_ENGINES:
             found.setdefault(name, str(distribution.version))
     return dict(sorted(found.items()))
 

@@ -27,6 +27,7 @@ from edgeseg.compiler.lint.targets import TARGETS, Target
 from edgeseg.compiler.pipeline import float_graph_from_bundle
 from edgeseg.compiler.quantize.dynamic import dynamic_int8_onnx
 from edgeseg.compiler.quantize.qdq import cpu_qdq_onnx, tensorrt_qdq_onnx
+from edgeseg.device.jetpack import RELEASES, version_tuple
 from edgeseg.errors import CompileError
 from edgeseg.ranges import Ranges
 
@@ -443,6 +444,12 @@ def test_every_rule_has_a_case() -> None:
     for rule in (*RULES, *DLA_RULES):
         cases = [case for case in CASES if case.dla or rule in RULES]
         assert any(list(rule(RuleGraph(case.bad), case.target)) for case in cases), rule.__name__
+
+
+def test_every_tensorrt_of_a_jetpack_is_a_target() -> None:
+    brought = {version for one in RELEASES if one.usable for version in (one.tensorrt, one.newer_tensorrt) if version}
+    missing = {version_tuple(version)[:2] for version in brought} - {target.tensorrt for target in TARGETS.values()}
+    assert not missing, "add a row to TARGETS in edgeseg/compiler/lint/targets.py"
 
 
 def test_a_graph_that_just_works_has_nothing_to_say() -> None:

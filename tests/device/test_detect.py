@@ -100,9 +100,9 @@ def test_every_known_release_and_no_guess_for_others() -> None:
         "39.2.1": "7.2.1",
     }
     assert {l4t: jetpack_version(l4t) for l4t in known} == known
-    for l4t in ("34.1.1", "36.4.2", "36.5.1", "36.5.3", "37.1.0", "39.2.2", "39.3.0", "40.1.0"):
+    for l4t in ("34.1.1", "36.4.2", "36.5.1", "36.5.3", "37.1.0", "39.2.99", "39.99.0", "99.1.0"):
         assert jetpack_version(l4t) == f"unknown (L4T {l4t})"
-    assert jetpack_version("39.9") == "unknown (L4T 39.9)" and jetpack_version("") == ""
+    assert jetpack_version("39.99") == "unknown (L4T 39.99)" and jetpack_version("") == ""
     assert jetpack_version("36.4.9", "6.2.9+b1") == "6.2.9" and jetpack_version("36.4.9", "?") == "unknown (L4T 36.4.9)"
 
 

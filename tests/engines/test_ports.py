@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from edgeseg.engines.base import Engine, require_shapes
-from edgeseg.engines.openvino import OpenVinoEngine
-from edgeseg.engines.ort import OrtEngine
+from edgeseg.engines.select import CPU_ENGINES, ENGINES
 from edgeseg.errors import EngineError
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed")
@@ -58,12 +57,13 @@ def graph(
     return data
 
 
-@pytest.fixture(params=["onnxruntime", "openvino"])
+@pytest.fixture(params=CPU_ENGINES)
 def engine(request: pytest.FixtureRequest) -> Callable[[bytes, str], Engine]:
-    if request.param == "onnxruntime":
-        return OrtEngine
-    pytest.importorskip("openvino", reason="openvino is not installed: pip install 'edgeseg[openvino]'")
-    return OpenVinoEngine
+    kind = ENGINES[request.param]
+    pytest.importorskip(kind.module, reason=f"{kind.module} is not installed: pip install 'edgeseg[{kind.extra}]'")
+    opened = kind.open
+    assert opened is not None
+    return lambda onnx, name: opened(onnx, name, 0)
 
 
 def test_a_segmentation_network_is_taken(engine: Callable[[bytes, str], Engine]) -> None:

@@ -82,8 +82,9 @@ def _open_path(at: Location, context: SinkContext) -> FrameSink:
         return FolderSink(path, context.painter, context.by_source, overwrite=context.overwrite)
     if path.suffix.lower() not in VIDEO_SINK_SUFFIXES:
         raise SinkError(
-            f"no sink for {path.suffix} files; there are {', '.join(VIDEO_SINK_SUFFIXES)}, jsonl://FILE, csv://FILE, "
-            "coco://FILE, or a folder (a name without a suffix)"
+            f"no sink for {path.suffix} files; there are {', '.join(VIDEO_SINK_SUFFIXES)}, "
+            f"{', '.join(kind.shown for scheme, kind in SINKS.items() if scheme and kind.is_path)}, "
+            "or a folder (a name without a suffix)"
         )
     return VideoPerSource(path, context)
 
