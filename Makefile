@@ -5,7 +5,7 @@
 # make test-system   only those
 # make soak   half an hour of four cameras: does anything grow?
 # make check  lint, format, types, import rules
-# make fix    mend what ruff can mend, format, write the generated pages anew
+# make fix    mend what ruff can mend, format, write the generated pages and lines of scripts anew
 # make coverage  what tests reach, into htmlcov/; make coverage TESTS=tests/runtime for a part of them
 # make release   wheel and sdist into dist/, tried alone on every Python from 3.8 to 3.13 that is here
 # make test-arm64  the package on an emulated arm64 root, end to end (root; debootstrap, qemu-user-static, binfmt-support)
@@ -97,6 +97,7 @@ fix: $(DEV)/ready
 	$(DEV)/bin/ruff check --fix .
 	$(DEV)/bin/ruff format .
 	$(DEV)/bin/python docs/generate.py
+	$(DEV)/bin/python jetson/releases.py
 
 coverage: $(DEV)/ready
 	$(DEV)/bin/coverage erase
