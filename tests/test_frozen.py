@@ -1,4 +1,4 @@
-"""What is handed around does not change: every dataclass of the package is frozen, but for those listed here."""
+"""What is handed around does not change: every public dataclass is frozen, but for those listed here."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ KNOWN = {
 
 
 def _dataclasses(path: Path) -> Iterator[tuple[str, bool]]:
-    """(name, whether it is frozen) of every dataclass in a file."""
+    """(name, whether it is frozen) of every public dataclass in a file."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        for decorator in node.decorator_list if isinstance(node, ast.ClassDef) else ():
+        if not isinstance(node, ast.ClassDef) or node.name.startswith("_"):
+            continue
+        for decorator in node.decorator_list:
             call = decorator if isinstance(decorator, ast.Call) else ast.Call(decorator, [], [])
             if isinstance(call.func, ast.Name) and call.func.id == "dataclass":
                 values = {word.arg: ast.literal_eval(word.value) for word in call.keywords}
-                assert isinstance(node, ast.ClassDef)
                 yield node.name, bool(values.get("frozen"))
 
 
