@@ -21,7 +21,7 @@ from pathlib import Path
 from edgeseg.app.models import SHIPPED
 from edgeseg.bundle import read_bundle
 from edgeseg.compiler.calibration.collect import ranges_from_frames
-from edgeseg.compiler.pipeline import float_graph_from_bundle, float_graph_from_module
+from edgeseg.compiler.steps.float_graph import float_graph_from_bundle, float_graph_from_module
 from edgeseg.images import FolderDataset
 
 COUNTS = (75, 150, 300)

@@ -24,8 +24,8 @@ from edgeseg.bench.contenders import engine_contender
 from edgeseg.bench.measure import Contender, Measurement, measured_side_by_side
 from edgeseg.builder.networks import NetworkConfig, PaddedNetwork, network_from_config
 from edgeseg.compiler.calibration.collect import ranges_from_frames
-from edgeseg.compiler.pipeline import float_graph_from_module
 from edgeseg.compiler.quantize.emit import emitted_onnx
+from edgeseg.compiler.steps.float_graph import float_graph_from_module
 from edgeseg.demo import CLASSES, PALETTE
 from edgeseg.demo.street import StreetDataset
 from edgeseg.device.detect import detected_device

@@ -512,8 +512,8 @@ def made_bundle(architecture: str, size_hw: tuple[int, int]) -> Bundle:
     from cpu_engines import settled_network
 
     from edgeseg.compiler.calibration.collect import ranges_from_frames
-    from edgeseg.compiler.pipeline import float_graph_from_module
     from edgeseg.compiler.quantize.emit import emitted_onnx
+    from edgeseg.compiler.steps.float_graph import float_graph_from_module
     from edgeseg.demo import CLASSES, PALETTE
     from edgeseg.recipes import RECIPES, Fp32
 

@@ -18,13 +18,10 @@ from typing import Any
 
 from edgeseg.app.engines import cache_folder
 from edgeseg.bundle import read_bundle
-from edgeseg.compiler.pipeline import (
-    CompileOptions,
-    bundle_from_graph,
-    float_graph_from_bundle,
-    float_graph_from_module,
-)
+from edgeseg.compiler.options import CompileData, CompileOptions, FloatModel
+from edgeseg.compiler.pipeline import bundle_from_graph
 from edgeseg.compiler.step_cache import StepCache
+from edgeseg.compiler.steps.float_graph import float_graph_from_bundle, float_graph_from_module
 from edgeseg.compiler.verify.gate import worst_drop
 from edgeseg.errors import GateRefused
 from edgeseg.images import FolderDataset, InMemory
@@ -71,9 +68,12 @@ def rows(path: Path, camvid: Path) -> list[str]:
     for variant, options in variants.items():
         try:
             compilation = bundle_from_graph(
-                graph, spec, options, calibration=train, evaluation=val, golden=val,
-                cache=StepCache(cache_folder()), progress=progress,
-            )  # fmt: skip
+                FloatModel(graph, spec),
+                CompileData(val, train),
+                options,
+                cache=StepCache(cache_folder()),
+                progress=progress,
+            )
         except GateRefused as error:
             lines.append(f"| {name} | {variant} | {error} | | | | | |")
             continue

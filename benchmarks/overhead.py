@@ -30,7 +30,7 @@ import edgeseg
 from edgeseg.app.models import SHIPPED
 from edgeseg.builder.networks import NetworkConfig, network_from_config
 from edgeseg.bundle import Bundle, read_bundle
-from edgeseg.compiler.pipeline import CompileOptions
+from edgeseg.compiler.options import CompileOptions
 from edgeseg.demo.street import StreetDataset
 from edgeseg.device.detect import detected_device
 from edgeseg.engines.base import Engine

@@ -26,8 +26,8 @@ from tensorrt_placement import MODELOPT, ONNXRUNTIME, quantize_with_onnxruntime
 from edgeseg.app.models import SHIPPED
 from edgeseg.bundle import Bundle, read_bundle
 from edgeseg.compiler.calibration.collect import ranges_from_frames
-from edgeseg.compiler.pipeline import float_graph_from_bundle
 from edgeseg.compiler.quantize.emit import emitted_onnx
+from edgeseg.compiler.steps.float_graph import float_graph_from_bundle
 from edgeseg.compiler.verify.tensorrt_rtx import available, kernel_plan_from_onnx
 from edgeseg.device.detect import detected_device
 from edgeseg.engines.base import Engine

@@ -31,8 +31,8 @@ import torch
 from edgeseg.builder.networks import NetworkConfig, network_from_config
 from edgeseg.bundle import read_bundle
 from edgeseg.compiler.calibration.collect import ranges_from_frames
-from edgeseg.compiler.pipeline import float_graph_from_bundle, float_graph_from_module
 from edgeseg.compiler.quantize.qdq import tensorrt_qdq_onnx
+from edgeseg.compiler.steps.float_graph import float_graph_from_bundle, float_graph_from_module
 from edgeseg.compiler.verify.tensorrt_rtx import kernel_plan_from_onnx
 from edgeseg.demo import CLASSES, PALETTE
 from edgeseg.demo.street import StreetDataset

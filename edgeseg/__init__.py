@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from edgeseg.app.train import train
     from edgeseg.app.train_config import TrainConfig
     from edgeseg.bundle import Bundle, read_bundle, write_bundle
-    from edgeseg.compiler.pipeline import Compilation, CompileOptions, compile_model
+    from edgeseg.compiler.options import CompileOptions, NetworkOptions
+    from edgeseg.compiler.pipeline import Compilation, compile_model
     from edgeseg.engines.base import Engine
     from edgeseg.errors import (
         BundleError,
@@ -69,6 +70,7 @@ __all__ = [
     "Limits",
     "MissingDependencyError",
     "ModelSpec",
+    "NetworkOptions",
     "Preprocess",
     "Ranges",
     "Recipe",
@@ -109,9 +111,12 @@ _MODULES = {
         "read_bundle",
         "write_bundle",
     ),
+    "edgeseg.compiler.options": (
+        "CompileOptions",
+        "NetworkOptions",
+    ),
     "edgeseg.compiler.pipeline": (
         "Compilation",
-        "CompileOptions",
         "compile_model",
     ),
     "edgeseg.engines.base": ("Engine",),

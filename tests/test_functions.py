@@ -11,9 +11,6 @@ import edgeseg
 PACKAGE = Path(edgeseg.__file__).parent
 LINES, PARAMETERS = 60, 8
 KNOWN = {
-    "compiler/importers/onnx_network.py network_graph_from_onnx": "what only the user knows of an ONNX file",
-    "compiler/pipeline.py bundle_from_graph": "the public step that takes everything that earlier steps made",
-    "compiler/pipeline.py compile_model": "public: knobs by keyword, each with its meaning",
     "engines/tensorrt/build.py built_plan": "crosses a process: each argument is a part of the job",
     "selection/choice.py selected_frames": "public: knobs by keyword, each with its meaning",
 }

@@ -25,7 +25,8 @@ from edgeseg.report_data import Limits
 
 if TYPE_CHECKING:
     from edgeseg.compiler.importers.exported_program import TensorrtProgram
-    from edgeseg.compiler.pipeline import Compilation, CompileOptions
+    from edgeseg.compiler.options import CompileOptions
+    from edgeseg.compiler.pipeline import Compilation
 
 __all__ = ["CompiledBundle", "CompiledProgram", "compile_bundle", "compile_program", "product_of"]
 
@@ -212,7 +213,7 @@ def _target(path: Path, out: Path | None, suffix: str) -> Path:
 
 
 def _options(config: CompileConfig, graphs: tuple[str, ...], origin: Origin) -> CompileOptions:
-    from edgeseg.compiler.pipeline import CompileOptions
+    from edgeseg.compiler.options import CompileOptions
 
     allowed = config.limits
     return CompileOptions(
@@ -241,6 +242,7 @@ def _options(config: CompileConfig, graphs: tuple[str, ...], origin: Origin) -> 
 
 def _compile(config: CompileConfig, origin: Origin, options: CompileOptions, progress: Progress) -> Compilation:
     """Choose the images and compile the graph. Raises UsageError: there is nothing to judge it on."""
+    from edgeseg.compiler.options import CompileData, FloatModel
     from edgeseg.compiler.pipeline import bundle_from_graph
     from edgeseg.compiler.step_cache import StepCache
 
@@ -254,16 +256,17 @@ def _compile(config: CompileConfig, origin: Origin, options: CompileOptions, pro
     progress.step(f"golden frames, stored in the bundle: from {stored.description}")
     if not config.evaluation:
         progress.step(f"no `evaluation`: graphs are judged on {judged_on.description}, a smoke test, no accuracy")
-    return bundle_from_graph(
+    model = FloatModel(
         origin.graph,
         origin.spec,
-        options,
-        calibration=calibration,
-        evaluation=judged_on,
-        golden=stored,
         ranges=None if config.calibration else origin.ranges,
         provenance={**origin.provenance, **({"note": config.note} if config.note else {})},
         notes=origin.notes,
+    )
+    return bundle_from_graph(
+        model,
+        CompileData(judged_on, calibration, stored),
+        options,
         cache=StepCache(cache_folder() if config.cache else None),
         progress=progress,
     )

@@ -20,6 +20,7 @@ from edgeseg.spec import ModelSpec, Preprocess, of_byte_scale
 
 if TYPE_CHECKING:
     from edgeseg.compiler.importers.onnx_network import GraphFacts
+    from edgeseg.compiler.options import NetworkOptions
     from edgeseg.progress import Progress
 
 __all__ = ["Origin", "origin_from"]
@@ -67,7 +68,7 @@ def _described(foreign: ForeignNetwork) -> list[str]:
 
 
 def _from_bundle(path: Path, config: CompileConfig, accepted: PublicKeys | None) -> Origin:
-    from edgeseg.compiler.pipeline import float_graph_from_bundle
+    from edgeseg.compiler.steps.float_graph import float_graph_from_bundle
 
     if config.size is not None or config.scores:
         raise UsageError("`size` and `scores` need a checkpoint or an ONNX file: a bundle's graphs are fixed")
@@ -87,14 +88,12 @@ def _from_checkpoint(path: Path, config: CompileConfig, progress: Progress) -> O
     require("torch", "train")
     from edgeseg import __version__
     from edgeseg.builder.checkpoint import load_checkpoint
-    from edgeseg.compiler.pipeline import float_graph_from_module
+    from edgeseg.compiler.steps.float_graph import float_graph_from_module
 
     checkpoint = load_checkpoint(path)
     spec = checkpoint.spec if config.size is None else replace(checkpoint.spec, size_hw=size_hw_from(config.size))
     return Origin(
-        graph=float_graph_from_module(
-            checkpoint.network, spec, simplifier=config.simplifier, scores=config.scores, progress=progress
-        ),
+        graph=float_graph_from_module(checkpoint.network, spec, _network_options(config), progress),
         spec=spec,
         provenance={
             "edgeseg": __version__,
@@ -108,42 +107,19 @@ def _from_checkpoint(path: Path, config: CompileConfig, progress: Progress) -> O
 
 def _from_onnx(path: Path, config: CompileConfig, progress: Progress) -> Origin:
     from edgeseg import __version__
-    from edgeseg.compiler.importers.normalisation import check_scaled_once
-    from edgeseg.compiler.importers.onnx_network import (
-        background_id,
-        graph_facts,
-        likely_background_id,
-        loaded_onnx,
-        network_graph_from_onnx,
-    )
-    from edgeseg.compiler.pipeline import float_graph_from_network
+    from edgeseg.compiler.importers.onnx_network import graph_facts, loaded_onnx
+    from edgeseg.compiler.steps.float_graph import float_graph_from_onnx
 
     model = loaded_onnx(path)
     facts = graph_facts(model)
     if len(facts.inputs) != 1:
         raise CompileError(f"{path.name} has {len(facts.inputs)} inputs; a segmentation network has one, the image")
     spec, remarks = _foreign_spec(config, facts)
-    check_scaled_once(facts.scaling, spec.preprocess)
-    background, exclusive = background_id(spec.classes, config.onnx.background)
-    network, lines = network_graph_from_onnx(
-        model,
-        classes=len(spec.classes),
-        size_hw=spec.size_hw,
-        layout=config.onnx.layout,
-        output=config.onnx.output,
-        channel_order=spec.preprocess.channel_order,
-        background=background,
-        exclusive=exclusive,
-        likely_background=likely_background_id(spec.classes),
-        threshold=0.5 if config.onnx.threshold is None else config.onnx.threshold,
-        scores=config.scores,
-    )
-    for line in (*remarks, *lines):
-        progress.step(line)
+    for remark in remarks:
+        progress.step(remark)
+    graph, lines = float_graph_from_onnx(model, spec, _network_options(config), progress)
     return Origin(
-        graph=float_graph_from_network(
-            network, spec, simplifier=config.simplifier, scores=config.scores, progress=progress
-        ),
+        graph=graph,
         spec=spec,
         provenance={
             "edgeseg": __version__,
@@ -154,6 +130,20 @@ def _from_onnx(path: Path, config: CompileConfig, progress: Progress) -> Origin:
             "changes": [*remarks, *lines],
         },
         notes=tuple(remarks),
+    )
+
+
+def _network_options(config: CompileConfig) -> NetworkOptions:
+    from edgeseg.compiler.options import NetworkOptions
+
+    foreign = config.onnx
+    return NetworkOptions(
+        simplifier=config.simplifier,
+        scores=config.scores,
+        background=foreign.background,
+        threshold=0.5 if foreign.threshold is None else foreign.threshold,
+        layout=foreign.layout,
+        output=foreign.output,
     )
 
 

@@ -10,7 +10,7 @@ import torch
 from edgeseg.builder.networks import NetworkConfig, PaddedNetwork, network_from_config
 from edgeseg.builder.weights import load_imagenet_encoder
 from edgeseg.compiler.calibration.collect import ranges_from_frames
-from edgeseg.compiler.pipeline import float_graph_from_module
+from edgeseg.compiler.steps.float_graph import float_graph_from_module
 from edgeseg.demo import CLASSES, PALETTE
 from edgeseg.demo.street import StreetDataset
 from edgeseg.ranges import Ranges

@@ -11,9 +11,10 @@ from edgeseg.builder.networks import PaddedNetwork
 from edgeseg.compiler.calibration.collect import ranges_from_frames
 from edgeseg.compiler.graph.batch import batched_onnx
 from edgeseg.compiler.graph.fold import argmax_first_onnx
-from edgeseg.compiler.pipeline import float_graph_from_module
+from edgeseg.compiler.options import NetworkOptions
 from edgeseg.compiler.quantize.emit import emitted_onnx
 from edgeseg.compiler.quantize.qdq import cpu_qdq_onnx, tensorrt_qdq_onnx
+from edgeseg.compiler.steps.float_graph import float_graph_from_module
 from edgeseg.demo.street import StreetDataset
 from edgeseg.engines.ort import OrtEngine
 from edgeseg.errors import CompileError
@@ -56,7 +57,7 @@ def test_ranges_do_not_depend_on_the_batch(graph_and_ranges: tuple[Any, Ranges])
 
 
 def test_scores_are_the_softmax_whose_argmax_is_the_class(network: PaddedNetwork) -> None:
-    graph = float_graph_from_module(network, SPEC, scores=True)
+    graph = float_graph_from_module(network, SPEC, NetworkOptions(scores=True))
     with OrtEngine(graph.SerializeToString()) as engine:
         classes = engine.infer(FRAMES[:1])
         scores = engine.scores

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 from edgeseg.compiler.graph.run import run_onnx
 from edgeseg.compiler.importers.canonical import network_graph
 from edgeseg.compiler.importers.ending import ending_of
-from edgeseg.compiler.importers.onnx_network import graph_facts, wanted_from_flags
+from edgeseg.compiler.importers.onnx_network import graph_facts, wanted_from_facts
+from edgeseg.compiler.importers.wanted import OwnerFacts, Sigmoids
 from edgeseg.errors import CompileError, UsageError
 
 SIZE = (24, 32)
@@ -52,9 +52,9 @@ def image() -> np.ndarray:
     return np.random.default_rng(1).standard_normal((1, 3, *SIZE), dtype=np.float32)
 
 
-def logits_of(model: onnx.ModelProto, classes: int, **said: Any) -> tuple[np.ndarray, list[str]]:
-    wanted = wanted_from_flags(model, classes=classes, size_hw=None, layout=None, output=None)
-    network, lines = network_graph(model, replace(wanted, **said))
+def logits_of(model: onnx.ModelProto, classes: int, **sigmoids: Any) -> tuple[np.ndarray, list[str]]:
+    owner = OwnerFacts(classes, sigmoids=Sigmoids(**sigmoids))
+    network, lines = network_graph(model, wanted_from_facts(model, owner))
     return np.asarray(run_onnx(network, {"input": image()})[0]), lines
 
 

@@ -27,14 +27,17 @@ from edgeseg.compiler.graph.run import run_onnx
 from edgeseg.compiler.graph.simplify import simplified_onnx
 from edgeseg.compiler.importers.canonical import network_graph
 from edgeseg.compiler.importers.normalisation import check_scaled_once, own_scaling
-from edgeseg.compiler.importers.onnx_network import wanted_from_flags
+from edgeseg.compiler.importers.onnx_network import wanted_from_facts
 from edgeseg.compiler.importers.opsets import at_readable_opset
 from edgeseg.compiler.importers.torch_export import onnx_from_module
+from edgeseg.compiler.importers.wanted import OwnerFacts, Sigmoids
 from edgeseg.compiler.lint.check import linted
 from edgeseg.compiler.lint.targets import TARGETS
-from edgeseg.compiler.pipeline import _lint_errors, compile_model, float_graph_from_module
+from edgeseg.compiler.pipeline import compile_model
 from edgeseg.compiler.quantize.cpu_layout import cpu_layout_onnx
 from edgeseg.compiler.quantize.qdq import cpu_qdq_onnx, tensorrt_qdq_onnx
+from edgeseg.compiler.steps.float_graph import float_graph_from_module
+from edgeseg.compiler.steps.tensorrt import lint_errors
 from edgeseg.errors import CompileError, SpecError, UsageError
 from edgeseg.images import InMemory, Sample
 from edgeseg.preprocess import normalized
@@ -65,11 +68,11 @@ def exported(module: nn.Module, size_hw: tuple[int, int] = SIZE, shape: Any = No
 
 
 def compiled_graph(
-    model: onnx.ModelProto, spec: ModelSpec, *, scores: bool = False, simplify: bool = True, **said: Any
+    model: onnx.ModelProto, spec: ModelSpec, *, scores: bool = False, simplify: bool = True, **sigmoids: Any
 ) -> onnx.ModelProto:
     """The folded graph, without the child process: these graphs are ours."""
-    wanted = wanted_from_flags(model, classes=len(spec.classes), size_hw=spec.size_hw, layout=None, output=None)
-    network, _ = network_graph(model, replace(wanted, scores=scores, **said))
+    owner = OwnerFacts(len(spec.classes), spec.size_hw, scores=scores, sigmoids=Sigmoids(**sigmoids))
+    network, _ = network_graph(model, wanted_from_facts(model, owner))
     return folded_onnx(simplified_onnx(network).model if simplify else network, spec, scores=scores)
 
 
@@ -242,7 +245,7 @@ def test_the_api_refuses_to_normalise_twice() -> None:
 # Sigmoids, backgrounds, scores
 
 
-class Sigmoids(nn.Module):
+class SigmoidHead(nn.Module):
     def __init__(self, classes: int, how: str) -> None:
         super().__init__()
         self.network, self.how = body(classes, 2), how
@@ -262,7 +265,7 @@ class Sigmoids(nn.Module):
 
 @pytest.mark.parametrize("how", ["sigmoid", "resized", "written", "hard"])
 def test_several_sigmoids_are_asked_about(how: str) -> None:
-    model = exported(Sigmoids(3, how))
+    model = exported(SigmoidHead(3, how))
     with pytest.raises(UsageError, match="gives 3 sigmoids, each a class by itself.*--background none"):
         compiled_graph(model, spec_of(3))
     with pytest.raises(UsageError, match="gives 3 sigmoids for 4 classes; pass --background NAME"):
@@ -270,7 +273,7 @@ def test_several_sigmoids_are_asked_about(how: str) -> None:
     graph = compiled_graph(model, spec_of(3), exclusive=True)
     frame = frames_of(SIZE, 1)[0]
     with torch.inference_mode():
-        expected = Sigmoids(3, how).eval()(torch_input(frame)).argmax(1).numpy()
+        expected = SigmoidHead(3, how).eval()(torch_input(frame)).argmax(1).numpy()
     assert np.mean(run(graph, frame)[0] == expected) > 0.99
 
 
@@ -283,7 +286,7 @@ def test_several_sigmoids_are_asked_about(how: str) -> None:
 )
 def test_the_background_stands_where_no_sigmoid_says_yes(classes: int, place: int, threshold: float, how: str) -> None:
     place = min(place, classes)
-    module = Sigmoids(classes, how).eval()
+    module = SigmoidHead(classes, how).eval()
     graph = compiled_graph(exported(module), spec_of(classes + 1), scores=True, background=place, threshold=threshold)
     frame = frames_of(SIZE, 1)[0]
     with torch.inference_mode():
@@ -572,7 +575,7 @@ def test_enlargements_and_weights_of_old_files(opset: int, mode: str, scale: flo
     if scale == 2.0:
         size = tuple(expected.shape[2:])
         assert size == SIZE
-        network_graph(model, wanted_from_flags(model, classes=5, size_hw=None, layout=None, output=None))
+        network_graph(model, wanted_from_facts(model, OwnerFacts(5)))
 
 
 def without_weights_as_inputs(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -1052,7 +1055,7 @@ def origin_of(path: Path, *, scores: bool = False, **said: Any) -> Any:
 
 
 def test_a_background_from_the_command_line_becomes_class_0(tmp_path: Path) -> None:
-    onnx.save(exported(Sigmoids(2, "sigmoid")), tmp_path / "net.onnx")
+    onnx.save(exported(SigmoidHead(2, "sigmoid")), tmp_path / "net.onnx")
     (tmp_path / "two.txt").write_text("crack\npothole\n")
     (tmp_path / "three.txt").write_text("crack\nbackground\npothole\n")
     two, three = str(tmp_path / "two.txt"), str(tmp_path / "three.txt")
@@ -1096,5 +1099,5 @@ def test_lint_errors_are_said_once_with_the_way_out() -> None:
         ir_version=8,
     )
     found = {target.name: linted(model, target) for target in TARGETS.values()}
-    lines = _lint_errors(found)
+    lines = lint_errors(found)
     assert lines and sum("MaxUnpool" in line for line in lines) == 1 and len(lines) <= 6

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
+import json
 import io
 import warnings
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +31,16 @@ from edgeseg.compiler.importers.onnx_network import (
     loaded_onnx,
     missing_facts,
     network_graph_from_onnx,
-    wanted_from_flags,
+    wanted_from_facts,
 )
+from edgeseg.compiler.importers.wanted import OwnerFacts, Sigmoids, Wanted, sigmoids_of_classes
+from edgeseg.compiler.options import NetworkOptions
+from edgeseg.compiler.steps.float_graph import float_graph_from_module
 from edgeseg.errors import CompileError, EdgesegError, UsageError
 from edgeseg.spec import ModelSpec
 
 SIZE = (64, 96)
-NO_FLAGS: dict[str, Any] = {"size_hw": None, "layout": None, "output": None}
+UNSAID: dict[str, Any] = {"size_hw": None, "layout": None, "output": None}
 
 
 class Network(nn.Module):
@@ -134,11 +137,10 @@ def export(kind: str, channels: int = 5, opset: int = 17) -> tuple[Ending, onnx.
     return module, onnx.load_model_from_string(content)
 
 
-def cleaned(model: onnx.ModelProto, **flags: Any) -> tuple[onnx.ModelProto, list[str]]:
+def cleaned(model: onnx.ModelProto, **said: Any) -> tuple[onnx.ModelProto, list[str]]:
     """``network_graph_from_onnx`` without the child process: these graphs are ours."""
-    said = {name: flags.pop(name) for name in ("background", "exclusive", "threshold", "scores") if name in flags}
-    wanted = wanted_from_flags(model, **{**NO_FLAGS, "classes": 5, "size_hw": SIZE, **flags})
-    return network_graph(model, replace(wanted, **said))
+    owner = OwnerFacts(**{"classes": 5, "size_hw": SIZE, **said})
+    return network_graph(model, wanted_from_facts(model, owner))
 
 
 def assert_canonical(model: onnx.ModelProto, classes: int = 5, size_hw: tuple[int, int] = SIZE) -> None:
@@ -182,7 +184,7 @@ def test_an_smp_unet_through_the_child_process() -> None:
     module = Unet("mobilenet_v2", encoder_weights=None, classes=5).eval()
     torch.manual_seed(1)
     image = torch.randn(1, 3, 64, 64)
-    made, _ = network_graph_from_onnx(exported(module), classes=5, size_hw=(64, 64))
+    made, _ = network_graph_from_onnx(exported(module), OwnerFacts(5, (64, 64)))
     assert_canonical(made, size_hw=(64, 64))
     with torch.inference_mode():
         expected = module(image).numpy()
@@ -214,7 +216,7 @@ def test_training_mode_is_switched_off() -> None:
 @pytest.mark.parametrize("opset", [11, 17])
 def test_what_comes_behind_the_logits_is_removed(kind: str, opset: int) -> None:
     module, model = export(kind, opset=opset)
-    made, lines = cleaned(model, exclusive=kind == "sigmoid")
+    made, lines = cleaned(model, sigmoids=Sigmoids(exclusive=kind == "sigmoid"))
     assert_canonical(made)
     assert_computes(made, module)
     removed = next(line for line in lines if line.startswith("removed behind the logits"))
@@ -402,7 +404,7 @@ def convolution(**how: Any) -> onnx.ModelProto:
 
 def test_everything_unknown_is_asked_for_at_once() -> None:
     model = convolution(source=["n", "c", "h", "w"], output=["n", "c", "h", "w"])
-    nothing: dict[str, Any] = {"classes": None, **NO_FLAGS}
+    nothing: dict[str, Any] = {"classes": None, **UNSAID}
     lines = missing_facts(graph_facts(model), **nothing, normalisation=False, channel_order=False)
     assert [line.split()[0] for line in lines] == ["--layout", "--size", "--classes", "--mean", "--channel-order"]
     assert "the graph gives 5 channels" in lines[2] and "float32 ?x?x?x?" in lines[0]
@@ -498,7 +500,7 @@ def enormous() -> onnx.ModelProto:
 )
 def test_hostile_graphs_end_in_the_child(model: onnx.ModelProto, words: str) -> None:
     onnx.checker.check_model(model)
-    wanted = wanted_from_flags(model, **{**NO_FLAGS, "classes": 5})
+    wanted = wanted_from_facts(model, OwnerFacts(5))
     with pytest.raises(CompileError, match=words) as refused:
         cleaned_in_child(model, wanted, limit_s=4 if "busy" in words else 120)
     assert "\n" not in str(refused.value)
@@ -520,14 +522,35 @@ def test_extreme_attributes_raise_only_our_errors(numbers: list[int], operator: 
     shapes = {"pads": pads, "strides": strides, "dilations": dilations, "kernel_shape": kernel}
     node.attribute.extend(helper.make_attribute(name, value) for name, value in shapes.items())
     try:
-        cleaned_in_child(model, wanted_from_flags(model, **{**NO_FLAGS, "classes": 5}), limit_s=20)
+        cleaned_in_child(model, wanted_from_facts(model, OwnerFacts(5)), limit_s=20)
     except EdgesegError as error:
         assert "\n" not in str(error)
 
 
+def test_what_is_wanted_crosses_to_the_child_unchanged() -> None:
+    wanted = Wanted("x", "uint8", "NHWC", (64, 96), "y", 3, 1, "BGR", Sigmoids(2, True, 0, 0.3), scores=True)
+    assert Wanted.from_json(json.loads(json.dumps(wanted.to_json()))) == wanted
+
+
+def test_a_background_is_a_class_or_none() -> None:
+    assert sigmoids_of_classes(("background", "road")) == Sigmoids(likely_background=0)
+    assert sigmoids_of_classes(("sky", "road"), "road", 0.3) == Sigmoids(background=1, threshold=0.3)
+    assert sigmoids_of_classes(("sky", "road"), "none") == Sigmoids(exclusive=True)
+    assert sigmoids_of_classes(("sky", "none"), "none") == Sigmoids(background=1), "a class of that name is one"
+    with pytest.raises(UsageError, match="'rood' is no class; there are sky, road, or none"):
+        sigmoids_of_classes(("sky", "road"), "rood")
+
+
+def test_a_module_has_no_layout_or_output_to_name() -> None:
+    spec = ModelSpec(("a", "b"), ((0, 0, 0),) * 2, SIZE)
+    for options in (NetworkOptions(layout="NHWC"), NetworkOptions(output="logits")):
+        with pytest.raises(UsageError, match="for ONNX graphs; a torch module"):
+            float_graph_from_module(nn.Conv2d(3, 2, 1), spec, options)
+
+
 def test_usage_errors_come_out_of_the_child_as_such() -> None:
     with pytest.raises(UsageError, match="--classes lists 7"):
-        network_graph_from_onnx(convolution(), classes=7, size_hw=None)
+        network_graph_from_onnx(convolution(), OwnerFacts(7))
 
 
 def test_a_file_and_its_weights_beside_it(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from edgeseg.compiler.importers.onnx_network import graph_facts, loaded_onnx, wanted_from_flags
+from edgeseg.compiler.importers.onnx_network import graph_facts, loaded_onnx, wanted_from_facts
+from edgeseg.compiler.importers.wanted import OwnerFacts
 from edgeseg.errors import CompileError, EdgesegError
 
 LOCATION = "weights.data"
@@ -304,7 +305,7 @@ def only_our_errors(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     try:
         model = loaded_onnx(path)
-        wanted_from_flags(model, classes=5, size_hw=(32, 32), layout=None, output=None)
+        wanted_from_facts(model, OwnerFacts(5, (32, 32)))
     except EdgesegError as error:
         assert "\n" not in str(error)
 

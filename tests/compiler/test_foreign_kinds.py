@@ -16,10 +16,11 @@ from torch.nn import functional
 from edgeseg.compiler.calibration.collect import ranges_from_frames
 from edgeseg.compiler.graph.run import run_onnx
 from edgeseg.compiler.importers.canonical import network_graph
-from edgeseg.compiler.importers.onnx_network import wanted_from_flags
-from edgeseg.compiler.pipeline import float_graph_from_network
+from edgeseg.compiler.importers.onnx_network import wanted_from_facts
+from edgeseg.compiler.importers.wanted import OwnerFacts
 from edgeseg.compiler.quantize.qdq import cpu_qdq_onnx, tensorrt_qdq_onnx
 from edgeseg.compiler.quantize.qdq_editor import layer_names
+from edgeseg.compiler.steps.float_graph import float_graph_from_network
 from edgeseg.errors import CompileError
 from edgeseg.images import InMemory, Sample
 from edgeseg.preprocess import normalized
@@ -79,8 +80,7 @@ FRAMES = smooth_frames()
 
 
 def folded(model: onnx.ModelProto) -> onnx.ModelProto:
-    wanted = wanted_from_flags(model, classes=4, size_hw=None, layout=None, output=None)
-    graph, _ = network_graph(model, wanted)
+    graph, _ = network_graph(model, wanted_from_facts(model, OwnerFacts(4)))
     return float_graph_from_network(graph, SPEC)
 
 

@@ -23,6 +23,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edgeseg.bundle import Bundle, Golden, GraphEntry, read_bundle, write_bundle
 from edgeseg.compiler.calibration.tensorrt_cache import cache_from_text, text_from_cache
 from edgeseg.compiler.importers.onnx_network import graph_facts, loaded_onnx, network_graph_from_onnx
+from edgeseg.compiler.importers.wanted import OwnerFacts
 from edgeseg.errors import EdgesegError
 from edgeseg.ranges import Ranges
 from edgeseg.recipes import Fp32
@@ -219,7 +220,7 @@ def test_onnx_files(network: bytes, edits: Any) -> None:
 def test_onnx_files_to_the_end(network: bytes, edits: Any) -> None:
     path = _scratch() / "e.onnx"
     path.write_bytes(mutated(network, edits))
-    expect_only_ours(lambda: network_graph_from_onnx(loaded_onnx(path), classes=4, size_hw=(32, 40)))
+    expect_only_ours(lambda: network_graph_from_onnx(loaded_onnx(path), OwnerFacts(4, (32, 40))))
 
 
 def _scratch() -> Path:

@@ -24,9 +24,9 @@ from edgeseg.compiler.lint.rule_graph import SEVERITIES, RuleGraph
 from edgeseg.compiler.lint.rules import DLA_RULES, RULES
 from edgeseg.compiler.lint.rules.operators import unsupported_operators
 from edgeseg.compiler.lint.targets import TARGETS, Target
-from edgeseg.compiler.pipeline import float_graph_from_bundle
 from edgeseg.compiler.quantize.dynamic import dynamic_int8_onnx
 from edgeseg.compiler.quantize.qdq import cpu_qdq_onnx, tensorrt_qdq_onnx
+from edgeseg.compiler.steps.float_graph import float_graph_from_bundle
 from edgeseg.device.jetpack import RELEASES, version_tuple
 from edgeseg.errors import CompileError
 from edgeseg.ranges import Ranges

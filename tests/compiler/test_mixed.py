@@ -10,8 +10,9 @@ import numpy as np
 import onnx
 import pytest
 
-import edgeseg.compiler.pipeline as compile_module
-from edgeseg.compiler.pipeline import CompileOptions, bundle_from_graph
+import edgeseg.compiler.steps.emit as emit_step
+from edgeseg.compiler.options import CompileData, CompileOptions, FloatModel
+from edgeseg.compiler.pipeline import bundle_from_graph
 from edgeseg.compiler.quantize.mixed import best_point, pareto_front, passing_mix
 from edgeseg.compiler.quantize.qdq import cpu_qdq_onnx, int8_convolutions, layer_names, tensorrt_qdq_onnx
 from edgeseg.compiler.quantize.qdq_editor import ENLARGEMENT
@@ -164,12 +165,10 @@ def test_a_network_that_is_poor_before_int8_is_told_so_at_once_and_not_repaired(
     def ranked(*arguments: Any, **options: Any) -> Any:
         raise AssertionError("INT8 of an untrained network is repaired")
 
-    monkeypatch.setattr(compile_module, "layer_sensitivities", ranked)
+    monkeypatch.setattr(emit_step, "layer_sensitivities", ranked)
+    model, options = FloatModel(graph, SPEC, ranges), CompileOptions(("int8-cpu",), limits=Limits(min_agreement=1.0))
     with pytest.raises(GateRefused, match="mIoU .* before anything is quantized") as refused:
-        bundle_from_graph(
-            graph, SPEC, CompileOptions(graphs=("int8-cpu",), limits=Limits(min_agreement=1.0)), calibration=None,
-            evaluation=FRAMES, golden=FRAMES, ranges=ranges, progress=Progress(step=said.append),
-        )  # fmt: skip
+        bundle_from_graph(model, CompileData(FRAMES), options, progress=Progress(step=said.append))
     assert "everywhere would score" in str(refused.value) and "mixes" not in str(refused.value)
     assert said[0].startswith("fp32, before anything is quantized: mIoU ") and "the network is poor" in said[1]
 
@@ -182,6 +181,6 @@ def test_an_option_alone_does_not_leave_int8_out() -> None:
 def test_a_stored_poor_network_says_so_in_its_report(graph_and_ranges: tuple[Any, Ranges]) -> None:
     graph, _ = graph_and_ranges
     options = CompileOptions(graphs=())
-    made = bundle_from_graph(graph, SPEC, options, calibration=None, evaluation=FRAMES, golden=FRAMES)
+    made = bundle_from_graph(FloatModel(graph, SPEC), CompileData(FRAMES), options)
     assert "before anything is quantized" in (made.bundle.report.network_is_poor or "")
     assert any("the network is poor" in note for note in made.notes)

@@ -8,9 +8,9 @@ import onnx
 import pytest
 
 from edgeseg.bundle import Bundle
-from edgeseg.compiler.pipeline import float_graph_from_bundle
 from edgeseg.compiler.quantize.emit import emitted_onnx
 from edgeseg.compiler.quantize.qdq import tensorrt_qdq_onnx
+from edgeseg.compiler.steps.float_graph import float_graph_from_bundle
 from edgeseg.compiler.verify.tensorrt_rtx import available, kernel_plan_from_onnx
 from edgeseg.errors import CompileError
 from edgeseg.ranges import Ranges

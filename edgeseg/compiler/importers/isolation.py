@@ -11,7 +11,6 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Callable
 
 from edgeseg import errors
@@ -42,7 +41,7 @@ def cleaned_in_child(
         CompileError: the graph crashes native code, needs too much time or memory, or as ``network_graph`` says.
         UsageError: as ``network_graph`` says.
     """
-    request = json.dumps({**asdict(wanted), "limit_s": limit_s}).encode() + b"\n" + model.SerializeToString()
+    request = json.dumps({"wanted": wanted.to_json(), "limit_s": limit_s}).encode() + b"\n" + model.SerializeToString()
     command = [sys.executable, "-c", _START.format(__name__), json.dumps(sys.path)]
     try:
         done = subprocess.run(command, input=request, capture_output=True, timeout=limit_s)
@@ -80,8 +79,8 @@ def _child() -> None:
     os.dup2(2, 1)
     head, _, content = sys.stdin.buffer.read().partition(b"\n")
     request: dict[str, Any] = json.loads(head)
-    _limit(request.pop("limit_s"))
-    wanted = Wanted(**{**request, "size_hw": tuple(request["size_hw"])})
+    _limit(request["limit_s"])
+    wanted = Wanted.from_json(request["wanted"])
     with open(answer_to, "wb") as file:
         file.write(_answer(content, wanted))
 

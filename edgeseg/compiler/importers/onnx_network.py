@@ -7,15 +7,15 @@ and ``network_graph_from_onnx`` makes the graph that the other steps take: float
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from edgeseg.compiler.graph.onnx_graph import attribute
 from edgeseg.compiler.importers.ending import CLASS_MAP, ending_of
 from edgeseg.compiler.importers.isolation import cleaned_in_child
 from edgeseg.compiler.importers.normalisation import OwnScaling, own_scaling
 from edgeseg.compiler.importers.onnx_file import check_structure, loaded_onnx, opset_of
-from edgeseg.compiler.importers.wanted import Wanted
+from edgeseg.compiler.importers.wanted import OwnerFacts, Wanted
 from edgeseg.errors import CompileError, UsageError, require
 
 if TYPE_CHECKING:
@@ -25,15 +25,13 @@ __all__ = [
     "GraphFacts",
     "InputFacts",
     "OutputFacts",
-    "background_id",
     "graph_facts",
     "leftovers",
-    "likely_background_id",
     "loaded_onnx",
     "missing_facts",
     "network_graph_from_onnx",
     "stated_size_hw",
-    "wanted_from_flags",
+    "wanted_from_facts",
 ]
 
 LAYOUTS = ("NCHW", "NHWC")
@@ -122,9 +120,9 @@ def missing_facts(
     Args:
         facts: of the graph.
         classes: how many class names are known; None for none yet.
-        size_hw: as for ``network_graph_from_onnx``.
-        layout: as for ``network_graph_from_onnx``.
-        output: as for ``network_graph_from_onnx``.
+        size_hw: as in ``OwnerFacts``.
+        layout: as in ``OwnerFacts``.
+        output: as in ``OwnerFacts``.
         normalisation: mean and std are known.
         channel_order: RGB or BGR is known.
     """
@@ -147,34 +145,12 @@ def missing_facts(
     return lines
 
 
-def network_graph_from_onnx(
-    model: onnx.ModelProto,
-    *,
-    classes: int,
-    size_hw: tuple[int, int] | None,
-    layout: str | None = None,
-    output: str | None = None,
-    channel_order: str = "RGB",
-    background: int | None = None,
-    exclusive: bool = False,
-    likely_background: int | None = None,
-    threshold: float = 0.5,
-    scores: bool = False,
-) -> tuple[onnx.ModelProto, list[str]]:
+def network_graph_from_onnx(model: onnx.ModelProto, owner: OwnerFacts) -> tuple[onnx.ModelProto, list[str]]:
     """Any exporter's segmentation graph -> the network graph that ``simplified_onnx`` and ``folded_onnx`` take.
 
     Args:
         model: as ``loaded_onnx`` gives it. One that takes uint8 normalises by itself: its spec needs mean 0, std 1/255.
-        classes: how many; a single-channel graph has two, one of several sigmoids its background besides.
-        size_hw: the input size in pixels to fix, None for the graph's own.
-        layout: ``"NCHW"`` or ``"NHWC"`` of the input, None to read it from the graph.
-        output: the output, or any tensor inside, that holds the logits; None when there is one output.
-        channel_order: in which a grey network's three colours come.
-        background: id of the class that stands where no sigmoid is above the threshold.
-        exclusive: several sigmoids are exclusive classes: the largest wins.
-        likely_background: id of the class that is the background if there is one sigmoid less than classes.
-        threshold: probability above which a sigmoid says yes.
-        scores: give ``scores`` too where the graph's probabilities are no softmax of its logits.
+        owner: what only its owner knows.
 
     Returns:
         The graph and a line for people per thing that was changed. Its logits equal the original's on random input
@@ -184,57 +160,38 @@ def network_graph_from_onnx(
         UsageError: something has to be said that the graph does not, or contradicts the graph.
         CompileError: the graph is malformed, quantized, gives no logits, or does not run.
     """
-    wanted = replace(
-        wanted_from_flags(model, classes=classes, size_hw=size_hw, layout=layout, output=output),
-        channel_order=channel_order,
-        background=background,
-        exclusive=exclusive,
-        likely_background=likely_background,
-        threshold=threshold,
-        scores=scores,
-    )
-    return cleaned_in_child(model, wanted)
+    return cleaned_in_child(model, wanted_from_facts(model, owner))
 
 
-def wanted_from_flags(
-    model: onnx.ModelProto, *, classes: int, size_hw: tuple[int, int] | None, layout: str | None, output: str | None
-) -> Wanted:
+def wanted_from_facts(model: onnx.ModelProto, owner: OwnerFacts) -> Wanted:
     """Decide what to make of a graph, by what it and its owner say. Raises as ``network_graph_from_onnx``."""
     facts = graph_facts(model)
     source = _only_input(facts)
     missing = missing_facts(
-        facts, classes=classes, size_hw=size_hw, layout=layout, output=output, normalisation=True, channel_order=True
+        facts,
+        classes=owner.classes,
+        size_hw=owner.size_hw,
+        layout=owner.layout,
+        output=owner.output,
+        normalisation=True,
+        channel_order=True,
     )
     if missing:
         raise UsageError("the graph does not tell everything; pass " + "; ".join(missing))
     _refuse_quantized(model)
-    agreed = _agreed_layout(source, layout)
-    size_hw = _agreed_size(source, agreed, size_hw)
-    named = _agreed_output(model, facts, output)
-    channels = source.shape[agreed.index("C")] or 3
-    return Wanted(source.name, source.dtype, agreed, size_hw, named, classes, channels)
-
-
-def background_id(classes: Sequence[str], background: str | None) -> tuple[int | None, bool]:
-    """(id of the background class, whether there is none and sigmoids are exclusive classes).
-
-    Args:
-        classes: names.
-        background: one of them, ``"none"``, or None when it was not said.
-
-    Raises:
-        UsageError: no such class.
-    """
-    if background is None or background in classes:
-        return (None if background is None else list(classes).index(background)), False
-    if background == "none":
-        return None, True
-    raise UsageError(f"the background {background!r} is no class; there are {', '.join(classes)}, or none")
-
-
-def likely_background_id(classes: Sequence[str]) -> int | None:
-    """Return the id of the class that is called background; None when none is."""
-    return next((number for number, name in enumerate(classes) if name.lower() == "background"), None)
+    layout = _agreed_layout(source, owner.layout)
+    return Wanted(
+        input=source.name,
+        dtype=source.dtype,
+        layout=layout,
+        size_hw=_agreed_size(source, layout, owner.size_hw),
+        output=_agreed_output(model, facts, owner.output),
+        classes=owner.classes,
+        channels=source.shape[layout.index("C")] or 3,
+        channel_order=owner.channel_order,
+        sigmoids=owner.sigmoids,
+        scores=owner.scores,
+    )
 
 
 def stated_size_hw(facts: GraphFacts, layout: str | None = None) -> tuple[int, int] | None:

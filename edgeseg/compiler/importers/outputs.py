@@ -48,8 +48,9 @@ def adapt_output(model: onnx.ModelProto, values: np.ndarray, end: Ending, wanted
     independent = _independent(tail, end, wanted)
     lines += tail.channels_first(_channel_axis(tail.values.shape, end, wanted, independent, tail.seen))
     found = tail.values.shape[1]
-    if independent and found < wanted.classes and wanted.background is None:
-        wanted = replace(wanted, background=wanted.likely_background)
+    if independent and found < wanted.classes and wanted.sigmoids.background is None:
+        sigmoids = replace(wanted.sigmoids, background=wanted.sigmoids.likely_background)
+        wanted = replace(wanted, sigmoids=sigmoids)
     probabilities = _are_probabilities(tail.values, end, independent)
     if end.misplaced:
         lines.append("the graph's softmax runs along rows or columns, not over the classes: it stays as it is")
@@ -299,30 +300,30 @@ def _with_background(tail: _Tail, end: Ending, wanted: Wanted, independent: bool
     """Add the channel of the class that stands where no other one says yes."""
     found = tail.values.shape[1]
     if found > 1 and not independent:
-        if wanted.background is not None:
+        if wanted.sigmoids.background is not None:
             raise UsageError(
                 f"a background is for sigmoids, but the {found} channels of {wanted.output!r} are exclusive classes; "
                 "leave --background out and list it among --classes"
             )
-        if wanted.threshold != 0.5:
+        if wanted.sigmoids.threshold != 0.5:
             raise UsageError(
                 f"a threshold is for sigmoids, but the {found} channels are exclusive classes; leave it out"
             )
         return []
     if found > 1 and found == wanted.classes:
-        if wanted.exclusive:
+        if wanted.sigmoids.exclusive:
             return []
         raise UsageError(
             f"{wanted.output!r} gives {found} sigmoids, each a class by itself, and no class stands where all are low; "
             "pass --background NAME for those pixels (with --threshold other than 0.5 where needed), or "
             "--background none if one of the classes always holds"
         )
-    if found > 1 and wanted.background is None:
+    if found > 1 and wanted.sigmoids.background is None:
         raise UsageError(
             f"{wanted.output!r} gives {found} sigmoids for {wanted.classes} classes; pass --background NAME: which "
-            f"class stands where none is above {wanted.threshold:g}"
+            f"class stands where none is above {wanted.sigmoids.threshold:g}"
         )
-    place = wanted.background or 0
+    place = wanted.sigmoids.background or 0
     level = _level(end, wanted, probabilities)
     before, behind = (1, 0) if place == 0 else (0, 1)
     tail.add("Pad", [np.array([0, before, 0, 0, 0, behind, 0, 0], np.int64), np.array(level, np.float32)])
@@ -331,27 +332,28 @@ def _with_background(tail: _Tail, end: Ending, wanted: Wanted, independent: bool
         tail.add("Gather", [np.array(order, np.int64)], axis=1)
     tail.values = np.broadcast_to(tail.values[:, :1], (1, found + 1, *tail.values.shape[2:]))
     if found > 1:
-        return [f"{found} sigmoids: class {place} where none is above {wanted.threshold:g}, elsewhere the largest"]
+        threshold = wanted.sigmoids.threshold
+        return [f"{found} sigmoids: class {place} where none is above {threshold:g}, elsewhere the largest"]
     return [f"one channel became two: class {1 - place} where it is above {level:g}, class {place} elsewhere"]
 
 
 def _level(end: Ending, wanted: Wanted, probabilities: bool) -> float:
     """The value of the tensor at which its probability is the threshold."""
-    if not 0 < wanted.threshold < 1:
-        raise UsageError(f"a threshold is a probability between 0 and 1, got {wanted.threshold:g}")
+    if not 0 < wanted.sigmoids.threshold < 1:
+        raise UsageError(f"a threshold is a probability between 0 and 1, got {wanted.sigmoids.threshold:g}")
     if probabilities:
-        return wanted.threshold
+        return wanted.sigmoids.threshold
     if end.kind_at_cut is None and not end.activations:
         raise CompileError(
             f"whether {wanted.output!r} gives logits (yes above 0) or probabilities (above 0.5) cannot be told from "
             "its last operators; pass --output NAME of the logits, or export with a channel per class"
         )
-    return math.log(wanted.threshold / (1 - wanted.threshold))
+    return math.log(wanted.sigmoids.threshold / (1 - wanted.sigmoids.threshold))
 
 
 def _add_scores(tail: _Tail, found: int, end: Ending, wanted: Wanted, independent: bool, probabilities: bool) -> None:
     """Give ``scores`` where the graph's own probabilities are no softmax of its logits."""
-    place = (wanted.background or 0) if found < wanted.classes else None
+    place = (wanted.sigmoids.background or 0) if found < wanted.classes else None
     if found == 1 or independent:
         own = tail.name
         if place is not None:
