@@ -14,7 +14,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from edgeseg.errors import EdgesegError
 from edgeseg.runtime.sources import source_from_uri
-from edgeseg.selection.choice import FrameChooser, selected_frames
+from edgeseg.selection.choice import SelectionOptions, selected_frames
+from edgeseg.selection.chooser import FrameChooser
 
 
 def show(chooser: FrameChooser) -> None:
@@ -32,23 +33,16 @@ def main() -> None:
     parser.add_argument("--min-count", type=int, default=16, help="fewer are an error; compile takes 16 or more")
     parser.add_argument("--seconds", type=float, default=0.0, help="watch a camera for so long, 0 until Ctrl-C")
     parser.add_argument("--frames", type=int, default=0, help="stop after so many, 0 for no limit")
-    options = parser.parse_args()
+    given = parser.parse_args()
+    options = SelectionOptions(count=given.count, min_count=given.min_count, seconds=given.seconds, frames=given.frames)
     try:
-        selection = selected_frames(
-            source_from_uri(options.source),
-            options.folder,
-            count=options.count,
-            min_count=options.min_count,
-            seconds=options.seconds,
-            frames=options.frames,
-            report=show,
-        )
+        selection = selected_frames(source_from_uri(given.source), given.folder, options, report=show)
     except EdgesegError as error:
         print(f"select_frames: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from error
     print(f"{selection.ended}: {len(selection.chosen)} of {selection.seen} frames of {selection.source}")
     print(f"not chosen: {selection.rejected}")
-    print(f"spread {selection.spread:.4f}, evenly spaced {selection.uniform_spread:.4f}; see {options.folder}")
+    print(f"spread {selection.spread:.4f}, evenly spaced {selection.uniform_spread:.4f}; see {given.folder}")
 
 
 if __name__ == "__main__":

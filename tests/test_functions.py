@@ -12,7 +12,6 @@ PACKAGE = Path(edgeseg.__file__).parent
 LINES, PARAMETERS = 60, 8
 KNOWN = {
     "engines/tensorrt/build.py built_plan": "crosses a process: each argument is a part of the job",
-    "selection/choice.py selected_frames": "public: knobs by keyword, each with its meaning",
 }
 """Function -> why it is larger. This list may only shrink."""
 

@@ -13,7 +13,8 @@ from edgeseg.files import atomic_write
 from edgeseg.progress import Progress
 
 if TYPE_CHECKING:
-    from edgeseg.selection.choice import FrameChooser, Selection
+    from edgeseg.selection.choice import Selection
+    from edgeseg.selection.chooser import FrameChooser
 
 __all__ = ["export_cache", "select_frames"]
 
@@ -45,16 +46,15 @@ def select_frames(
         raise UsageError(f"`policy` is latest or every, got {config.policy!r}")
     from edgeseg.compiler.calibration.collect import MINIMUM_FRAMES
     from edgeseg.runtime.sources import source_from_uri
-    from edgeseg.selection.choice import MIN_DISTANCE, MIN_SHARPNESS, selected_frames
+    from edgeseg.selection.choice import SelectionOptions, selected_frames
+    from edgeseg.selection.chooser import MIN_DISTANCE, MIN_SHARPNESS
 
     source = source_from_uri(str(config.camera) if config.camera is not None else str(config.source))
     if source.is_live and not (config.seconds or config.frames):
         progress.step(
             "watching until the source ends or Ctrl-C, which keeps what was chosen; `seconds` or `frames` set a limit"
         )
-    return selected_frames(
-        source,
-        config.out,
+    options = SelectionOptions(
         count=config.count,
         min_count=MINIMUM_FRAMES if config.min_count is None else config.min_count,
         latest=None if config.policy is None else config.policy == "latest",
@@ -62,8 +62,8 @@ def select_frames(
         frames=config.frames,
         min_distance=MIN_DISTANCE if config.min_distance is None else config.min_distance,
         min_sharpness=MIN_SHARPNESS if config.min_sharpness is None else config.min_sharpness,
-        report=report,
     )
+    return selected_frames(source, config.out, options, report=report)
 
 
 def export_cache(model: Path | None, tensorrt: str, out: Path | None, require_signature: Path | None = None) -> str:

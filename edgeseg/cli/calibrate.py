@@ -16,7 +16,8 @@ from edgeseg.cli.options import command
 from edgeseg.progress import Progress
 
 if TYPE_CHECKING:
-    from edgeseg.selection.choice import FrameChooser, Selection
+    from edgeseg.selection.choice import Selection
+    from edgeseg.selection.chooser import FrameChooser
 
     Report = Callable[[FrameChooser], None]
 
@@ -82,7 +83,8 @@ def _plain_line(chooser: "FrameChooser", count: int) -> str:
 
 
 def _summary(selection: "Selection", folder: str) -> None:
-    from edgeseg.selection.choice import REJECTIONS, REPORT_NAME
+    from edgeseg.selection.choice import REPORT_NAME
+    from edgeseg.selection.chooser import REJECTIONS
 
     rows = [[f"{reason}: {REJECTIONS[reason]}", str(number)] for reason, number in selection.rejected.items()]
     rows = [[f"seen ({selection.ended})", str(selection.seen)], *rows, ["chosen", str(len(selection.chosen))]]

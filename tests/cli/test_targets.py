@@ -13,7 +13,7 @@ from edgeseg.app.models import SHIPPED
 from edgeseg.app.targets import is_bundle, is_calibration_cache, is_page, is_program, is_sidecar, refuse_foreign
 from edgeseg.errors import ForeignFileError, UsageError
 from edgeseg.runtime.sources import source_from_uri
-from edgeseg.selection.choice import selected_frames
+from edgeseg.selection.choice import SelectionOptions, selected_frames
 from tests import HANG_S
 from tests.runtime.test_sinks_own import FOREIGN
 
@@ -89,6 +89,6 @@ def test_a_folder_of_frames_takes_no_name_that_somebody_has_by_then(tmp_path: Pa
 
         source.open = open_late  # type: ignore[method-assign]
     with pytest.raises(ForeignFileError, match="written by another program meanwhile"):
-        selected_frames(source, tmp_path / "frames", count=5, min_count=1, latest=False, report=report)
+        selected_frames(source, tmp_path / "frames", SelectionOptions(5, latest=False), report=report)
     assert path.read_bytes() == b"mine"
     assert [item.name for item in path.parent.iterdir()] == [name]

@@ -17,12 +17,8 @@ from edgeseg.errors import EdgesegError, ImageError, SinkError, SourceError, Usa
 from edgeseg.images import image_files, read_image, write_png
 from edgeseg.runtime.frame import Frame
 from edgeseg.runtime.sources import EndOfStream, FrameSource, source_from_uri
-from edgeseg.selection.choice import (
-    REJECTIONS,
-    FrameChooser,
-    Selection,
-    selected_frames,
-)
+from edgeseg.selection.choice import Selection, SelectionOptions, selected_frames
+from edgeseg.selection.chooser import REJECTIONS, FrameChooser
 from tests.fakes import ScriptedSource
 
 BLACK = np.full((120, 160, 3), 6, np.uint8)
@@ -89,7 +85,9 @@ def test_every_kind_of_bad_frame_is_counted_and_none_is_written(tmp_path: Path, 
         "duplicate": [distinct[3], distinct[3], distinct[20], noisy(distinct[5], rng)],
     }
     stream = [bad["blurred"][0], *distinct[:12], *bad["dark"], *bad["bright"], *distinct[12:], *bad["duplicate"]]
-    selection = selected_frames(written(tmp_path / "in", [*stream, *bad["blurred"][1:]]), tmp_path / "out", count=50)
+    selection = selected_frames(
+        written(tmp_path / "in", [*stream, *bad["blurred"][1:]]), tmp_path / "out", SelectionOptions(count=50)
+    )
     counts = {reason: len(frames) for reason, frames in bad.items()}
     assert selection.rejected == {**counts, "redundant": 0}
     assert selection.seen == 24 + sum(counts.values()) and selection.ended == "end of stream"
@@ -100,7 +98,9 @@ def test_every_kind_of_bad_frame_is_counted_and_none_is_written(tmp_path: Path, 
 
 
 def test_the_report_says_what_came_from_where(tmp_path: Path, distinct: list[np.ndarray]) -> None:
-    selection = selected_frames(written(tmp_path / "in", [BLACK, *distinct]), tmp_path / "out", count=6)
+    selection = selected_frames(
+        written(tmp_path / "in", [BLACK, *distinct]), tmp_path / "out", SelectionOptions(count=6)
+    )
     report = json.loads((tmp_path / "out" / "selection.json").read_text())
     assert report == json.loads(json.dumps(selection.to_json()))
     assert "25 images in" in report["source"] and report["reasons"] == REJECTIONS
@@ -116,7 +116,7 @@ def test_the_report_says_what_came_from_where(tmp_path: Path, distinct: list[np.
 
 def test_it_beats_even_spacing_where_the_camera_stands_still(tmp_path: Path, stop_and_go: list[np.ndarray]) -> None:
     count = 24
-    selection = selected_frames(ScriptedSource(stop_and_go), tmp_path / "out", count=count)
+    selection = selected_frames(ScriptedSource(stop_and_go), tmp_path / "out", SelectionOptions(count=count))
     assert len(selection.chosen) == count
     chosen = [stop_and_go[frame.index] for frame in selection.chosen]
     even = evenly(stop_and_go, count)
@@ -155,7 +155,9 @@ def test_what_is_kept_is_bounded_and_its_spread_never_falls(tmp_path: Path, stop
         if len(files) == 12:
             spreads.append(chooser.spread)
 
-    selection = selected_frames(ScriptedSource(stop_and_go[:200]), tmp_path / "out", count=12, report=watch)
+    selection = selected_frames(
+        ScriptedSource(stop_and_go[:200]), tmp_path / "out", SelectionOptions(count=12), report=watch
+    )
     assert spreads == sorted(spreads) and spreads[-1] > spreads[0]
     assert selection.spread == pytest.approx(spreads[-1], rel=1e-4)
 
@@ -190,7 +192,7 @@ def test_memory_does_not_grow_with_the_stream(tmp_path: Path) -> None:
     for frames in (150, 450):
         source = _Endless(frames)
         tracemalloc.start()
-        selection = selected_frames(source, tmp_path / str(frames), count=16)
+        selection = selected_frames(source, tmp_path / str(frames), SelectionOptions(count=16))
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
         assert selection.seen == frames and len(selection.chosen) == 16
@@ -200,7 +202,7 @@ def test_memory_does_not_grow_with_the_stream(tmp_path: Path) -> None:
 
 def test_the_same_frames_give_the_same_choice_to_the_byte(tmp_path: Path, stop_and_go: list[np.ndarray]) -> None:
     for run in ("a", "b"):
-        selected_frames(ScriptedSource(stop_and_go[::2]), tmp_path / run, count=20)
+        selected_frames(ScriptedSource(stop_and_go[::2]), tmp_path / run, SelectionOptions(count=20))
     files = [sorted((tmp_path / run).iterdir()) for run in ("a", "b")]
     assert [path.name for path in files[0]] == [path.name for path in files[1]] and len(files[0]) == 21
     assert all(first.read_bytes() == second.read_bytes() for first, second in zip(*files))
@@ -209,7 +211,7 @@ def test_the_same_frames_give_the_same_choice_to_the_byte(tmp_path: Path, stop_a
 def test_a_rendered_camera_without_dropping_is_repeatable(tmp_path: Path) -> None:
     def run(name: str) -> Selection:
         source = source_from_uri("demo://street?frames=30&size=160x120&fps=2000&step=300")
-        return selected_frames(source, tmp_path / name, count=8, latest=False)
+        return selected_frames(source, tmp_path / name, SelectionOptions(count=8, latest=False))
 
     first, second = run("a"), run("b")
     assert [frame.index for frame in first.chosen] == [frame.index for frame in second.chosen]
@@ -224,7 +226,7 @@ def test_a_video_in_the_order_of_time(tmp_path: Path, distinct: list[np.ndarray]
             writer.write(image)
         writer.write(np.zeros_like(BLACK))
     writer.release()
-    selection = selected_frames(source_from_uri(str(clip)), tmp_path / "out", count=100)
+    selection = selected_frames(source_from_uri(str(clip)), tmp_path / "out", SelectionOptions(count=100))
     assert selection.rejected == {"dark": 24, "bright": 0, "blurred": 0, "duplicate": 24 * 5, "redundant": 0}
     assert [frame.index for frame in selection.chosen] == [7 * scene for scene in range(24)]
     names = [path.name for path in image_files(tmp_path / "out")]
@@ -232,11 +234,11 @@ def test_a_video_in_the_order_of_time(tmp_path: Path, distinct: list[np.ndarray]
 
 
 def test_time_stamps(tmp_path: Path) -> None:
-    stored = selected_frames(_Endless(50), tmp_path / "stored", count=5)
+    stored = selected_frames(_Endless(50), tmp_path / "stored", SelectionOptions(count=5))
     assert [frame.seconds for frame in stored.chosen] == [round(frame.index / 25, 3) for frame in stored.chosen]
     assert stored.started_at is None
     source = source_from_uri("demo://street?frames=8&size=160x120&fps=100&step=90")
-    live = selected_frames(source, tmp_path / "live", count=8, latest=False)
+    live = selected_frames(source, tmp_path / "live", SelectionOptions(count=8, latest=False))
     times = [frame.seconds for frame in live.chosen if frame.seconds is not None]
     assert times[0] == 0 and times == sorted(set(times)) and times[-1] >= 0.05
     assert live.started_at is not None and live.started_at.endswith("+00:00")
@@ -244,7 +246,7 @@ def test_time_stamps(tmp_path: Path) -> None:
 
 def test_a_camera_that_starts_out_of_focus(tmp_path: Path, distinct: list[np.ndarray]) -> None:
     stream = [*(blurred(image) for image in distinct[:10]), *distinct]
-    selection = selected_frames(ScriptedSource(stream), tmp_path / "out", count=40)
+    selection = selected_frames(ScriptedSource(stream), tmp_path / "out", SelectionOptions(count=40))
     assert all(frame.index >= 10 for frame in selection.chosen), "kept before there was a median, and removed later"
     assert selection.rejected["blurred"] == 10
     assert len(image_files(tmp_path / "out")) == len(selection.chosen) == 24
@@ -274,7 +276,7 @@ def test_distance_grows_with_the_change(distinct: list[np.ndarray]) -> None:
 def test_a_single_frame_has_no_distance_and_the_report_is_json_all_the_same(
     tmp_path: Path, distinct: list[np.ndarray]
 ) -> None:
-    selection = selected_frames(ScriptedSource(distinct), tmp_path / "out", count=1)
+    selection = selected_frames(ScriptedSource(distinct), tmp_path / "out", SelectionOptions(count=1))
     assert selection.spread == float("inf") and len(selection.chosen) == 1
     text = (tmp_path / "out" / "selection.json").read_text()
     report = json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
@@ -285,10 +287,10 @@ def test_a_single_frame_has_no_distance_and_the_report_is_json_all_the_same(
 def test_limits_of_a_live_source(tmp_path: Path, limit: str) -> None:
     source = source_from_uri("demo://street?size=160x120&step=90")
     if limit == "frames":
-        selection = selected_frames(source, tmp_path / "out", count=5, frames=12)
+        selection = selected_frames(source, tmp_path / "out", SelectionOptions(count=5, frames=12))
         assert selection.seen == 12 and selection.ended == "frame limit"
     else:
-        selection = selected_frames(source, tmp_path / "out", count=5, seconds=1.0)
+        selection = selected_frames(source, tmp_path / "out", SelectionOptions(count=5, seconds=1.0))
         assert selection.seen > 1 and selection.ended == "time limit"
         assert all(frame.seconds is not None and frame.seconds < 1.0 for frame in selection.chosen)
     assert len(image_files(tmp_path / "out")) == len(selection.chosen)
@@ -296,7 +298,9 @@ def test_limits_of_a_live_source(tmp_path: Path, limit: str) -> None:
 
 def test_no_frame_yet_is_waited_for_and_not_counted(tmp_path: Path, distinct: list[np.ndarray]) -> None:
     script = [None, distinct[0], None, None, distinct[5], distinct[10]]
-    assert selected_frames(ScriptedSource(script, live=True), tmp_path / "out", latest=False).seen == 3
+    assert (
+        selected_frames(ScriptedSource(script, live=True), tmp_path / "out", SelectionOptions(latest=False)).seen == 3
+    )
 
 
 def test_ctrl_c_keeps_what_was_chosen(tmp_path: Path, distinct: list[np.ndarray]) -> None:
@@ -316,7 +320,9 @@ def test_ctrl_c_at_any_moment_leaves_folder_and_report_in_step(
     before = signal.signal(signal.SIGALRM, interrupt)
     signal.setitimer(signal.ITIMER_REAL, delay_s)
     try:
-        selection = selected_frames(ScriptedSource(500 * distinct), tmp_path / "out", count=6, min_distance=0)
+        selection = selected_frames(
+            ScriptedSource(500 * distinct), tmp_path / "out", SelectionOptions(count=6, min_distance=0)
+        )
     except SourceError as error:
         assert "0 usable frames" in str(error) and not (tmp_path / "out").exists(), "before the first frame"
         return
@@ -338,7 +344,7 @@ def test_chosen_frames_keep_the_names_of_their_files(tmp_path: Path, distinct: l
     for index, image in enumerate(distinct[:3]):
         own = (tmp_path / "in" / f"{index}.png", tmp_path / "in" / f"{name}.png")[index == 1]
         write_png(own, image)
-    selection = selected_frames(source_from_uri(str(tmp_path / "in")), tmp_path / "out", count=3)
+    selection = selected_frames(source_from_uri(str(tmp_path / "in")), tmp_path / "out", SelectionOptions(count=3))
     assert len(selection.chosen) == 3
     assert sorted(path.name for path in image_files(tmp_path / "out")) == [frame.file for frame in selection.chosen]
     (one,) = (frame for frame in selection.chosen if frame.name == name)
@@ -351,11 +357,13 @@ def test_a_live_source_that_breaks_leaves_its_frames_and_is_an_error(
 ) -> None:
     script = [*distinct[:6], SourceError("/dev/video0 stopped")]
     with pytest.raises(SourceError, match=r"/dev/video0 stopped; the 6 frames chosen until then are in .*out"):
-        selected_frames(ScriptedSource(script, live=True), tmp_path / "out", latest=False)
+        selected_frames(ScriptedSource(script, live=True), tmp_path / "out", SelectionOptions(latest=False))
     assert json.loads((tmp_path / "out" / "selection.json").read_text())["ended"] == "source broke"
     assert len(image_files(tmp_path / "out")) == 6
     with pytest.raises(SourceError, match="/dev/video0 stopped$"):
-        selected_frames(ScriptedSource(script[-3:], live=True), tmp_path / "few", latest=False, min_count=3)
+        selected_frames(
+            ScriptedSource(script[-3:], live=True), tmp_path / "few", SelectionOptions(latest=False, min_count=3)
+        )
     assert not (tmp_path / "few").exists()
 
 
@@ -378,7 +386,7 @@ def test_stored_frames_that_break_leave_nothing(tmp_path: Path, distinct: list[n
 def test_too_few_usable_frames_are_refused_with_the_reasons(tmp_path: Path, distinct: list[np.ndarray]) -> None:
     stream = [BLACK, BLACK, *distinct[:3], distinct[0]]
     with pytest.raises(SourceError, match=r"3 usable frames among 6 seen \(2 dark, 1 duplicate; end of stream\)"):
-        selected_frames(ScriptedSource(stream), tmp_path / "out", min_count=16)
+        selected_frames(ScriptedSource(stream), tmp_path / "out", SelectionOptions(min_count=16))
     assert not (tmp_path / "out").exists()
     with pytest.raises(SourceError, match="0 usable frames among 2 seen"):
         selected_frames(ScriptedSource(stream[:2]), tmp_path / "out")
@@ -416,7 +424,7 @@ _Wrong = Callable[[FrameSource, Path], Selection]
 def wrong(request: pytest.FixtureRequest) -> Iterator[tuple[_Wrong, str]]:
     """A call with one argument that makes no sense, and what it is answered."""
     arguments, answer = request.param
-    yield (lambda source, folder: selected_frames(source, folder, **arguments)), answer
+    yield (lambda source, folder: selected_frames(source, folder, SelectionOptions(**arguments))), answer
 
 
 def test_arguments_that_make_no_sense(wrong: tuple[_Wrong, str], tmp_path: Path, distinct: list[np.ndarray]) -> None:
@@ -429,7 +437,7 @@ def test_arguments_that_make_no_sense(wrong: tuple[_Wrong, str], tmp_path: Path,
 
 
 def test_real_drives(camvid: Path, tmp_path: Path) -> None:
-    selection = selected_frames(source_from_uri(str(camvid / "val")), tmp_path / "out", count=32)
+    selection = selected_frames(source_from_uri(str(camvid / "val")), tmp_path / "out", SelectionOptions(count=32))
     assert selection.seen == 101 and len(selection.chosen) == 32
     assert selection.spread > 1.5 * selection.uniform_spread
     assert {reason: selection.rejected[reason] for reason in ("dark", "bright", "blurred")} == {
