@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Callable, Iterable, Mapping, Sequence
 
 from edgeseg.engines.tensorrt.api import Log, TensorRt
@@ -28,6 +28,7 @@ __all__ = [
     "BuiltPlan",
     "OutOfMemory",
     "Refusal",
+    "Trials",
     "built_plan",
     "refused_by_all",
     "speaks_of_memory",
@@ -122,6 +123,31 @@ class Refusal:
 
 
 @dataclass(frozen=True)
+class Trials:
+    """Variants of a graph to try one after the other, and what became of the first ones in an earlier process.
+
+    Attributes:
+        variants: ways to write the graph.
+        first: where to begin among those that differ for the graph.
+        refusals: refusals of those before ``first``.
+    """
+
+    variants: tuple[GraphVariant, ...] = VARIANTS
+    first: int = 0
+    refusals: tuple[Refusal, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-serialisable dict that ``from_json`` turns back into an equal object."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Trials:
+        """Build it from what ``to_json`` returned."""
+        variants = tuple(GraphVariant(**variant) for variant in data["variants"])
+        return cls(variants, data["first"], tuple(Refusal(**refusal) for refusal in data["refusals"]))
+
+
+@dataclass(frozen=True)
 class Attempt:
     """Announcement of a variant of the graph that is about to be built.
 
@@ -144,9 +170,7 @@ def built_plan(
     request: BuildRequest,
     *,
     timing_cache: bytes = b"",
-    variants: Sequence[GraphVariant] = VARIANTS,
-    first: int = 0,
-    refusals: Sequence[Refusal] = (),
+    trials: Trials = Trials(),
     on_progress: OnProgress = lambda phase, done, total: None,
     on_attempt: Callable[[Attempt], None] = lambda attempt: None,
     new_log: Callable[[], Log] = Log,
@@ -160,9 +184,7 @@ def built_plan(
         onnx: a graph of a bundle.
         request: precision and limits.
         timing_cache: cache of an earlier build with this TensorRT on this GPU, or empty.
-        variants: ways to write the graph.
-        first: where to begin among them, after a process that broke down.
-        refusals: refusals of those before ``first``.
+        trials: ways to write the graph, and how far an earlier process came.
         on_progress: called while it builds, where TensorRT reports its progress (10 and later).
         on_attempt: called before each variant.
         new_log: makes what keeps TensorRT's messages, one for each variant.
@@ -174,9 +196,9 @@ def built_plan(
     """
     if request.precision == "int8-implicit" and not api.implicit_int8:
         raise EngineError(f"{api.name} has no implicit INT8; build int8-qdq")
-    ways, unwritten = _ways(api, onnx, variants)
-    refused = list(refusals)
-    for index, variant in enumerate(ways[first:], first):
+    ways, unwritten = _ways(api, onnx, trials.variants)
+    refused = list(trials.refusals)
+    for index, variant in enumerate(ways[trials.first :], trials.first):
         on_attempt(Attempt(index, variant.describe(), api.name, tuple(refused)))
         log = new_log()
         try:

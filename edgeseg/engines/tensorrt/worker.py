@@ -32,6 +32,7 @@ from edgeseg.engines.tensorrt.build import (
     OnProgress,
     OutOfMemory,
     Refusal,
+    Trials,
     built_plan,
     refused_by_all,
     speaks_of_memory,
@@ -70,7 +71,7 @@ def built_apart(
     request: BuildRequest,
     *,
     timing_cache: bytes = b"",
-    variants: Sequence[GraphVariant] = VARIANTS,
+    variants: tuple[GraphVariant, ...] = VARIANTS,
     timeout_s: float | None = None,
     on_progress: OnProgress = lambda phase, done, total: None,
     keep: Path | None = None,
@@ -94,13 +95,13 @@ def built_apart(
         OutOfMemory: TensorRT said so, or the kernel killed the process.
         EngineError: the plan cannot be built, or the process broke down over every variant.
     """
-    job = {"flavour": flavour, "request": asdict(request), "variants": [asdict(variant) for variant in variants]}
+    job = {"flavour": flavour, "request": asdict(request)}
     with tempfile.TemporaryDirectory(prefix="edgeseg-build-") as folder:
         files = Path(folder)
         (files / _GRAPH).write_bytes(onnx)
         (files / _CACHE).write_bytes(timing_cache)
         try:
-            answer = _answered(files, job, variants, on_progress, timeout_s)
+            answer = _answered(files, job, Trials(variants), on_progress, timeout_s)
         finally:
             if keep is not None:
                 _keep(files, keep)
@@ -119,30 +120,31 @@ def _keep(files: Path, folder: Path) -> None:
 def _answered(
     files: Path,
     job: Mapping[str, Any],
-    variants: Sequence[GraphVariant],
+    trials: Trials,
     on_progress: OnProgress,
     timeout_s: float | None,
 ) -> dict[str, Any]:
     """Return what the last process says; each tries one variant."""
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
-    refusals: tuple[Refusal, ...] = ()
-    tensorrt, trouble, first = "", "", 0
-    while first < len(variants):
-        begin = {"first": first, "refusals": [asdict(refusal) for refusal in refusals]}
-        (files / _REQUEST).write_text(json.dumps({**job, **begin}), encoding="utf-8")
+    tensorrt, trouble = "", ""
+    while trials.first < len(trials.variants):
+        (files / _REQUEST).write_text(json.dumps({**job, "trials": trials.to_json()}), encoding="utf-8")
         end = _run(files, on_progress, deadline)
         if end is None:
             raise EngineError(f"the TensorRT builder did not end within {timeout_s:.0f} s and was stopped")
         answer = _answer(files)
         if answer is None:
             trouble = _trouble(end)
-            last = end.attempt or Attempt(first, variants[first].describe(), tensorrt, refusals)
-            tensorrt, refusals, first = last.tensorrt, (*last.refusals, Refusal(trouble, last.variant)), last.index + 1
+            began = trials.variants[trials.first].describe()
+            last = end.attempt or Attempt(trials.first, began, tensorrt, trials.refusals)
+            refusals = (*last.refusals, Refusal(trouble, last.variant))
+            tensorrt, trials = last.tensorrt, Trials(trials.variants, last.index + 1, refusals)
         elif "next" in answer:
-            tensorrt, refusals, first = answer["tensorrt"], _refusals_from(answer["refusals"]), answer["next"]
+            refusals = _refusals_from(answer["refusals"])
+            tensorrt, trials = answer["tensorrt"], Trials(trials.variants, answer["next"], refusals)
         else:
             return answer
-    raise refused_by_all(tensorrt, refusals) if tensorrt else EngineError(trouble)
+    raise refused_by_all(tensorrt, trials.refusals) if tensorrt else EngineError(trouble)
 
 
 def _run(files: Path, on_progress: OnProgress, deadline: float | None) -> _End | None:
@@ -280,6 +282,7 @@ def _main(folder: str) -> None:
     job = json.loads((files / _REQUEST).read_text(encoding="utf-8"))
     wanted = job["request"]
     request = BuildRequest(**{**wanted, "float_layers": tuple(wanted["float_layers"])})
+    trials = Trials.from_json(job["trials"])
 
     def heard(what: str, text: str) -> None:
         # TensorRT calls this from C++, which an exception would end; no log is worth a build.
@@ -287,7 +290,7 @@ def _main(folder: str) -> None:
             file.write(text + "\n")
 
     def announce(attempt: Attempt) -> None:
-        if len(attempt.refusals) > len(job["refusals"]):
+        if len(attempt.refusals) > len(trials.refusals):
             raise _Next(attempt)
         _say(attempt=asdict(attempt))
 
@@ -299,9 +302,7 @@ def _main(folder: str) -> None:
             (files / _GRAPH).read_bytes(),
             request,
             timing_cache=(files / _CACHE).read_bytes(),
-            variants=[GraphVariant(**variant) for variant in job["variants"]],
-            first=job["first"],
-            refusals=_refusals_from(job["refusals"]),
+            trials=trials,
             on_progress=lambda phase, done, total: _say(progress=[phase, done, total]),
             on_attempt=announce,
             new_log=lambda: Log(errors=_Spoken(maxlen=50)),

@@ -14,7 +14,7 @@ from typing import Any, Callable
 import pytest
 
 from edgeseg.engines.tensorrt import worker
-from edgeseg.engines.tensorrt.build import BuildRequest, OutOfMemory, built_plan
+from edgeseg.engines.tensorrt.build import BuildRequest, OutOfMemory, Trials, built_plan
 from edgeseg.engines.tensorrt.graph import VARIANTS, GraphVariant
 from edgeseg.engines.tensorrt.worker import built_apart
 from edgeseg.errors import EngineError
@@ -391,8 +391,8 @@ def _worker(folder: Path) -> subprocess.CompletedProcess[str]:
     """The script that builds, in a folder as ``built_apart`` lays it out."""
     folder.joinpath("graph.onnx").write_bytes(QDQ)
     folder.joinpath("timing.cache").write_bytes(b"")
-    job = {"request": asdict(BuildRequest("int8-qdq")), "variants": [asdict(variant) for variant in VARIANTS]}
-    folder.joinpath("request.json").write_text(json.dumps({"flavour": "tensorrt", "first": 0, "refusals": [], **job}))
+    job = {"flavour": "tensorrt", "request": asdict(BuildRequest("int8-qdq")), "trials": Trials().to_json()}
+    folder.joinpath("request.json").write_text(json.dumps(job))
     paths = os.pathsep.join(map(str, (SHIMS, SHIMS.parents[1])))
     command = [sys.executable, "-m", "edgeseg.engines.tensorrt.worker", str(folder)]
     return subprocess.run(
