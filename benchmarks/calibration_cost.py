@@ -23,6 +23,7 @@ from edgeseg.bundle import read_bundle
 from edgeseg.compiler.calibration.collect import ranges_from_frames
 from edgeseg.compiler.steps.float_graph import float_graph_from_bundle, float_graph_from_module
 from edgeseg.images import FolderDataset
+from edgeseg.preprocess import NetworkFrames
 
 COUNTS = (75, 150, 300)
 
@@ -44,15 +45,17 @@ class First:
 def measure(model: Path, images: Path, count: int, calibrator: str) -> None:
     """Print one JSON line for one count."""
     if model.suffix == ".edgeseg":
-        graph = float_graph_from_bundle(read_bundle(model))
+        bundle = read_bundle(model)
+        graph, spec = float_graph_from_bundle(bundle), bundle.spec
     else:
         from edgeseg.builder.checkpoint import load_checkpoint
 
         checkpoint = load_checkpoint(model)
-        graph = float_graph_from_module(checkpoint.network, checkpoint.spec)
+        graph, spec = float_graph_from_module(checkpoint.network, checkpoint.spec), checkpoint.spec
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     began = time.perf_counter()
-    ranges = ranges_from_frames(graph, First(FolderDataset(images), count), calibrator=calibrator)  # type: ignore[arg-type]
+    frames = NetworkFrames(First(FolderDataset(images), count), spec)  # type: ignore[arg-type]
+    ranges = ranges_from_frames(graph, frames, calibrator=calibrator)
     seconds = time.perf_counter() - began
     digest = hashlib.sha256(json.dumps([ranges.to_json()["tensors"], ranges.to_json()["means"]]).encode()).hexdigest()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -31,7 +31,7 @@ from edgeseg.demo.street import StreetDataset
 from edgeseg.device.detect import detected_device
 from edgeseg.engines.openvino import OpenVinoEngine
 from edgeseg.engines.ort import OrtEngine
-from edgeseg.preprocess import class_map_at, normalized, resized_frame
+from edgeseg.preprocess import NetworkFrames, normalized
 from edgeseg.recipes import RECIPES
 from edgeseg.spec import ModelSpec
 from edgeseg.timing import Stopwatch
@@ -57,12 +57,12 @@ def eager_contender(name: str, network: torch.nn.Module) -> Contender:
 
     def segment(frame: np.ndarray, watch: Stopwatch) -> np.ndarray:
         with watch.lap("preprocess"):
-            image = torch.from_numpy(normalized(resized_frame(frame, SIZE_HW)[None], SPEC.preprocess))
+            image = torch.from_numpy(normalized(SPEC.resized(frame)[None], SPEC.preprocess))
         with watch.lap("infer"), torch.inference_mode():
             logits = network(image)
         with watch.lap("postprocess"):
             found = logits.argmax(1)[0].to(torch.uint8).numpy()
-            return class_map_at(found, (frame.shape[0], frame.shape[1]))
+            return SPEC.class_map_on(found, (frame.shape[0], frame.shape[1]))
 
     return Contender(name, segment)
 
@@ -79,11 +79,11 @@ def nncf_contender(path: Path, threads: int) -> Contender:
 
     def segment(frame: np.ndarray, watch: Stopwatch) -> np.ndarray:
         with watch.lap("preprocess"):
-            resized_frame(frame, SIZE_HW, out=buffer[0])
+            SPEC.resized(frame, out=buffer[0])
         with watch.lap("infer"):
             request.infer(share_outputs=True)
         with watch.lap("postprocess"):
-            return class_map_at(request.get_output_tensor().data[0], (frame.shape[0], frame.shape[1]))
+            return SPEC.class_map_on(request.get_output_tensor().data[0], (frame.shape[0], frame.shape[1]))
 
     return Contender(f"NNCF ({path.suffix[1:]}) in OpenVINO", segment)
 
@@ -98,8 +98,9 @@ def measured(arguments: argparse.Namespace) -> list[Measurement]:
     if arguments.write_fp32:
         onnx.save(graph, arguments.write_fp32)
     if arguments.write_frames:
-        np.save(arguments.write_frames, np.stack([resized_frame(frame, SIZE_HW) for frame in frames]))
-    int8 = emitted_onnx(graph, ranges_from_frames(graph, data), RECIPES["int8-cpu"]).SerializeToString()
+        np.save(arguments.write_frames, np.stack([SPEC.resized(frame) for frame in frames]))
+    ranges = ranges_from_frames(graph, NetworkFrames(data, SPEC))
+    int8 = emitted_onnx(graph, ranges, RECIPES["int8-cpu"]).SerializeToString()
     contenders = [eager_contender(f"PyTorch {torch.__version__} eager, {arguments.network}", network)]
     if arguments.network != "unet":
         contenders.append(eager_contender(f"PyTorch {torch.__version__} eager, unet", settled_network("unet")))

@@ -43,9 +43,8 @@ from edgeseg.engines.tensorrt.engine import TensorRtEngine
 from edgeseg.engines.tensorrt.provide import EngineOptions, TensorRtProvider
 from edgeseg.errors import EdgesegError, EngineError, require
 from edgeseg.files import atomic_write
-from edgeseg.preprocess import class_map_at, resized_frame
 from edgeseg.report_data import Limits, Report
-from edgeseg.spec import ModelSpec
+from edgeseg.spec import ModelSpec, Preprocess
 from edgeseg.timing import Stopwatch
 
 SOURCE = "demo://street?frames=16&step=30&size=640x480"
@@ -254,11 +253,11 @@ def torch_contender(
 
     def segment(frame: np.ndarray, watch: Stopwatch) -> np.ndarray:
         with watch.lap("preprocess"):
-            resized_frame(frame, bundle.spec.size_hw, out=image)
+            bundle.spec.resized(frame, out=image)
         with watch.lap("infer"):
             run()
         with watch.lap("postprocess"):
-            return class_map_at(classes, (frame.shape[0], frame.shape[1]))
+            return bundle.spec.class_map_on(classes, (frame.shape[0], frame.shape[1]))
 
     return Contender(name, segment), f"{note}, {'compiled' if compiled else 'first frame'} in {took_s:.1f} s"
 
@@ -293,14 +292,14 @@ def ort_contender(
 
     def segment(frame: np.ndarray, watch: Stopwatch) -> np.ndarray:
         with watch.lap("preprocess"):
-            resized_frame(frame, bundle.spec.size_hw, out=host[0])
+            bundle.spec.resized(frame, out=host[0])
         with watch.lap("infer"):
             frames.update_inplace(host)
             session.run_with_iobinding(binding)
             binding.synchronize_outputs()
             found = classes.numpy()[0]
         with watch.lap("postprocess"):
-            return class_map_at(found, (frame.shape[0], frame.shape[1]))
+            return bundle.spec.class_map_on(found, (frame.shape[0], frame.shape[1]))
 
     return Contender(name, segment), note
 
@@ -423,7 +422,7 @@ def streaming_contenders(name: str, engine: TensorRtEngine) -> tuple[Contender, 
 def bursts(frames: Sequence[np.ndarray], shape: tuple[int, ...], length: int = BURST) -> list[np.ndarray]:
     """Camera frames at an engine's size, as one burst for ``streaming_contenders``."""
     batch, height, width, _ = shape
-    resized = [resized_frame(frame, (height, width)) for frame in frames]
+    resized = [Preprocess().resized(frame, (height, width)) for frame in frames]
     burst = [np.repeat(resized[index % len(resized)][None], batch, 0) for index in range(length)]
     return [np.stack(burst)]
 
@@ -515,12 +514,13 @@ def made_bundle(architecture: str, size_hw: tuple[int, int]) -> Bundle:
     from edgeseg.compiler.quantize.emit import emitted_onnx
     from edgeseg.compiler.steps.float_graph import float_graph_from_module
     from edgeseg.demo import CLASSES, PALETTE
+    from edgeseg.preprocess import NetworkFrames
     from edgeseg.recipes import RECIPES, Fp32
 
     spec = ModelSpec(CLASSES, PALETTE, size_hw, ignore_id=len(CLASSES))
     data = StreetDataset(SOURCE)
     graph = float_graph_from_module(settled_network(architecture), spec)
-    ranges = ranges_from_frames(graph, data)
+    ranges = ranges_from_frames(graph, NetworkFrames(data, spec))
     recipes = {"fp32": Fp32(), **{name: RECIPES[name] for name in ("int8-tensorrt", "int8-fp16", "fp16")}}
     network = {"architecture": architecture, "encoder": "mobilenet_v2", "classes": len(CLASSES)}
     return Bundle(
@@ -530,19 +530,19 @@ def made_bundle(architecture: str, size_hw: tuple[int, int]) -> Bundle:
             for name, recipe in recipes.items()
         },
         ranges=ranges,
-        golden=golden_of(graph.SerializeToString(), data, size_hw),
+        golden=golden_of(graph.SerializeToString(), data, spec),
         report=Report(limits=Limits(min_agreement=0.5)),
         provenance={"network": network, "note": "random weights"},
     )
 
 
-def golden_of(onnx: bytes, data: StreetDataset, size_hw: tuple[int, int]) -> Golden:
+def golden_of(onnx: bytes, data: StreetDataset, spec: ModelSpec) -> Golden:
     """Four frames at network size, what FP32 says of them, and their true labels."""
     samples = [data[index] for index in range(0, len(data), len(data) // 4)]
-    frames = np.stack([resized_frame(sample.frame, size_hw) for sample in samples])
+    frames = np.stack([spec.resized(sample.frame) for sample in samples])
     with OrtEngine(onnx, "fp32") as engine:
         classes = np.concatenate([engine.infer(frame[None]).copy() for frame in frames])
-    labels = [class_map_at(sample.label, size_hw) for sample in samples if sample.label is not None]
+    labels = [spec.resized_labels(sample.label) for sample in samples if sample.label is not None]
     return Golden(frames, np.stack(labels), classes)
 
 

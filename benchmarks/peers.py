@@ -36,7 +36,7 @@ from edgeseg.engines.openvino import OpenVinoEngine
 from edgeseg.engines.ort import OrtEngine
 from edgeseg.errors import EdgesegError
 from edgeseg.images import FolderDataset, InMemory
-from edgeseg.preprocess import resized_frame
+from edgeseg.preprocess import NetworkFrames
 from edgeseg.recipes import RECIPES
 
 FRAMES = 96
@@ -53,9 +53,9 @@ def graphs(bundle: Bundle, folder: Path, train: InMemory, pythons: dict[str, str
     """Name -> ONNX of every graph, or the line that its tool ended with."""
     graph = float_graph_from_bundle(bundle)
     (folder / "fp32.onnx").write_bytes(graph.SerializeToString())
-    size_hw = bundle.spec.size_hw
-    np.save(folder / "frames.npy", np.stack([resized_frame(train[i].frame, size_hw) for i in range(len(train))]))
-    ranges = ranges_from_frames(graph, train)
+    frames = NetworkFrames(train, bundle.spec)
+    np.save(folder / "frames.npy", np.stack([frames[index] for index in range(len(frames))]))
+    ranges = ranges_from_frames(graph, frames)
     made: dict[str, bytes | str] = {"FP32": graph.SerializeToString()}
     for name in ("int8-tensorrt", "int8-cpu"):
         made[f"edgeseg {name}"] = emitted_onnx(graph, ranges, RECIPES[name]).SerializeToString()

@@ -37,6 +37,7 @@ from edgeseg.compiler.verify.tensorrt_rtx import kernel_plan_from_onnx
 from edgeseg.demo import CLASSES, PALETTE
 from edgeseg.demo.street import StreetDataset
 from edgeseg.errors import CompileError
+from edgeseg.preprocess import NetworkFrames
 from edgeseg.spec import ModelSpec
 
 SIZE = 256
@@ -91,9 +92,10 @@ def graphs_of_network(network: str, work: Path, modelopt_python: str | None) -> 
     graph = settled_float_graph(network)
     fp32 = graph.SerializeToString()
     yield "fp32", fp32, ""
+    frames = NetworkFrames(StreetDataset(FRAMES), SPEC)
     yield (
         "int8-tensorrt",
-        tensorrt_qdq_onnx(graph, ranges_from_frames(graph, StreetDataset(FRAMES))).SerializeToString(),
+        tensorrt_qdq_onnx(graph, ranges_from_frames(graph, frames)).SerializeToString(),
         "",
     )
     folder = work / hashlib.sha256(fp32).hexdigest()[:16]

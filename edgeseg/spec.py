@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Mapping
 
 from edgeseg.errors import SpecError, first_line
+from edgeseg.resizing import RULES, require_frame
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,7 +29,8 @@ class Preprocess:
     """Rule by which a uint8 BGR camera frame becomes the network's float input.
 
     ``x = (frame / 255 - mean) / std`` per channel, channels given in ``channel_order``, after a resize by the
-    rule ``resize``. The only rule so far is ``"stretch"``: both axes are scaled to ``ModelSpec.size_hw``.
+    rule ``resize``, of ``resizing.RULES``. The only one so far is ``"stretch"``: both axes are scaled to
+    ``ModelSpec.size_hw``.
 
     ``mean`` and ``std`` are of 0-1. Those of 0-255 (mmsegmentation, Detectron, Caffe) are refused here, because the
     network would see one grey for every frame; ``from_byte_scale`` takes them.
@@ -53,8 +55,9 @@ class Preprocess:
             raise SpecError(_not_of_one(self.mean, self.std))
         if self.channel_order not in ("RGB", "BGR"):
             raise SpecError(f"channel_order must be RGB or BGR, got {self.channel_order!r}")
-        if self.resize != "stretch":
-            raise SpecError(f"resize must be 'stretch', got {self.resize!r}; a newer edgeseg may know it")
+        if self.resize not in RULES:
+            known = " or ".join(map(repr, RULES))
+            raise SpecError(f"resize must be {known}, got {self.resize!r}; a newer edgeseg may know it")
 
     def scale_and_offset(self) -> tuple[np.ndarray, np.ndarray]:
         """Return how bytes become the network's input: ``x = (byte - offset) / scale``.
@@ -65,6 +68,23 @@ class Preprocess:
         import numpy as np
 
         return 255 * np.asarray(self.std, np.float32), 255 * np.asarray(self.mean, np.float32)
+
+    def resized(self, frame: np.ndarray, size_hw: tuple[int, int], out: np.ndarray | None = None) -> np.ndarray:
+        """Bring a frame to a network's size, by the rule ``resize``.
+
+        Args:
+            frame: HxWx3 uint8, BGR. One of that size already is returned as it is, where there is no ``out``.
+            size_hw: height and width of the network's input in pixels.
+            out: optional array of the target shape that receives the result (no allocation per frame).
+
+        Returns:
+            ``size_hw``x3 uint8, BGR.
+
+        Raises:
+            ImageError: the frame is not HxWx3 uint8.
+        """
+        require_frame(frame)
+        return RULES[self.resize].frame(frame, size_hw, out)
 
     @classmethod
     def from_byte_scale(
@@ -140,6 +160,29 @@ class ModelSpec:
             raise SpecError(f"size_hw is (height, width) of at least 32 pixels each, got {self.size_hw}")
         if 0 <= self.ignore_id < len(self.classes):
             raise SpecError(f"ignore_id {self.ignore_id} is also the id of class {self.classes[self.ignore_id]!r}")
+
+    def resized(self, frame: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """Bring a camera frame to the network's size. What the compiled graph takes is made here and nowhere else.
+
+        Args:
+            frame: HxWx3 uint8, BGR. One of that size already is returned as it is, where there is no ``out``.
+            out: optional array of ``size_hw``x3 uint8 that receives the result (no allocation per frame).
+
+        Returns:
+            ``size_hw``x3 uint8, BGR.
+
+        Raises:
+            ImageError: the frame is not HxWx3 uint8.
+        """
+        return self.preprocess.resized(frame, self.size_hw, out)
+
+    def resized_labels(self, labels: np.ndarray) -> np.ndarray:
+        """Bring the labels of a frame to the network's size: HxW uint8 -> ``size_hw`` uint8."""
+        return RULES[self.preprocess.resize].labels(labels, self.size_hw)
+
+    def class_map_on(self, classes: np.ndarray, frame_hw: tuple[int, int]) -> np.ndarray:
+        """Bring the network's class map to the size of the frame that it is of: hxw uint8 -> ``frame_hw`` uint8."""
+        return RULES[self.preprocess.resize].class_map(classes, frame_hw)
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-serialisable dict that ``from_json`` turns back into an equal spec."""

@@ -70,15 +70,16 @@ def segment(engine: Engine, image: np.ndarray) -> Segmentation:
     Raises:
         EngineError: the engine is closed or failed. ImageError: the image is not HxWx3 uint8.
     """
-    from edgeseg.preprocess import resized_frame
     from edgeseg.runtime.frame import Frame, Segmentation
     from edgeseg.runtime.loop.pipeline import confidence_per_class
+    from edgeseg.spec import Preprocess
 
     taken_ns = time.perf_counter_ns()
-    resized_frame(image, engine.input.shape[1:3], out=engine.input[0])
+    preprocess = Preprocess() if engine.spec is None else engine.spec.preprocess
+    preprocess.resized(image, (engine.input.shape[1], engine.input.shape[2]), out=engine.input[0])
     prepared_ns = time.perf_counter_ns()
     ids = engine.infer(engine.input)[0].copy()
     laps_ms = {"preprocess": (prepared_ns - taken_ns) / 1e6, "infer": (time.perf_counter_ns() - prepared_ns) / 1e6}
     confidence = None if engine.scores is None else confidence_per_class(engine.scores[0], ids)
     count = 256 if engine.spec is None else len(engine.spec.classes)
-    return Segmentation(Frame(image, 0, taken_ns, "0"), ids, laps_ms, count, confidence)
+    return Segmentation(Frame(image, 0, taken_ns, "0"), ids, laps_ms, count, confidence, preprocess.resize)

@@ -9,7 +9,8 @@ import numpy as np
 from edgeseg.bench.measure import Contender
 from edgeseg.engines.base import Engine
 from edgeseg.errors import require
-from edgeseg.preprocess import class_map_at, normalized, resized_frame
+from edgeseg.preprocess import normalized
+from edgeseg.resizing import class_map_at
 from edgeseg.spec import ModelSpec, Preprocess
 from edgeseg.timing import Stopwatch
 
@@ -21,13 +22,13 @@ def engine_contender(name: str, engine: Engine, spec: ModelSpec) -> Contender:
 
     def segment(frame: np.ndarray, watch: Stopwatch) -> np.ndarray:
         with watch.lap("preprocess"):
-            resized_frame(frame, spec.size_hw, out=engine.input[0])
+            spec.resized(frame, out=engine.input[0])
         with watch.lap("infer"):
             classes = engine.infer(engine.input)[0]
         for part, ms in engine.laps_ms.items():
             watch.add(part, int(ms * 1e6))
         with watch.lap("postprocess"):
-            return class_map_at(classes, (frame.shape[0], frame.shape[1]))
+            return spec.class_map_on(classes, (frame.shape[0], frame.shape[1]))
 
     return Contender(name, segment)
 
@@ -47,7 +48,7 @@ def torch_contender(size_hw: tuple[int, int], classes: int, threads: int) -> Con
 
     def segment(frame: np.ndarray, watch: Stopwatch) -> np.ndarray:
         with watch.lap("preprocess"):
-            image = torch.from_numpy(normalized(resized_frame(frame, size_hw)[None], preprocess))
+            image = torch.from_numpy(normalized(preprocess.resized(frame, size_hw)[None], preprocess))
         with watch.lap("infer"), torch.inference_mode():
             logits = network(image)
         with watch.lap("postprocess"):

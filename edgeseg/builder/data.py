@@ -16,7 +16,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from edgeseg.images import Dataset
-from edgeseg.preprocess import normalized, resized_frame
+from edgeseg.preprocess import normalized
 from edgeseg.spec import IGNORE_ID, ModelSpec
 
 __all__ = ["EpochOrder", "SeededCrops", "TrainingCrops", "ValidationImages", "class_weights", "epoch_seed"]
@@ -73,7 +73,7 @@ class ValidationImages(TorchDataset[Any]):
         """Return a float32 image 3xHxW and the uint8 label at the source's size."""
         _, frame, label = self._source[index]
         assert label is not None
-        network_input = resized_frame(frame, self._spec.size_hw)[None]
+        network_input = self._spec.resized(frame)[None]
         return torch.from_numpy(normalized(network_input, self._spec.preprocess)[0]), torch.from_numpy(label)
 
 

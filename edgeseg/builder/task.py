@@ -18,7 +18,7 @@ from edgeseg.builder.optimization import OPTIMIZERS, rate_factor
 from edgeseg.builder.recipe import TrainRecipe
 from edgeseg.errors import TrainingError, UsageError
 from edgeseg.metrics import ConfusionMatrix
-from edgeseg.preprocess import class_map_at
+from edgeseg.resizing import class_map_at
 from edgeseg.spec import IGNORE_ID, ModelSpec
 
 __all__ = ["SegmentationTask", "averaging", "loss_weights", "parameter_groups"]

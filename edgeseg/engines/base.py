@@ -55,7 +55,7 @@ class Engine(ABC):
         if frames.shape != self.input.shape or frames.dtype != np.uint8:
             raise EngineError(
                 f"the engine takes {self.input.shape} uint8, got {frames.shape} {frames.dtype}; "
-                "resize with edgeseg.preprocess.resized_frame"
+                "resize with ModelSpec.resized"
             )
         if frames is not self.input:
             np.copyto(self.input, frames)

@@ -9,7 +9,6 @@ import numpy as np
 from edgeseg.engines.base import Engine
 from edgeseg.images import Dataset
 from edgeseg.metrics import ConfusionMatrix
-from edgeseg.preprocess import class_map_at, resized_frame
 from edgeseg.spec import ModelSpec
 
 __all__ = ["evaluated"]
@@ -36,9 +35,9 @@ def evaluated(
     confusion = ConfusionMatrix(len(spec.classes), spec.ignore_id)
     for index in range(len(data)):
         _, frame, label = data[index]
-        resized_frame(frame, spec.size_hw, out=engine.input[0])
+        spec.resized(frame, out=engine.input[0])
         classes = engine.infer(engine.input)[0]
         if label is not None:
-            confusion.update(class_map_at(classes, label.shape), label)
+            confusion.update(spec.class_map_on(classes, (label.shape[0], label.shape[1])), label)
         on_map(index, classes)
     return confusion

@@ -10,8 +10,8 @@ import numpy as np
 from edgeseg.bundle import Bundle
 from edgeseg.engines.base import Engine
 from edgeseg.errors import EngineError, GateRefused
-from edgeseg.preprocess import class_map_at
 from edgeseg.recipes import FP16, FP32
+from edgeseg.resizing import class_map_at
 
 __all__ = ["FLOAT_AGREEMENT", "SelfTest", "require_as_spec", "self_tested"]
 

@@ -53,6 +53,7 @@ class Segmentation:
         class_count: how many classes the model has.
         confidence: (C,) float32, the mean probability of each class where it won (0 where it is absent); None for
             graphs without scores.
+        resize: rule by which the frame was brought to the network's size, of ``resizing.RULES``.
     """
 
     frame: Frame
@@ -60,14 +61,15 @@ class Segmentation:
     laps_ms: dict[str, float]
     class_count: int = 256
     confidence: np.ndarray | None = None
+    resize: str = "stretch"
 
     @cached_property
     def classes(self) -> np.ndarray:
         """HxW uint8 class ids at the frame's size, made when the first sink asks for it."""
-        from edgeseg.preprocess import class_map_at
+        from edgeseg.resizing import RULES
 
         height, width = self.frame.image.shape[:2]
-        return class_map_at(self.ids, (height, width))
+        return RULES[self.resize].class_map(self.ids, (height, width))
 
     @cached_property
     def area(self) -> np.ndarray:

@@ -13,6 +13,7 @@ from edgeseg.compiler.calibration.collect import ranges_from_frames
 from edgeseg.compiler.steps.float_graph import float_graph_from_module
 from edgeseg.demo import CLASSES, PALETTE
 from edgeseg.demo.street import StreetDataset
+from edgeseg.preprocess import NetworkFrames
 from edgeseg.ranges import Ranges
 from edgeseg.spec import ModelSpec
 
@@ -47,4 +48,5 @@ def network(request: Any) -> PaddedNetwork:
 @pytest.fixture(scope="session")
 def graph_and_ranges(network: PaddedNetwork) -> tuple[Any, Ranges]:
     graph = float_graph_from_module(network, SPEC)
-    return graph, ranges_from_frames(graph, StreetDataset("demo://street?frames=16&step=30&size=104x72"))
+    street = StreetDataset("demo://street?frames=16&step=30&size=104x72")
+    return graph, ranges_from_frames(graph, NetworkFrames(street, SPEC))

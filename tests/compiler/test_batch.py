@@ -18,9 +18,10 @@ from edgeseg.compiler.steps.float_graph import float_graph_from_module
 from edgeseg.demo.street import StreetDataset
 from edgeseg.engines.ort import OrtEngine
 from edgeseg.errors import CompileError
-from edgeseg.preprocess import class_map_at
+from edgeseg.preprocess import NetworkFrames
 from edgeseg.ranges import Ranges
 from edgeseg.recipes import RECIPES
+from edgeseg.resizing import class_map_at
 from tests.compiler.conftest import SPEC
 
 FRAMES = np.stack([StreetDataset("demo://street?frames=3&step=50&size=104x72&seed=2")[i].frame for i in range(3)])
@@ -52,7 +53,7 @@ def test_ranges_do_not_depend_on_the_batch(graph_and_ranges: tuple[Any, Ranges])
     graph, ranges = graph_and_ranges
     again = batched_onnx(batched_onnx(graph, 4), 1)
     data = StreetDataset("demo://street?frames=16&step=30&size=104x72")
-    taken = ranges_from_frames(again, data)
+    taken = ranges_from_frames(again, NetworkFrames(data, SPEC))
     assert taken.tensors == ranges.tensors and taken.means == ranges.means
 
 

@@ -18,10 +18,12 @@ from edgeseg.compiler.step_cache import StepCache
 from edgeseg.demo.street import StreetDataset
 from edgeseg.errors import CompileError, UsageError
 from edgeseg.images import InMemory, Sample
+from edgeseg.preprocess import NetworkFrames
 from edgeseg.ranges import Ranges
 from tests.compiler.conftest import SPEC
 
-FRAMES = StreetDataset("demo://street?frames=16&step=30&size=104x72")
+STREET = StreetDataset("demo://street?frames=16&step=30&size=104x72")
+FRAMES = NetworkFrames(STREET, SPEC)
 
 
 class Interrupted(InMemory):
@@ -36,7 +38,7 @@ class Interrupted(InMemory):
 
 
 def test_the_report_counts_what_is_wrong() -> None:
-    good = [FRAMES[index] for index in range(4)]
+    good = [STREET[index] for index in range(4)]
     black = Sample("black", np.full((72, 104, 3), 3, np.uint8), None)
     white = Sample("white", np.full((72, 104, 3), 250, np.uint8), None)
     report = calibration_report(InMemory([*good, good[0], black, white], "mixed"), SPEC)
@@ -64,7 +66,7 @@ def test_what_is_wrong_names_the_users_files() -> None:
 def test_a_class_without_pixels_is_named() -> None:
     label = np.zeros((72, 104), np.uint8)
     label[:8] = 11  # void, counted nowhere
-    samples = [Sample(str(i), FRAMES[i].frame, label) for i in range(2)]
+    samples = [Sample(str(i), STREET[i].frame, label) for i in range(2)]
     report = calibration_report(InMemory(samples, "sky only"), SPEC)
     assert report.class_shares["sky"] == 1.0
     assert "bicyclist" in report.warnings[-1] and "sky" not in report.warnings[-1]
@@ -91,7 +93,7 @@ def test_extrema_are_those_of_the_tensors(graph_and_ranges: tuple[Any, Ranges]) 
     session = ort.InferenceSession(with_outputs(graph, names).SerializeToString())
     low, high = np.full(len(names), np.inf), np.full(len(names), -np.inf)
     for index in range(len(FRAMES)):
-        values = session.run(names, {"frame": FRAMES[index].frame[None]})
+        values = session.run(names, {"frame": FRAMES[index][None]})
         low = np.minimum(low, [value.min() for value in values])
         high = np.maximum(high, [value.max() for value in values])
     for name, lo, hi in zip(names, low, high):
@@ -104,18 +106,24 @@ def test_an_interrupted_calibration_goes_on_where_it_stopped(
     graph, _ = graph_and_ranges
     monkeypatch.setattr(collect, "_STORE_EVERY_S", 0.0)
     whole = ranges_from_frames(graph, FRAMES, calibrator="entropy")
-    data = Interrupted([FRAMES[i] for i in range(16)], FRAMES.description)
+    data = Interrupted([STREET[i] for i in range(16)], STREET.description)
+    frames = NetworkFrames(data, SPEC)
     cache, sha256 = StepCache(tmp_path), whole.data_sha256
     data.fail_at = 9
     with pytest.raises(KeyboardInterrupt):
-        ranges_from_frames(graph, data, calibrator="entropy", cache=cache, data_sha256=sha256)
+        ranges_from_frames(graph, frames, calibrator="entropy", cache=cache, data_sha256=sha256)
     data.fail_at = 3  # read again only what is missing: images before 9 are not touched in the first pass
     with pytest.raises(KeyboardInterrupt):
-        ranges_from_frames(graph, data, calibrator="entropy", cache=cache, data_sha256=sha256)
+        ranges_from_frames(graph, frames, calibrator="entropy", cache=cache, data_sha256=sha256)
     data.fail_at = None
     seen: list[int] = []
     resumed = ranges_from_frames(
-        graph, data, calibrator="entropy", cache=cache, data_sha256=sha256, report=lambda done, total: seen.append(done)
+        graph,
+        frames,
+        calibrator="entropy",
+        cache=cache,
+        data_sha256=sha256,
+        report=lambda done, total: seen.append(done),
     )
     assert resumed == whole
     assert seen[0] == 16 and seen[1] == 16 + 3, "the first pass was complete, the second stood at image 3"
@@ -133,6 +141,6 @@ def test_a_damaged_cache_entry_counts_as_absent(graph_and_ranges: tuple[Any, Ran
 def test_too_few_images_and_unknown_calibrators_are_refused(graph_and_ranges: tuple[Any, Ranges]) -> None:
     graph, _ = graph_and_ranges
     with pytest.raises(CompileError, match="15 calibration images are too few"):
-        ranges_from_frames(graph, InMemory([FRAMES[i] for i in range(15)], "few"))
+        ranges_from_frames(graph, NetworkFrames(InMemory([STREET[i] for i in range(15)], "few"), SPEC))
     with pytest.raises(UsageError, match="there are minmax, "):
         ranges_from_frames(graph, FRAMES, calibrator="median")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,13 @@ from edgeseg.compiler.quantize import equalize
 from edgeseg.compiler.quantize.equalize import equalized_onnx
 from edgeseg.demo.street import StreetDataset
 from edgeseg.errors import CompileError
+from edgeseg.preprocess import NetworkFrames
 from edgeseg.ranges import Ranges
+from tests.compiler.conftest import SPEC
 
-FRAMES = StreetDataset("demo://street?frames=8&step=30&size=32x32")
-NETWORK_FRAMES = StreetDataset("demo://street?frames=4&step=30&size=104x72")
+SMALL = replace(SPEC, size_hw=(32, 32))
+FRAMES = NetworkFrames(StreetDataset("demo://street?frames=8&step=30&size=32x32"), SMALL)
+NETWORK_FRAMES = NetworkFrames(StreetDataset("demo://street?frames=4&step=30&size=104x72"), SPEC)
 
 
 def _chain(activation: str, *, groups: int = 1, readers: int = 1, spread: float = 100.0) -> Any:
@@ -87,7 +91,7 @@ def test_what_cannot_be_equalised_is_left_alone() -> None:
 
 def test_across_relu6_only_channels_that_stay_below_the_bound_move() -> None:
     model = _chain("Clip")
-    before = [_scores(model, "c", FRAMES[index].frame) for index in range(len(FRAMES))]
+    before = [_scores(model, "c", FRAMES[index]) for index in range(len(FRAMES))]
     equalized, lines = equalized_onnx(model, FRAMES)
     assert "(1 across a bounded activation)" in lines[0]
     highs = np.max([scores.max(axis=(0, 2, 3)) for scores in before], axis=0)
@@ -95,7 +99,7 @@ def test_across_relu6_only_channels_that_stay_below_the_bound_move() -> None:
     assert unmoved[highs >= 6].all() and not unmoved[highs < 6].all()
     assert (highs >= 6).any() and (highs < 6).any(), "both kinds of channels are in the test"
     for index in range(len(FRAMES)):
-        frame = FRAMES[index].frame
+        frame = FRAMES[index]
         assert (_scores(equalized, "c", frame).max(axis=(0, 2, 3))[highs < 6] <= 6).all(), "nothing new is clipped"
         expected = _scores(model, "z", frame)
         np.testing.assert_allclose(
@@ -110,7 +114,7 @@ def test_a_real_network_keeps_its_scores(graph_and_ranges: tuple[Any, Ranges]) -
         equalized, lines = equalized_onnx(graph, frames)
         assert len(lines) == 2
         assert any(not np.array_equal(value, _values(equalized)[name]) for name, value in _values(graph).items())
-        frame = NETWORK_FRAMES[1].frame
+        frame = NETWORK_FRAMES[1]
         expected = _scores(graph, scores, frame)
         np.testing.assert_allclose(
             _scores(equalized, scores, frame), expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max()

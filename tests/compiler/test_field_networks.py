@@ -40,7 +40,7 @@ from edgeseg.compiler.steps.float_graph import float_graph_from_module
 from edgeseg.compiler.steps.tensorrt import lint_errors
 from edgeseg.errors import CompileError, SpecError, UsageError
 from edgeseg.images import InMemory, Sample
-from edgeseg.preprocess import normalized
+from edgeseg.preprocess import NetworkFrames, normalized
 from edgeseg.progress import Progress
 from edgeseg.spec import ModelSpec, Preprocess
 
@@ -484,7 +484,7 @@ def test_the_cpu_layout_and_argmax_first_keep_the_enlargements_own_factor(scale:
         if tuple(module(torch.zeros(1, 3, *size)).shape[2:]) != size:
             size = tuple(module(torch.zeros(1, 3, *size)).shape[2:])  # type: ignore[assignment]
     graph = compiled_graph(exported(module, size), spec_of(5, size))
-    ranges = ranges_from_frames(graph, smooth_frames(size))
+    ranges = ranges_from_frames(graph, NetworkFrames(smooth_frames(size), spec_of(5, size)))
     laid = cpu_layout_onnx(graph, ranges)
     for frame in frames_of(size):
         assert np.mean(run(laid, frame)[0] == run(graph, frame)[0]) > 0.9995
@@ -661,7 +661,7 @@ class Masked(nn.Module):
 def test_infinity_on_purpose_gets_no_range_and_hides_what_it_hid(hidden: float, calibrator: str) -> None:
     graph = float_graph_from_module(Masked(hidden), spec_of(4))
     data = smooth_frames(SIZE)
-    ranges = ranges_from_frames(graph, data, calibrator=calibrator)
+    ranges = ranges_from_frames(graph, NetworkFrames(data, spec_of(4)), calibrator=calibrator)
     assert all(np.isfinite(ends).all() and max(map(abs, ends)) < 1e30 for ends in ranges.tensors.values())
     for emitted in (tensorrt_qdq_onnx(graph, ranges), cpu_qdq_onnx(graph, ranges)):
         agrees = [np.mean(run(emitted, s.frame)[0] == run(graph, s.frame)[0]) for s in data]
@@ -683,7 +683,7 @@ def test_no_number_is_refused_in_one_line() -> None:
     graph.graph.node.insert(len(graph.graph.node) - 3, nan)
     graph.graph.value_info.append(helper.make_tensor_value_info("root", TensorProto.FLOAT, [1, 3, *SIZE]))
     with pytest.raises(CompileError, match="1 tensors are not numbers on the calibration images, first 'root'"):
-        ranges_from_frames(graph, smooth_frames(SIZE))
+        ranges_from_frames(graph, NetworkFrames(smooth_frames(SIZE), spec_of(3)))
 
 
 class ChannelAttention(nn.Module):
@@ -702,7 +702,7 @@ class ChannelAttention(nn.Module):
 def test_convolutions_along_one_axis_stay_float() -> None:
     graph = float_graph_from_module(ChannelAttention(), spec_of(4))
     data = smooth_frames(SIZE)
-    ranges = ranges_from_frames(graph, data)
+    ranges = ranges_from_frames(graph, NetworkFrames(data, spec_of(4)))
     for emitted in (tensorrt_qdq_onnx(graph, ranges), cpu_qdq_onnx(graph, ranges)):
         agrees = [np.mean(run(emitted, s.frame)[0] == run(graph, s.frame)[0]) for s in data]
         assert np.mean(agrees) > 0.97
@@ -728,7 +728,7 @@ def test_a_skip_connection_keeps_its_scale_in_the_encoder(factor: float) -> None
     """The scale that a Concat shares once made the encoder zero, and every picture one class."""
     graph = float_graph_from_module(FarApart(factor), spec_of(4))
     data = smooth_frames(SIZE)
-    emitted = tensorrt_qdq_onnx(graph, ranges_from_frames(graph, data))
+    emitted = tensorrt_qdq_onnx(graph, ranges_from_frames(graph, NetworkFrames(data, spec_of(4))))
     agrees = [np.mean(run(emitted, s.frame)[0] == run(graph, s.frame)[0]) for s in data]
     assert np.mean(agrees) > 0.95
     apart = [node for node in emitted.graph.node if node.op_type == "QuantizeLinear" and "/apart" in node.output[0]]

@@ -23,7 +23,7 @@ from edgeseg.compiler.quantize.qdq_editor import layer_names
 from edgeseg.compiler.steps.float_graph import float_graph_from_network
 from edgeseg.errors import CompileError
 from edgeseg.images import InMemory, Sample
-from edgeseg.preprocess import normalized
+from edgeseg.preprocess import NetworkFrames, normalized
 from edgeseg.spec import ModelSpec, Preprocess
 
 SIZE = (32, 64)
@@ -97,7 +97,7 @@ def expect_the_graphs_own_classes(model: onnx.ModelProto, original: onnx.ModelPr
         image = np.ascontiguousarray(image.transpose(0, 2, 3, 1))
     expected = run_onnx(original, {"image": image})[0].argmax(1)
     assert np.mean(classes_of(graph, 0) == expected) > 0.999
-    ranges = ranges_from_frames(graph, FRAMES)
+    ranges = ranges_from_frames(graph, NetworkFrames(FRAMES, SPEC))
     for emitted in (tensorrt_qdq_onnx(graph, ranges), cpu_qdq_onnx(graph, ranges)):
         agrees = [np.mean(classes_of(emitted, index) == classes_of(graph, index)) for index in range(4)]
         assert np.mean(agrees) > 0.95
@@ -120,7 +120,7 @@ def renamed(model: onnx.ModelProto, names: dict[str, str]) -> onnx.ModelProto:
 
 def names_given_to(graph: onnx.ModelProto) -> set[str]:
     """All names that the later steps put into a folded graph, from the graphs themselves."""
-    ranges = ranges_from_frames(graph, FRAMES)
+    ranges = ranges_from_frames(graph, NetworkFrames(FRAMES, SPEC))
     emitted = [graph, tensorrt_qdq_onnx(graph, ranges), cpu_qdq_onnx(graph, ranges)]
     made = {name for one in emitted for each in one.graph.node for name in each.output}
     return made | {tensor.name for one in emitted for tensor in one.graph.initializer}
@@ -331,7 +331,7 @@ def test_masks_do_not_take_the_range_of_what_they_hide(hidden: float, operator: 
     added = np.where(mask, 0, hidden).astype(np.float32)
     constants = {"mask": added if operator == "Add" else mask, "low": np.array(hidden, np.float32)}
     graph = expect_the_graphs_own_classes(network(middle, constants))
-    emitted = cpu_qdq_onnx(graph, ranges_from_frames(graph, FRAMES))
+    emitted = cpu_qdq_onnx(graph, ranges_from_frames(graph, NetworkFrames(FRAMES, SPEC)))
     makers = {name: each for each in emitted.graph.node for name in each.output}
     softmax = next(each for each in emitted.graph.node if each.op_type == "Softmax")
     assert makers[softmax.input[0]].op_type != "DequantizeLinear"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from edgeseg.compiler.verify.executed_precision import executed_int8_convolution
 from edgeseg.demo.street import StreetDataset
 from edgeseg.engines.ort import OrtEngine
 from edgeseg.errors import CompileError
-from edgeseg.preprocess import normalized
+from edgeseg.preprocess import NetworkFrames, normalized
 from edgeseg.ranges import Ranges
 from edgeseg.recipes import RECIPES
 from tests.compiler.conftest import SPEC
@@ -222,4 +223,5 @@ def _one_convolution(bias: np.ndarray, as_nodes: bool = False) -> tuple[Any, Ran
     made = helper.make_graph(nodes, "one", [frame], [classes], tensors)
     model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     inferred = onnx.shape_inference.infer_shapes(model)
-    return inferred, ranges_from_frames(inferred, StreetDataset("demo://street?frames=16&size=32x32"))
+    frames = NetworkFrames(StreetDataset("demo://street?frames=16&size=32x32"), replace(SPEC, size_hw=(32, 32)))
+    return inferred, ranges_from_frames(inferred, frames)

@@ -22,6 +22,7 @@ from edgeseg.compiler.verify.roofline import layer_costs, roofline_ms
 from edgeseg.demo.street import StreetDataset
 from edgeseg.device.specifications import BOARDS
 from edgeseg.errors import CompileError, GateRefused
+from edgeseg.preprocess import NetworkFrames
 from edgeseg.progress import Progress
 from edgeseg.ranges import Ranges
 from edgeseg.recipes import INT8_GRAPHS
@@ -46,11 +47,11 @@ def test_the_worst_layer_of_a_real_network_is_the_one_that_was_spoilt(graph_and_
         {**ranges.tensors, victim.input[0]: (100 * low - 100, 100 * high + 100)},
         ranges.means, "minmax", 16, ranges.graph_sha256, "spoilt", "spoilt",
     )  # fmt: skip
-    ranked = layer_sensitivities(graph, spoilt, FRAMES)
+    ranked = layer_sensitivities(graph, spoilt, NetworkFrames(FRAMES, SPEC))
     assert ranked[0].layer == victim.output[0]
     assert [one.error for one in ranked] == sorted((one.error for one in ranked), reverse=True)
     assert {one.layer for one in ranked} == set(layer_names(graph))
-    rest = layer_sensitivities(graph, ranges, FRAMES)
+    rest = layer_sensitivities(graph, ranges, NetworkFrames(FRAMES, SPEC))
     assert ranked[0].sqnr_db < min(one.sqnr_db for one in rest)
     inputs = [FRAMES[i].frame[None] for i in range(2)]
     spared = tensorrt_qdq_onnx(graph, spoilt, float_layers={victim.output[0]})
@@ -65,7 +66,7 @@ def test_known_layers_are_not_measured_again(graph_and_ranges: tuple[Any, Ranges
     cache = StepCache(tmp_path)
     key = sensitivity_key(graph, ranges, [FRAMES[i].frame[None] for i in range(2)])
     cache.save({"layers": np.array(names), "errors": np.arange(len(names), dtype=float)}, *key)
-    ranked = layer_sensitivities(graph, ranges, FRAMES, cache=cache)
+    ranked = layer_sensitivities(graph, ranges, NetworkFrames(FRAMES, SPEC), cache=cache)
     assert [one.layer for one in ranked] == names[::-1]
 
 

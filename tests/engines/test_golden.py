@@ -10,9 +10,9 @@ from edgeseg.bundle import Bundle, GraphEntry
 from edgeseg.engines.golden import self_tested
 from edgeseg.engines.select import engine_from_bundle
 from edgeseg.errors import EngineError, GateRefused
-from edgeseg.preprocess import class_map_at
 from edgeseg.recipes import Fp32
 from edgeseg.report_data import Report
+from edgeseg.resizing import class_map_at
 from tests.engines.tensorrt.rig import VERSIONS, Rig
 from tests.engines.tensorrt.tiny import run_onnx, tiny_bundle, tiny_onnx
 

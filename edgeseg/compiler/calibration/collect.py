@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from typing import TYPE_CHECKING, Any, Callable, Mapping
@@ -10,18 +9,17 @@ from typing import TYPE_CHECKING, Any, Callable, Mapping
 import numpy as np
 
 from edgeseg.compiler.calibration.calibrators import BINS, needs_histogram, range_from_histogram
-from edgeseg.compiler.graph.onnx_graph import OnnxGraph, copied_onnx, dims_of, with_outputs
+from edgeseg.compiler.graph.onnx_graph import OnnxGraph, copied_onnx, with_outputs
 from edgeseg.compiler.graph.tensors import float_activations, graph_sha256
 from edgeseg.compiler.step_cache import StepCache
 from edgeseg.errors import CompileError, first_line, require
-from edgeseg.images import Dataset
-from edgeseg.preprocess import resized_frame
+from edgeseg.preprocess import NetworkFrames
 from edgeseg.ranges import SCHEMA, Ranges, amax_of
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["MINIMUM_FRAMES", "input_size_hw", "inputs_sha256", "ranges_from_frames"]
+__all__ = ["MINIMUM_FRAMES", "ranges_from_frames"]
 
 MINIMUM_FRAMES = 16
 """Fewer calibration images than this are refused."""
@@ -32,7 +30,7 @@ _NO_NUMBER = 1e30
 
 def ranges_from_frames(
     model: onnx.ModelProto,
-    frames: Dataset,
+    frames: NetworkFrames,
     *,
     calibrator: str = "minmax",
     cache: StepCache = StepCache(),
@@ -49,10 +47,10 @@ def ranges_from_frames(
 
     Args:
         model: the folded FP32 graph, for one frame at a time.
-        frames: calibration images; resized by the one ``preprocess``.
+        frames: calibration images.
         calibrator: one of ``CALIBRATORS``; those that need histograms go over the images twice.
         cache: where the state is kept, so that an interrupted calibration goes on where it stopped.
-        data_sha256: ``inputs_sha256`` of the frames, where it is known already.
+        data_sha256: of the frames, where it is known already.
         report: called with (images done, images in all), over all passes.
 
     Raises:
@@ -66,7 +64,7 @@ def ranges_from_frames(
             "are usual; pass a larger folder to --calib"
         )
     total = passes * len(frames)
-    data = data_sha256 or inputs_sha256(frames, input_size_hw(model))
+    data = data_sha256 or frames.sha256()
     key = (str(SCHEMA), graph_sha256(model), data)
     extrema = _Extrema(model)
     _feed(extrema, model, frames, cache, key, lambda done: report(done, total))
@@ -86,20 +84,6 @@ def ranges_from_frames(
             for name, counts in zip(tensors, histograms.counts)
         }
     return Ranges(tensors, extrema.channel_means(), calibrator, len(frames), key[1], data, frames.description)
-
-
-def inputs_sha256(frames: Dataset, size_hw: tuple[int, int]) -> str:
-    """Digest of a data set as the network sees it: the resized frames, in order."""
-    digest = hashlib.sha256()
-    for index in range(len(frames)):
-        digest.update(np.ascontiguousarray(resized_frame(frames[index].frame, size_hw)).tobytes())
-    return digest.hexdigest()
-
-
-def input_size_hw(model: onnx.ModelProto) -> tuple[int, int]:
-    """Height and width of a folded graph's input ``frame``, NxHxWx3."""
-    _, height, width, _ = dims_of(model.graph.input[0])
-    return height, width
 
 
 class _Extrema:
@@ -178,20 +162,19 @@ class _Histograms:
 def _feed(
     collector: _Extrema | _Histograms,
     model: onnx.ModelProto,
-    frames: Dataset,
+    frames: NetworkFrames,
     cache: StepCache,
     key: tuple[str, ...],
     report: Callable[[int], None],
 ) -> None:
     """Feed all frames to a collector, from where an earlier run left it; its state is stored every few seconds."""
-    size_hw, stored = input_size_hw(model), time.monotonic()
+    stored = time.monotonic()
     state = cache.load(collector.kind, *key)
     if state is not None:
         collector.restore(state)
         report(collector.done)
     for index in range(collector.done, len(frames)):
-        frame = np.ascontiguousarray(resized_frame(frames[index].frame, size_hw)[None])
-        collector.add({model.graph.input[0].name: frame})
+        collector.add({model.graph.input[0].name: frames[index][None]})
         report(index + 1)
         if time.monotonic() - stored > _STORE_EVERY_S or index + 1 == len(frames):
             cache.save(collector.state(), collector.kind, *key)

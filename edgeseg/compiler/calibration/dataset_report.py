@@ -10,7 +10,6 @@ import numpy as np
 
 from edgeseg.files import text_of
 from edgeseg.images import Dataset
-from edgeseg.preprocess import resized_frame
 from edgeseg.report_data import CalibrationReport
 from edgeseg.spec import IGNORE_ID, ModelSpec
 
@@ -43,7 +42,7 @@ def calibration_report(
     pixels = np.zeros(256, np.int64)
     for index in range(len(frames)):
         name, image, label = frames[index]
-        network_input = np.ascontiguousarray(resized_frame(image, spec.size_hw)).tobytes()
+        network_input = np.ascontiguousarray(spec.resized(image)).tobytes()
         whole.update(network_input)
         digest = hashlib.sha256(network_input).digest()
         low, high = np.percentile(image[::4, ::4].max(axis=2), (1, 99))

@@ -14,11 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgeseg.compiler.calibration.collect import input_size_hw
-from edgeseg.compiler.graph.onnx_graph import OnnxGraph, attribute, copied_onnx, input_name, with_outputs
+from edgeseg.compiler.graph.onnx_graph import OnnxGraph, attribute, copied_onnx, dims_of, input_name, with_outputs
 from edgeseg.errors import CompileError, require
-from edgeseg.images import Dataset
-from edgeseg.preprocess import resized_frame
+from edgeseg.preprocess import NetworkFrames
 
 if TYPE_CHECKING:
     import onnx
@@ -33,7 +31,7 @@ _TOLERANCE = 1e-3
 _PROOF_FRAMES = 3
 
 
-def equalized_onnx(model: onnx.ModelProto, frames: Dataset | None = None) -> tuple[onnx.ModelProto, list[str]]:
+def equalized_onnx(model: onnx.ModelProto, frames: NetworkFrames | None = None) -> tuple[onnx.ModelProto, list[str]]:
     """Make the weight ranges of a graph evener without changing its function.
 
     Args:
@@ -195,7 +193,7 @@ class _Weights:
         by_input *= scale.reshape(by_input.shape[0], 1, by_input.shape[2], 1)
 
 
-def _channel_highs(model: onnx.ModelProto, pairs: list[_Pair], frames: Dataset | None) -> dict[str, np.ndarray]:
+def _channel_highs(model: onnx.ModelProto, pairs: list[_Pair], frames: NetworkFrames | None) -> dict[str, np.ndarray]:
     """Largest value of each output channel of the first convolutions over all frames, reduced inside the graph."""
     if not pairs or frames is None:
         return {}
@@ -207,26 +205,25 @@ def _channel_highs(model: onnx.ModelProto, pairs: list[_Pair], frames: Dataset |
     session = _session(extended)
     highs = [np.array(-np.inf)] * len(names)
     for index in range(len(frames)):
-        frame = resized_frame(frames[index].frame, input_size_hw(model))[None]
-        seen = session.run([f"{name}/high" for name in names], {model.graph.input[0].name: frame})
+        feeds = {model.graph.input[0].name: frames[index][None]}
+        seen = session.run([f"{name}/high" for name in names], feeds)
         highs = [np.maximum(high, value.astype(np.float64)) for high, value in zip(highs, seen)]
     return dict(zip(names, highs))
 
 
-def _largest_difference(before: onnx.ModelProto, after: onnx.ModelProto, frames: Dataset | None) -> float:
+def _largest_difference(before: onnx.ModelProto, after: onnx.ModelProto, frames: NetworkFrames | None) -> float:
     """Largest difference of what ArgMax reads (else of the output), relative to the largest value; NaN if one is."""
     scores = next((n.input[0] for n in before.graph.node if n.op_type == "ArgMax"), before.graph.output[0].name)
     sessions = [_session(with_outputs(model, [scores])) for model in (before, after)]
-    size_hw, feed = input_size_hw(before), before.graph.input[0].name
+    source = before.graph.input[0]
     if frames is None:
         rng = np.random.default_rng(0)
-        shown = [rng.integers(0, 256, (*size_hw, 3), dtype=np.uint8) for _ in range(_PROOF_FRAMES)]
+        shown = [rng.integers(0, 256, dims_of(source)[1:], dtype=np.uint8) for _ in range(_PROOF_FRAMES)]
     else:
-        chosen = np.unique(np.linspace(0, len(frames) - 1, _PROOF_FRAMES).astype(int))
-        shown = [resized_frame(frames[int(index)].frame, size_hw) for index in chosen]
+        shown = frames.spread(_PROOF_FRAMES)
     differences = [0.0]
     for frame in shown:
-        one, other = (s.run([scores], {feed: frame[None]})[0].astype(np.float64) for s in sessions)
+        one, other = (s.run([scores], {source.name: frame[None]})[0].astype(np.float64) for s in sessions)
         differences.append(float(np.abs(one - other).max() / max(1e-6, np.abs(one).max())))
     return float(np.max(differences))
 

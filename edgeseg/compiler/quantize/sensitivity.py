@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Callable, Sequence
 
 import numpy as np
 
-from edgeseg.compiler.graph.onnx_graph import dims_of, with_outputs
+from edgeseg.compiler.graph.onnx_graph import with_outputs
 from edgeseg.compiler.graph.tensors import graph_sha256
 from edgeseg.compiler.quantize.qdq import layer_names, tensorrt_qdq_onnx
 from edgeseg.compiler.step_cache import StepCache
 from edgeseg.errors import CompileError, require
-from edgeseg.images import Dataset
-from edgeseg.preprocess import resized_frame
+from edgeseg.preprocess import NetworkFrames
 from edgeseg.ranges import Ranges
 from edgeseg.report_data import LayerSensitivity
 
@@ -30,7 +29,7 @@ SENSITIVITY_FRAMES = 8
 def layer_sensitivities(
     graph: onnx.ModelProto,
     ranges: Ranges,
-    frames: Dataset,
+    frames: NetworkFrames,
     *,
     cache: StepCache = StepCache(),
     report: Callable[[int, int], None] = lambda done, total: None,
@@ -47,9 +46,7 @@ def layer_sensitivities(
         report: called with (layers done, layers in all).
     """
     names = layer_names(graph)
-    chosen = np.unique(np.linspace(0, len(frames) - 1, min(SENSITIVITY_FRAMES, len(frames))).astype(int))
-    _, height, width, _ = dims_of(graph.graph.input[0])
-    inputs = [np.ascontiguousarray(resized_frame(frames[int(i)].frame, (height, width))[None]) for i in chosen]
+    inputs = [frame[None] for frame in frames.spread(SENSITIVITY_FRAMES)]
     key = sensitivity_key(graph, ranges, inputs)
     known = {} if (entry := cache.load(*key)) is None else dict(zip(entry["layers"].tolist(), entry["errors"].tolist()))
     expected = logits(graph, inputs)

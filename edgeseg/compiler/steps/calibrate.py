@@ -13,6 +13,7 @@ from edgeseg.compiler.steps.points import point_of_recipe, static_recipe
 from edgeseg.compiler.steps.prepare import Prepared
 from edgeseg.errors import CompileError, UsageError
 from edgeseg.images import Dataset
+from edgeseg.preprocess import NetworkFrames
 from edgeseg.ranges import Ranges
 from edgeseg.report_data import CalibrationReport
 
@@ -96,7 +97,7 @@ def _best_calibrator(job: Job, prepared: Prepared, minmax: Calibrated, images: D
 def _with_ranges(job: Job, prepared: Prepared, made: Calibrated, images: Dataset, calibrator: str) -> Calibrated:
     taken = ranges_from_frames(
         prepared.graph,
-        images,
+        NetworkFrames(images, job.spec),
         calibrator=calibrator,
         cache=job.cache,
         data_sha256=made.report.sha256 if made.report else None,

@@ -17,6 +17,7 @@ from edgeseg.compiler.steps.points import point_of_recipe, static_recipe
 from edgeseg.compiler.steps.prepare import Prepared
 from edgeseg.compiler.verify.executed_precision import executed_int8_convolutions
 from edgeseg.errors import CompileError, GateRefused, UsageError
+from edgeseg.preprocess import NetworkFrames
 from edgeseg.ranges import Ranges
 from edgeseg.recipes import DynamicInt8, Recipe, recipe_from_name
 from edgeseg.report_data import GraphResult, LayerSensitivity, MixedPoint
@@ -150,7 +151,7 @@ def _ranked(job: Job, prepared: Prepared, ranges: Ranges, made: Emitted) -> Emit
     """Rank layers by what their INT8 costs, unless that is done."""
     if made.sensitivities:
         return made
-    frames = job.data.calibration or job.data.evaluation
+    frames = NetworkFrames(job.data.calibration or job.data.evaluation, job.spec)
     ranked = layer_sensitivities(prepared.graph, ranges, frames, cache=job.cache, report=job.counter("ranking layers"))
     job.progress.step(f"most sensitive of {len(ranked)} layers: {ranked[0].layer}, {ranked[0].sqnr_db:.0f} dB")
     return replace(made, sensitivities=tuple(ranked))

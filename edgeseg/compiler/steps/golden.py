@@ -11,7 +11,6 @@ from edgeseg.compiler.steps.job import Job
 from edgeseg.compiler.verify.gate import measured_accuracy
 from edgeseg.engines.golden import FLOAT_AGREEMENT
 from edgeseg.images import InMemory, Sample
-from edgeseg.preprocess import class_map_at, resized_frame
 from edgeseg.recipes import INT8_TENSORRT
 
 __all__ = ["golden_frames", "self_test_limits"]
@@ -53,5 +52,5 @@ def self_test_limits(job: Job, entries: Mapping[str, GraphEntry], golden: Golden
 
 
 def _at_network_size(job: Job, sample: Sample) -> Sample:
-    label = None if sample.label is None else class_map_at(sample.label, job.spec.size_hw)
-    return Sample(sample.name, resized_frame(sample.frame, job.spec.size_hw), label)
+    label = None if sample.label is None else job.spec.resized_labels(sample.label)
+    return Sample(sample.name, job.spec.resized(sample.frame), label)

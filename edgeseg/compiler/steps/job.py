@@ -79,5 +79,5 @@ def job_from_data(
     spec: ModelSpec, data: CompileData, options: CompileOptions, cache: StepCache, progress: Progress
 ) -> Job:
     """Begin a compilation. Raises ImageError: an evaluation image cannot be used."""
-    digest = labelled_sha256(data.evaluation, spec.size_hw) if cache.folder else ""
+    digest = labelled_sha256(data.evaluation, spec) if cache.folder else ""
     return Job(spec, data, options, cache, progress, digest)

@@ -14,6 +14,7 @@ from edgeseg.compiler.quantize.equalize import equalized_onnx
 from edgeseg.compiler.steps.job import Job
 from edgeseg.compiler.verify.gate import refusals
 from edgeseg.errors import GateRefused
+from edgeseg.preprocess import NetworkFrames
 from edgeseg.recipes import FP32
 from edgeseg.report_data import Accuracy, Limits, PreparationStep
 
@@ -68,7 +69,9 @@ def prepared_graph(job: Job, graph: onnx.ModelProto) -> Prepared:
         cut = argmax_first_onnx(made.graph)
         made = _after_step(job, made, cut, "argmax before the last enlargement", job.options.limits)
     if job.options.equalize:
-        even, lines = equalized_onnx(made.graph, job.data.calibration)
+        images = job.data.calibration
+        frames = None if images is None else NetworkFrames(images, job.spec)
+        even, lines = equalized_onnx(made.graph, frames)
         made = replace(made, notes=(*made.notes, *lines))
         made = _after_step(job, made, even, "cross-layer equalisation", job.options.limits)
     if job.options.float16_weights:

@@ -15,8 +15,8 @@ from edgeseg.engines.ort import OrtEngine
 from edgeseg.errors import require
 from edgeseg.images import Dataset
 from edgeseg.metrics import ConfusionMatrix
-from edgeseg.preprocess import class_map_at, resized_frame
 from edgeseg.report_data import Accuracy, Limits
+from edgeseg.resizing import class_map_at
 from edgeseg.spec import ModelSpec
 
 __all__ = [
@@ -91,12 +91,12 @@ def executor() -> str:
     return f"onnxruntime {ort.__version__} {' '.join(detected_device().int8_instructions)}"
 
 
-def labelled_sha256(data: Dataset, size_hw: tuple[int, int]) -> str:
+def labelled_sha256(data: Dataset, spec: ModelSpec) -> str:
     """Digest of a labelled data set: the resized frames and the labels, in order."""
     digest = hashlib.sha256()
     for index in range(len(data)):
         _, frame, label = data[index]
-        digest.update(np.ascontiguousarray(resized_frame(frame, size_hw)).tobytes())
+        digest.update(np.ascontiguousarray(spec.resized(frame)).tobytes())
         digest.update(b"-" if label is None else repr(label.shape).encode() + label.tobytes())
     return digest.hexdigest()
 

@@ -14,7 +14,6 @@ import numpy as np
 from edgeseg.engines.base import Engine
 from edgeseg.errors import EdgesegError, UsageError
 from edgeseg.metrics import ConfusionMatrix
-from edgeseg.preprocess import resized_frame
 from edgeseg.runtime.deadline import Deadline
 from edgeseg.runtime.frame import Frame, Segmentation
 from edgeseg.runtime.loop.collector import Collector
@@ -204,7 +203,7 @@ class Run:
                 watch.add(stage, share)
 
         for place, (_, frame) in enumerate(batch):
-            resized_frame(frame.image, self.spec.size_hw, out=self.engine.input[place])
+            self.spec.resized(frame.image, out=self.engine.input[place])
         lap("preprocess")
         classes = self.engine.infer(self.engine.input)
         lap("infer")
@@ -224,7 +223,7 @@ class Run:
         np.copyto(ids, classes)
         scores = self.engine.scores
         confidence = None if scores is None else confidence_per_class(scores[place], ids)
-        return Segmentation(frame, ids, laps, len(self.spec.classes), confidence)
+        return Segmentation(frame, ids, laps, len(self.spec.classes), confidence, self.spec.preprocess.resize)
 
     def _hand_out(self, feed: Feed, result: Segmentation) -> None:
         state, frame, now = self.state, result.frame, time.perf_counter_ns()

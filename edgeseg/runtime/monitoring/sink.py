@@ -18,8 +18,8 @@ from edgeseg.engines.select import engine_from_bundle
 from edgeseg.errors import EdgesegError, SinkError, UsageError, require
 from edgeseg.images import read_image
 from edgeseg.picture_files import pictures_in
-from edgeseg.preprocess import class_map_at, resized_frame
 from edgeseg.recipes import FP16, FP32
+from edgeseg.resizing import class_map_at
 from edgeseg.runtime.frame import Segmentation
 from edgeseg.runtime.monitoring.drift import DriftGraph, DriftWatch
 from edgeseg.runtime.monitoring.shadow import ShadowAgreement
@@ -100,7 +100,7 @@ class FieldSink(FrameSink):
         if not looks:
             return
         self._slow_down()
-        frame = resized_frame(result.frame.image, self._spec.size_hw)
+        frame = self._spec.resized(result.frame.image)
         try:
             ids = self._looked_at(frame, result, "drift" in looks)
         except EdgesegError as error:

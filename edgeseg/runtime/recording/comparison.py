@@ -9,7 +9,7 @@ import numpy as np
 
 from edgeseg.errors import UsageError
 from edgeseg.metrics import ConfusionMatrix
-from edgeseg.preprocess import class_map_at
+from edgeseg.resizing import class_map_at
 from edgeseg.runtime.frame import Segmentation
 from edgeseg.runtime.recording.file import Recording
 from edgeseg.runtime.sinks.base import FrameSink

@@ -18,7 +18,6 @@ from edgeseg.engines.select import engine_from_bundle
 from edgeseg.errors import EngineError, UsageError
 from edgeseg.images import image_files, read_image
 from edgeseg.metrics import ConfusionMatrix
-from edgeseg.preprocess import resized_frame
 from edgeseg.runtime.frame import Frame, Segmentation
 from edgeseg.runtime.monitoring import DriftWatch, FieldSink
 from edgeseg.runtime.monitoring.drift import DriftGraph
@@ -42,7 +41,7 @@ def watched(shipped: Bundle, graph: DriftGraph, frames: list[np.ndarray], change
     assert shipped.golden is not None
     watch = DriftWatch(graph, shipped.golden.frames, lambda level, text: None)
     for frame in frames:
-        watch.add(graph.read(resized_frame(change(frame), shipped.spec.size_hw)))
+        watch.add(graph.read(shipped.spec.resized(change(frame))))
     return watch
 
 
@@ -122,7 +121,7 @@ def test_a_clipped_share_alone_is_enough(shipped: Bundle, street: list[np.ndarra
     tensors = {name: (low / 2, high / 2) for name, (low, high) in shipped.ranges.tensors.items()}
     pytest.importorskip("onnx", reason="the compiler writes the probe")
     narrow = DriftGraph(with_drift_probe(replace(shipped, ranges=replace(shipped.ranges, tensors=tensors), drift=None)))
-    frame = resized_frame(street[0], shipped.spec.size_hw)
+    frame = shipped.spec.resized(street[0])
     reading = narrow.read(frame)
     assert reading.clipped.max() > 1e-3
     ordinary = DriftWatch(DriftGraph(shipped), shipped.golden.frames, lambda level, text: None)
@@ -144,7 +143,7 @@ def test_the_sink_watches_both_with_one_inference(shipped: Bundle, street: list[
         assert isinstance(sink, FieldSink) and sink.shadow is not None and sink.drift is not None
         assert sink.description == "drift of 1 frame in 1, fp32 shadow of 1 frame in 2"
         for index, frame in enumerate(over):
-            ids = engine.infer(resized_frame(frame, shipped.spec.size_hw)[None])[0].copy()
+            ids = engine.infer(shipped.spec.resized(frame)[None])[0].copy()
             sink.write(result_of(frame, ids, index))
         assert sink.shadow.frames == 6 and sink.drift.looked == 12
         assert sink.shadow.confusion.pixel_accuracy() > 0.8
