@@ -31,7 +31,7 @@ from edgeseg.compiler.steps.float_graph import float_graph_from_bundle
 from edgeseg.compiler.verify.tensorrt_rtx import available, kernel_plan_from_onnx
 from edgeseg.device.detect import detected_device
 from edgeseg.engines.base import Engine
-from edgeseg.engines.evaluate import evaluated
+from edgeseg.engines.evaluate import evaluate_engine
 from edgeseg.engines.openvino import OpenVinoEngine
 from edgeseg.engines.ort import OrtEngine
 from edgeseg.errors import EdgesegError
@@ -78,7 +78,7 @@ def miou(open_engine: Callable[[], Engine], bundle: Bundle, val: FolderDataset) 
     """mIoU in percent, or why the engine does not run the graph."""
     try:
         with open_engine() as engine:
-            return f"{100 * evaluated(engine, bundle.spec, val).miou():.2f}"
+            return f"{100 * evaluate_engine(engine, bundle.spec, val).miou():.2f}"
     except EdgesegError as error:
         return f"no: {str(error)[:60]}"
 

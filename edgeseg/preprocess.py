@@ -34,7 +34,7 @@ class NetworkFrames:
         """Return a frame at network size: HxWx3 uint8 BGR, contiguous. Raises ImageError: it cannot be used."""
         return np.ascontiguousarray(self._spec.resized(self._data[index].frame))
 
-    def spread(self, count: int) -> list[np.ndarray]:
+    def evenly_spread(self, count: int) -> list[np.ndarray]:
         """Return at most ``count`` frames, evenly spread, the first and the last included."""
         places = np.unique(np.linspace(0, len(self) - 1, min(count, len(self))).astype(int))
         return [self[int(place)] for place in places]

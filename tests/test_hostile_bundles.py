@@ -33,7 +33,7 @@ from edgeseg.bundle import Bundle, GraphEntry, _sealed_zip, read_bundle, write_b
 from edgeseg.cli.console import printable
 from edgeseg.cli.main import app
 from edgeseg.compiler.calibration.drift_probe import drift_probe
-from edgeseg.engines.golden import self_tested
+from edgeseg.engines.golden import run_self_test
 from edgeseg.engines.select import engine_from_bundle
 from edgeseg.engines.tensorrt.api import TensorRt
 from edgeseg.engines.tensorrt.provide import EngineOptions, request_from_bundle
@@ -272,8 +272,8 @@ def used_as_commands_do(path: Path) -> None:
     """What verify, a drift check, TensorRT's build, compile and inspect take from a bundle."""
     bundle = read_bundle(path)
     with engine_from_bundle(bundle, "fp32") as engine:
-        self_tested(engine, bundle, "fp32").describe()
-        self_tested(engine, bundle, "int8-qdq").describe()
+        run_self_test(engine, bundle, "fp32").describe()
+        run_self_test(engine, bundle, "int8-qdq").describe()
     if bundle.ranges is not None and bundle.ranges.tensors:
         assert bundle.drift is not None
         DriftWatch(DriftGraph(bundle), tiny_frames(), lambda level, text: None)

@@ -16,7 +16,7 @@ import pytest
 from edgeseg.app.models import SHIPPED
 from edgeseg.bundle import Bundle, read_bundle, write_bundle
 from edgeseg.compiler.report.summary import cells, graph_rows
-from edgeseg.engines.golden import self_tested
+from edgeseg.engines.golden import run_self_test
 from edgeseg.engines.select import engine_from_bundle
 from edgeseg.errors import BundleError
 from edgeseg.ranges import Ranges
@@ -86,7 +86,7 @@ def test_what_is_read_is_all_that_there_is(old: Bundle, entries: dict[str, bytes
 def test_it_runs(old: Bundle) -> None:
     for name in (FP32, "int8-cpu"):
         with engine_from_bundle(old, name) as engine:
-            assert self_tested(engine, old, name).agreement > 0.5
+            assert run_self_test(engine, old, name).agreement > 0.5
 
 
 def test_what_a_newer_edgeseg_says_besides_is_kept(tmp_path: Path, entries: dict[str, bytes]) -> None:

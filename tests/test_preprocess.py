@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import edgeseg
-from edgeseg.engines.evaluate import evaluated
+from edgeseg.engines.evaluate import evaluate_engine
 from edgeseg.errors import ImageError, SpecError
 from edgeseg.images import InMemory, Sample
 from edgeseg.preprocess import NetworkFrames, normalized
@@ -83,7 +83,7 @@ def test_frames_of_a_network_are_the_resized_ones_and_have_a_digest() -> None:
     assert len(frames) == 5 and frames.description == "five"
     np.testing.assert_array_equal(frames[3], SPEC.resized(images[3]))
     for count, places in ((3, (0, 2, 4)), (1, (0,)), (9, range(5))):
-        np.testing.assert_array_equal(frames.spread(count), [SPEC.resized(images[place]) for place in places])
+        np.testing.assert_array_equal(frames.evenly_spread(count), [SPEC.resized(images[place]) for place in places])
     same = NetworkFrames(InMemory([Sample("other", image, None) for image in images], "again"), SPEC)
     assert frames.sha256() == same.sha256()
     less = NetworkFrames(InMemory([Sample("", image, None) for image in images[1:]], "four"), SPEC)
@@ -115,6 +115,6 @@ def test_a_second_rule_is_one_row_of_the_table(monkeypatch: pytest.MonkeyPatch) 
         np.testing.assert_array_equal(result.classes, label)
         np.testing.assert_array_equal(result.ids, engine.spec.resized_labels(label))
         data = InMemory([Sample("", frame, label)], "one")
-        assert evaluated(engine, engine.spec, data).pixel_accuracy() == 1
+        assert evaluate_engine(engine, engine.spec, data).pixel_accuracy() == 1
         with pytest.raises(SpecError, match="resize must be 'stretch' or 'mirrored', got 'none'"):
             Preprocess(resize="none")

@@ -154,12 +154,12 @@ def _labelled(config: BenchConfig, bundle: Bundle) -> Dataset | None:
 
 
 def _miou(name: str, engine: Engine, bundle: Bundle, labelled: Dataset, progress: Progress) -> float:
-    from edgeseg.engines.evaluate import evaluated
+    from edgeseg.engines.evaluate import evaluate_engine
 
     def done(index: int, classes: Any) -> None:
         progress.count(f"mIoU of {name}", index + 1, len(labelled))
 
-    return evaluated(engine, bundle.spec, labelled, on_map=done).miou()
+    return evaluate_engine(engine, bundle.spec, labelled, on_map=done).miou()
 
 
 def _engines(asked: str) -> list[str]:

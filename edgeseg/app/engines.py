@@ -83,9 +83,9 @@ def provider_of(
         EdgesegError: TensorRT cannot be used.
     """
     from edgeseg.engines.tensorrt.provide import TensorRtProvider
-    from edgeseg.engines.tensorrt.worker import built_apart
+    from edgeseg.engines.tensorrt.worker import built_plan_in_child
 
-    build = partial(built_apart, keep=build_log)
+    build = partial(built_plan_in_child, keep=build_log)
     if on_progress is None:
         return TensorRtProvider(engine_cache(), flavour, say=tell, build=build)
     return TensorRtProvider(engine_cache(), flavour, say=tell, on_progress=on_progress, build=build)
@@ -154,12 +154,12 @@ def _opened_tensorrt(
 
 
 def _opened_program(bundle: Bundle, program: Path, tell: Say) -> "Engine":
-    from edgeseg.engines.golden import self_tested
+    from edgeseg.engines.golden import run_self_test
     from edgeseg.engines.torch_tensorrt import TorchTensorRtEngine
 
     engine = TorchTensorRtEngine(program, (1, *bundle.spec.size_hw, 3))
     try:
-        result = self_tested(engine, bundle, "fp16")
+        result = run_self_test(engine, bundle, "fp16")
         tell(f"self-test: {result.describe()}")
         result.require(f"the program {program.name}")
     except BaseException:

@@ -94,7 +94,7 @@ def evaluate(
 def _of_model(
     config: EvalConfig, bundle: Bundle, name: str, progress: Progress, provider_from: ProviderFrom
 ) -> Evaluation:
-    from edgeseg.engines.evaluate import evaluated
+    from edgeseg.engines.evaluate import evaluate_engine
 
     dataset = dataset_from(str(config.data), labels=config.labels, spec=bundle.spec, need_labels=True)
     images = len(dataset)
@@ -106,7 +106,7 @@ def _of_model(
         threads=config.threads,
     )
     with opened_engine(bundle, name, options, tell=progress.step, provider_from=provider_from) as engine:
-        confusion = evaluated(
+        confusion = evaluate_engine(
             engine, bundle.spec, dataset, on_map=lambda index, _: progress.count("images", index + 1, images)
         )
         what = f"{name} on {dataset.description} ({engine.description})"

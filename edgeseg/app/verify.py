@@ -90,13 +90,13 @@ def _in_tensorrt(bundle: Bundle, name: str, graph: str | None, provider: TensorR
 
 
 def _on_the_cpu(bundle: Bundle, by: str, graph: str | None, progress: Progress) -> list[TestedGraph]:
-    from edgeseg.engines.golden import self_tested
+    from edgeseg.engines.golden import run_self_test
     from edgeseg.engines.select import cpu_graphs, engine_from_bundle
 
     results = []
     for one in [graph] if graph else cpu_graphs(bundle):
         with engine_from_bundle(bundle, one, engine=by) as engine:
-            test = self_tested(engine, bundle, one)
+            test = run_self_test(engine, bundle, one)
         results.append(TestedGraph(one, engine.description, test))
         progress.step(f"{'passed' if test.passed else 'FAILED'}: {one} in {by}: {test.describe()}")
     return results

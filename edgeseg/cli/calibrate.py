@@ -78,7 +78,7 @@ def _every(seconds: float, show: "Report") -> "Report":
 
 
 def _plain_line(chooser: "FrameChooser", count: int) -> str:
-    rejected = "  ".join(f"{reason} {number}" for reason, number in chooser.rejected().items() if number)
+    rejected = "  ".join(f"{reason} {number}" for reason, number in chooser.rejections().items() if number)
     return f"frame {chooser.seen}  kept {len(chooser.kept())} of {count}  {rejected}".rstrip()
 
 

@@ -11,10 +11,10 @@ from edgeseg.images import Dataset
 from edgeseg.metrics import ConfusionMatrix
 from edgeseg.spec import ModelSpec
 
-__all__ = ["evaluated"]
+__all__ = ["evaluate_engine"]
 
 
-def evaluated(
+def evaluate_engine(
     engine: Engine,
     spec: ModelSpec,
     data: Dataset,

@@ -13,7 +13,7 @@ from edgeseg.errors import EngineError, GateRefused
 from edgeseg.recipes import FP16, FP32
 from edgeseg.resizing import class_map_at
 
-__all__ = ["FLOAT_AGREEMENT", "SelfTest", "require_as_spec", "self_tested"]
+__all__ = ["FLOAT_AGREEMENT", "SelfTest", "require_as_spec", "run_self_test"]
 
 FLOAT_AGREEMENT = {FP32: 0.999, FP16: 0.99}
 """Least share of golden pixels with FP32's class, where a bundle does not say."""
@@ -100,7 +100,7 @@ def require_as_spec(engine: Engine, bundle: Bundle, name: str) -> None:
         )
 
 
-def self_tested(engine: Engine, bundle: Bundle, precision: str) -> SelfTest:
+def run_self_test(engine: Engine, bundle: Bundle, precision: str) -> SelfTest:
     """Run the golden frames and compare the class maps with FP32's.
 
     Args:

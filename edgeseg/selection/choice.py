@@ -213,7 +213,7 @@ def _watched(
 
 
 def _look_at(frame: Frame, chooser: FrameChooser, files: OwnFiles) -> None:
-    candidate = chooser.judged(frame)
+    candidate = chooser.judge(frame)
     if candidate is not None:
         name = _file_name(candidate)
         files.write(name, encoded_png(frame.image, files.folder / name))
@@ -232,7 +232,7 @@ def _selection(
         count=options.count,
         seen=chooser.seen,
         dropped=dropped,
-        rejected=chooser.rejected(),
+        rejected=chooser.rejections(),
         chosen=chosen,
         spread=min(frame.nearest for frame in chosen),
         uniform_spread=chooser.uniform_spread(),
@@ -279,7 +279,9 @@ def _utc_of(captured_ns: int) -> str:
 
 
 def _too_few(chooser: FrameChooser, min_count: int, ended: str) -> str:
-    why = ", ".join(f"{number} {reason}" for reason, number in chooser.rejected().items() if number) or "none rejected"
+    why = (
+        ", ".join(f"{number} {reason}" for reason, number in chooser.rejections().items() if number) or "none rejected"
+    )
     return (
         f"{len(chooser.kept())} usable frames among {chooser.seen} seen ({why}; {ended}), at least {min_count} are "
         "needed; watch longer or a scene that changes, or lower --min-distance or --min-sharpness"

@@ -90,7 +90,7 @@ class FrameChooser:
         self.seen = self.first_ns = 0
         self.spread = float("inf")
 
-    def judged(self, frame: Frame) -> Candidate | None:
+    def judge(self, frame: Frame) -> Candidate | None:
         """Count a frame and return it as a candidate; None when it is not worth keeping."""
         self.first_ns = self.first_ns if self.seen else frame.captured_ns
         self.seen += 1
@@ -117,7 +117,7 @@ class FrameChooser:
         return Candidate(frame.index, frame.name, frame.captured_ns, frame.media_ns, descriptor, sharpness)
 
     def keep(self, candidate: Candidate) -> None:
-        """Keep the candidate that ``judged`` has just returned, in place of another where there is no room."""
+        """Keep the candidate that ``judge`` has just returned, in place of another where there is no room."""
         distances = self._distances(candidate.descriptor)
         place = len(self._kept) if len(self._kept) < self._count else self._replaceable(distances)
         self._apart[place, : len(distances)] = self._apart[: len(distances), place] = distances
@@ -143,7 +143,7 @@ class FrameChooser:
         """Return the kept frames in the order of the stream."""
         return sorted(self._kept, key=lambda kept: kept.index)
 
-    def rejected(self) -> dict[str, int]:
+    def rejections(self) -> dict[str, int]:
         """Count the frames that were not kept, by the reasons of ``REJECTIONS``; with the kept they are ``seen``."""
         redundant = self.seen - sum(self._rejected.values()) - len(self._kept)
         return {**self._rejected, "redundant": redundant}

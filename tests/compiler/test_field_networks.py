@@ -31,7 +31,7 @@ from edgeseg.compiler.importers.onnx_network import wanted_from_facts
 from edgeseg.compiler.importers.opsets import at_readable_opset
 from edgeseg.compiler.importers.torch_export import onnx_from_module
 from edgeseg.compiler.importers.wanted import OwnerFacts, Sigmoids
-from edgeseg.compiler.lint.check import linted
+from edgeseg.compiler.lint.check import lint_findings
 from edgeseg.compiler.lint.targets import TARGETS
 from edgeseg.compiler.pipeline import compile_model
 from edgeseg.compiler.quantize.cpu_layout import cpu_layout_onnx
@@ -1098,6 +1098,6 @@ def test_lint_errors_are_said_once_with_the_way_out() -> None:
         opset_imports=[helper.make_opsetid("", 13)],
         ir_version=8,
     )
-    found = {target.name: linted(model, target) for target in TARGETS.values()}
+    found = {target.name: lint_findings(model, target) for target in TARGETS.values()}
     lines = lint_errors(found)
     assert lines and sum("MaxUnpool" in line for line in lines) == 1 and len(lines) <= 6

@@ -24,7 +24,7 @@ from edgeseg.compiler.graph.fold import folded_onnx
 from edgeseg.compiler.graph.run import run_onnx
 from edgeseg.compiler.graph.simplify import simplified_onnx
 from edgeseg.compiler.importers.canonical import network_graph
-from edgeseg.compiler.importers.isolation import cleaned_in_child
+from edgeseg.compiler.importers.isolation import network_graph_in_child
 from edgeseg.compiler.importers.onnx_network import (
     graph_facts,
     leftovers,
@@ -502,7 +502,7 @@ def test_hostile_graphs_end_in_the_child(model: onnx.ModelProto, words: str) -> 
     onnx.checker.check_model(model)
     wanted = wanted_from_facts(model, OwnerFacts(5))
     with pytest.raises(CompileError, match=words) as refused:
-        cleaned_in_child(model, wanted, limit_s=4 if "busy" in words else 120)
+        network_graph_in_child(model, wanted, limit_s=4 if "busy" in words else 120)
     assert "\n" not in str(refused.value)
 
 
@@ -522,7 +522,7 @@ def test_extreme_attributes_raise_only_our_errors(numbers: list[int], operator: 
     shapes = {"pads": pads, "strides": strides, "dilations": dilations, "kernel_shape": kernel}
     node.attribute.extend(helper.make_attribute(name, value) for name, value in shapes.items())
     try:
-        cleaned_in_child(model, wanted_from_facts(model, OwnerFacts(5)), limit_s=20)
+        network_graph_in_child(model, wanted_from_facts(model, OwnerFacts(5)), limit_s=20)
     except EdgesegError as error:
         assert "\n" not in str(error)
 

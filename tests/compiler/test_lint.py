@@ -18,7 +18,7 @@ from onnx import TensorProto as T
 from onnx import helper, numpy_helper
 
 from edgeseg.bundle import Bundle
-from edgeseg.compiler.lint.check import linted
+from edgeseg.compiler.lint.check import lint_findings
 from edgeseg.compiler.lint.operators import first_importer, imported_operators
 from edgeseg.compiler.lint.rule_graph import SEVERITIES, RuleGraph
 from edgeseg.compiler.lint.rules import DLA_RULES, RULES
@@ -433,11 +433,11 @@ def rules(found: list[Any], severity: str = "") -> set[str]:
 
 @pytest.mark.parametrize("case", CASES, ids=IDS)
 def test_a_rule_finds_what_it_is_for_and_nothing_else(case: Case) -> None:
-    found = [finding for finding in linted(case.bad, case.target, dla=case.dla) if finding.rule == case.rule]
+    found = [finding for finding in lint_findings(case.bad, case.target, dla=case.dla) if finding.rule == case.rule]
     assert min(SEVERITIES.index(finding.severity) for finding in found) == SEVERITIES.index(case.severity)
     assert all(finding.where and finding.what and finding.fix for finding in found)
     if case.rule not in ("dla-boards", "dla-absent"):
-        assert case.rule not in rules(linted(case.good, case.target, dla=case.dla))
+        assert case.rule not in rules(lint_findings(case.good, case.target, dla=case.dla))
 
 
 def test_every_rule_has_a_case() -> None:
@@ -454,16 +454,16 @@ def test_every_tensorrt_of_a_jetpack_is_a_target() -> None:
 
 def test_a_graph_that_just_works_has_nothing_to_say() -> None:
     for target in TARGETS.values():
-        assert not rules(linted(PLAIN(), target), "error") | rules(linted(PLAIN(), target), "warning")
+        assert not rules(lint_findings(PLAIN(), target), "error") | rules(lint_findings(PLAIN(), target), "warning")
 
 
 def test_alike_findings_are_one_and_errors_come_first() -> None:
     made = two_convolutions()
     before = made.SerializeToString()
-    found = linted(made, TARGETS["jetpack-5.1"])
+    found = lint_findings(made, TARGETS["jetpack-5.1"])
     (half,) = [finding for finding in found if finding.rule == "half-quantized"]
     assert half.where == "second and 1 more"
-    order = [SEVERITIES.index(finding.severity) for finding in linted(argmax(T.UINT8), JP5)]
+    order = [SEVERITIES.index(finding.severity) for finding in lint_findings(argmax(T.UINT8), JP5)]
     assert order == sorted(order) and order[0] == 0
     assert json.loads(json.dumps(half.to_json())) == {
         "severity": "warning",
@@ -516,9 +516,11 @@ def test_the_oldest_versions_lack_what_came_later() -> None:
     ):
         inputs = ("x", "x") if operator != "Gelu" and operator != "Mish" else ("x",)
         made = one(operator, inputs=inputs, opset=opset)
-        lacking = {name for name, target in TARGETS.items() if "unsupported-operator" in rules(linted(made, target))}
+        lacking = {
+            name for name, target in TARGETS.items() if "unsupported-operator" in rules(lint_findings(made, target))
+        }
         assert lacking == missing, operator
-    (found,) = (f for f in linted(one("Mish", opset=18), JP5) if f.rule == "unsupported-operator")
+    (found,) = (f for f in lint_findings(one("Mish", opset=18), JP5) if f.rule == "unsupported-operator")
     assert found.what == (
         "Mish has no importer in the ONNX parser of TensorRT 8.5; TensorRT 10.0 was the first to have one"
     )
@@ -529,7 +531,7 @@ def test_the_oldest_versions_lack_what_came_later() -> None:
 def test_a_newer_opset_is_no_error(target: Target) -> None:
     newest = onnx.defs.onnx_opset_version()
     for made in (PLAIN(opset=newest), one("Cast", to=T.FLOAT, opset=newest)):
-        found = linted(made, target)
+        found = lint_findings(made, target)
         assert not rules(found, "error")
         assert ("opset" in rules(found, "warning")) == (newest > target.opset)
 
@@ -559,7 +561,7 @@ def test_the_fixture_of_importers_is_what_the_real_parser_says() -> None:
 
 def test_what_was_not_verified_says_so() -> None:
     def said(made: Any, target: str, rule: str) -> str:
-        return next(finding.what for finding in linted(made, TARGETS[target]) if finding.rule == rule)
+        return next(finding.what for finding in lint_findings(made, TARGETS[target]) if finding.rule == rule)
 
     newer = one("Cast", to=T.FLOAT, opset=21)
     assert "not verified" in said(newer, "jetpack-6.1", "opset")
@@ -573,32 +575,32 @@ def test_what_was_not_verified_says_so() -> None:
 def test_operators_in_the_branches_of_control_flow_are_seen() -> None:
     made = looped()
     made.graph.node[0].attribute[0].g.node[1].op_type = "Unique"
-    assert "unsupported-operator" in rules(linted(made, JP6), "error")
+    assert "unsupported-operator" in rules(lint_findings(made, JP6), "error")
 
 
 def test_a_graph_that_is_not_onnx_is_refused() -> None:
     made = one("FusedConv", domain="com.microsoft")
     del made.opset_import[1:]
     with pytest.raises(CompileError, match="is not valid ONNX: .*com.microsoft"):
-        linted(made, JP6)
+        lint_findings(made, JP6)
     with pytest.raises(CompileError, match="is not valid ONNX: axis of y is a float"):
-        linted(model([Node("Concat", ["x"], ["y"], axis=0.5)]), JP6, dla=True)
+        lint_findings(model([Node("Concat", ["x"], ["y"], axis=0.5)]), JP6, dla=True)
 
 
 def test_our_graphs_have_no_error_for_any_jetpack(graph_and_ranges: tuple[Any, Ranges]) -> None:
     graph, ranges = graph_and_ranges
     emitted = tensorrt_qdq_onnx(graph, ranges)
     for target in TARGETS.values():
-        assert not rules(linted(graph, target), "error") | rules(linted(emitted, target), "error")
-        assert not rules(linted(emitted, target), "warning")
+        assert not rules(lint_findings(graph, target), "error") | rules(lint_findings(emitted, target), "error")
+        assert not rules(lint_findings(emitted, target), "warning")
 
 
 def test_graphs_for_the_cpu_have_errors_for_every_tensorrt(graph_and_ranges: tuple[Any, Ranges]) -> None:
     graph, ranges = graph_and_ranges
     integer, per_frame = cpu_qdq_onnx(graph, ranges), dynamic_int8_onnx(graph)
     for target in TARGETS.values():
-        assert rules(linted(integer, target), "error") >= {"zero-point", "int32-bias"}
-        assert "unsupported-operator" in rules(linted(per_frame, target), "error")
+        assert rules(lint_findings(integer, target), "error") >= {"zero-point", "int32-bias"}
+        assert "unsupported-operator" in rules(lint_findings(per_frame, target), "error")
 
 
 def silent(trt: Any) -> Any:
@@ -642,7 +644,7 @@ def test_the_real_parser_agrees_on_small_graphs(case: Case, rtx_accepts: Accepts
     for made in (case.bad, case.good):
         if "EfficientNMS_TRT" in {node.op_type for node in made.graph.node}:
             continue  # a plugin's name, without the plugin
-        errors = rules(linted(made, RTX), "error")
+        errors = rules(lint_findings(made, RTX), "error")
         accepted = rtx_accepts(made.SerializeToString(), build=case.rule == "dynamic-shape")
         assert accepted == (not errors), errors
 
@@ -651,5 +653,5 @@ def test_the_real_parser_agrees_on_our_graphs(shipped: Bundle, rtx_accepts: Acce
     graphs = {name: onnx.load_model_from_string(entry.onnx) for name, entry in shipped.graphs.items()}
     graphs["int8-dynamic"] = dynamic_int8_onnx(float_graph_from_bundle(shipped))
     accepted = {name: rtx_accepts(made.SerializeToString()) for name, made in graphs.items()}
-    assert accepted == {name: not rules(linted(made, RTX), "error") for name, made in graphs.items()}
+    assert accepted == {name: not rules(lint_findings(made, RTX), "error") for name, made in graphs.items()}
     assert accepted == {"fp32": True, "int8-tensorrt": True, "int8-cpu": False, "int8-dynamic": False}

@@ -13,7 +13,7 @@ import pytest
 import edgeseg.compiler.steps.emit as emit_step
 from edgeseg.compiler.options import CompileData, CompileOptions, FloatModel
 from edgeseg.compiler.pipeline import bundle_from_graph
-from edgeseg.compiler.quantize.mixed import best_point, pareto_front, passing_mix
+from edgeseg.compiler.quantize.mixed import best_point, pareto_front, tried_mixes
 from edgeseg.compiler.quantize.qdq import cpu_qdq_onnx, int8_convolutions, layer_names, tensorrt_qdq_onnx
 from edgeseg.compiler.quantize.qdq_editor import ENLARGEMENT
 from edgeseg.compiler.quantize.sensitivity import layer_sensitivities, logits, relative_error, sensitivity_key
@@ -105,7 +105,7 @@ def test_the_search_ends_at_the_fewest_layers_that_pass() -> None:
         asked.append(len(floats))
         return point(len(floats), 0.7, refused=len(floats) < 11)
 
-    points = passing_mix(ranked, judged)
+    points = tried_mixes(ranked, judged)
     chosen = best_point(points)
     assert chosen is not None and len(chosen.float_layers) == 11
     assert asked == [0, 1, 2, 4, 8, 16, 12, 10, 11]
@@ -114,8 +114,8 @@ def test_the_search_ends_at_the_fewest_layers_that_pass() -> None:
 
 def test_a_good_graph_needs_one_look_and_a_hopeless_one_ends() -> None:
     ranked = [f"layer{index}" for index in range(5)]
-    assert len(passing_mix(ranked, lambda floats: point(len(floats), 0.7))) == 1
-    hopeless = passing_mix(ranked, lambda floats: point(len(floats), 0.1, refused=True))
+    assert len(tried_mixes(ranked, lambda floats: point(len(floats), 0.7))) == 1
+    hopeless = tried_mixes(ranked, lambda floats: point(len(floats), 0.1, refused=True))
     assert [len(p.float_layers) for p in hopeless] == [0, 1, 2, 4] and best_point(hopeless) is None
 
 

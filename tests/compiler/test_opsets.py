@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from edgeseg.compiler.importers.opsets import at_readable_opset
-from edgeseg.compiler.lint.check import linted
+from edgeseg.compiler.lint.check import lint_findings
 from edgeseg.compiler.lint.targets import TARGETS
 
 CASES: list[tuple[str, int, dict[str, Any]]] = [
@@ -42,4 +42,4 @@ def test_every_tensorrt_loads_what_is_restated(operator: str, opset: int, how: d
     (after,) = ReferenceEvaluator(restated).run(None, frames)
     np.testing.assert_allclose(after, before, rtol=1e-5, atol=1e-6)
     for target in TARGETS.values():
-        assert [finding.what for finding in linted(restated, target) if finding.severity == "error"] == []
+        assert [finding.what for finding in lint_findings(restated, target) if finding.severity == "error"] == []

@@ -258,7 +258,7 @@ def test_a_captured_graph_replays_with_what_is_in_the_buffers(cuda: Cuda, stream
     with buffers(cuda, (count, np.uint8, False), (count, np.float32, False)) as (before, after), cuda.current():
         kernel.launch(before.address, after.address, stream)  # loads the kernel
         stream.synchronize()
-        graph = cuda.captured(stream, lambda: kernel.launch(before.address, after.address, stream))
+        graph = cuda.capture(stream, lambda: kernel.launch(before.address, after.address, stream))
         for value in (7, 200):
             before.host[:] = value
             before.upload(stream)
@@ -272,7 +272,7 @@ def test_a_captured_graph_replays_with_what_is_in_the_buffers(cuda: Cuda, stream
 
 def test_a_capture_that_fails_leaves_the_stream_usable(cuda: Cuda, stream: Stream) -> None:
     with pytest.raises(EngineError), cuda.current():
-        cuda.captured(stream, stream.synchronize)  # waiting is not allowed in a capture
+        cuda.capture(stream, stream.synchronize)  # waiting is not allowed in a capture
     kernel = cuda.kernel("uint8_to_float32", 10)
     with buffers(cuda, (10, np.uint8, False), (10, np.float32, False)) as (before, after), cuda.current():
         before.host[:] = 5

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edgeseg.bundle import Bundle, GraphEntry
-from edgeseg.engines.golden import self_tested
+from edgeseg.engines.golden import run_self_test
 from edgeseg.engines.select import engine_from_bundle
 from edgeseg.errors import EngineError, GateRefused
 from edgeseg.recipes import Fp32
@@ -20,7 +20,7 @@ from tests.engines.tensorrt.tiny import run_onnx, tiny_bundle, tiny_onnx
 def test_the_shipped_graphs_pass_their_limits(shipped: Bundle) -> None:
     for graph, least in (("fp32", 0.999), ("int8-cpu", 0.95)):
         with engine_from_bundle(shipped, graph) as engine:
-            result = self_tested(engine, shipped, graph)
+            result = run_self_test(engine, shipped, graph)
         assert result.passed and result.limit == least and result.frames == len(shipped.golden.frames)  # type: ignore[union-attr]
         result.require("it")
         assert result.to_json()["passed"] is True
@@ -29,9 +29,9 @@ def test_the_shipped_graphs_pass_their_limits(shipped: Bundle) -> None:
 def test_the_bundle_carries_the_limits() -> None:
     bundle = tiny_bundle(report=Report(self_test={"fp32": 0.5, "int8": 0.7}))
     with engine_from_bundle(bundle, "fp32") as engine:
-        assert self_tested(engine, bundle, "fp32").limit == 0.5
-        assert self_tested(engine, bundle, "int8-implicit").limit == 0.7
-        assert self_tested(engine, bundle, "fp16").limit == 0.99
+        assert run_self_test(engine, bundle, "fp32").limit == 0.5
+        assert run_self_test(engine, bundle, "int8-implicit").limit == 0.7
+        assert run_self_test(engine, bundle, "fp16").limit == 0.99
 
 
 def test_a_class_that_is_lost_fails_however_small_its_share() -> None:
@@ -44,7 +44,7 @@ def test_a_class_that_is_lost_fails_however_small_its_share() -> None:
     )
     bundle = replace(bundle, golden=replace(golden, classes=wrong))
     with engine_from_bundle(bundle, "fp32") as engine:
-        result = self_tested(engine, bundle, "fp32")
+        result = run_self_test(engine, bundle, "fp32")
     assert result.agreement > result.limit and result.lost == ("weed",) and not result.passed
     with pytest.raises(GateRefused, match="self-test failed: this engine has .* lost: weed; 'edgeseg tune'"):
         result.require("this engine")
@@ -64,7 +64,7 @@ def small_maps() -> Bundle:
 def test_class_maps_before_the_last_enlargement_are_compared_at_the_size_of_the_golden_ones() -> None:
     bundle = small_maps()
     with engine_from_bundle(bundle) as engine:
-        result = self_tested(engine, bundle, "fp32")
+        result = run_self_test(engine, bundle, "fp32")
     assert result.passed and result.agreement == 1
 
 
@@ -84,6 +84,6 @@ def test_frames_of_another_network_fail() -> None:
     assert golden is not None
     other = replace(bundle, golden=replace(golden, classes=np.roll(golden.classes, 7, axis=2)))
     with engine_from_bundle(other, "fp32") as engine:
-        assert not self_tested(engine, other, "fp32").passed
+        assert not run_self_test(engine, other, "fp32").passed
         with pytest.raises(EngineError, match="no golden frames"):
-            self_tested(engine, replace(other, golden=None), "fp32")
+            run_self_test(engine, replace(other, golden=None), "fp32")

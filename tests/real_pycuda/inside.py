@@ -61,7 +61,7 @@ def _life(mapped: bool) -> None:
             end.synchronize()
             stream.synchronize()
             assert (target.host == 7).all() and begin.ms_until(end) >= 0
-            graph = kept(cuda.captured(stream, lambda: kernel.launch(source.address, target.address, stream)))
+            graph = kept(cuda.capture(stream, lambda: kernel.launch(source.address, target.address, stream)))
             source.host[...] = 9
             source.upload(stream)
             graph.launch(stream)
@@ -141,9 +141,9 @@ def test_a_capture_that_fails_leaves_the_stream_usable() -> None:
     stream = cuda.stream()
     for bad in (stream.synchronize, lambda: cuda.scratch(100), lambda: (_ for _ in ()).throw(RuntimeError("bad"))):
         with pytest.raises(EngineError), cuda.current():
-            cuda.captured(stream, bad)  # type: ignore[arg-type]
+            cuda.capture(stream, bad)  # type: ignore[arg-type]
         with cuda.current():
-            graph = cuda.captured(stream, lambda: None)
+            graph = cuda.capture(stream, lambda: None)
             graph.launch(stream)
             stream.synchronize()
             graph.free()

@@ -134,7 +134,7 @@ def test_it_beats_even_spacing_where_the_camera_stands_still(tmp_path: Path, sto
 def test_one_pass_comes_near_to_the_farthest_point_rule_that_sees_all(stop_and_go: list[np.ndarray]) -> None:
     chooser = FrameChooser(32)
     for index, image in enumerate(stop_and_go):
-        candidate = chooser.judged(Frame(image, index, 0, ""))
+        candidate = chooser.judge(Frame(image, index, 0, ""))
         if candidate is not None:
             chooser.keep(candidate)
     looks = np.stack([descriptor_from_image(image) for image in stop_and_go])

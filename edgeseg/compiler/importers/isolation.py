@@ -21,13 +21,13 @@ from edgeseg.errors import CompileError, EdgesegError, first_line, require
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["cleaned_in_child"]
+__all__ = ["network_graph_in_child"]
 
 LIMIT_S = 300
 _START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from {0} import _child; _child()"
 
 
-def cleaned_in_child(
+def network_graph_in_child(
     model: onnx.ModelProto, wanted: Wanted, *, limit_s: int = LIMIT_S
 ) -> tuple[onnx.ModelProto, list[str]]:
     """Run ``canonical.network_graph`` in a child process.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeseg.compiler.graph.onnx_graph import attribute
 from edgeseg.compiler.importers.ending import CLASS_MAP, ending_of
-from edgeseg.compiler.importers.isolation import cleaned_in_child
+from edgeseg.compiler.importers.isolation import network_graph_in_child
 from edgeseg.compiler.importers.normalisation import OwnScaling, own_scaling
 from edgeseg.compiler.importers.onnx_file import check_structure, loaded_onnx, opset_of
 from edgeseg.compiler.importers.wanted import OwnerFacts, Wanted
@@ -160,7 +160,7 @@ def network_graph_from_onnx(model: onnx.ModelProto, owner: OwnerFacts) -> tuple[
         UsageError: something has to be said that the graph does not, or contradicts the graph.
         CompileError: the graph is malformed, quantized, gives no logits, or does not run.
     """
-    return cleaned_in_child(model, wanted_from_facts(model, owner))
+    return network_graph_in_child(model, wanted_from_facts(model, owner))
 
 
 def wanted_from_facts(model: onnx.ModelProto, owner: OwnerFacts) -> Wanted:

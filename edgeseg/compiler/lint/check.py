@@ -17,10 +17,10 @@ from edgeseg.report_data import Finding
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["linted"]
+__all__ = ["lint_findings"]
 
 
-def linted(model: onnx.ModelProto, target: Target, *, dla: bool = False) -> list[Finding]:
+def lint_findings(model: onnx.ModelProto, target: Target, *, dla: bool = False) -> list[Finding]:
     """Return what stands between a graph and a TensorRT version, most severe first; alike findings are one.
 
     Args:

@@ -220,7 +220,7 @@ def _largest_difference(before: onnx.ModelProto, after: onnx.ModelProto, frames:
         rng = np.random.default_rng(0)
         shown = [rng.integers(0, 256, dims_of(source)[1:], dtype=np.uint8) for _ in range(_PROOF_FRAMES)]
     else:
-        shown = frames.spread(_PROOF_FRAMES)
+        shown = frames.evenly_spread(_PROOF_FRAMES)
     differences = [0.0]
     for frame in shown:
         one, other = (s.run([scores], {source.name: frame[None]})[0].astype(np.float64) for s in sessions)

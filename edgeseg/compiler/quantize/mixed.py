@@ -6,19 +6,19 @@ from typing import Callable, Sequence
 
 from edgeseg.report_data import Accuracy, MixedPoint
 
-__all__ = ["best_point", "pareto_front", "passing_mix", "quality"]
+__all__ = ["best_point", "pareto_front", "tried_mixes", "quality"]
 
 _REFINEMENTS = 3
 
 
-def passing_mix(
-    ranked: Sequence[str], judged: Callable[[tuple[str, ...]], MixedPoint], *, whole: bool = False
+def tried_mixes(
+    ranked: Sequence[str], judge: Callable[[tuple[str, ...]], MixedPoint], *, whole: bool = False
 ) -> list[MixedPoint]:
     """Try 0, 1, 2, 4, ... of the most sensitive layers in float until the gate passes, then fewer.
 
     Args:
         ranked: layers, the most sensitive first.
-        judged: emits and judges the graph with these layers in float.
+        judge: emits and judges the graph with these layers in float.
         whole: go on after the first that passes, for a table of the whole trade-off.
 
     Returns:
@@ -26,7 +26,7 @@ def passing_mix(
     """
     tried: dict[int, MixedPoint] = {}
     for count in _doubling(len(ranked)):
-        tried[count] = judged(tuple(ranked[:count]))
+        tried[count] = judge(tuple(ranked[:count]))
         if not tried[count].refused and not whole:
             break
     passing = min((count for count, point in tried.items() if not point.refused), default=None)
@@ -36,7 +36,7 @@ def passing_mix(
             middle = (below + passing) // 2
             if middle in tried:
                 break
-            tried[middle] = judged(tuple(ranked[:middle]))
+            tried[middle] = judge(tuple(ranked[:middle]))
             below, passing = (below, middle) if not tried[middle].refused else (middle, passing)
     return [tried[count] for count in sorted(tried)]
 

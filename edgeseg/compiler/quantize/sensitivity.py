@@ -46,7 +46,7 @@ def layer_sensitivities(
         report: called with (layers done, layers in all).
     """
     names = layer_names(graph)
-    inputs = [frame[None] for frame in frames.spread(SENSITIVITY_FRAMES)]
+    inputs = [frame[None] for frame in frames.evenly_spread(SENSITIVITY_FRAMES)]
     key = sensitivity_key(graph, ranges, inputs)
     known = {} if (entry := cache.load(*key)) is None else dict(zip(entry["layers"].tolist(), entry["errors"].tolist()))
     expected = logits(graph, inputs)

@@ -8,7 +8,7 @@ from typing import Sequence
 from edgeseg.bundle import GraphEntry
 from edgeseg.compiler.graph.batch import batched_onnx
 from edgeseg.compiler.quantize.emit import emitted_onnx
-from edgeseg.compiler.quantize.mixed import best_point, passing_mix
+from edgeseg.compiler.quantize.mixed import best_point, tried_mixes
 from edgeseg.compiler.quantize.qdq import int8_convolutions
 from edgeseg.compiler.quantize.sensitivity import layer_sensitivities
 from edgeseg.compiler.steps.calibrate import Calibrated
@@ -107,11 +107,11 @@ def _with_static_graph(job: Job, prepared: Prepared, calibrated: Calibrated, mad
     recipe, ranges, options = static_recipe(job, name), calibrated.ranges, job.options
     assert recipe is not None and ranges is not None
 
-    def judged(more: tuple[str, ...]) -> MixedPoint:
+    def judge(more: tuple[str, ...]) -> MixedPoint:
         with_floats = replace(recipe, float_layers=(*options.float_layers, *more))
         return point_of_recipe(job, prepared, name, with_floats, ranges)
 
-    points = [judged(())]
+    points = [judge(())]
     # Nothing mends a poor network, and float layers would hide that the calibration images are useless.
     repair = bool(points[0].refused) and options.mixed and not prepared.poor and calibrated.is_sound
     if repair and not options.searches:
@@ -120,7 +120,7 @@ def _with_static_graph(job: Job, prepared: Prepared, calibrated: Calibrated, mad
     if options.searches or repair:
         made = _ranked(job, prepared, ranges, made)
         layers = [one.layer for one in made.sensitivities if one.layer not in options.float_layers]
-        points = passing_mix(layers, judged, whole=options.searches)
+        points = tried_mixes(layers, judge, whole=options.searches)
     chosen = _best(name, points, options.budget_ms)
     if len(points) > 1:
         job.progress.step(f"{name}: {len(chosen.float_layers)} layers in float after {len(points)} mixes were judged")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Mapping, Sequence
 
 from edgeseg.bundle import GraphEntry
-from edgeseg.compiler.lint.check import linted
+from edgeseg.compiler.lint.check import lint_findings
 from edgeseg.compiler.lint.targets import TARGETS
 from edgeseg.compiler.steps.job import Job
 from edgeseg.compiler.verify.tensorrt_rtx import kernel_plan_from_onnx
@@ -50,7 +50,7 @@ def tensorrt_checks(job: Job, entries: Mapping[str, GraphEntry]) -> TensorrtChec
 
 def _linted(job: Job, name: str, onnx: bytes) -> dict[str, tuple[Finding, ...]]:
     model = require("onnx", "compile").load_model_from_string(onnx)
-    found = {target.name: tuple(linted(model, target)) for target in TARGETS.values()}
+    found = {target.name: tuple(lint_findings(model, target)) for target in TARGETS.values()}
     errors = [target for target, findings in found.items() if any(one.severity == "error" for one in findings)]
     fits = f"not for {', '.join(errors)}" if errors else f"no error for any of {len(TARGETS)} targets"
     job.progress.step(f"lint of {name}: {fits}")

@@ -10,7 +10,7 @@ import numpy as np
 
 from edgeseg.compiler.step_cache import StepCache
 from edgeseg.device.detect import detected_device
-from edgeseg.engines.evaluate import evaluated
+from edgeseg.engines.evaluate import evaluate_engine
 from edgeseg.engines.ort import OrtEngine
 from edgeseg.errors import require
 from edgeseg.images import Dataset
@@ -127,7 +127,7 @@ def _run(
         report(index + 1, len(data))
 
     with OrtEngine(onnx, float_qdq=float_qdq) as engine:
-        confusion = evaluated(engine, spec, data, on_map=keep)
+        confusion = evaluate_engine(engine, spec, data, on_map=keep)
     return confusion, maps
 
 

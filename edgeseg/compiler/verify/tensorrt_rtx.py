@@ -14,7 +14,7 @@ from typing import Any
 from edgeseg.engines.tensorrt.build import BuildRequest
 from edgeseg.engines.tensorrt.graph import GraphVariant
 from edgeseg.engines.tensorrt.kernels import FLOATS, Kernel, kernels_from_log
-from edgeseg.engines.tensorrt.worker import built_apart
+from edgeseg.engines.tensorrt.worker import built_plan_in_child
 from edgeseg.errors import CompileError, EngineError, MissingDependencyError, require
 from edgeseg.report_data import FloatRoundTrip, KernelPlanSummary
 
@@ -142,7 +142,7 @@ def kernel_plan_from_onnx(onnx: bytes, compute_capability: str = "SM86", *, time
     tensorrt = require("tensorrt_rtx", "rtx").__version__
     request = BuildRequest("fp32", compute_capability=compute_capability)
     try:
-        built = built_apart("rtx", onnx, request, variants=(GraphVariant(),), timeout_s=timeout_s)
+        built = built_plan_in_child("rtx", onnx, request, variants=(GraphVariant(),), timeout_s=timeout_s)
         kernels = kernels_from_log(built.kernel_log)
     except EngineError as error:
         raise CompileError(f"for {compute_capability}: {error}") from error

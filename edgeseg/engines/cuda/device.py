@@ -322,7 +322,7 @@ class Cuda:
                 self._module = self.driver.module_from_buffer(Path(__file__).with_name("convert.ptx").read_bytes())
             return Kernel(self._module.get_function(name), count)
 
-    def captured(self, stream: Stream, enqueue: Callable[[], None]) -> CudaGraph:
+    def capture(self, stream: Stream, enqueue: Callable[[], None]) -> CudaGraph:
         """Capture what ``enqueue`` puts on a stream, as a graph. Call it with the context current.
 
         Raises:

@@ -246,7 +246,7 @@ class EngineCache:
         """
         write_engine(engine, plan)
 
-    def tested(self, engine: CachedEngine, self_test: Mapping[str, Any]) -> CachedEngine:
+    def note_self_test(self, engine: CachedEngine, self_test: Mapping[str, Any]) -> CachedEngine:
         """Note in the sidecar what the golden frames gave.
 
         Raises:

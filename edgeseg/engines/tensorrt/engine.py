@@ -273,7 +273,7 @@ class TensorRtEngine(Engine):
     def _capture(self) -> None:
         for slot in self._slots:
             with self._cuda.current():
-                slot.graph = self._cuda.captured(self._compute, lambda slot=slot: self._enqueue(slot))  # type: ignore[misc]
+                slot.graph = self._cuda.capture(self._compute, lambda slot=slot: self._enqueue(slot))  # type: ignore[misc]
 
     def _verify(self, answers: list[list[np.ndarray]], otherwise: str) -> None:
         """Run all slots, in flight together, on the pictures in them. Raises EngineError, saying ``otherwise``."""

@@ -14,12 +14,12 @@ from typing import Any, Callable
 from edgeseg.bundle import Bundle
 from edgeseg.device.detect import Device, detected_device
 from edgeseg.engines.cuda.device import Cuda, GpuFacts
-from edgeseg.engines.golden import SelfTest, self_tested
+from edgeseg.engines.golden import SelfTest, run_self_test
 from edgeseg.engines.tensorrt.api import Log, TensorRt, tensorrt_module
 from edgeseg.engines.tensorrt.build import PRECISIONS, RECIPE, BuildRequest, BuiltPlan, OnProgress
 from edgeseg.engines.tensorrt.cache import CachedEngine, EngineCache, EngineKey, engine_from_plan, write_engine
 from edgeseg.engines.tensorrt.engine import MEMORIES, SWITCHES, TensorRtEngine
-from edgeseg.engines.tensorrt.worker import built_apart
+from edgeseg.engines.tensorrt.worker import built_plan_in_child
 from edgeseg.errors import EngineError, UsageError
 from edgeseg.ranges import Ranges
 from edgeseg.recipes import FP16, FP32, INT8_FP16, INT8_TENSORRT
@@ -190,7 +190,7 @@ class TensorRtProvider:
         on_progress: OnProgress = lambda phase, done, total: None,
         api: TensorRt | None = None,
         open_cuda: Callable[[], Cuda] = Cuda,
-        build: Callable[..., BuiltPlan] = built_apart,
+        build: Callable[..., BuiltPlan] = built_plan_in_child,
         device: Callable[[], Device] = detected_device,
     ) -> None:
         self.api = api or tensorrt_module(flavour)
@@ -428,9 +428,9 @@ class TensorRtProvider:
         if cached.self_test is not None and cached.self_test["passed"] and not test:
             known = {name: value for name, value in cached.self_test.items() if name != "passed"}
             return Provided(engine, cached, SelfTest(**{**known, "lost": tuple(known["lost"])}), precision)
-        result = self_tested(engine, bundle, precision)
+        result = run_self_test(engine, bundle, precision)
         try:
-            cached = self.cache.tested(cached, result.to_json())
+            cached = self.cache.note_self_test(cached, result.to_json())
         except OSError as error:
             self._say(f"note: {self.cache.folder} cannot keep the result of the self-test ({error.strerror})")
         self._say(f"self-test: {result.describe()}")

@@ -42,7 +42,7 @@ from edgeseg.engines.tensorrt.layers import LayerPrecisions
 from edgeseg.errors import EdgesegError, EngineError
 from edgeseg.files import atomic_write
 
-__all__ = ["built_apart"]
+__all__ = ["built_plan_in_child"]
 
 _GRAPH, _REQUEST, _CACHE, _PLAN, _RESULT = "graph.onnx", "request.json", "timing.cache", "plan", "result.json"
 _LOG, _INSPECTOR = "tensorrt.log", "inspector.json"
@@ -65,7 +65,7 @@ class _End:
     attempt: Attempt | None
 
 
-def built_apart(
+def built_plan_in_child(
     flavour: str,
     onnx: bytes,
     request: BuildRequest,

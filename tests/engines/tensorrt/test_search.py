@@ -16,7 +16,7 @@ import pytest
 from edgeseg.engines.tensorrt import worker
 from edgeseg.engines.tensorrt.build import BuildRequest, OutOfMemory, Trials, built_plan
 from edgeseg.engines.tensorrt.graph import VARIANTS, GraphVariant
-from edgeseg.engines.tensorrt.worker import built_apart
+from edgeseg.engines.tensorrt.worker import built_plan_in_child
 from edgeseg.errors import EngineError
 from edgeseg.ranges import Ranges
 from tests import HANG_S
@@ -307,7 +307,7 @@ def apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Any]
     def build(*steps: str, version: str = "8.5.2.2", **more: Any) -> Any:
         monkeypatch.setenv("EDGESEG_FAKE_TENSORRT", version)
         monkeypatch.setenv("EDGESEG_FAKE_BUILDER", f"builds:{','.join(steps)}")
-        return built_apart("tensorrt", QDQ, BuildRequest("int8-qdq"), **more)
+        return built_plan_in_child("tensorrt", QDQ, BuildRequest("int8-qdq"), **more)
 
     return build
 
@@ -384,11 +384,11 @@ def test_the_time_for_a_build_is_for_all_its_processes(
 ) -> None:
     monkeypatch.setenv("EDGESEG_FAKE_BUILDER", "sleep")
     with pytest.raises(EngineError, match="did not end within 3 s and was stopped"):
-        built_apart("tensorrt", QDQ, BuildRequest("int8-qdq"), timeout_s=3)
+        built_plan_in_child("tensorrt", QDQ, BuildRequest("int8-qdq"), timeout_s=3)
 
 
 def _worker(folder: Path) -> subprocess.CompletedProcess[str]:
-    """The script that builds, in a folder as ``built_apart`` lays it out."""
+    """The script that builds, in a folder as ``built_plan_in_child`` lays it out."""
     folder.joinpath("graph.onnx").write_bytes(QDQ)
     folder.joinpath("timing.cache").write_bytes(b"")
     job = {"flavour": "tensorrt", "request": asdict(BuildRequest("int8-qdq")), "trials": Trials().to_json()}
