@@ -165,7 +165,7 @@ def _foreign_spec(config: CompileConfig, facts: GraphFacts) -> tuple[ModelSpec, 
     size_hw = size_hw_from(config.size) if config.size else stated_size_hw(facts, foreign.layout)
     missing = missing_facts(
         facts,
-        classes=None if foreign.classes is None else 0,
+        class_count=None if foreign.classes is None else 0,
         size_hw=size_hw,
         layout=foreign.layout,
         output=foreign.output,

@@ -798,7 +798,7 @@ def test_logits_are_found_by_their_channels_and_size(order: list[str], wrap: typ
     """Deep supervision gives coarse maps first or last, others give features, scores and class ids beside them."""
     kept = ["logits", *[name for name in order[:count] if name != "logits"]]
     module = Ordered([name for name in order if name in kept], wrap)
-    model = onnx_from_module(module, SIZE, classes=4)
+    model = onnx_from_module(module, SIZE, class_count=4)
     image = torch.randn(1, 3, *SIZE)
     with torch.inference_mode():
         expected = functional.interpolate(module.network(image), scale_factor=2.0).numpy()
@@ -808,7 +808,7 @@ def test_logits_are_found_by_their_channels_and_size(order: list[str], wrap: typ
 @pytest.mark.parametrize("made", [torch.jit.script, lambda module: torch.jit.trace(module, torch.zeros(1, 3, *SIZE))])
 def test_scripted_and_traced_modules(made: Any) -> None:
     module = nn.Sequential(body(4, 2), nn.Upsample(scale_factor=2)).eval()
-    model = onnx_from_module(made(module), SIZE, classes=4)
+    model = onnx_from_module(made(module), SIZE, class_count=4)
     image = torch.randn(1, 3, *SIZE)
     with torch.inference_mode():
         np.testing.assert_allclose(run_onnx(model, {"input": image.numpy()})[0], module(image).numpy(), atol=1e-4)

@@ -139,7 +139,7 @@ def export(kind: str, channels: int = 5, opset: int = 17) -> tuple[Ending, onnx.
 
 def cleaned(model: onnx.ModelProto, **said: Any) -> tuple[onnx.ModelProto, list[str]]:
     """``network_graph_from_onnx`` without the child process: these graphs are ours."""
-    owner = OwnerFacts(**{"classes": 5, "size_hw": SIZE, **said})
+    owner = OwnerFacts(**{"class_count": 5, "size_hw": SIZE, **said})
     return network_graph(model, wanted_from_facts(model, owner))
 
 
@@ -196,7 +196,7 @@ def test_nhwc_gets_transposes_that_cancel() -> None:
     module, model = export("nhwc")
     facts = graph_facts(model)
     assert facts.inputs[0].layout == "NHWC" and facts.inputs[0].shape == (None, None, None, 3)
-    assert (facts.outputs[0].kind, facts.outputs[0].classes) == ("probabilities", 5)
+    assert (facts.outputs[0].kind, facts.outputs[0].class_count) == ("probabilities", 5)
     made, lines = cleaned(model)
     assert_canonical(made)
     assert_computes(made, module)
@@ -227,7 +227,7 @@ def test_what_comes_behind_the_logits_is_removed(kind: str, opset: int) -> None:
 @pytest.mark.parametrize("kind", ["full", "sigmoid", "squeezed"])
 def test_one_channel_becomes_two_classes(kind: str) -> None:
     module, model = export(kind, channels=1)
-    made, lines = cleaned(model, classes=2)
+    made, lines = cleaned(model, class_count=2)
     assert_canonical(made, classes=2)
     assert "one channel became two: class 1 where it is above 0, class 0 elsewhere" in lines
     image = np.random.default_rng(7).standard_normal((1, 3, *SIZE), dtype=np.float32)
@@ -250,10 +250,10 @@ def test_a_probability_that_cannot_be_undone_is_compared_with_a_half() -> None:
     weights = {"w": np.random.default_rng(0).standard_normal((1, 3, 1, 1)), "s": np.array([1, 1, 2, 2])}
     model = handmade(nodes, weights, output=[1, 1, 128, 192])
     with pytest.raises(UsageError, match="gives 1x1x128x192, larger than its input of 96x64"):
-        cleaned(model, classes=2)
+        cleaned(model, class_count=2)
     model.graph.node[0].attribute.append(helper.make_attribute("strides", [2, 2]))
     del model.graph.output[0].type.tensor_type.shape.dim[:]
-    made, lines = cleaned(model, classes=2)
+    made, lines = cleaned(model, class_count=2)
     assert "one channel became two: class 1 where it is above 0.5, class 0 elsewhere" in lines
     assert (logits_of(made, np.zeros((1, 3, *SIZE), np.float32))[:, 0] == 0.5).all()
 
@@ -281,7 +281,7 @@ def test_other_floats_become_float32(dtype: torch.dtype) -> None:
 def test_a_uint8_graph_normalises_by_itself() -> None:
     module, model = export("uint8")
     assert graph_facts(model).inputs[0].dtype == "uint8"
-    flags: dict[str, Any] = {"classes": 5, "size_hw": SIZE, "layout": None, "output": None, "channel_order": True}
+    flags: dict[str, Any] = {"class_count": 5, "size_hw": SIZE, "layout": None, "output": None, "channel_order": True}
     assert missing_facts(graph_facts(model), normalisation=False, **flags) == []
     made, lines = cleaned(model)
     assert_canonical(made)
@@ -311,7 +311,7 @@ def test_class_maps_are_refused_but_the_way_in_is_named(kind: str, operator: str
     module, model = export(kind, channels=1 if kind == "threshold" else 5)
     assert graph_facts(model).outputs[0].kind == "class-map"
     with pytest.raises(CompileError, match="is a class map, not logits") as refused:
-        cleaned(model, classes=2 if kind == "threshold" else 5)
+        cleaned(model, class_count=2 if kind == "threshold" else 5)
     inner = str(refused.value).split("pass --output '")[1].split("'")[0]
     assert next(node.op_type for node in model.graph.node if inner in node.output) == operator
     if kind == "nearest":
@@ -404,12 +404,12 @@ def convolution(**how: Any) -> onnx.ModelProto:
 
 def test_everything_unknown_is_asked_for_at_once() -> None:
     model = convolution(source=["n", "c", "h", "w"], output=["n", "c", "h", "w"])
-    nothing: dict[str, Any] = {"classes": None, **UNSAID}
+    nothing: dict[str, Any] = {"class_count": None, **UNSAID}
     lines = missing_facts(graph_facts(model), **nothing, normalisation=False, channel_order=False)
     assert [line.split()[0] for line in lines] == ["--layout", "--size", "--classes", "--mean", "--channel-order"]
     assert "the graph gives 5 channels" in lines[2] and "float32 ?x?x?x?" in lines[0]
     known = missing_facts(
-        graph_facts(model), **{**nothing, "layout": "NCHW", "classes": 5}, normalisation=True, channel_order=True
+        graph_facts(model), **{**nothing, "layout": "NCHW", "class_count": 5}, normalisation=True, channel_order=True
     )
     assert known == ["--size WIDTHxHEIGHT (the input is 'x' float32 ?x?x?x?)"]
     with pytest.raises(UsageError, match="pass --layout NCHW or NHWC .*"):
@@ -427,7 +427,7 @@ def test_everything_unknown_is_asked_for_at_once() -> None:
             UsageError,
             "--layout says NHWC, but the input 'x' float32 1x3x64x96 is NCHW",
         ),
-        (convolution(), {"classes": 7}, UsageError, "--classes lists 7, but 'y' gives 1x5x64x96"),
+        (convolution(), {"class_count": 7}, UsageError, "--classes lists 7, but 'y' gives 1x5x64x96"),
         (convolution(source=[4, 3, *SIZE]), {}, CompileError, "a fixed batch; export with batch 1"),
         (convolution(source=[1, 4, *SIZE], channels=4), {"layout": "NCHW"}, CompileError, "has 4 channels"),
         (convolution(source=[3, *SIZE]), {}, CompileError, "an image network takes 4 axes"),

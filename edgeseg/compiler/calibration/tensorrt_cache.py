@@ -17,7 +17,7 @@ from edgeseg.ranges import Ranges
 
 __all__ = ["CalibrationCache", "cache_from_ranges", "cache_from_text", "tensorrt_version_code", "text_from_cache"]
 
-CALIBRATORS = ("EntropyCalibration2", "MinMaxCalibration")
+CALIBRATOR_CLASSES = ("EntropyCalibration2", "MinMaxCalibration")
 _HEADER = re.compile(r"TRT-(\d{4,6})-([A-Za-z0-9]+)")
 _HEX = re.compile(r"[0-9a-fA-F]{1,8}")
 _LAST_VERSION_CODE = 110000
@@ -35,7 +35,7 @@ class CalibrationCache:
 
     version_code: int
     scales: Mapping[str, float]
-    calibrator: str = CALIBRATORS[0]
+    calibrator: str = CALIBRATOR_CLASSES[0]
 
 
 def tensorrt_version_code(version: str) -> int:
@@ -50,10 +50,10 @@ def tensorrt_version_code(version: str) -> int:
     return code
 
 
-def cache_from_ranges(ranges: Ranges, version: str, *, calibrator: str = CALIBRATORS[0]) -> CalibrationCache:
+def cache_from_ranges(ranges: Ranges, version: str, *, calibrator: str = CALIBRATOR_CLASSES[0]) -> CalibrationCache:
     """Return the symmetric scales of all ranges for a TensorRT version such as ``"8.5.2"``. Raises CompileError."""
-    if calibrator not in CALIBRATORS:
-        raise CompileError(f"no calibrator {calibrator!r}; TensorRT reads {' and '.join(CALIBRATORS)}")
+    if calibrator not in CALIBRATOR_CLASSES:
+        raise CompileError(f"no calibrator {calibrator!r}; TensorRT reads {' and '.join(CALIBRATOR_CLASSES)}")
     scales = {name: _float32(ranges.scale(name)) for name in ranges.tensors}
     return CalibrationCache(tensorrt_version_code(version), scales, calibrator)
 

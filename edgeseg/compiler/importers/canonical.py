@@ -202,6 +202,6 @@ def _finished(model: onnx.ModelProto, wanted: Wanted) -> onnx.ModelProto:
         logits = run_onnx(finished, {INPUT: np.zeros((1, 3, *wanted.size_hw), np.float32)})[0]
     except Exception as error:  # the native checkers raise their own types, without a common base
         raise CompileError(f"the cleaned graph is not valid: {first_line(error)[:300]}; export it again") from error
-    if logits.shape != (1, wanted.classes, *wanted.size_hw):
+    if logits.shape != (1, wanted.class_count, *wanted.size_hw):
         raise CompileError(f"the cleaned graph gives {logits.shape} for {hw_text(wanted.size_hw)}; please report this")
     return finished

@@ -45,7 +45,7 @@ class Ending:
         kind: of the output itself: ``"logits"``, ``"probabilities"``, ``"class-map"`` or None when it cannot be told.
         kind_at_cut: of ``tensor``.
         channel_axis: of the four axes of ``tensor``, where an operator tells.
-        classes: channels of ``tensor``, where a convolution tells.
+        class_count: channels of ``tensor``, where a convolution tells.
         before_class_map: what the operator reads that makes a class map which cannot be removed.
         independent: whether the last activation function judges every channel by itself (a sigmoid), and the graph
             does not look for the largest.
@@ -59,7 +59,7 @@ class Ending:
     kind: str | None = None
     kind_at_cut: str | None = None
     channel_axis: int | None = None
-    classes: int | None = None
+    class_count: int | None = None
     before_class_map: str | None = None
     independent: bool = False
     weighted: bool = False
@@ -84,13 +84,13 @@ def ending_of(graph: onnx.GraphProto, output: str, opset: int) -> Ending:
     operator = last.op_type if last is not None else ""
     scaled = tail.scaled_activation(last) if last is not None else ""
     kind = next((kind for kind, operators in _KINDS.items() if operator in operators and not scaled), None)
-    axis, classes = tail.channels(end.tensor)
+    axis, class_count = tail.channels(end.tensor)
     return replace(
         end,
         kind=end.kind or kind,
         kind_at_cut=kind,
         channel_axis=end.channel_axis if axis is None else axis,
-        classes=classes,
+        class_count=class_count,
         before_class_map=tail.before_class_map(end.tensor) if kind == CLASS_MAP else None,
         independent="ArgMax" not in end.removed
         and (end.activations[-1] if end.activations else scaled or operator) in _INDEPENDENT,

@@ -65,14 +65,14 @@ class OutputFacts:
 
     Attributes:
         name, dtype, shape: with None for dynamic axes; the shape is empty when the file does not state it.
-        classes: number of channels of its logits, None when it cannot be told.
+        class_count: number of channels of its logits, None when it cannot be told.
         kind: ``"logits"``, ``"probabilities"``, ``"class-map"`` or None when it cannot be told.
     """
 
     name: str
     dtype: str
     shape: tuple[int | None, ...]
-    classes: int | None
+    class_count: int | None
     kind: str | None
 
     def __str__(self) -> str:
@@ -108,7 +108,7 @@ def graph_facts(model: onnx.ModelProto) -> GraphFacts:
 def missing_facts(
     facts: GraphFacts,
     *,
-    classes: int | None,
+    class_count: int | None,
     size_hw: tuple[int, int] | None,
     layout: str | None,
     output: str | None,
@@ -119,7 +119,7 @@ def missing_facts(
 
     Args:
         facts: of the graph.
-        classes: how many class names are known; None for none yet.
+        class_count: how many class names are known; None for none yet.
         size_hw: as in ``OwnerFacts``.
         layout: as in ``OwnerFacts``.
         output: as in ``OwnerFacts``.
@@ -134,9 +134,11 @@ def missing_facts(
         lines.append(f"--size WIDTHxHEIGHT (the input is {source})")
     if output is None and len(facts.outputs) > 1:
         lines.append("--output NAME (the graph gives " + ", ".join(map(str, facts.outputs)) + ")")
-    if classes is None:
+    if class_count is None:
         chosen = [o for o in facts.outputs if len(facts.outputs) == 1 or o.name == output]
-        counted = f"the graph gives {chosen[0].classes} channels" if chosen and chosen[0].classes else "their names"
+        counted = (
+            f"the graph gives {chosen[0].class_count} channels" if chosen and chosen[0].class_count else "their names"
+        )
         lines.append(f"--classes FILE ({counted})")
     if not normalisation and not (facts.scaling is not None and facts.scaling.takes == 255):
         lines.append("--mean R,G,B and --std R,G,B (how its training scaled images; a graph does not tell)")
@@ -169,7 +171,7 @@ def wanted_from_facts(model: onnx.ModelProto, owner: OwnerFacts) -> Wanted:
     source = _only_input(facts)
     missing = missing_facts(
         facts,
-        classes=owner.classes,
+        class_count=owner.class_count,
         size_hw=owner.size_hw,
         layout=owner.layout,
         output=owner.output,
@@ -186,7 +188,7 @@ def wanted_from_facts(model: onnx.ModelProto, owner: OwnerFacts) -> Wanted:
         layout=layout,
         size_hw=_agreed_size(source, layout, owner.size_hw),
         output=_agreed_output(model, facts, owner.output),
-        classes=owner.classes,
+        class_count=owner.class_count,
         channels=source.shape[layout.index("C")] or 3,
         channel_order=owner.channel_order,
         sigmoids=owner.sigmoids,
@@ -278,11 +280,11 @@ def _refuse_quantized(model: onnx.ModelProto) -> None:
 def _output_facts(graph: onnx.GraphProto, value: onnx.ValueInfoProto, opset: int) -> OutputFacts:
     end = ending_of(graph, value.name, opset)
     dtype, shape = _dtype(value), _shape(value)
-    classes = end.classes
-    if classes is None and end.kind != CLASS_MAP and end.channel_axis is not None and len(shape) == 4:
-        classes = shape[end.channel_axis] if not end.removed else None
+    class_count = end.class_count
+    if class_count is None and end.kind != CLASS_MAP and end.channel_axis is not None and len(shape) == 4:
+        class_count = shape[end.channel_axis] if not end.removed else None
     kind = end.kind if dtype in (*_FLOATS, "?") else CLASS_MAP
-    return OutputFacts(value.name, dtype, shape, classes, kind)
+    return OutputFacts(value.name, dtype, shape, class_count, kind)
 
 
 def _input_layout(graph: onnx.GraphProto, name: str, shape: tuple[int | None, ...]) -> str | None:

@@ -48,7 +48,7 @@ def adapt_output(model: onnx.ModelProto, values: np.ndarray, end: Ending, wanted
     independent = _independent(tail, end, wanted)
     lines += tail.channels_first(_channel_axis(tail.values.shape, end, wanted, independent, tail.seen))
     found = tail.values.shape[1]
-    if independent and found < wanted.classes and wanted.sigmoids.background is None:
+    if independent and found < wanted.class_count and wanted.sigmoids.background is None:
         sigmoids = replace(wanted.sigmoids, background=wanted.sigmoids.likely_background)
         wanted = replace(wanted, sigmoids=sigmoids)
     probabilities = _are_probabilities(tail.values, end, independent)
@@ -151,7 +151,7 @@ class _Tail:
 
     def finish(self, wanted: Wanted) -> None:
         """Name the outputs."""
-        shape = [1, wanted.classes, *wanted.size_hw]
+        shape = [1, wanted.class_count, *wanted.size_hw]
         del self._model.graph.output[:]
         for name, output in ((self.name, LOGITS), (self._scores, SCORES)):
             if name:
@@ -161,7 +161,7 @@ class _Tail:
 
 def _flattened(shape: tuple[int, ...], wanted: Wanted) -> tuple[int, ...] | None:
     """The four axes of 1x(H*W)xC or 1xCx(H*W), as Keras networks give them; None for any other shape."""
-    counts = {wanted.classes, wanted.classes - 1} - {0}
+    counts = {wanted.class_count, wanted.class_count - 1} - {0}
     for stride in (1, 2, 4, 8, 16, 32):
         height, width = (-(-size // stride) for size in wanted.size_hw)
         if shape[0] == 1 and shape[1] == height * width and shape[2] in counts:
@@ -176,7 +176,9 @@ def _channel_axis(shape: tuple[int, ...], end: Ending, wanted: Wanted, independe
     if len(shape) != 4 or shape[0] != 1:
         raise CompileError(f"{wanted.output!r} gives {seen}; logits are 1xCxHxW; pass --output NAME of the logits")
     counts = (
-        {wanted.classes} | ({1} if wanted.classes == 2 else set()) | ({wanted.classes - 1} if independent else set())
+        {wanted.class_count}
+        | ({1} if wanted.class_count == 2 else set())
+        | ({wanted.class_count - 1} if independent else set())
     )
     axes = [end.channel_axis] if end.channel_axis in (1, 3) and shape[end.channel_axis] in counts else [1, 3]
     counted = [axis for axis in axes if shape[axis] in counts]
@@ -196,13 +198,13 @@ def _channel_axis(shape: tuple[int, ...], end: Ending, wanted: Wanted, independe
         )
     remedy = _one_channel(shape, axes, wanted) or "pass the class names of this network, or --output NAME of its logits"
     raise UsageError(
-        f"--classes lists {wanted.classes}, but {wanted.output!r} gives {seen} for an input of "
+        f"--classes lists {wanted.class_count}, but {wanted.output!r} gives {seen} for an input of "
         f"{hw_text(wanted.size_hw)}; {remedy}"
     )
 
 
 def _one_channel(shape: tuple[int, ...], axes: list[int], wanted: Wanted) -> str:
-    if 1 in [shape[axis] for axis in axes] and wanted.classes != 2:
+    if 1 in [shape[axis] for axis in axes] and wanted.class_count != 2:
         return "one channel decides between two classes: list both, first what it is not"
     return ""
 
@@ -310,7 +312,7 @@ def _with_background(tail: _Tail, end: Ending, wanted: Wanted, independent: bool
                 f"a threshold is for sigmoids, but the {found} channels are exclusive classes; leave it out"
             )
         return []
-    if found > 1 and found == wanted.classes:
+    if found > 1 and found == wanted.class_count:
         if wanted.sigmoids.exclusive:
             return []
         raise UsageError(
@@ -320,7 +322,7 @@ def _with_background(tail: _Tail, end: Ending, wanted: Wanted, independent: bool
         )
     if found > 1 and wanted.sigmoids.background is None:
         raise UsageError(
-            f"{wanted.output!r} gives {found} sigmoids for {wanted.classes} classes; pass --background NAME: which "
+            f"{wanted.output!r} gives {found} sigmoids for {wanted.class_count} classes; pass --background NAME: which "
             f"class stands where none is above {wanted.sigmoids.threshold:g}"
         )
     place = wanted.sigmoids.background or 0
@@ -353,11 +355,11 @@ def _level(end: Ending, wanted: Wanted, probabilities: bool) -> float:
 
 def _add_scores(tail: _Tail, found: int, end: Ending, wanted: Wanted, independent: bool, probabilities: bool) -> None:
     """Give ``scores`` where the graph's own probabilities are no softmax of its logits."""
-    place = (wanted.sigmoids.background or 0) if found < wanted.classes else None
+    place = (wanted.sigmoids.background or 0) if found < wanted.class_count else None
     if found == 1 or independent:
         own = tail.name
         if place is not None:
-            kept = [index for index in range(wanted.classes) if index != place]
+            kept = [index for index in range(wanted.class_count) if index != place]
             own = tail.add("Gather", [np.array(kept, np.int64)], own, axis=1)
         each = _clipped(tail, own) if probabilities else tail.add("Sigmoid", [], own)
         tail.give_scores(each if place is None else _with_rest(tail, each, found, place))

@@ -27,7 +27,7 @@ def onnx_from_module(
     module: nn.Module,
     size_hw: tuple[int, int],
     *,
-    classes: int | None = None,
+    class_count: int | None = None,
     report: Callable[[str], None] = lambda line: None,
 ) -> onnx.ModelProto:
     """Export a segmentation network; the module itself keeps its mode, types and device.
@@ -35,7 +35,7 @@ def onnx_from_module(
     Args:
         module: maps Nx3xHxW float32 to logits NxCxHxW float32, or to a dict or tuple that holds them.
         size_hw: the fixed input size in pixels.
-        classes: how many, by which logits are known among several tensors.
+        class_count: how many classes, by which logits are known among several tensors.
         report: called with a line for people where the module gives more than a tensor.
 
     Returns:
@@ -50,7 +50,7 @@ def onnx_from_module(
     buffer = io.BytesIO()
     with exportable(module) as ready, warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")
-        single, lines = one_tensor(torch, ready, size_hw, classes)
+        single, lines = one_tensor(torch, ready, size_hw, class_count)
         single.eval()
         try:
             expected = single(example)

@@ -204,7 +204,7 @@ def _pooled(torch: Any, name: str, image: Any, output_size: Any, return_indices:
 
 
 def one_tensor(
-    torch: Any, module: nn.Module, size_hw: tuple[int, int], classes: int | None
+    torch: Any, module: nn.Module, size_hw: tuple[int, int], class_count: int | None
 ) -> tuple[nn.Module, list[str]]:
     """Wrap the module where it may give more than a tensor, and say in a line what is taken.
 
@@ -212,7 +212,7 @@ def one_tensor(
         torch: the package.
         module: gives a tensor, or a dict, tuple, list or object of tensors.
         size_hw: of its image.
-        classes: how many; None takes a tensor of any number of channels.
+        class_count: how many classes; None takes a tensor of any number of channels.
     """
     lines: list[str] = []
     if isinstance(module, torch.jit.ScriptModule):
@@ -227,7 +227,7 @@ def one_tensor(
             given = self.module(image)
             if torch.is_tensor(given):
                 return given
-            name, found, others = _chosen(torch, given, size_hw, classes)
+            name, found, others = _chosen(torch, given, size_hw, class_count)
             left_out = f", {', '.join(others)} left out" if others else ""
             lines[:] = [f"the network gives a {type(given).__name__}: {name} is taken{left_out}"]
             return found
@@ -235,7 +235,7 @@ def one_tensor(
     return OneTensor(), lines
 
 
-def _chosen(torch: Any, given: Any, size_hw: tuple[int, int], classes: int | None) -> tuple[str, Any, list[str]]:
+def _chosen(torch: Any, given: Any, size_hw: tuple[int, int], class_count: int | None) -> tuple[str, Any, list[str]]:
     """Name, tensor and the names of the others, of what a network gave that is no tensor.
 
     Of several maps with a channel per class the largest is taken, the first of equals; of names that do not tell, only
@@ -244,7 +244,7 @@ def _chosen(torch: Any, given: Any, size_hw: tuple[int, int], classes: int | Non
     maps = {name: value for name, value in _leaves(torch, given) if value.ndim == 4 and value.is_floating_point()}
     # While it is traced, a shape holds tensors, which are equal to no number in a set.
     shapes = {name: tuple(int(count) for count in value.shape) for name, value in maps.items()}
-    counts = {classes, (classes or 0) - 1} | ({1} if classes == 2 else set())
+    counts = {class_count, (class_count or 0) - 1} | ({1} if class_count == 2 else set())
     inside = [name for name, shape in shapes.items() if max(shape[2:]) <= 2 * max(size_hw)]
     fitting = [name for name in inside if {shapes[name][1], shapes[name][3]} & counts] or inside
     named = isinstance(given, Mapping) or not isinstance(given, (tuple, list))

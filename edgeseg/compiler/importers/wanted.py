@@ -51,7 +51,7 @@ class OwnerFacts:
     """What the owner of a graph says about it. What is None is read from the graph.
 
     Attributes:
-        classes: how many, the background included. A single-channel graph has two.
+        class_count: how many classes, the background included. A single-channel graph has two.
         size_hw: the input size to fix, in pixels.
         layout: ``"NCHW"`` or ``"NHWC"`` of the input.
         output: name of the output, or of any tensor inside, that holds the logits.
@@ -60,7 +60,7 @@ class OwnerFacts:
         scores: give a second output ``scores``, 1xCxHxW float32, where probabilities are no softmax of the logits.
     """
 
-    classes: int
+    class_count: int
     size_hw: tuple[int, int] | None = None
     layout: str | None = None
     output: str | None = None
@@ -78,7 +78,7 @@ class Wanted:
         size_hw: to fix, in pixels.
         output: name of the output or of any tensor inside.
         channels: of the image: 3, or 1 for a grey one, made of the three colours in the order ``channel_order``.
-        classes, channel_order, sigmoids, scores: see ``OwnerFacts``.
+        class_count, channel_order, sigmoids, scores: see ``OwnerFacts``.
     """
 
     input: str
@@ -86,7 +86,7 @@ class Wanted:
     layout: str
     size_hw: tuple[int, int]
     output: str
-    classes: int
+    class_count: int
     channels: int = 3
     channel_order: str = "RGB"
     sigmoids: Sigmoids = Sigmoids()

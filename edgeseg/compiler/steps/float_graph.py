@@ -41,7 +41,7 @@ def float_graph_from_module(
     """
     if options.layout is not None or options.output is not None:
         raise UsageError("`layout` and `output` are for ONNX graphs; a torch module takes NCHW and gives its logits")
-    exported = onnx_from_module(module, spec.size_hw, classes=len(spec.classes), report=progress.step)
+    exported = onnx_from_module(module, spec.size_hw, class_count=len(spec.classes), report=progress.step)
     network, lines = network_graph(exported, wanted_from_facts(exported, _owner_facts(spec, options, layout="NCHW")))
     for line in lines:
         progress.step(line)
@@ -109,7 +109,7 @@ def float_graph_from_bundle(bundle: Bundle) -> onnx.ModelProto:
 
 def _owner_facts(spec: ModelSpec, options: NetworkOptions, *, layout: str | None) -> OwnerFacts:
     return OwnerFacts(
-        classes=len(spec.classes),
+        class_count=len(spec.classes),
         size_hw=spec.size_hw,
         layout=layout,
         output=options.output,
