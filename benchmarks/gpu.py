@@ -40,7 +40,7 @@ from edgeseg.engines.cuda.device import Cuda
 from edgeseg.engines.ort import OrtEngine
 from edgeseg.engines.tensorrt.api import FLAVOURS
 from edgeseg.engines.tensorrt.engine import TensorRtEngine
-from edgeseg.engines.tensorrt.provide import EngineOptions, TensorRtProvider
+from edgeseg.engines.tensorrt.factory import TensorRtFactory, TensorRtOptions
 from edgeseg.errors import EdgesegError, EngineError, require
 from edgeseg.files import atomic_write
 from edgeseg.report_data import Limits, Report
@@ -83,7 +83,7 @@ class Streaming:
     """One TensorRT engine, one frame after the other against two in flight. All times are per frame.
 
     Attributes:
-        memory, cuda_graph: as in ``EngineOptions``.
+        memory, cuda_graph: as in ``TensorRtOptions``.
         h2d_ms, compute_ms, d2h_ms: medians by CUDA events of frames that run alone.
         frame_p50_ms, frame_p99_ms: of single frames that run alone, from the host's array to the class map.
         serial_ms, overlapped_ms: medians of bursts.
@@ -164,11 +164,11 @@ def onnxruntime_with_gpu() -> Any:
     return ort
 
 
-def tensorrt_with_gpu(flavour: str, say: Say) -> TensorRtProvider:
+def tensorrt_with_gpu(flavour: str, say: Say) -> TensorRtFactory:
     """A maker of engines. Raises EdgesegError where TensorRT, pycuda, the driver or the GPU is missing."""
-    provider = TensorRtProvider(engine_cache(), flavour, say=say)
+    factory = TensorRtFactory(engine_cache(), flavour, say=say)
     Cuda().close()
-    return provider
+    return factory
 
 
 def network_of(bundle: Bundle) -> tuple[Any, str]:
@@ -324,24 +324,24 @@ def _ort_session(ort: Any, onnx: bytes, provider: str, options: dict[str, str], 
 
 
 def tensorrt_contender(
-    name: str, bundle: Bundle, model: str, provider: TensorRtProvider, precision: str, stack: ExitStack
+    name: str, bundle: Bundle, model: str, factory: TensorRtFactory, precision: str, stack: ExitStack
 ) -> tuple[Contender, str]:
     """Our engine with its defaults, self-tested. Raises EdgesegError where it cannot be built, or fails the test."""
-    provided = provider.provide(bundle, model, EngineOptions(precision=precision))
-    engine = stack.enter_context(provided.engine)
-    cached = provided.cached
+    opened = factory.open(bundle, model, TensorRtOptions(precision=precision))
+    engine = stack.enter_context(opened.engine)
+    cached = opened.cached
     note = f"{engine.description}, built in {cached.build_s:.0f} s, {cached.precisions.describe()}"
     return engine_contender(name, engine, bundle.spec), f"{note}; {engine.graph_note}" if engine.graph_note else note
 
 
-def candidates(bundle: Bundle, model: str, flavour: str, provider: Callable[[], TensorRtProvider]) -> list[Candidate]:
+def candidates(bundle: Bundle, model: str, flavour: str, factory: Callable[[], TensorRtFactory]) -> list[Candidate]:
     """Everything that takes part in the first table, in its order.
 
     Args:
         bundle: of which all are made.
         model: its name for files.
         flavour: of TensorRT.
-        provider: opens TensorRT; raises EdgesegError where there is none.
+        factory: opens TensorRT; raises EdgesegError where there is none.
     """
 
     def by_torch(name: str, half: bool, compiled: bool) -> Candidate:
@@ -355,7 +355,7 @@ def candidates(bundle: Bundle, model: str, flavour: str, provider: Callable[[], 
 
     def by_tensorrt(precision: str) -> Candidate:
         name = f"edgeseg {'TensorRT-RTX' if flavour == 'rtx' else 'TensorRT'} {precision}"
-        return Candidate(name, lambda stack: tensorrt_contender(name, bundle, model, provider(), precision, stack))
+        return Candidate(name, lambda stack: tensorrt_contender(name, bundle, model, factory(), precision, stack))
 
     return [
         by_torch("PyTorch eager FP32", half=False, compiled=False),
@@ -430,7 +430,7 @@ def bursts(frames: Sequence[np.ndarray], shape: tuple[int, ...], length: int = B
 def streaming(
     bundle: Bundle,
     model: str,
-    provider: TensorRtProvider,
+    factory: TensorRtFactory,
     precision: str,
     frames: Sequence[np.ndarray],
     *,
@@ -445,9 +445,9 @@ def streaming(
         skipped: dict[str, str] = {}
         for memory, graph in MODES:
             name = f"{precision}, {memory}, CUDA graph {graph}"
-            options = EngineOptions(precision=precision, memory=memory, cuda_graph=graph)
+            options = TensorRtOptions(precision=precision, memory=memory, cuda_graph=graph)
             try:
-                engine = stack.enter_context(provider.provide(bundle, model, options).engine)
+                engine = stack.enter_context(factory.open(bundle, model, options).engine)
             except EdgesegError as error:
                 skipped[name] = str(error)
                 continue
@@ -662,7 +662,7 @@ def measured(
     bundle: Bundle,
     model: str,
     of: Sequence[Candidate],
-    provider: TensorRtProvider | None,
+    factory: TensorRtFactory | None,
     frames: Sequence[np.ndarray],
     *,
     seconds: float,
@@ -688,14 +688,14 @@ def measured(
     streams: list[Streaming] = []
     ratios: list[Ratio] = []
     for precision in precisions:
-        if provider is None:
+        if factory is None:
             break
         say(f"{precision}: one frame after the other against two in flight, in {len(MODES)} modes")
         try:
             some, more, reasons = streaming(
                 bundle,
                 model,
-                provider,
+                factory,
                 precision,
                 frames,
                 seconds=seconds,
@@ -717,21 +717,21 @@ def measured(
     }
 
 
-def reachable(flavour: str, say: Say) -> tuple[TensorRtProvider | EdgesegError, bool]:
+def reachable(flavour: str, say: Say) -> tuple[TensorRtFactory | EdgesegError, bool]:
     """(TensorRT or why there is none, whether anything at all can run here)."""
-    provider: TensorRtProvider | EdgesegError
+    factory: TensorRtFactory | EdgesegError
     try:
-        provider = tensorrt_with_gpu(flavour, say)
+        factory = tensorrt_with_gpu(flavour, say)
     except EdgesegError as error:
-        provider = error
-    some = not isinstance(provider, EdgesegError)
+        factory = error
+    some = not isinstance(factory, EdgesegError)
     for find in (torch_with_gpu, onnxruntime_with_gpu):
         try:
             find()
             some = True
         except EdgesegError:
             continue
-    return provider, some
+    return factory, some
 
 
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -755,7 +755,7 @@ def report(options: argparse.Namespace, say: Say) -> dict[str, Any]:
     found, some = reachable(options.flavour, say)
     usable = None if isinstance(found, EdgesegError) else found
 
-    def provider() -> TensorRtProvider:
+    def factory() -> TensorRtFactory:
         if isinstance(found, EdgesegError):
             raise found
         return found
@@ -766,7 +766,7 @@ def report(options: argparse.Namespace, say: Say) -> dict[str, Any]:
     before = clocks()
     images = StreetDataset(SOURCE)
     tables = measured(
-        *(bundle, stem, candidates(bundle, stem, options.flavour, provider), usable),
+        *(bundle, stem, candidates(bundle, stem, options.flavour, factory), usable),
         [images[index].frame for index in range(len(images))],
         seconds=options.seconds,
         warmup_s=options.warmup,

@@ -98,12 +98,10 @@ def test_both_tables_on_the_fake_board(gpu: Any, tmp_path: Path) -> None:
     rig = Rig("10.3.0.30", tmp_path, integrated=False)
     bundle, said = tiny_bundle(), []
     every = [
-        one
-        for one in gpu.candidates(bundle, "tiny", "tensorrt", lambda: rig.provider)
-        if one.name.startswith("edgeseg")
+        one for one in gpu.candidates(bundle, "tiny", "tensorrt", lambda: rig.factory) if one.name.startswith("edgeseg")
     ]
     tables = gpu.measured(
-        *(bundle, "tiny", every, rig.provider, list(tiny_frames(3))),
+        *(bundle, "tiny", every, rig.factory, list(tiny_frames(3))),
         seconds=20.0,
         warmup_s=0.0,
         say=said.append,
@@ -139,7 +137,7 @@ def test_times_are_per_frame_and_ratios_are_paired(gpu: Any, tmp_path: Path) -> 
     """Only the serial contender reads the clock per frame: 1 + 2 x 3 intervals for three frames, against 1."""
     rig = Rig("10.3.0.30", tmp_path, integrated=False)
     rows, ratios, skipped = gpu.streaming(
-        *(tiny_bundle(), "tiny", rig.provider, "fp32", list(tiny_frames(2))),
+        *(tiny_bundle(), "tiny", rig.factory, "fp32", list(tiny_frames(2))),
         seconds=2.0,
         warmup_s=0.0,
         clock_ns=ticking(),
@@ -172,9 +170,9 @@ def test_what_does_not_run_is_named_and_the_rest_goes_on(gpu: Any, tmp_path: Pat
     launch = rig.fake.libcuda.cuGraphLaunch
     rig.fake.libcuda.cuGraphLaunch = lambda graph, stream: 0  # a graph that does nothing
     bundle = tiny_bundle()
-    every = gpu.candidates(bundle, "tiny", "tensorrt", lambda: rig.provider)[-2:]
+    every = gpu.candidates(bundle, "tiny", "tensorrt", lambda: rig.factory)[-2:]
     tables = gpu.measured(
-        *(bundle, "tiny", every, rig.provider, list(tiny_frames(2))),
+        *(bundle, "tiny", every, rig.factory, list(tiny_frames(2))),
         seconds=0.1,
         warmup_s=0.0,
         say=lambda line: None,
@@ -252,10 +250,10 @@ def test_pytorch_takes_the_network_of_the_bundle(gpu: Any) -> None:
 
 def test_onnx_runtime_with_device_bound_ports_gives_the_bundles_answer(gpu: Any) -> None:
     bundle = tiny_bundle()
-    contender, note = gpu.ort_contender("ort", bundle, {}, device="cpu", provider="CPUExecutionProvider")
+    contender, note = gpu.ort_contender("ort", bundle, {}, device="cpu", factory="CPUExecutionProvider")
     assert gpu.agreement(contender, bundle) == 1.0 and "CPUExecutionProvider" in note
     with pytest.raises(EngineError, match="onnxruntime .* failed"):
-        gpu.ort_contender("ort", bundle, {}, device="nowhere", provider="CPUExecutionProvider")
+        gpu.ort_contender("ort", bundle, {}, device="nowhere", factory="CPUExecutionProvider")
 
 
 def test_nvidia_smi_is_read_as_it_speaks(gpu: Any) -> None:

@@ -36,7 +36,7 @@ from edgeseg.compiler.calibration.drift_probe import drift_probe
 from edgeseg.engines.golden import run_self_test
 from edgeseg.engines.select import engine_from_bundle
 from edgeseg.engines.tensorrt.api import TensorRt
-from edgeseg.engines.tensorrt.provide import EngineOptions, request_from_bundle
+from edgeseg.engines.tensorrt.factory import TensorRtOptions, request_from_bundle
 from edgeseg.errors import BundleError, EdgesegError, EngineError, SpecError
 from edgeseg.ranges import Ranges
 from edgeseg.recipes import DynamicInt8, Fp32, StaticInt8
@@ -278,7 +278,7 @@ def used_as_commands_do(path: Path) -> None:
         assert bundle.drift is not None
         DriftWatch(DriftGraph(bundle), tiny_frames(), lambda level, text: None)
     for precision in ("fp32", "int8-implicit"):
-        request_from_bundle(TensorRt(fake_tensorrt("8.5.2.2", FakeCuda())), bundle, precision, EngineOptions())
+        request_from_bundle(TensorRt(fake_tensorrt("8.5.2.2", FakeCuda())), bundle, precision, TensorRtOptions())
     dict(bundle.provenance)
     write_bundle(bundle, path.with_name("again.edgeseg"))
 

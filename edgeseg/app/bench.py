@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Callable, Iterator, Sequence
 from edgeseg import __version__
 from edgeseg.app.bench_config import BenchConfig
 from edgeseg.app.data import dataset_from, size_hw_from
-from edgeseg.app.engines import ProviderFrom, engine_name, quiet_provider
+from edgeseg.app.engines import FactoryFrom, engine_name, quiet_factory
 from edgeseg.app.models import bundle_or_default, model_stem
 from edgeseg.bundle import Bundle
 from edgeseg.errors import EdgesegError, UsageError
@@ -82,18 +82,18 @@ class _Opening:
 
     stack: ExitStack
     tell: Callable[[str], None]
-    provider_from: ProviderFrom
+    factory_from: FactoryFrom
 
 
 def bench(
-    config: BenchConfig, progress: Progress = Progress(), *, provider_from: ProviderFrom = quiet_provider
+    config: BenchConfig, progress: Progress = Progress(), *, factory_from: FactoryFrom = quiet_factory
 ) -> BenchReport:
     """Time the graphs of a bundle in every engine of this machine, in alternating turns.
 
     Args:
         config: of the measurement.
         progress: takes a line per step, and counts inside long steps.
-        provider_from: gives the maker of TensorRT engines.
+        factory_from: gives the maker of TensorRT engines.
 
     Raises:
         UsageError: a value cannot be used.
@@ -111,7 +111,7 @@ def bench(
     engines = _engines(config.engine)
     labelled = _labelled(config, bundle)
     with ExitStack() as stack:
-        opening = _Opening(stack, progress.step, provider_from)
+        opening = _Opening(stack, progress.step, factory_from)
         progress.step(f"edgeseg {__version__}, {name}, {bundle.spec.size_hw[1]}x{bundle.spec.size_hw[0]}")
         progress.step(device.describe())
         opened = []
@@ -209,13 +209,13 @@ def _tensorrt_contenders(
 ) -> Iterator[tuple[Contender, Engine]]:
     """Open what ``edgeseg run`` would take, INT8 and FP16; a precision that TensorRT refuses is said and left out."""
     from edgeseg.bench.contenders import engine_contender
-    from edgeseg.engines.tensorrt.provide import EngineOptions
+    from edgeseg.engines.tensorrt.factory import TensorRtOptions
 
-    with opening.provider_from(flavour, opening.tell) as provider:
+    with opening.factory_from(flavour, opening.tell) as factory:
         timed = set()
         for precision in (None, "int8", "fp16"):
             try:
-                made = provider.provide(bundle, model_stem(name), EngineOptions(precision=precision))
+                made = factory.open(bundle, model_stem(name), TensorRtOptions(precision=precision))
             except EdgesegError as error:
                 if precision is None:
                     raise

@@ -14,7 +14,7 @@ from edgeseg.bundle import Bundle
 from edgeseg.errors import UsageError
 
 if TYPE_CHECKING:
-    from edgeseg.engines.tensorrt.provide import EngineOptions, TensorRtProvider
+    from edgeseg.engines.tensorrt.factory import TensorRtFactory, TensorRtOptions
 
 __all__ = ["BuiltEngine", "build_engine", "flavour_of"]
 
@@ -58,14 +58,14 @@ def flavour_of(config: CompileConfig) -> str:
     return flavour
 
 
-def build_engine(config: CompileConfig, bundle: Bundle, name: str, provider: TensorRtProvider) -> BuiltEngine:
+def build_engine(config: CompileConfig, bundle: Bundle, name: str, factory: TensorRtFactory) -> BuiltEngine:
     """Build an engine, and test it where it is for this device; what asked for options is remembered for later runs.
 
     Args:
         config: the compilation; ``product_of`` says ``"engine"`` of it.
         bundle: the model.
         name: of the bundle, as ``bundle_or_default`` says it.
-        provider: makes the engine.
+        factory: makes the engine.
 
     Raises:
         EdgesegError: it cannot be built, or it failed the self-test.
@@ -74,20 +74,20 @@ def build_engine(config: CompileConfig, bundle: Bundle, name: str, provider: Ten
     if config.engine.compute_capability is not None:
         capability = _capability(config.engine.compute_capability)
         target = _target(config.out, stem, capability)
-        built = provider.build_ahead(bundle, stem, options, capability, target)
+        built = factory.build_ahead(bundle, stem, options, capability, target)
         return BuiltEngine(target, built.key.precision, capability, built.to_json())
-    made = provider.provide(bundle, stem, options, rebuild=config.engine.rebuild, test=True)
+    made = factory.open(bundle, stem, options, rebuild=config.engine.rebuild, test=True)
     made.engine.close()
     if options != type(options)():
-        provider.choose(bundle, "compile", options)
+        factory.choose(bundle, "compile", options)
     return BuiltEngine(made.cached.path, made.precision, None, made.cached.to_json())
 
 
-def _options(config: CompileConfig) -> EngineOptions:
-    from edgeseg.engines.tensorrt.provide import EngineOptions
+def _options(config: CompileConfig) -> TensorRtOptions:
+    from edgeseg.engines.tensorrt.factory import TensorRtOptions
 
     build = config.engine
-    return EngineOptions(
+    return TensorRtOptions(
         precision="int8" if config.int8 else "fp16" if config.fp16 else None,
         int8_mode=build.int8_mode,
         workspace_mib=build.workspace_mib,

@@ -14,21 +14,21 @@ from edgeseg.errors import EdgesegError, InputError, UsageError
 if TYPE_CHECKING:
     from edgeseg.engines.base import Engine
     from edgeseg.engines.tensorrt.cache import EngineCache
-    from edgeseg.engines.tensorrt.provide import TensorRtProvider
+    from edgeseg.engines.tensorrt.factory import TensorRtFactory
 
 __all__ = [
-    "ProviderFrom",
+    "FactoryFrom",
     "cache_folder",
     "engine_cache",
     "engine_name",
     "on_jetson",
     "opened_engine",
-    "provider_of",
-    "quiet_provider",
+    "factory_of",
+    "quiet_factory",
 ]
 
 Say = Callable[[str], None]
-ProviderFrom = Callable[[str, Say], "ContextManager[TensorRtProvider]"]
+FactoryFrom = Callable[[str, Say], "ContextManager[TensorRtFactory]"]
 """Takes a flavour of TensorRT and what takes lines for people; engines are made while the context is open."""
 
 
@@ -64,13 +64,13 @@ def engine_name(asked: str) -> str:
     return "tensorrt" if on_jetson() else "onnxruntime"
 
 
-def provider_of(
+def factory_of(
     flavour: str,
     tell: Say,
     *,
     on_progress: Optional[Callable[[str, int, int], None]] = None,
     build_log: Optional[Path] = None,
-) -> "TensorRtProvider":
+) -> "TensorRtFactory":
     """Return a maker of TensorRT engines that keeps them in the cache of this machine.
 
     Args:
@@ -82,19 +82,19 @@ def provider_of(
     Raises:
         EdgesegError: TensorRT cannot be used.
     """
-    from edgeseg.engines.tensorrt.provide import TensorRtProvider
+    from edgeseg.engines.tensorrt.factory import TensorRtFactory
     from edgeseg.engines.tensorrt.worker import built_plan_in_child
 
     build = partial(built_plan_in_child, keep=build_log)
     if on_progress is None:
-        return TensorRtProvider(engine_cache(), flavour, say=tell, build=build)
-    return TensorRtProvider(engine_cache(), flavour, say=tell, on_progress=on_progress, build=build)
+        return TensorRtFactory(engine_cache(), flavour, say=tell, build=build)
+    return TensorRtFactory(engine_cache(), flavour, say=tell, on_progress=on_progress, build=build)
 
 
 @contextmanager
-def quiet_provider(flavour: str, tell: Say) -> "Iterator[TensorRtProvider]":
+def quiet_factory(flavour: str, tell: Say) -> "Iterator[TensorRtFactory]":
     """Give a maker of TensorRT engines that shows no progress."""
-    yield provider_of(flavour, tell)
+    yield factory_of(flavour, tell)
 
 
 def opened_engine(
@@ -103,7 +103,7 @@ def opened_engine(
     options: EngineOptions,
     *,
     tell: Say = lambda line: None,
-    provider_from: ProviderFrom = quiet_provider,
+    factory_from: FactoryFrom = quiet_factory,
 ) -> "Engine":
     """Open the engine that was asked for.
 
@@ -112,7 +112,7 @@ def opened_engine(
         name: of the bundle, as ``bundle_or_default`` says it.
         options: which engine, and how it runs.
         tell: takes one line for people at a time.
-        provider_from: gives the maker of TensorRT engines.
+        factory_from: gives the maker of TensorRT engines.
 
     Raises:
         EdgesegError: it cannot be opened, and no fallback was allowed.
@@ -129,7 +129,7 @@ def opened_engine(
     if not ENGINES[chosen].is_built:
         return engine_from_bundle(bundle, options.graph, threads=options.threads, engine=chosen)
     try:
-        return _opened_tensorrt(bundle, name, options, tell, provider_from)
+        return _opened_tensorrt(bundle, name, options, tell, factory_from)
     except UsageError:
         raise
     except EdgesegError as error:
@@ -144,13 +144,13 @@ def opened_engine(
 
 
 def _opened_tensorrt(
-    bundle: Bundle, name: str, options: EngineOptions, tell: Say, provider_from: ProviderFrom
+    bundle: Bundle, name: str, options: EngineOptions, tell: Say, factory_from: FactoryFrom
 ) -> "Engine":
-    from edgeseg.engines.tensorrt import provide
+    from edgeseg.engines.tensorrt.factory import TensorRtOptions
 
-    wish = provide.EngineOptions(precision=options.graph, cuda_graph=options.cuda_graph, memory=options.memory)
-    with provider_from(engine_name(options.engine), tell) as provider:
-        return provider.provide(bundle, model_stem(name), wish).engine
+    wish = TensorRtOptions(precision=options.graph, cuda_graph=options.cuda_graph, memory=options.memory)
+    with factory_from(engine_name(options.engine), tell) as factory:
+        return factory.open(bundle, model_stem(name), wish).engine
 
 
 def _opened_program(bundle: Bundle, program: Path, tell: Say) -> "Engine":

@@ -9,7 +9,7 @@ from typing import Any
 from edgeseg.app.bench_config import EvalConfig
 from edgeseg.app.config import EngineOptions
 from edgeseg.app.data import dataset_from
-from edgeseg.app.engines import ProviderFrom, opened_engine, quiet_provider
+from edgeseg.app.engines import FactoryFrom, opened_engine, quiet_factory
 from edgeseg.app.models import bundle_or_default
 from edgeseg.bundle import Bundle
 from edgeseg.errors import DatasetError, UsageError
@@ -62,14 +62,14 @@ class Evaluation:
 
 
 def evaluate(
-    config: EvalConfig, progress: Progress = Progress(), *, provider_from: ProviderFrom = quiet_provider
+    config: EvalConfig, progress: Progress = Progress(), *, factory_from: FactoryFrom = quiet_factory
 ) -> Evaluation:
     """Count predictions against labels.
 
     Args:
         config: of the evaluation.
         progress: takes a line per step, and counts images.
-        provider_from: gives the maker of TensorRT engines.
+        factory_from: gives the maker of TensorRT engines.
 
     Raises:
         UsageError: it does not say what to evaluate.
@@ -79,7 +79,7 @@ def evaluate(
     if (config.data is None) == (config.masks is None):
         raise UsageError("say what to evaluate: `data` FOLDER (runs the model) or `masks` FOLDER `labels` FOLDER")
     if config.masks is None:
-        found = _of_model(config, bundle, name, progress, provider_from)
+        found = _of_model(config, bundle, name, progress, factory_from)
     else:
         if config.labels is None:
             raise UsageError("`masks` needs `labels` FOLDER")
@@ -92,7 +92,7 @@ def evaluate(
 
 
 def _of_model(
-    config: EvalConfig, bundle: Bundle, name: str, progress: Progress, provider_from: ProviderFrom
+    config: EvalConfig, bundle: Bundle, name: str, progress: Progress, factory_from: FactoryFrom
 ) -> Evaluation:
     from edgeseg.engines.evaluate import evaluate_engine
 
@@ -105,7 +105,7 @@ def _of_model(
         program=config.program,
         threads=config.threads,
     )
-    with opened_engine(bundle, name, options, tell=progress.step, provider_from=provider_from) as engine:
+    with opened_engine(bundle, name, options, tell=progress.step, factory_from=factory_from) as engine:
         confusion = evaluate_engine(
             engine, bundle.spec, dataset, on_map=lambda index, _: progress.count("images", index + 1, images)
         )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from edgeseg.app.bench import frames_of
 from edgeseg.app.bench_config import TuneConfig
 from edgeseg.app.data import dataset_from
-from edgeseg.app.engines import ProviderFrom, quiet_provider
+from edgeseg.app.engines import FactoryFrom, quiet_factory
 from edgeseg.app.models import bundle_or_default, model_stem
 from edgeseg.errors import UsageError
 from edgeseg.progress import Progress
@@ -40,14 +40,14 @@ class TuningReport:
 
 
 def tune(
-    config: TuneConfig, progress: Progress = Progress(), *, provider_from: ProviderFrom = quiet_provider
+    config: TuneConfig, progress: Progress = Progress(), *, factory_from: FactoryFrom = quiet_factory
 ) -> TuningReport:
     """Build every precision that this device has, time those that pass their self-test, and remember the fastest.
 
     Args:
         config: of the measurement.
         progress: takes a line per step.
-        provider_from: gives the maker of TensorRT engines.
+        factory_from: gives the maker of TensorRT engines.
 
     Raises:
         UsageError: there is no such flavour.
@@ -65,13 +65,13 @@ def tune(
     device = detected_device()
     progress.step(f"model: {name}")
     progress.step(f"device: {device.describe()}")
-    with provider_from(config.flavour, progress.step) as provider:
-        tried = candidates(provider, provider.dla_cores())
+    with factory_from(config.flavour, progress.step) as factory:
+        tried = candidates(factory, factory.dla_cores())
         progress.step(
             f"up to {len(tried)} candidates, each built, then {config.seconds:g} s after {config.warmup:g} s of warm-up"
         )
         tuning = tuned(
-            provider,
+            factory,
             bundle,
             model_stem(name),
             tried,
@@ -80,5 +80,5 @@ def tune(
             warmup_s=config.warmup,
             on_result=progress.step,
         )
-        provider.choose(bundle, "tune", tuning.best.options)
+        factory.choose(bundle, "tune", tuning.best.options)
     return TuningReport(name, device, images.description, tuning)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Sequence
 
 from edgeseg.app.bench_config import VerifyConfig
-from edgeseg.app.engines import ProviderFrom, engine_name, quiet_provider
+from edgeseg.app.engines import FactoryFrom, engine_name, quiet_factory
 from edgeseg.app.models import bundle_or_default, model_stem, signature_lines
 from edgeseg.bundle import Bundle
 from edgeseg.errors import GateRefused, UsageError
@@ -14,7 +14,7 @@ from edgeseg.progress import Progress
 
 if TYPE_CHECKING:
     from edgeseg.engines.golden import SelfTest
-    from edgeseg.engines.tensorrt.provide import TensorRtProvider
+    from edgeseg.engines.tensorrt.factory import TensorRtFactory
 
 __all__ = ["TestedGraph", "Verification", "verify"]
 
@@ -51,14 +51,14 @@ class Verification:
 
 
 def verify(
-    config: VerifyConfig, progress: Progress = Progress(), *, provider_from: ProviderFrom = quiet_provider
+    config: VerifyConfig, progress: Progress = Progress(), *, factory_from: FactoryFrom = quiet_factory
 ) -> Verification:
     """Compare the class maps of a bundle's golden frames with those that FP32 gave on the host.
 
     Args:
         config: which bundle, graph and engine.
         progress: takes a line per step.
-        provider_from: gives the maker of TensorRT engines.
+        factory_from: gives the maker of TensorRT engines.
 
     Raises:
         UsageError: the engine is one that runs no bundles.
@@ -74,17 +74,17 @@ def verify(
     for line in signature_lines(bundle, config.require_signature):
         progress.step(line)
     if ENGINES[chosen].is_built:
-        with provider_from(chosen, progress.step) as provider:
-            results = [_in_tensorrt(bundle, name, config.graph, provider)]
+        with factory_from(chosen, progress.step) as factory:
+            results = [_in_tensorrt(bundle, name, config.graph, factory)]
     else:
         results = _on_the_cpu(bundle, chosen, config.graph, progress)
     return Verification(name, bundle.signer, results)
 
 
-def _in_tensorrt(bundle: Bundle, name: str, graph: str | None, provider: TensorRtProvider) -> TestedGraph:
-    from edgeseg.engines.tensorrt.provide import EngineOptions
+def _in_tensorrt(bundle: Bundle, name: str, graph: str | None, factory: TensorRtFactory) -> TestedGraph:
+    from edgeseg.engines.tensorrt.factory import TensorRtOptions
 
-    made = provider.provide(bundle, model_stem(name), EngineOptions(precision=graph), test=True, refuse=False)
+    made = factory.open(bundle, model_stem(name), TensorRtOptions(precision=graph), test=True, refuse=False)
     with made.engine as engine:
         return TestedGraph(made.precision, engine.description, made.self_test)
 

@@ -11,7 +11,7 @@ import numpy as np
 from edgeseg.bench.contenders import engine_contender
 from edgeseg.bench.measure import Measurement, measured_side_by_side
 from edgeseg.bundle import Bundle
-from edgeseg.engines.tensorrt.provide import EngineOptions, Provided, TensorRtProvider
+from edgeseg.engines.tensorrt.factory import OpenedEngine, TensorRtFactory, TensorRtOptions
 from edgeseg.errors import EdgesegError, EngineError
 
 __all__ = ["Candidate", "Tuning", "candidates", "tuned"]
@@ -24,13 +24,13 @@ class Candidate:
     Attributes:
         options: that it was built with.
         measured: its latency; None when it was refused.
-        provided: facts of its engine (closed by now); None when it was refused.
+        opened: facts of its engine (closed by now); None when it was refused.
         refused: why it cannot be taken; empty when it can.
     """
 
-    options: EngineOptions
+    options: TensorRtOptions
     measured: Measurement | None
-    provided: Provided | None
+    opened: OpenedEngine | None
     refused: str
 
     @property
@@ -45,8 +45,8 @@ class Candidate:
             "name": self.name,
             "refused": self.refused,
             "measured": None if self.measured is None else self.measured.to_json(),
-            "self_test": None if self.provided is None else self.provided.self_test.to_json(),
-            "precisions": None if self.provided is None else self.provided.cached.precisions.to_json(),
+            "self_test": None if self.opened is None else self.opened.self_test.to_json(),
+            "precisions": None if self.opened is None else self.opened.cached.precisions.to_json(),
         }
 
 
@@ -72,25 +72,25 @@ class Tuning:
         return said
 
 
-def candidates(provider: TensorRtProvider, dla_cores: int) -> list[EngineOptions]:
+def candidates(factory: TensorRtFactory, dla_cores: int) -> list[TensorRtOptions]:
     """FP16, implicit INT8 and Q/DQ where they exist, and the first DLA core where there is one.
 
     A DLA takes INT8 from Q/DQ only where precision is in the graph.
     """
-    api = provider.api
+    api = factory.api
     implicit = ["int8-implicit"] if api.implicit_int8 else []
-    found = [EngineOptions(precision=name) for name in [*implicit, "int8-qdq", "fp16"]]
+    found = [TensorRtOptions(precision=name) for name in [*implicit, "int8-qdq", "fp16"]]
     if dla_cores:
         int8 = implicit if api.precision_flags else ["int8-qdq"]
-        found += [EngineOptions(precision=name, dla_core=0) for name in [*int8, "fp16"]]
+        found += [TensorRtOptions(precision=name, dla_core=0) for name in [*int8, "fp16"]]
     return found
 
 
 def tuned(
-    provider: TensorRtProvider,
+    factory: TensorRtFactory,
     bundle: Bundle,
     model: str,
-    tried: Sequence[EngineOptions],
+    tried: Sequence[TensorRtOptions],
     frames: Sequence[np.ndarray],
     *,
     seconds: float = 10.0,
@@ -100,7 +100,7 @@ def tuned(
     """Build every candidate, drop those that fail their golden frames, and time the rest in alternating turns.
 
     Args:
-        provider: of engines on this device.
+        factory: of engines on this device.
         bundle: the model.
         model: its name.
         tried: what to compare.
@@ -116,7 +116,7 @@ def tuned(
     passed: list[int] = []
     for index, options in enumerate(tried):  # all are built before any is kept open: a builder needs the memory
         try:
-            provider.provide(bundle, model, options).engine.close()
+            factory.open(bundle, model, options).engine.close()
             passed.append(index)
         except EdgesegError as error:
             refused[index] = str(error)
@@ -124,14 +124,14 @@ def tuned(
     if not passed:
         raise EngineError(f"no candidate can be taken; the first: {refused[0]}")
     with ExitStack() as stack:
-        provided = {index: provider.provide(bundle, model, tried[index]) for index in passed}
+        opened = {index: factory.open(bundle, model, tried[index]) for index in passed}
         contenders = []
-        for index, one in provided.items():
+        for index, one in opened.items():
             stack.enter_context(one.engine)
             contenders.append(engine_contender(Candidate(tried[index], None, None, "").name, one.engine, bundle.spec))
-        measured = dict(zip(provided, measured_side_by_side(contenders, frames, seconds=seconds, warmup_s=warmup_s)))
+        measured = dict(zip(opened, measured_side_by_side(contenders, frames, seconds=seconds, warmup_s=warmup_s)))
     all_of_them = [
-        Candidate(options, measured.get(index), provided.get(index), refused.get(index, ""))
+        Candidate(options, measured.get(index), opened.get(index), refused.get(index, ""))
         for index, options in enumerate(tried)
     ]
     timed = [candidate for candidate in all_of_them if candidate.measured is not None]

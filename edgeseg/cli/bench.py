@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Dict, Sequence
 from edgeseg.app.bench import bench as measure
 from edgeseg.app.bench_config import BenchConfig
 from edgeseg.cli.console import JsonFlag, percent, print_json, say, say_aside, table
-from edgeseg.cli.opening import tensorrt_provider
+from edgeseg.cli.opening import tensorrt_factory
 from edgeseg.cli.options import command
 from edgeseg.cli.progress import told_progress
 
@@ -19,7 +19,7 @@ def _bench(config: BenchConfig, as_json: JsonFlag = False) -> None:
     Example: edgeseg bench street.edgeseg --torch-size 512x512
     """
     with told_progress(say_aside if as_json else say) as progress:
-        report = measure(config, progress, provider_from=tensorrt_provider)
+        report = measure(config, progress, factory_from=tensorrt_factory)
     if as_json:
         print_json(report.to_json())
         return

@@ -13,7 +13,7 @@ from edgeseg.app.device_engine import build_engine, flavour_of
 from edgeseg.app.models import bundle_or_default, without_reason
 from edgeseg.cli.arguments import SaveConfigOption
 from edgeseg.cli.console import JsonFlag, print_json, say, say_aside, table
-from edgeseg.cli.opening import tensorrt_provider
+from edgeseg.cli.opening import tensorrt_factory
 from edgeseg.cli.options import command, given_in
 from edgeseg.cli.progress import told_progress
 from edgeseg.recipes import FP32
@@ -67,8 +67,8 @@ def _engine(config: CompileConfig, as_json: bool) -> None:
     bundle, name = bundle_or_default(config.model, config.require_signature)
     tell = say_aside if as_json else say
     tell(f"model: {name}")
-    with tensorrt_provider(flavour, tell, config.engine.build_log) as provider:
-        built = build_engine(config, bundle, name, provider)
+    with tensorrt_factory(flavour, tell, config.engine.build_log) as factory:
+        built = build_engine(config, bundle, name, factory)
     if built.compute_capability is None:
         tell(f"ready: {built.path}")
         tell(f"next: edgeseg run {without_reason(name)} --engine {flavour} --camera 0")

@@ -5,7 +5,7 @@ import math
 from edgeseg.app.bench_config import EvalConfig
 from edgeseg.app.evaluate import Evaluation, evaluate
 from edgeseg.cli.console import JsonFlag, percent, print_json, say, say_aside, table
-from edgeseg.cli.opening import tensorrt_provider
+from edgeseg.cli.opening import tensorrt_factory
 from edgeseg.cli.options import command
 from edgeseg.cli.progress import told_progress
 from edgeseg.images import ignored_ids
@@ -17,7 +17,7 @@ def _eval(config: EvalConfig, as_json: JsonFlag = False) -> None:
     Example: edgeseg eval street.edgeseg --data camvid/val
     """
     with told_progress(say_aside if as_json else say) as progress:
-        found = evaluate(config, progress, provider_from=tensorrt_provider)
+        found = evaluate(config, progress, factory_from=tensorrt_factory)
     if as_json:
         print_json(found.to_json())
     else:

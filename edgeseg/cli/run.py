@@ -12,7 +12,7 @@ from edgeseg.app.config_file import save_config
 from edgeseg.app.engines import opened_engine
 from edgeseg.app.run import Inputs, Listener, Plan, Session, inputs_of, plan_of
 from edgeseg.cli.console import JsonFlag, print_json, say, say_aside
-from edgeseg.cli.opening import tensorrt_provider
+from edgeseg.cli.opening import tensorrt_factory
 from edgeseg.cli.options import command
 from edgeseg.cli.run_view import live_view, say_event, say_summary, status_line
 from edgeseg.cli.signals import interrupts
@@ -58,7 +58,7 @@ def _run(
     notifier = Notifier(os.environ.get("NOTIFY_SOCKET"), int(os.environ.get("WATCHDOG_USEC", "0")) / 1e6 or None)
     failure: Optional[BaseException] = None
     with interrupts() as signals, opened_engine(
-        inputs.bundle, inputs.name, config.engine, tell=tell, provider_from=tensorrt_provider
+        inputs.bundle, inputs.name, config.engine, tell=tell, factory_from=tensorrt_factory
     ) as engine, live_view(inputs.description, quiet=as_json) as show:
         view = _View(_Head(_head_lines(plan, engine), quiet=as_json), notifier, show)
         session = Session(plan, engine, Listener(view.on_result, view.on_event, view.on_tick, tell))

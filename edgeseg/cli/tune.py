@@ -4,7 +4,7 @@ from edgeseg.app.bench_config import TuneConfig
 from edgeseg.app.tune import TuningReport
 from edgeseg.app.tune import tune as choose
 from edgeseg.cli.console import JsonFlag, percent, print_json, say, say_aside, table
-from edgeseg.cli.opening import tensorrt_provider
+from edgeseg.cli.opening import tensorrt_factory
 from edgeseg.cli.options import command
 from edgeseg.cli.progress import told_progress
 
@@ -17,7 +17,7 @@ def _tune(config: TuneConfig, as_json: JsonFlag = False) -> None:
     Example: edgeseg tune street.edgeseg
     """
     with told_progress(say_aside if as_json else say) as progress:
-        report = choose(config, progress, provider_from=tensorrt_provider)
+        report = choose(config, progress, factory_from=tensorrt_factory)
     if as_json:
         print_json(report.to_json())
     else:
@@ -30,13 +30,13 @@ tune = command(TuneConfig, _tune)
 def _print(report: TuningReport) -> None:
     rows = []
     for one in report.tuning.candidates:
-        if one.measured is None or one.provided is None:
+        if one.measured is None or one.opened is None:
             rows.append([one.name, "-", "-", "-", "-", "out"])
             continue
-        frame, share = one.measured.frame, one.provided.cached.precisions.int8_share
+        frame, share = one.measured.frame, one.opened.cached.precisions.int8_share
         is_best = one is report.tuning.best
         taken = "taken" if is_best else "unstable clocks" if one.measured.unstable else ""
-        agreement = percent(one.provided.self_test.agreement)
+        agreement = percent(one.opened.self_test.agreement)
         rows.append([one.name, f"{frame.p50_ms:.2f}", f"{frame.p99_ms:.2f}", percent(share), agreement, taken])
     table(
         f"end-to-end ms/frame on {report.source}",

@@ -3,7 +3,7 @@
 from edgeseg.app.bench_config import VerifyConfig
 from edgeseg.app.verify import verify as run_self_tests
 from edgeseg.cli.console import JsonFlag, print_json, say, say_aside
-from edgeseg.cli.opening import tensorrt_provider
+from edgeseg.cli.opening import tensorrt_factory
 from edgeseg.cli.options import command
 from edgeseg.cli.progress import told_progress
 
@@ -14,7 +14,7 @@ def _verify(config: VerifyConfig, as_json: JsonFlag = False) -> None:
     Example: edgeseg verify street.edgeseg
     """
     with told_progress(say_aside if as_json else say) as progress:
-        found = run_self_tests(config, progress, provider_from=tensorrt_provider)
+        found = run_self_tests(config, progress, factory_from=tensorrt_factory)
     if as_json:
         print_json(found.to_json())
     found.require()

@@ -43,7 +43,7 @@ class EngineKind:
         where: what it runs on, for people.
         help: what it runs, for people.
         open: opens an ONNX graph of a bundle: takes its bytes, its name and the number of CPU threads, 0 for all. None
-            where TensorRT builds an engine first (``TensorRtProvider``), or where a program is run.
+            where TensorRT builds an engine first (``TensorRtFactory``), or where a program is run.
         takes_program: it runs a program that is given beside the bundle.
     """
 

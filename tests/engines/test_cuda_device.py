@@ -20,7 +20,7 @@ from edgeseg.bundle import Bundle
 from edgeseg.engines.base import Engine
 from edgeseg.engines.cuda.device import KERNELS, Buffer, Cuda, Kernel, Stream
 from edgeseg.engines.tensorrt.cache import EngineCache
-from edgeseg.engines.tensorrt.provide import EngineOptions, TensorRtProvider
+from edgeseg.engines.tensorrt.factory import TensorRtFactory, TensorRtOptions
 from edgeseg.errors import EdgesegError, EngineError
 from tests.engine_contract import EngineContract
 from tests.fake_cuda import FakeCuda
@@ -293,18 +293,18 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> EngineCache:
     return EngineCache(tmp_path_factory.mktemp("engines"))
 
 
-def board(which: str, cache: EngineCache, shipped: Bundle) -> tuple[TensorRtProvider, Bundle]:
+def board(which: str, cache: EngineCache, shipped: Bundle) -> tuple[TensorRtFactory, Bundle]:
     """The fake board with a tiny bundle, or a real TensorRT with the shipped one; skips, saying why, without a GPU."""
     if which == "fake":
         pytest.importorskip("onnx", reason="onnx is not installed: pip install 'edgeseg[test]'")
         from tests.engines.tensorrt.rig import Rig
         from tests.engines.tensorrt.tiny import tiny_bundle
 
-        return Rig("10.3.0.30", cache.folder / "fake", integrated=False).provider, tiny_bundle()
+        return Rig("10.3.0.30", cache.folder / "fake", integrated=False).factory, tiny_bundle()
     with opened_cuda("gpu"):
         pass
     try:
-        return TensorRtProvider(cache, which), shipped
+        return TensorRtFactory(cache, which), shipped
     except EdgesegError as error:
         pytest.skip(f"no TensorRT: {error}")
 
@@ -313,33 +313,33 @@ BOARDS = ("fake", "tensorrt", "rtx")
 
 
 @pytest.fixture(params=BOARDS)
-def provider_and_bundle(request: Any, cache: EngineCache, shipped: Bundle) -> tuple[TensorRtProvider, Bundle]:
+def factory_and_bundle(request: Any, cache: EngineCache, shipped: Bundle) -> tuple[TensorRtFactory, Bundle]:
     return board(request.param, cache, shipped)
 
 
 class TestTensorRtOnADevice(EngineContract):
     @pytest.fixture(params=[("fp32", "copy", "off"), ("fp32", "mapped", "on"), ("int8", "copy", "on")], ids=str)
-    def engine(self, request: Any, provider_and_bundle: tuple[TensorRtProvider, Bundle]) -> Iterator[Engine]:
-        provider, bundle = provider_and_bundle
+    def engine(self, request: Any, factory_and_bundle: tuple[TensorRtFactory, Bundle]) -> Iterator[Engine]:
+        factory, bundle = factory_and_bundle
         precision, memory, graph = request.param
-        options = EngineOptions(precision=precision, memory=memory, cuda_graph=graph)
-        with provider.provide(bundle, "device-test", options).engine as engine:
+        options = TensorRtOptions(precision=precision, memory=memory, cuda_graph=graph)
+        with factory.open(bundle, "device-test", options).engine as engine:
             yield engine
 
     @pytest.fixture
-    def frames(self, provider_and_bundle: tuple[TensorRtProvider, Bundle]) -> np.ndarray:
-        golden = provider_and_bundle[1].golden
+    def frames(self, factory_and_bundle: tuple[TensorRtFactory, Bundle]) -> np.ndarray:
+        golden = factory_and_bundle[1].golden
         assert golden is not None
         return golden.frames[:2, None]
 
 
-def test_two_in_flight_give_the_answers_of_one(provider_and_bundle: tuple[TensorRtProvider, Bundle]) -> None:
-    provider, bundle = provider_and_bundle
+def test_two_in_flight_give_the_answers_of_one(factory_and_bundle: tuple[TensorRtFactory, Bundle]) -> None:
+    factory, bundle = factory_and_bundle
     assert bundle.golden is not None
     frames = bundle.golden.frames[:, None]
     for memory in ("copy", "mapped"):
-        options = EngineOptions(precision="fp32", memory=memory)
-        with provider.provide(bundle, "device-test", options).engine as engine:
+        options = TensorRtOptions(precision="fp32", memory=memory)
+        with factory.open(bundle, "device-test", options).engine as engine:
             expected = [engine.infer(frame).copy() for frame in frames]
             assert set(engine.laps_ms) == {"h2d", "compute", "d2h"} and engine.laps_ms["compute"] > 0
             engine.submit(frames[0])
@@ -353,7 +353,7 @@ def test_two_in_flight_give_the_answers_of_one(provider_and_bundle: tuple[Tensor
 def test_two_engines_beside_pytorch(which: str, cache: EngineCache, shipped: Bundle) -> None:
     """All share the device's primary context; none may take it away from the others, or leave it current."""
     torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'edgeseg[train]'")
-    provider, bundle = board(which, cache, shipped)
+    factory, bundle = board(which, cache, shipped)
     if which != "fake" and not torch.cuda.is_available():
         pytest.skip(f"PyTorch {torch.__version__} sees no GPU")
     device = "cpu" if which == "fake" else "cuda"
@@ -366,7 +366,7 @@ def test_two_engines_beside_pytorch(which: str, cache: EngineCache, shipped: Bun
 
     expected = product()
     first, second = (
-        provider.provide(bundle, "device-test", EngineOptions(precision=precision)).engine
+        factory.open(bundle, "device-test", TensorRtOptions(precision=precision)).engine
         for precision in ("fp32", "int8")
     )
     answers = first.infer(frame).copy(), second.infer(frame).copy()

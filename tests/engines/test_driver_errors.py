@@ -285,8 +285,8 @@ def test_the_benchmark_names_it_and_measures_nothing(
     monkeypatch.syspath_prepend(str(benchmarks))
     gpu = importlib.import_module("gpu")
     to_do = _trouble(machine, trouble)
-    provider, _ = gpu.reachable("tensorrt", lambda line: None)
-    assert isinstance(provider, EdgesegError) and to_do in str(provider) and "\n" not in str(provider)
+    factory, _ = gpu.reachable("tensorrt", lambda line: None)
+    assert isinstance(factory, EdgesegError) and to_do in str(factory) and "\n" not in str(factory)
 
 
 @pytest.mark.parametrize("module", ["torch", "onnxruntime"])

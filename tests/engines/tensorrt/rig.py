@@ -14,7 +14,7 @@ from edgeseg.engines.tensorrt.api import TensorRt
 from edgeseg.engines.tensorrt.build import BuiltPlan, built_plan
 from edgeseg.engines.tensorrt.cache import EngineCache
 from edgeseg.engines.tensorrt.engine import TensorRtEngine
-from edgeseg.engines.tensorrt.provide import EngineOptions, TensorRtProvider
+from edgeseg.engines.tensorrt.factory import TensorRtFactory, TensorRtOptions
 from tests.engines.tensorrt.tiny import tiny_bundle
 from tests.fake_cuda import FakeCuda
 from tests.fake_tensorrt import fake_tensorrt
@@ -41,7 +41,7 @@ class Rig:
         self.cache = EngineCache(folder)
         self.said: list[str] = []
         self.builds = 0
-        self.provider = TensorRtProvider(
+        self.factory = TensorRtFactory(
             self.cache,
             say=self.said.append,
             api=self.api,
@@ -58,7 +58,7 @@ class Rig:
         return built_plan(self.api, onnx, request, **rest)
 
     def engine(self, bundle: Bundle | None = None, **options: Any) -> TensorRtEngine:
-        return self.provider.provide(bundle or tiny_bundle(), "tiny", EngineOptions(**options)).engine
+        return self.factory.open(bundle or tiny_bundle(), "tiny", TensorRtOptions(**options)).engine
 
     def leaks(self) -> dict[str, int]:
         """What is alive although nothing should be."""

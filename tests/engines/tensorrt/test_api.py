@@ -26,7 +26,7 @@ STUBS = PACKAGE.parents[2] / ".venvs" / "stubs"
 def _used_names() -> set[str]:
     """Every attribute, and every string (flags are looked up by name), in the files that speak to TensorRT."""
     used = set()
-    for name in ("api", "build", "engine", "provide"):
+    for name in ("api", "build", "engine", "factory"):
         tree = ast.parse((PACKAGE / f"{name}.py").read_text())
         for node in ast.walk(tree):
             if isinstance(node, ast.Attribute):

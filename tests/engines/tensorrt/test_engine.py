@@ -232,7 +232,7 @@ def test_nothing_takes_the_gpu_for_good(tmp_path: Path) -> None:
     Rig("10.3.0.30", tmp_path).engine().close()
     rig = Rig("10.3.0.30", tmp_path, dla_cores=1)
     rig.engine().close()
-    assert rig.provider.dla_cores() == 1
+    assert rig.factory.dla_cores() == 1
     assert not rig.fake.implicit_contexts and rig.fake.live()["contexts retained"] == 0
 
 
@@ -276,7 +276,7 @@ def test_two_engines_share_the_primary_context(rig: Rig) -> None:
 
 
 def test_a_plan_with_other_tensors_is_refused(rig: Rig) -> None:
-    made = rig.provider.provide(tiny_bundle(), "tiny", _options())
+    made = rig.factory.open(tiny_bundle(), "tiny", _options())
     plan = made.cached.plan()
     made.engine.close()
     with pytest.raises(EngineError, match="could not load the plan: .+"):
@@ -286,6 +286,6 @@ def test_a_plan_with_other_tensors_is_refused(rig: Rig) -> None:
 
 
 def _options() -> Any:
-    from edgeseg.engines.tensorrt.provide import EngineOptions
+    from edgeseg.engines.tensorrt.factory import TensorRtOptions
 
-    return EngineOptions(precision="fp32")
+    return TensorRtOptions(precision="fp32")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeseg.engines.tensorrt.provide import EngineOptions
+from edgeseg.engines.tensorrt.factory import TensorRtOptions
 from edgeseg.errors import EdgesegError
 from tests.engines.tensorrt.rig import VERSIONS, Rig
 from tests.engines.tensorrt.tiny import tiny_bundle, tiny_frames
@@ -18,9 +18,9 @@ CASES = [(version, integrated, True) for version in VERSIONS for integrated in (
 CASES += [("8.5.2.2", integrated, False) for integrated in (True, False)]  # with the conversion kernels
 
 
-def _whole_life(rig: Rig, options: EngineOptions) -> np.ndarray:
+def _whole_life(rig: Rig, options: TensorRtOptions) -> np.ndarray:
     """Build, load, test, run, run two in flight, close."""
-    with rig.provider.provide(BUNDLE, "tiny", options).engine as engine:
+    with rig.factory.open(BUNDLE, "tiny", options).engine as engine:
         first: np.ndarray = engine.infer(tiny_frames(1)).copy()
         engine.submit(tiny_frames(1))
         engine.submit(tiny_frames(1))
@@ -47,7 +47,7 @@ def _every_call_fails(
         return Rig(version, tmp_path / name, integrated=integrated, uint8_io=uint8_io)
 
     healthy = rig("healthy")
-    options = EngineOptions(precision="int8" if uint8_io else "fp32")
+    options = TensorRtOptions(precision="int8" if uint8_io else "fp32")
     expected = _whole_life(healthy, options)
     assert not healthy.leaks()
     calls = healthy.fake.faults.record()
@@ -74,7 +74,7 @@ def _every_call_fails(
     assert foreign is not None or survived - _NOT_NEEDED == set()
 
 
-def _message(rig: Rig, options: EngineOptions, expected: np.ndarray) -> str | None:
+def _message(rig: Rig, options: TensorRtOptions, expected: np.ndarray) -> str | None:
     """What is said when it fails; None when it did without the call, with the same answer."""
     try:
         np.testing.assert_array_equal(_whole_life(rig, options), expected)

@@ -11,8 +11,8 @@ import pytest
 
 from edgeseg.engines.tensorrt.build import BuildRequest, built_plan
 from edgeseg.engines.tensorrt.cache import read_engine
+from edgeseg.engines.tensorrt.factory import TensorRtOptions
 from edgeseg.engines.tensorrt.layers import LayerPrecisions, precisions_from_inspector
-from edgeseg.engines.tensorrt.provide import EngineOptions
 from edgeseg.errors import EngineError
 from tests.engines.tensorrt.rig import VERSIONS, Rig
 from tests.engines.tensorrt.tiny import tiny_bundle, tiny_onnx
@@ -480,7 +480,7 @@ def test_float_weights_are_found_out(tmp_path: Path) -> None:
 def test_the_sidecar_keeps_what_was_not_understood(tmp_path: Path) -> None:
     rig = Rig("11.4.1.1", tmp_path)
     rig.module.rewritten = _rewriting(lambda number, layer: _encode(layer) if number else None)
-    made = rig.provider.provide(tiny_bundle(), "tiny", EngineOptions(precision="int8"))
+    made = rig.factory.open(tiny_bundle(), "tiny", TensorRtOptions(precision="int8"))
     made.engine.close()
     assert read_engine(made.cached.path).precisions == made.cached.precisions
     assert "Encoding" in made.cached.precisions.sample

@@ -15,8 +15,8 @@ import edgeseg
 from edgeseg.bundle import GraphEntry, read_bundle
 from edgeseg.engines.tensorrt.api import Log
 from edgeseg.engines.tensorrt.build import BuildRequest, built_plan
+from edgeseg.engines.tensorrt.factory import TensorRtOptions
 from edgeseg.engines.tensorrt.graph import GraphVariant, activation_amax, prepared_onnx, weight_amax
-from edgeseg.engines.tensorrt.provide import EngineOptions
 from edgeseg.engines.tensorrt.ranges import Int8Zone, int8_zone
 from edgeseg.ranges import Ranges
 from edgeseg.recipes import StaticInt8
@@ -31,8 +31,8 @@ KINDS += [("mean", body, "conv") for body in BODIES] + [("mean", "residual", hea
 
 def _built(folder: Path, bundle: Any, version: str = "8.5.2.2", **settings: Any) -> Any:
     rig = Rig(version, folder, **settings)
-    options = EngineOptions(precision="int8", int8_mode="implicit")
-    made = rig.provider.provide(bundle, "model", options, refuse=False)
+    options = TensorRtOptions(precision="int8", int8_mode="implicit")
+    made = rig.factory.open(bundle, "model", options, refuse=False)
     made.engine.close()
     return made
 
@@ -273,7 +273,7 @@ def test_ranges_that_tensorrt_misses_on_its_own_are_noted(tmp_path: Path) -> Non
         return build(builder, network, config)
 
     rig.module.Builder.build_serialized_network = talkative
-    made = rig.provider.provide(tiny_bundle(), "tiny", EngineOptions())
+    made = rig.factory.open(tiny_bundle(), "tiny", TensorRtOptions())
     made.engine.close()
     assert made.cached.notes == ("TensorRT misses the range of 2 tensors, e.g. made by fusion",)
 

@@ -15,7 +15,7 @@ from edgeseg.bench.tune import candidates
 from edgeseg.bundle import GraphEntry
 from edgeseg.engines.tensorrt.build import BuildRequest, OutOfMemory, built_plan
 from edgeseg.engines.tensorrt.cache import EngineCache, read_engine
-from edgeseg.engines.tensorrt.provide import EngineOptions
+from edgeseg.engines.tensorrt.factory import TensorRtOptions
 from edgeseg.errors import EngineError, GateRefused, UsageError
 from edgeseg.ranges import Ranges
 from edgeseg.recipes import Fp16, Fp32, StaticInt8
@@ -26,7 +26,7 @@ from tests.fake_tensorrt import DLA_OPS
 
 
 def _provided(rig: Rig, bundle: Any = None, **options: Any) -> Any:
-    made = rig.provider.provide(bundle or tiny_bundle(), "tiny", EngineOptions(**options))
+    made = rig.factory.open(bundle or tiny_bundle(), "tiny", TensorRtOptions(**options))
     made.engine.close()
     return made
 
@@ -59,9 +59,9 @@ def test_second_start_builds_nothing_and_tests_nothing(tmp_path: Path) -> None:
     assert rig.builds == 1 and again.cached.path == first.cached.path and again.self_test == first.self_test
     assert rig.module.fake.executions - executions <= 4, "two plain runs and two replays; no golden frames"
     assert rig.said == ["precision: int8-implicit (TensorRT 8.5.2.2 places INT8 itself, from the frozen ranges)"]
-    rig.provider.provide(tiny_bundle(), "tiny", EngineOptions(), test=True).engine.close()
+    rig.factory.open(tiny_bundle(), "tiny", TensorRtOptions(), test=True).engine.close()
     assert rig.said[-1].startswith("self-test: ")
-    rig.provider.provide(tiny_bundle(), "tiny", EngineOptions(), rebuild=True).engine.close()
+    rig.factory.open(tiny_bundle(), "tiny", TensorRtOptions(), rebuild=True).engine.close()
     assert rig.builds == 2
 
 
@@ -169,13 +169,13 @@ def test_what_the_bundle_lacks_is_named(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="no graph 'int8-tensorrt'.*with --int8"):
         _provided(old, only_fp32)
     with pytest.raises(UsageError, match="no precision 'int4'; there are int8, int8-implicit"):
-        EngineOptions(precision="int4")
+        TensorRtOptions(precision="int4")
     with pytest.raises(UsageError, match="--int8-mode is auto, implicit, qdq, got 'x'"):
-        EngineOptions(int8_mode="x")
+        TensorRtOptions(int8_mode="x")
     with pytest.raises(UsageError, match="--cuda-graph is auto, on, off and --memory auto, mapped, copy"):
-        EngineOptions(cuda_graph="perhaps")
+        TensorRtOptions(cuda_graph="perhaps")
     with pytest.raises(UsageError, match="a DLA core runs FP16 and INT8, not fp32"):
-        EngineOptions(precision="fp32", dla_core=0)
+        TensorRtOptions(precision="fp32", dla_core=0)
 
 
 def test_ranges_of_another_graph_are_refused(tmp_path: Path) -> None:
@@ -216,8 +216,8 @@ def test_float16_weights_become_constants_for_old_parsers(tmp_path: Path) -> Non
     rig = Rig("8.5.2.2", tmp_path)
     bundle = tiny_bundle()
     small = GraphEntry(tiny_onnx(float16_weights=True), Fp32())
-    made = rig.provider.provide(
-        replace(bundle, graphs={**bundle.graphs, "fp32": small}), "tiny", EngineOptions(precision="fp16")
+    made = rig.factory.open(
+        replace(bundle, graphs={**bundle.graphs, "fp32": small}), "tiny", TensorRtOptions(precision="fp16")
     )
     with made.engine as engine:
         assert np.mean(engine.infer(tiny_frames(1)) == bundle.golden.classes[:1]) > 0.99  # type: ignore[union-attr]
@@ -235,7 +235,7 @@ def test_out_of_memory_is_said(tmp_path: Path) -> None:
 
 def test_dla_says_its_split(tmp_path: Path) -> None:
     rig = Rig("8.5.2.2", tmp_path, dla_cores=2)
-    assert rig.provider.dla_cores() == 2
+    assert rig.factory.dla_cores() == 2
     made = _provided(rig, precision="fp16", dla_core=1)
     (note,) = made.cached.notes
     assert "layers can run on DLA 1" in note and "transitions" in note
@@ -249,7 +249,7 @@ def test_the_split_of_a_dla_counts_no_constants(version: str, body: str, tmp_pat
     """They become layers of the network, and what gives them more dimensions too; none of them is ever run."""
     network = Network(1, "mean", (body,), "conv")
     rig = Rig(version, tmp_path, dla_cores=2)
-    made = rig.provider.provide(network.bundle(), "model", EngineOptions(precision="fp16", dla_core=0), refuse=False)
+    made = rig.factory.open(network.bundle(), "model", TensorRtOptions(precision="fp16", dla_core=0), refuse=False)
     made.engine.close()
     able = [node.op_type in DLA_OPS for node in network.model.graph.node]
     transitions = sum(one != other for one, other in zip(able, able[1:]))
@@ -268,7 +268,7 @@ def test_dla_takes_its_precision_from_the_graph_where_that_has_it(tmp_path: Path
         assert made.precision == built and made.self_test.passed
         assert any("layers can run on DLA 1" in note and not note.startswith("0/") for note in made.cached.notes)
         assert json.loads(made.cached.key.options)["dla"] == 1
-    names = [(one.precision, one.dla_core) for one in candidates(rig.provider, rig.provider.dla_cores())]
+    names = [(one.precision, one.dla_core) for one in candidates(rig.factory, rig.factory.dla_cores())]
     assert names == [("int8-qdq", None), ("fp16", None), ("int8-qdq", 0), ("fp16", 0)]
 
 
@@ -294,7 +294,7 @@ def test_a_plan_for_dla_is_loaded_on_its_core(core: int, precision: str, tmp_pat
     rig = Rig("8.5.2.2", tmp_path, dla_cores=2)
     _provided(rig, precision=precision, dla_core=core)
     assert rig.module.fake.dla_core_used == core
-    rig.provider.choose(tiny_bundle(), "tune", EngineOptions(precision=precision, dla_core=core))
+    rig.factory.choose(tiny_bundle(), "tune", TensorRtOptions(precision=precision, dla_core=core))
     again = Rig("8.5.2.2", tmp_path, dla_cores=2)
     _provided(again)
     assert again.builds == 0 and again.module.fake.dla_core_used == core
@@ -308,7 +308,7 @@ def test_a_plan_for_dla_is_loaded_on_its_core(core: int, precision: str, tmp_pat
 
 def test_choices_are_kept_for_a_model_in_a_place(tmp_path: Path) -> None:
     rig = Rig("10.3.0.30", tmp_path)
-    rig.provider.choose(tiny_bundle(), "tune", EngineOptions(precision="fp16"))
+    rig.factory.choose(tiny_bundle(), "tune", TensorRtOptions(precision="fp16"))
     assert _provided(rig).precision == "fp16"
     assert rig.said[0] == "options as 'edgeseg tune' chose them for this model here: precision=fp16"
     assert _provided(rig, precision="int8").precision == "int8-implicit", "what is asked for goes first"
@@ -328,14 +328,14 @@ def test_the_timing_cache_is_used_again_and_bound_to_its_place(tmp_path: Path) -
     rig = Rig("10.3.0.30", tmp_path)
     _provided(rig)
     timed = rig.module.fake.timings
-    rig.provider.provide(tiny_bundle(), "tiny", EngineOptions(), rebuild=True).engine.close()
+    rig.factory.open(tiny_bundle(), "tiny", TensorRtOptions(), rebuild=True).engine.close()
     assert rig.module.fake.timings == timed, "the second build times no kernel"
     _provided(Rig("10.16.2.10", tmp_path))
     assert len(list(tmp_path.glob("timing-*.cache"))) == 2
     (first, *_) = sorted(tmp_path.glob("timing-*.cache"))
     first.write_bytes(b"junk")
     for version in ("10.3.0.30", "10.16.2.10"):
-        Rig(version, tmp_path).provider.provide(tiny_bundle(), "tiny", EngineOptions(), rebuild=True).engine.close()
+        Rig(version, tmp_path).factory.open(tiny_bundle(), "tiny", TensorRtOptions(), rebuild=True).engine.close()
     assert first.read_bytes() != b"junk"
 
 

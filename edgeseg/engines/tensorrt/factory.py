@@ -24,7 +24,14 @@ from edgeseg.errors import EngineError, UsageError
 from edgeseg.ranges import Ranges
 from edgeseg.recipes import FP16, FP32, INT8_FP16, INT8_TENSORRT
 
-__all__ = ["INT8_MODES", "EngineOptions", "Provided", "TensorRtProvider", "chosen_precision", "request_from_bundle"]
+__all__ = [
+    "INT8_MODES",
+    "TensorRtOptions",
+    "OpenedEngine",
+    "TensorRtFactory",
+    "chosen_precision",
+    "request_from_bundle",
+]
 
 INT8_MODES = ("auto", "implicit", "qdq")
 _GIB = 2**30
@@ -33,7 +40,7 @@ _PORTABLE: dict[str, Any] = {"gpu": "any GPU", "sm_count": 0, "device": ""}
 
 
 @dataclass(frozen=True)
-class EngineOptions:
+class TensorRtOptions:
     """Options of an engine that a user may choose.
 
     Attributes:
@@ -64,7 +71,7 @@ class EngineOptions:
 
     def describe(self) -> str:
         """List what differs from the defaults, as ``name=value``."""
-        changed = {name: value for name, value in asdict(self).items() if value != getattr(EngineOptions, name)}
+        changed = {name: value for name, value in asdict(self).items() if value != getattr(TensorRtOptions, name)}
         return ", ".join(f"{name}={value}" for name, value in changed.items()) or "defaults"
 
     def __post_init__(self) -> None:
@@ -79,7 +86,7 @@ class EngineOptions:
 
 
 @dataclass(frozen=True)
-class Provided:
+class OpenedEngine:
     """An engine that is ready.
 
     Attributes:
@@ -95,7 +102,7 @@ class Provided:
     precision: str
 
 
-def chosen_precision(api: TensorRt, bundle: Bundle, options: EngineOptions) -> tuple[str, str]:
+def chosen_precision(api: TensorRt, bundle: Bundle, options: TensorRtOptions) -> tuple[str, str]:
     """Choose the precision to build and say why, for people.
 
     Raises:
@@ -121,7 +128,7 @@ def chosen_precision(api: TensorRt, bundle: Bundle, options: EngineOptions) -> t
 
 
 def request_from_bundle(
-    api: TensorRt, bundle: Bundle, precision: str, options: EngineOptions
+    api: TensorRt, bundle: Bundle, precision: str, options: TensorRtOptions
 ) -> tuple[str, BuildRequest, list[str]]:
     """Choose the bundle's graph to build from, and return its name, the request and notes for people.
 
@@ -163,7 +170,7 @@ def request_from_bundle(
     return graph, request, notes
 
 
-class TensorRtProvider:
+class TensorRtFactory:
     """Maker of engines of bundles on the GPU of this machine.
 
     Args:
@@ -198,16 +205,16 @@ class TensorRtProvider:
         self._say, self._on_progress, self._open_cuda, self._build = say, on_progress, open_cuda, build
         self._device = device
 
-    def provide(
+    def open(
         self,
         bundle: Bundle,
         model: str,
-        options: EngineOptions,
+        options: TensorRtOptions,
         *,
         rebuild: bool = False,
         test: bool = False,
         refuse: bool = True,
-    ) -> Provided:
+    ) -> OpenedEngine:
         """Open an engine, from the cache or newly built, that has passed the golden frames.
 
         Args:
@@ -256,7 +263,7 @@ class TensorRtProvider:
         cuda.close()
         return cuda.facts
 
-    def _planned(self, bundle: Bundle, options: EngineOptions) -> tuple[str, str, BuildRequest]:
+    def _planned(self, bundle: Bundle, options: TensorRtOptions) -> tuple[str, str, BuildRequest]:
         """Choose precision, graph and request, and say them with the reasons."""
         precision, why = chosen_precision(self.api, bundle, options)
         self._say(f"precision: {precision} ({why})")
@@ -279,7 +286,7 @@ class TensorRtProvider:
             cuda.close()
 
     def build_ahead(
-        self, bundle: Bundle, model: str, options: EngineOptions, compute_capability: str, target: Path
+        self, bundle: Bundle, model: str, options: TensorRtOptions, compute_capability: str, target: Path
     ) -> CachedEngine:
         """Build for a GPU that need not be here, into a file. It is tested where it is first loaded.
 
@@ -311,7 +318,7 @@ class TensorRtProvider:
         write_engine(engine, built.plan)
         return engine
 
-    def choose(self, bundle: Bundle, by: str, options: EngineOptions) -> None:
+    def choose(self, bundle: Bundle, by: str, options: TensorRtOptions) -> None:
         """Let later starts without options take these.
 
         Raises:
@@ -327,9 +334,9 @@ class TensorRtProvider:
         gpu = f"{self.api.name} on {facts.name} ({capability}, {facts.sm_count} SMs)"
         return ", ".join(part for part in (gpu, device.board, device.power_mode) if part)
 
-    def _with_choice(self, bundle: Bundle, facts: GpuFacts, options: EngineOptions) -> EngineOptions:
+    def _with_choice(self, bundle: Bundle, facts: GpuFacts, options: TensorRtOptions) -> TensorRtOptions:
         """Take the stored choice, if there is one, where options name no precision."""
-        if replace(options, cuda_graph="auto", memory="auto") != EngineOptions():
+        if replace(options, cuda_graph="auto", memory="auto") != TensorRtOptions():
             return options
         choices, place = self.cache.choices(model_digest(bundle)), self._place(facts)
         if place not in choices:
@@ -338,7 +345,7 @@ class TensorRtProvider:
             return options
         chosen = choices[place]
         try:
-            taken = EngineOptions(**{**chosen["options"], "cuda_graph": options.cuda_graph, "memory": options.memory})
+            taken = TensorRtOptions(**{**chosen["options"], "cuda_graph": options.cuda_graph, "memory": options.memory})
         except (TypeError, UsageError):
             self._say(f"note: what 'edgeseg {chosen['by']}' chose is of another edgeseg and not used; run it again")
             return options
@@ -360,7 +367,7 @@ class TensorRtProvider:
         model: str,
         graph: str,
         request: BuildRequest,
-        options: EngineOptions,
+        options: TensorRtOptions,
         facts: GpuFacts,
     ) -> EngineKey:
         place = _PORTABLE if self.api.flavour == "rtx" else _place_of(facts, self._device())
@@ -424,10 +431,10 @@ class TensorRtProvider:
         precision: str,
         test: bool,
         refuse: bool,
-    ) -> Provided:
+    ) -> OpenedEngine:
         if cached.self_test is not None and cached.self_test["passed"] and not test:
             known = {name: value for name, value in cached.self_test.items() if name != "passed"}
-            return Provided(engine, cached, SelfTest(**{**known, "lost": tuple(known["lost"])}), precision)
+            return OpenedEngine(engine, cached, SelfTest(**{**known, "lost": tuple(known["lost"])}), precision)
         result = run_self_test(engine, bundle, precision)
         try:
             cached = self.cache.note_self_test(cached, result.to_json())
@@ -436,7 +443,7 @@ class TensorRtProvider:
         self._say(f"self-test: {result.describe()}")
         if refuse:
             result.require(f"the {precision} engine of {self.api.name}")
-        return Provided(engine, cached, result, precision)
+        return OpenedEngine(engine, cached, result, precision)
 
 
 def _place_of(facts: GpuFacts, device: Device) -> dict[str, Any]:
