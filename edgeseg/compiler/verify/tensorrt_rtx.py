@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgeseg.engines.tensorrt.build import BuildRequest
-from edgeseg.engines.tensorrt.graph import GraphVariant
 from edgeseg.engines.tensorrt.kernels import FLOATS, Kernel, kernels_from_log
+from edgeseg.engines.tensorrt.variants import GraphVariant
 from edgeseg.engines.tensorrt.worker import built_plan_in_child
 from edgeseg.errors import CompileError, EngineError, MissingDependencyError, require
 from edgeseg.report_data import FloatRoundTrip, KernelPlanSummary

@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Callable, Iterable, Mapping, Sequence
 
 from edgeseg.engines.tensorrt.api import Log, TensorRt
-from edgeseg.engines.tensorrt.graph import VARIANTS, GraphVariant, activation_amax, prepared_onnx, weight_amax
+from edgeseg.engines.tensorrt.int8_zone import Int8Zone, computed_layers, int8_zone, is_float
 from edgeseg.engines.tensorrt.kernels import kernels_from_log, precisions_from_kernels
 from edgeseg.engines.tensorrt.layers import LayerPrecisions, precisions_from_inspector
-from edgeseg.engines.tensorrt.ranges import Int8Zone, computed_layers, int8_zone, is_float
+from edgeseg.engines.tensorrt.variants import VARIANTS, GraphVariant, activation_amax, prepared_onnx, weight_amax
 from edgeseg.errors import EdgesegError, EngineError, first_line
 from edgeseg.ranges import SMALLEST_AMAX
 

@@ -37,8 +37,8 @@ from edgeseg.engines.tensorrt.build import (
     refused_by_all,
     speaks_of_memory,
 )
-from edgeseg.engines.tensorrt.graph import VARIANTS, GraphVariant
 from edgeseg.engines.tensorrt.layers import LayerPrecisions
+from edgeseg.engines.tensorrt.variants import VARIANTS, GraphVariant
 from edgeseg.errors import EdgesegError, EngineError
 from edgeseg.files import atomic_write
 

@@ -16,8 +16,8 @@ from edgeseg.bundle import GraphEntry, read_bundle
 from edgeseg.engines.tensorrt.api import Log
 from edgeseg.engines.tensorrt.build import BuildRequest, built_plan
 from edgeseg.engines.tensorrt.factory import TensorRtOptions
-from edgeseg.engines.tensorrt.graph import GraphVariant, activation_amax, prepared_onnx, weight_amax
-from edgeseg.engines.tensorrt.ranges import Int8Zone, int8_zone
+from edgeseg.engines.tensorrt.int8_zone import Int8Zone, int8_zone
+from edgeseg.engines.tensorrt.variants import GraphVariant, activation_amax, prepared_onnx, weight_amax
 from edgeseg.ranges import Ranges
 from edgeseg.recipes import StaticInt8
 from tests.engines.tensorrt.rig import VERSIONS, Rig

@@ -15,7 +15,7 @@ import pytest
 
 from edgeseg.engines.tensorrt import worker
 from edgeseg.engines.tensorrt.build import BuildRequest, OutOfMemory, Trials, built_plan
-from edgeseg.engines.tensorrt.graph import VARIANTS, GraphVariant
+from edgeseg.engines.tensorrt.variants import VARIANTS, GraphVariant
 from edgeseg.engines.tensorrt.worker import built_plan_in_child
 from edgeseg.errors import EngineError
 from edgeseg.ranges import Ranges
