@@ -178,7 +178,7 @@ def _refuse_limits(source: FrameSource, options: SelectionOptions) -> None:
     count, min_count, seconds, frames = options.count, options.min_count, options.seconds, options.frames
     if not 1 <= min_count <= count:
         raise UsageError(
-            f"--min-count must be 1 to --count, got {min_count} with --count {count}; compile takes 16 frames or more"
+            f"`min_count` must be 1 to `count`, got {min_count} with `count` {count}; compile takes 16 frames or more"
         )
     if frames < 0 or not 0 <= seconds < np.inf:
         raise UsageError(f"limits are 0 (none) or more, got {frames} frames and {seconds:g} seconds")
@@ -284,7 +284,7 @@ def _too_few(chooser: FrameChooser, min_count: int, ended: str) -> str:
     )
     return (
         f"{len(chooser.kept())} usable frames among {chooser.seen} seen ({why}; {ended}), at least {min_count} are "
-        "needed; watch longer or a scene that changes, or lower --min-distance or --min-sharpness"
+        "needed; watch longer or a scene that changes, or lower `min_distance` or `min_sharpness`"
     )
 
 

@@ -266,9 +266,9 @@ class SigmoidHead(nn.Module):
 @pytest.mark.parametrize("how", ["sigmoid", "resized", "written", "hard"])
 def test_several_sigmoids_are_asked_about(how: str) -> None:
     model = exported(SigmoidHead(3, how))
-    with pytest.raises(UsageError, match="gives 3 sigmoids, each a class by itself.*--background none"):
+    with pytest.raises(UsageError, match="gives 3 sigmoids, each a class by itself.*`background` none"):
         compiled_graph(model, spec_of(3))
-    with pytest.raises(UsageError, match="gives 3 sigmoids for 4 classes; pass --background NAME"):
+    with pytest.raises(UsageError, match="gives 3 sigmoids for 4 classes; pass `background` NAME"):
         compiled_graph(model, spec_of(4))
     graph = compiled_graph(model, spec_of(3), exclusive=True)
     frame = frames_of(SIZE, 1)[0]
@@ -1059,7 +1059,7 @@ def test_a_background_from_the_command_line_becomes_class_0(tmp_path: Path) -> N
     (tmp_path / "two.txt").write_text("crack\npothole\n")
     (tmp_path / "three.txt").write_text("crack\nbackground\npothole\n")
     two, three = str(tmp_path / "two.txt"), str(tmp_path / "three.txt")
-    with pytest.raises(UsageError, match="pass --background NAME for those pixels"):
+    with pytest.raises(UsageError, match="pass `background` NAME for those pixels"):
         origin_of(tmp_path / "net.onnx", classes=two)
     made = origin_of(tmp_path / "net.onnx", classes=two, background="road", threshold=0.3)
     assert made.spec.classes == ("road", "crack", "pothole") and made.spec.palette[0] == (0, 0, 0)
@@ -1081,7 +1081,7 @@ def test_mean_and_std_of_0_to_255_from_the_command_line_are_noted(tmp_path: Path
     frame = frames_of(SIZE, 1)[0]
     assert np.array_equal(run(right.graph, frame)[0], run(bytewise.graph, frame)[0])
     onnx.save(exported(Normalising("sub-div", 255, "NCHW")), tmp_path / "own.onnx")
-    with pytest.raises(UsageError, match="normalises by itself.*leave --mean and --std out"):
+    with pytest.raises(UsageError, match="normalises by itself.*leave `mean` and `std` out"):
         origin_of(tmp_path / "own.onnx", classes=classes)
     alone = origin_of(tmp_path / "own.onnx", classes=classes, mean=None, std=None)
     assert np.mean(run(alone.graph, frame)[0] == run(right.graph, frame)[0]) > 0.999

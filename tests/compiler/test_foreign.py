@@ -296,23 +296,23 @@ def test_several_outputs_are_asked_for_and_the_others_dropped() -> None:
     module, model = export("auxiliary")
     with pytest.raises(UsageError) as asked:
         cleaned(model)
-    assert "--output NAME (the graph gives 'out' float32" in str(asked.value) and "'aux' float32" in str(asked.value)
+    assert "`output` NAME (the graph gives 'out' float32" in str(asked.value) and "'aux' float32" in str(asked.value)
     made, lines = cleaned(model, output="out")
     assert_computes(made, module)
     assert "outputs left out: 'aux' (with " in lines[0]
     assert not [t for t in made.graph.initializer if "auxiliary" in t.name], "the head's weights go with it"
-    with pytest.raises(UsageError, match="--output 'main' is not in the graph, which gives 'out'"):
+    with pytest.raises(UsageError, match="`output` 'main' is not in the graph, which gives 'out'"):
         cleaned(model, output="main")
 
 
 @pytest.mark.parametrize(("kind", "operator"), [("threshold", "Sigmoid"), ("nearest", "Resize")])
 def test_class_maps_are_refused_but_the_way_in_is_named(kind: str, operator: str) -> None:
-    """What a threshold or a resampled arg-max reads can be passed as --output."""
+    """What a threshold or a resampled arg-max reads can be passed as `output`."""
     module, model = export(kind, channels=1 if kind == "threshold" else 5)
     assert graph_facts(model).outputs[0].kind == "class-map"
     with pytest.raises(CompileError, match="is a class map, not logits") as refused:
         cleaned(model, class_count=2 if kind == "threshold" else 5)
-    inner = str(refused.value).split("pass --output '")[1].split("'")[0]
+    inner = str(refused.value).split("pass `output` '")[1].split("'")[0]
     assert next(node.op_type for node in model.graph.node if inner in node.output) == operator
     if kind == "nearest":
         assert_computes(cleaned(model, output=inner)[0], module)
@@ -406,13 +406,13 @@ def test_everything_unknown_is_asked_for_at_once() -> None:
     model = convolution(source=["n", "c", "h", "w"], output=["n", "c", "h", "w"])
     nothing: dict[str, Any] = {"class_count": None, **UNSAID}
     lines = missing_facts(graph_facts(model), **nothing, normalisation=False, channel_order=False)
-    assert [line.split()[0] for line in lines] == ["--layout", "--size", "--classes", "--mean", "--channel-order"]
+    assert [line.split()[0] for line in lines] == ["`layout`", "`size`", "`classes`", "`mean`", "`channel_order`"]
     assert "the graph gives 5 channels" in lines[2] and "float32 ?x?x?x?" in lines[0]
     known = missing_facts(
         graph_facts(model), **{**nothing, "layout": "NCHW", "class_count": 5}, normalisation=True, channel_order=True
     )
-    assert known == ["--size WIDTHxHEIGHT (the input is 'x' float32 ?x?x?x?)"]
-    with pytest.raises(UsageError, match="pass --layout NCHW or NHWC .*"):
+    assert known == ["`size` WIDTHxHEIGHT (the input is 'x' float32 ?x?x?x?)"]
+    with pytest.raises(UsageError, match="pass `layout` NCHW or NHWC .*"):
         cleaned(model, size_hw=None)
     assert_canonical(cleaned(model, layout="NCHW")[0])
 
@@ -420,14 +420,14 @@ def test_everything_unknown_is_asked_for_at_once() -> None:
 @pytest.mark.parametrize(
     ("model", "flags", "error", "words"),
     [
-        (convolution(), {"size_hw": (32, 32)}, UsageError, "--size says 32x32, but the graph is fixed at 96x64"),
+        (convolution(), {"size_hw": (32, 32)}, UsageError, "`size` says 32x32, but the graph is fixed at 96x64"),
         (
             convolution(),
             {"layout": "NHWC"},
             UsageError,
-            "--layout says NHWC, but the input 'x' float32 1x3x64x96 is NCHW",
+            "`layout` says NHWC, but the input 'x' float32 1x3x64x96 is NCHW",
         ),
-        (convolution(), {"class_count": 7}, UsageError, "--classes lists 7, but 'y' gives 1x5x64x96"),
+        (convolution(), {"class_count": 7}, UsageError, "`classes` lists 7, but 'y' gives 1x5x64x96"),
         (convolution(source=[4, 3, *SIZE]), {}, CompileError, "a fixed batch; export with batch 1"),
         (convolution(source=[1, 4, *SIZE], channels=4), {"layout": "NCHW"}, CompileError, "has 4 channels"),
         (convolution(source=[3, *SIZE]), {}, CompileError, "an image network takes 4 axes"),
@@ -549,7 +549,7 @@ def test_a_module_has_no_layout_or_output_to_name() -> None:
 
 
 def test_usage_errors_come_out_of_the_child_as_such() -> None:
-    with pytest.raises(UsageError, match="--classes lists 7"):
+    with pytest.raises(UsageError, match="`classes` lists 7"):
         network_graph_from_onnx(convolution(), OwnerFacts(7))
 
 

@@ -411,8 +411,8 @@ _Wrong = Callable[[FrameSource, Path], Selection]
     params=[
         ({"count": 0}, "must be 1 to 2048, got 0"),
         ({"count": 2049}, "must be 1 to 2048, got 2049"),
-        ({"count": 8, "min_count": 16}, "--min-count must be 1 to --count, got 16 with --count 8"),
-        ({"min_count": 0}, "--min-count must be 1"),
+        ({"count": 8, "min_count": 16}, "`min_count` must be 1 to `count`, got 16 with `count` 8"),
+        ({"min_count": 0}, "`min_count` must be 1"),
         ({"frames": -1}, "limits are 0"),
         ({"seconds": float("nan")}, "limits are 0"),
         ({"seconds": 3.0}, "scripted is not live"),

@@ -61,7 +61,7 @@ def ranges_from_frames(
     if len(frames) < MINIMUM_FRAMES:
         raise CompileError(
             f"{len(frames)} calibration images are too few, at least {MINIMUM_FRAMES} are needed and a few hundred "
-            "are usual; pass a larger folder to --calib"
+            "are usual; pass a larger folder to `calibration`"
         )
     total = passes * len(frames)
     data = data_sha256 or frames.sha256()

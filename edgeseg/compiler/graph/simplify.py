@@ -49,7 +49,7 @@ def simplified_onnx(model: onnx.ModelProto, simplifier: str = "onnxsim") -> Simp
     if not difference <= 1e-4:
         raise CompileError(
             f"{simplifier} changed what the graph computes (largest relative difference {difference:.2g}); "
-            "pass --simplifier with another of " + ", ".join(SIMPLIFIERS)
+            "pass `simplifier` with another of " + ", ".join(SIMPLIFIERS)
         )
     return Simplified(simplified, simplifier, before, len(simplified.graph.node), difference)
 
@@ -63,7 +63,7 @@ def _simplify(model: onnx.ModelProto, simplifier: str) -> onnx.ModelProto:
         tool = require(simplifier, "compile")
     except MissingDependencyError as error:
         other = next(name for name in SIMPLIFIERS if name != simplifier)
-        raise MissingDependencyError(f"{error}, or pass --simplifier {other}") from error
+        raise MissingDependencyError(f"{error}, or pass `simplifier` {other}") from error
     if simplifier == "onnxslim":
         slim: onnx.ModelProto = tool.slim(model)
         return slim

@@ -131,10 +131,10 @@ def _computed(body: onnx.ModelProto, wanted: Wanted) -> np.ndarray:
     except Exception as error:  # as above; shape inference comes first because a wrong Concat reads foreign memory
         raise CompileError(
             f"the graph does not run at {hw_text(wanted.size_hw)}: {first_line(error)[:300]}; pass the "
-            "--size that it was made for, or export it again"
+            "`size` that it was made for, or export it again"
         ) from error
     if logits.dtype != np.float32:
-        raise CompileError(f"{wanted.output!r} is of type {logits.dtype}, not logits; pass --output NAME of the logits")
+        raise CompileError(f"{wanted.output!r} is of type {logits.dtype}, not logits; pass `output` NAME of the logits")
     if not np.isfinite(logits).all():
         raise CompileError("the graph gives NaN or infinite logits on a random image; its weights are damaged")
     return logits

@@ -59,7 +59,7 @@ def network_graph_in_child(
 
 def _too_long(limit_s: int) -> str:
     return (
-        f"the graph keeps ONNX Runtime busy for more than {limit_s} s; export it without loops, or at a smaller --size"
+        f"the graph keeps ONNX Runtime busy for more than {limit_s} s; export it without loops, or at a smaller `size`"
     )
 
 
@@ -93,7 +93,7 @@ def _answer(content: bytes, wanted: Wanted) -> bytes:
     except EdgesegError as error:
         kind, message = type(error).__name__, str(error)
     except MemoryError:
-        kind, message = "CompileError", "the graph needs more memory than this machine has; pass a smaller --size"
+        kind, message = "CompileError", "the graph needs more memory than this machine has; pass a smaller `size`"
     except Exception as error:  # whatever a hostile graph brings about is the graph's fault, not ours
         kind, message = "CompileError", f"the graph cannot be used: {type(error).__name__}: {first_line(error)[:300]}"
     return json.dumps({"error": kind, "message": " ".join(message.split())}).encode() + b"\n"

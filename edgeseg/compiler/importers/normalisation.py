@@ -85,7 +85,7 @@ def check_scaled_once(own: OwnScaling | None, preprocess: Preprocess) -> None:
     same = own.takes == 1 and abs(1 / own.scale - given_std) < 0.02 and abs(-own.shift / own.scale - given_mean) < 0.02
     if own.takes == 1 and not same and _NARROWEST <= high - low <= _WIDEST and low < 0.6 and high > -0.6:
         return  # a second scaling that makes sense: a network trained on [-1, 1] with a layer of its own in front
-    remedy = "leave --mean and --std out, or state" if own.takes == 255 else "state"
+    remedy = "leave `mean` and `std` out, or state" if own.takes == 255 else "state"
     raise UsageError(
         f"the graph takes pixels of 0-{own.takes} and normalises by itself ({own.scale:.4g} * pixel {own.shift:+.4g}), "
         f"so that this mean and std would do it twice; {remedy} mean {mean:g} and std {std:.7g} for every channel"

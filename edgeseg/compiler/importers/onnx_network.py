@@ -115,7 +115,7 @@ def missing_facts(
     normalisation: bool,
     channel_order: bool,
 ) -> list[str]:
-    """Return what only the owner of a graph can say: one line per flag that has to be passed.
+    """Return what only the owner of a graph can say: one line per field that has to be said.
 
     Args:
         facts: of the graph.
@@ -129,21 +129,21 @@ def missing_facts(
     source = facts.inputs[0]
     lines = []
     if layout is None and source.layout is None:
-        lines.append(f"--layout NCHW or NHWC (the input is {source})")
+        lines.append(f"`layout` NCHW or NHWC (the input is {source})")
     if size_hw is None and None in _size_hw(source.shape, layout or source.layout or "NCHW"):
-        lines.append(f"--size WIDTHxHEIGHT (the input is {source})")
+        lines.append(f"`size` WIDTHxHEIGHT (the input is {source})")
     if output is None and len(facts.outputs) > 1:
-        lines.append("--output NAME (the graph gives " + ", ".join(map(str, facts.outputs)) + ")")
+        lines.append("`output` NAME (the graph gives " + ", ".join(map(str, facts.outputs)) + ")")
     if class_count is None:
         chosen = [o for o in facts.outputs if len(facts.outputs) == 1 or o.name == output]
         counted = (
             f"the graph gives {chosen[0].class_count} channels" if chosen and chosen[0].class_count else "their names"
         )
-        lines.append(f"--classes FILE ({counted})")
+        lines.append(f"`classes` FILE ({counted})")
     if not normalisation and not (facts.scaling is not None and facts.scaling.takes == 255):
-        lines.append("--mean R,G,B and --std R,G,B (how its training scaled images; a graph does not tell)")
+        lines.append("`mean` R,G,B and `std` R,G,B (how its training scaled images; a graph does not tell)")
     if not channel_order and source.channels != 1:
-        lines.append("--channel-order RGB or BGR (a graph does not tell)")
+        lines.append("`channel_order` RGB or BGR (a graph does not tell)")
     return lines
 
 
@@ -230,7 +230,7 @@ def _agreed_layout(source: InputFacts, layout: str | None) -> str:
     if agreed not in LAYOUTS:
         raise UsageError(f"a layout is NCHW or NHWC, got {agreed!r}")
     if source.layout is not None and agreed != source.layout:
-        raise UsageError(f"--layout says {agreed}, but the input {source} is {source.layout}")
+        raise UsageError(f"`layout` says {agreed}, but the input {source} is {source.layout}")
     channels = source.shape[agreed.index("C")]
     if channels not in (None, 1, 3):
         raise CompileError(
@@ -247,7 +247,7 @@ def _agreed_size(source: InputFacts, layout: str, size_hw: tuple[int, int] | Non
         raise UsageError(f"a size has a height and a width, got {height} and {width} for {source}")
     if fixed[0] not in (None, height) or fixed[1] not in (None, width):
         raise UsageError(
-            f"--size says {width}x{height}, but the graph is fixed at {_sizes(fixed[::-1])}; leave --size out, or "
+            f"`size` says {width}x{height}, but the graph is fixed at {_sizes(fixed[::-1])}; leave `size` out, or "
             "export with that size or with dynamic axes"
         )
     return height, width
@@ -257,13 +257,13 @@ def _agreed_output(model: onnx.ModelProto, facts: GraphFacts, output: str | None
     named = output or facts.outputs[0].name
     inside = {name for node in model.graph.node for name in node.output if name}
     if named not in inside:
-        raise UsageError(f"--output {named!r} is not in the graph, which gives {', '.join(map(str, facts.outputs))}")
+        raise UsageError(f"`output` {named!r} is not in the graph, which gives {', '.join(map(str, facts.outputs))}")
     end = ending_of(model.graph, named, facts.opset)
     declared = next((value for value in facts.outputs if value.name == named), None)
     integer = declared is not None and declared.dtype not in (*_FLOATS, "?") and end.kind != CLASS_MAP
     if end.kind_at_cut == CLASS_MAP or integer:
         inner = end.before_class_map
-        instead = f"pass --output {inner!r} if that holds the logits, or " if inner else ""
+        instead = f"pass `output` {inner!r} if that holds the logits, or " if inner else ""
         raise CompileError(
             f"the output {named!r} is a class map, not logits, and INT8 cannot be judged or repaired on classes alone; "
             f"{instead}export without arg-max, threshold and rounding"

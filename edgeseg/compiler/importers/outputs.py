@@ -174,7 +174,7 @@ def _flattened(shape: tuple[int, ...], wanted: Wanted) -> tuple[int, ...] | None
 def _channel_axis(shape: tuple[int, ...], end: Ending, wanted: Wanted, independent: bool, seen: str) -> int:
     """Where the classes are. Raises when the shape is not that of logits of these classes and this size."""
     if len(shape) != 4 or shape[0] != 1:
-        raise CompileError(f"{wanted.output!r} gives {seen}; logits are 1xCxHxW; pass --output NAME of the logits")
+        raise CompileError(f"{wanted.output!r} gives {seen}; logits are 1xCxHxW; pass `output` NAME of the logits")
     counts = (
         {wanted.class_count}
         | ({1} if wanted.class_count == 2 else set())
@@ -189,16 +189,16 @@ def _channel_axis(shape: tuple[int, ...], end: Ending, wanted: Wanted, independe
         return fitting[0]
     if fitting:
         raise CompileError(
-            f"{wanted.output!r} gives {seen}: which axis is the classes cannot be told; use another --size"
+            f"{wanted.output!r} gives {seen}: which axis is the classes cannot be told; use another `size`"
         )
     if counted:
         raise UsageError(
             f"{wanted.output!r} gives {seen}, larger than its input of {hw_text(wanted.size_hw)}: the graph was made "
-            "for another size; pass its own --size, or --output NAME of its logits"
+            "for another size; pass its own `size`, or `output` NAME of its logits"
         )
-    remedy = _one_channel(shape, axes, wanted) or "pass the class names of this network, or --output NAME of its logits"
+    remedy = _one_channel(shape, axes, wanted) or "pass the class names of this network, or `output` NAME of its logits"
     raise UsageError(
-        f"--classes lists {wanted.class_count}, but {wanted.output!r} gives {seen} for an input of "
+        f"`classes` lists {wanted.class_count}, but {wanted.output!r} gives {seen} for an input of "
         f"{hw_text(wanted.size_hw)}; {remedy}"
     )
 
@@ -305,7 +305,7 @@ def _with_background(tail: _Tail, end: Ending, wanted: Wanted, independent: bool
         if wanted.sigmoids.background is not None:
             raise UsageError(
                 f"a background is for sigmoids, but the {found} channels of {wanted.output!r} are exclusive classes; "
-                "leave --background out and list it among --classes"
+                "leave `background` out and list it among `classes`"
             )
         if wanted.sigmoids.threshold != 0.5:
             raise UsageError(
@@ -317,12 +317,12 @@ def _with_background(tail: _Tail, end: Ending, wanted: Wanted, independent: bool
             return []
         raise UsageError(
             f"{wanted.output!r} gives {found} sigmoids, each a class by itself, and no class stands where all are low; "
-            "pass --background NAME for those pixels (with --threshold other than 0.5 where needed), or "
-            "--background none if one of the classes always holds"
+            "pass `background` NAME for those pixels (with `threshold` other than 0.5 where needed), or "
+            "`background` none if one of the classes always holds"
         )
     if found > 1 and wanted.sigmoids.background is None:
         raise UsageError(
-            f"{wanted.output!r} gives {found} sigmoids for {wanted.class_count} classes; pass --background NAME: which "
+            f"{wanted.output!r} gives {found} sigmoids for {wanted.class_count} classes; pass `background` NAME: which "
             f"class stands where none is above {wanted.sigmoids.threshold:g}"
         )
     place = wanted.sigmoids.background or 0
@@ -348,7 +348,7 @@ def _level(end: Ending, wanted: Wanted, probabilities: bool) -> float:
     if end.kind_at_cut is None and not end.activations:
         raise CompileError(
             f"whether {wanted.output!r} gives logits (yes above 0) or probabilities (above 0.5) cannot be told from "
-            "its last operators; pass --output NAME of the logits, or export with a channel per class"
+            "its last operators; pass `output` NAME of the logits, or export with a channel per class"
         )
     return math.log(wanted.sigmoids.threshold / (1 - wanted.sigmoids.threshold))
 

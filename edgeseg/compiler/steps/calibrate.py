@@ -53,7 +53,9 @@ def calibrated_ranges(job: Job, prepared: Prepared, frozen: Ranges | None) -> Ca
         return Calibrated(_checked(job, prepared, frozen))
     images = job.data.calibration
     if images is None:
-        raise CompileError("INT8 needs calibration images; pass --calib FOLDER (a few hundred frames of your camera)")
+        raise CompileError(
+            "INT8 needs calibration images; pass `calibration` FOLDER (a few hundred frames of your camera)"
+        )
     made = Calibrated()
     if len(images) >= MINIMUM_FRAMES:
         report = calibration_report(images, job.spec, report=job.counter("reading images"))
@@ -65,11 +67,11 @@ def calibrated_ranges(job: Job, prepared: Prepared, frozen: Ranges | None) -> Ca
 
 def _checked(job: Job, prepared: Prepared, frozen: Ranges) -> Ranges:
     if frozen.graph_sha256 != graph_sha256(prepared.graph):
-        raise CompileError("the frozen ranges belong to another graph; calibrate again with --calib FOLDER")
+        raise CompileError("the frozen ranges belong to another graph; calibrate again with `calibration` FOLDER")
     if job.options.calibrator not in ("auto", frozen.calibrator):
         raise UsageError(
             f"the frozen ranges were taken by {frozen.calibrator}, not {job.options.calibrator}; "
-            "calibrate again with --calib FOLDER"
+            "calibrate again with `calibration` FOLDER"
         )
     job.progress.step(f"ranges: frozen, {frozen.images} images ({frozen.data})")
     return frozen

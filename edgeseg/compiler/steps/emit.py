@@ -88,7 +88,7 @@ def refuse_failed(job: Job, results: Sequence[GraphResult], notes: Sequence[str]
     cause = f" ({'; '.join(notes)})" if notes else ""
     raise GateRefused(
         f"the accuracy gate refused INT8: {reasons}{mixes}{cause}; calibrate on images like those of the "
-        "camera, or allow more with --max-drop and --max-class-drop"
+        "camera, or allow more with `max_drop` and `max_class_drop`"
     )
 
 
@@ -136,7 +136,7 @@ def _best(name: str, points: Sequence[MixedPoint], budget_ms: float | None) -> M
     if budget_ms is None:
         return points[0]
     if any(point.latency_ms is None for point in points):
-        raise UsageError(f"{name} has no latency on this machine to compare with --budget-ms; name a --board")
+        raise UsageError(f"{name} has no latency on this machine to compare with `budget_ms`; name a `board`")
     passing = [point for point in points if not point.refused]
     if not passing:
         reasons = ", ".join(points[0].refused)
