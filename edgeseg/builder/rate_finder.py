@@ -61,7 +61,7 @@ def rate_search(task: SegmentationTask, batches: Iterable[tuple[Tensor, Tensor]]
             group["lr"] = share * rates[-1]
         loss = task.loss_of(batch)
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         mean = _KEPT * mean + (1 - _KEPT) * loss.item()
         losses.append(mean / (1 - _KEPT ** (step + 1)))
