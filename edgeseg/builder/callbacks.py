@@ -18,7 +18,7 @@ from edgeseg.builder.resume import run_description
 from edgeseg.builder.run_folder import RunFolder
 from edgeseg.builder.task import SegmentationTask
 from edgeseg.images import Dataset
-from edgeseg.preprocess import class_map_at
+from edgeseg.resizing import class_map_at
 
 __all__ = ["Keeper", "StepLine"]
 
