@@ -12,7 +12,9 @@ from edgeseg.app.compile_config import CompileConfig
 from edgeseg.app.config import RunConfig
 from edgeseg.app.fields import Config, Field, fields_of
 from edgeseg.app.train_config import TrainConfig
+from edgeseg.cli.console import with_flags
 from edgeseg.cli.main import command_line
+from edgeseg.cli.options import flags_of
 from edgeseg.device.jetpack import RELEASES, SOCS
 from edgeseg.runtime.alarms.actions import ACTIONS
 from edgeseg.runtime.monitoring import prometheus as metrics
@@ -129,9 +131,11 @@ def streams_page() -> str:
     sources = "| `--source` | what it is | frames that count |\n|---|---|---|\n"
     count = {True: "the latest", False: "every one", None: "depends on what is there"}
     for source in SOURCES.values():
-        sources += f"| {_form(source)} | {source.help} | {count[source.is_live]} |\n" if source.shown else ""
+        sources += (
+            f"| {_form(source)} | {_with_flags(source.help)} | {count[source.is_live]} |\n" if source.shown else ""
+        )
     sinks = "| `--sink` | what it writes |\n|---|---|\n"
-    sinks += "".join(f"| {_form(sink)} | {sink.help} |\n" for sink in SINKS.values() if sink.shown)
+    sinks += "".join(f"| {_form(sink)} | {_with_flags(sink.help)} |\n" for sink in SINKS.values() if sink.shown)
     return _filled("docs/reference/sources-and-sinks.md", {"sources": sources, "sinks": sinks})
 
 
@@ -139,6 +143,10 @@ def alarms_page() -> str:
     """Return the page of alarms with the table of actions as the program knows them."""
     rows = "".join(f"| `{action.shown}` | {action.help} |\n" for action in ACTIONS.values() if action.shown)
     return _filled("docs/how-to/alarms.md", {"actions": f"| value | what happens |\n|---|---|\n{rows}"})
+
+
+def _with_flags(text: str) -> str:
+    return with_flags(text, {name: f"`{flag}`" for name, flag in flags_of(RunConfig).items()})
 
 
 def _form(kind: UriKind) -> str:

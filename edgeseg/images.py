@@ -140,7 +140,7 @@ def checked_mask(mask: np.ndarray, frame: np.ndarray, spec: ModelSpec, path: obj
         raise ImageError(
             f"{path} has class id {int(counted.max())}, but there are {len(spec.classes)} classes "
             f"(0-{len(spec.classes) - 1}) and {ignored_ids(spec)} is ignored; list the class, correct the mask, or, "
-            "if the id is no class, train with --ignore ID"
+            "if the id is no class, train with `ignore` ID"
         )
     return mask
 

@@ -226,6 +226,7 @@ def with_flags(text: str) -> str:
 
     kinds = (CompileConfig, TrainConfig, RunConfig)
     flags = {field.name: field.flag.split("/")[0] for kind in kinds for field in fields_of(kind)}
+    flags["source"] = "--source"  # what other commands than run call it
     return re.sub(r"`([a-z]\w*)`", lambda found: flags.get(found[1], found[0]), text)
 
 

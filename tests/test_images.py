@@ -74,7 +74,7 @@ def test_a_class_id_beyond_the_spec_is_refused(pairs: Path, spec: ModelSpec) -> 
     mask[5, 5] = 3
     write_png(path, mask)
     with pytest.raises(
-        ImageError, match=r"class id 3, but there are 3 classes .0-2. and 9 or 255 is ignored.*--ignore ID"
+        ImageError, match=r"class id 3, but there are 3 classes .0-2. and 9 or 255 is ignored.*`ignore` ID"
     ):
         FolderDataset(pairs, spec=spec)[1]
 

@@ -38,7 +38,7 @@ class ArgusDaemon:
             self._tell("restarting nvargus-daemon, as `argus_restart` allows")
             failure = _failure_of(_COMMAND)
             if failure:
-                self._tell(f"it was not restarted: {failure}; edgeseg service install --argus-restart allows it")
+                self._tell(f"it was not restarted: {failure}; 'edgeseg service install --argus-restart' allows it")
                 return False
             self._restarted_at = time.monotonic()
             return True

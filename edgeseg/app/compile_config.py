@@ -61,7 +61,7 @@ class EngineBuild(Config):
         False, help="Accept it with less than half its convolutions in INT8.", panel=_ENGINE
     )
     compute_capability: Optional[str] = option(
-        None, help="With --flavour rtx: for another GPU, like SM86, into a file.", panel=_ENGINE
+        None, help="With `flavour` rtx: for another GPU, like SM86, into a file.", panel=_ENGINE
     )
     rebuild: bool = option(False, help="Build although the cache has it.", panel=_ENGINE)
     build_log: Optional[Path] = option(
@@ -81,7 +81,7 @@ class CompileConfig(Config):
         is_path=True,
     )
     int8: bool = option(False, help="Emit the INT8 graphs (TensorRT Q/DQ, CPU Q/DQ, dynamic).")
-    fp16: bool = option(False, help="Emit FP16 graphs for strongly typed TensorRT (10 and 11); with --int8 mixed.")
+    fp16: bool = option(False, help="Emit FP16 graphs for strongly typed TensorRT (10 and 11); with `int8` mixed.")
     emit: Tuple[str, ...] = option((), help="A graph by name, e.g. int8-cpu-vnni; may be given several times.")
     calibration: Tuple[str, ...] = option(
         (),
@@ -121,7 +121,9 @@ class CompileConfig(Config):
     )
     board: Optional[str] = option(None, help=f"Bound latency on: {', '.join(BOARDS)}.")
     limits: AllowedLoss = AllowedLoss()
-    gate: bool = option(True, help="--no-gate stores graphs that fail, and stamps the bundle.")
+    gate: bool = option(
+        True, help="Refuse graphs that lose too much; without it they are stored, and the bundle is stamped."
+    )
     simplifier: str = option("onnxsim", help="onnxsim, onnxslim or none.")
     float16: bool = option(False, help="Store FP32 weights as float16, for a smaller file.")
     onnx: ForeignNetwork = ForeignNetwork()

@@ -61,7 +61,7 @@ class SourceConfig(Config):
         None, help="latest (default for cameras), every (default for files) or deadline.", panel=_SOURCES
     )
     deadline_ms: float = option(
-        0.0, at_least=0.0, help="No result older than this leaves; implies --policy deadline.", panel=_SOURCES
+        0.0, at_least=0.0, help="No result older than this leaves; implies `policy` deadline.", panel=_SOURCES
     )
     stall_timeout: float = option(
         5.0, at_least=0.5, help="Seconds without a frame until a source is opened again.", panel=_SOURCES
@@ -70,7 +70,7 @@ class SourceConfig(Config):
         None,
         at_least=0,
         help="Attempts in a row to open a source, 0 for no limit; default: 30, but none before its first frame "
-        "(--argus-restart: three).",
+        "(`argus_restart`: three).",
         panel=_SOURCES,
     )
     argus_restart: bool = option(
@@ -105,7 +105,7 @@ class PageConfig(Config):
     preview: Optional[str] = option(None, help="HOST:PORT of the page with the live picture and /metrics.", panel=_PAGE)
     token: str = option(
         "",
-        help="For --preview on other addresses than loopback; better in EDGESEG_TOKEN.",
+        help="For `preview` on other addresses than loopback; better in EDGESEG_TOKEN.",
         is_secret=True,
         variable="EDGESEG_TOKEN",
         panel=_PAGE,
@@ -159,7 +159,7 @@ class EngineOptions(Config):
     program: Optional[Path] = option(
         None,
         is_path=True,
-        help="With --engine torch-tensorrt: the .pt2 program that was compiled of the same network.",
+        help="With `engine` torch-tensorrt: the .pt2 program that was compiled of the same network.",
     )
     cuda_graph: str = option("auto", help="TensorRT: auto, on or off.", panel=_ENGINE)
     memory: str = option("auto", help="TensorRT: auto, mapped or copy.", panel=_ENGINE)

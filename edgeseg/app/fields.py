@@ -124,7 +124,7 @@ class Field:
         if self.about.is_argument:
             return self.name.upper()
         flag = self.about.flag or f"--{self.name.replace('_', '-')}"
-        return f"{flag}/--no-{flag[2:]}" if self.kind is bool else flag
+        return "/--no-".join((flag, flag[2:])) if self.kind is bool else flag
 
     def rule(self) -> str:
         """Return what is right for this field, as a message says it."""

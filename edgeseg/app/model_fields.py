@@ -36,7 +36,7 @@ def program_field() -> Any:
     """Declare the program of PyTorch that torch-tensorrt runs."""
     return option(
         None,
-        help="With --engine torch-tensorrt: the .pt2 program that was compiled of the same network.",
+        help="With `engine` torch-tensorrt: the .pt2 program that was compiled of the same network.",
         is_path=True,
     )
 

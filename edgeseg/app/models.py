@@ -86,7 +86,7 @@ def signature_lines(bundle: Bundle, require_signature: Optional[Path]) -> Tuple[
         return ("signature: none",)
     return tuple(
         f"signature: by {signature.fingerprint}, "
-        + (f"verified with {require_signature}" if signature.checked else "not checked (--require-signature checks it)")
+        + (f"verified with {require_signature}" if signature.checked else "not checked (`require_signature` checks it)")
         for signature in bundle.signatures
     )
 
@@ -153,5 +153,5 @@ def _remedy(path: Path) -> str:
         return f"a network is compiled into one first: edgeseg compile {path}"
     is_source = suffix in (*IMAGE_SUFFIXES, *_VIDEO_SUFFIXES) or _URI.match(str(path)) or path.is_dir()
     if is_source:
-        return "pictures, videos, folders and streams are given with --source (or --data)"
-    return f"cameras are given with --camera {path}" if str(path).isdigit() else ""
+        return "pictures, videos, folders and streams are given with `source` (or `data`)"
+    return f"cameras are given with `camera` {path}" if str(path).isdigit() else ""

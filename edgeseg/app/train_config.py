@@ -32,7 +32,7 @@ class TrainConfig(Config):
     )
     validation: Optional[str] = option(
         None,
-        help="Labelled data on which mIoU is measured after every epoch; or see --split.",
+        help="Labelled data on which mIoU is measured after every epoch; or see `split`.",
         flag="--val",
         is_path=True,
         absolute=absolute_data,
@@ -67,7 +67,7 @@ class TrainConfig(Config):
     )
     growth: str = option(
         "",
-        help="Crops that grow, SIZE:SHARE of the epochs, as in 192:300,288:120,480x352:20; in place of --crop.",
+        help="Crops that grow, SIZE:SHARE of the epochs, as in 192:300,288:120,480x352:20; in place of `crop`.",
         panel=_OPTIMIZATION,
     )
     loss: str = option(

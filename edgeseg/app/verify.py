@@ -69,7 +69,9 @@ def verify(
     bundle, name = bundle_or_default(config.model, config.require_signature)
     chosen = engine_name(config.engine)
     if ENGINES[chosen].takes_program:
-        raise UsageError("a program is verified each time it is opened: edgeseg run --engine torch-tensorrt --program")
+        raise UsageError(
+            "a program is verified each time it is opened: 'edgeseg run --engine torch-tensorrt --program'"
+        )
     progress.step(f"model: {name}")
     for line in signature_lines(bundle, config.require_signature):
         progress.step(line)

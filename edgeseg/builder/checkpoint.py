@@ -102,7 +102,7 @@ def load_weights(network: torch.nn.Module, path: Path) -> None:
     if broken:
         raise CheckpointError(
             f"{path} holds weights that are not finite ({len(broken)} tensors, first {broken[0]}); the training that "
-            "wrote it diverged: train again with a smaller --lr"
+            "wrote it diverged: train again with a smaller `learning_rate`"
         )
     network.load_state_dict(stored)
 
@@ -121,7 +121,7 @@ def _misfit(
     facts += [f"{len(differing)} of them with other shapes"] if differing else []
     facts += [f"absent is e.g. {absent[0]}"] if absent else []
     facts += [f"{len(unknown)} of the file's are not in the network, e.g. {unknown[0]}"] if unknown else []
-    return "; ".join(facts) + "; only checkpoints of the same --network and --encoder can be continued from"
+    return "; ".join(facts) + "; only checkpoints of the same `network` and `encoder` can be continued from"
 
 
 def _header(path: Path) -> dict[str, Any]:
@@ -139,7 +139,7 @@ def _header(path: Path) -> dict[str, Any]:
     if not isinstance(header, dict) or not isinstance(header.get("schema", 0), int):
         raise CheckpointError(f"{path} has a malformed header: it is no object with a schema")
     if "schema" not in header:
-        raise CheckpointError(f"{path} is the state that --resume needs; the network is in best.safetensors beside it")
+        raise CheckpointError(f"{path} is the state that `resume` needs; the network is in best.safetensors beside it")
     if header["schema"] > SCHEMA:
         raise CheckpointError(
             f"{path} has schema {header['schema']}, this edgeseg reads up to {SCHEMA}; upgrade edgeseg"

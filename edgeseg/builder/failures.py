@@ -64,19 +64,19 @@ def _line_of(error: Exception, batch: int, crop: int, workers: int) -> str | Non
         size = f" ({_SHM} has {shutil.disk_usage(_SHM).total / 2**20:.0f} MB)" if _SHM.is_dir() else ""
         return (
             f"the {workers} data-loader workers ran out of shared memory{size}; start the container with more "
-            "(docker run --shm-size 2g), or pass --workers 0"
+            "(docker run --shm-size 2g), or pass `workers` 0"
         )
     if _OPEN_FILES.search(text):
         return (
-            "too many files are open for the data-loader workers; raise the limit (ulimit -n 65536) or pass --workers 0"
+            "too many files are open for the data-loader workers; raise the limit (ulimit -n 65536) or pass `workers` 0"
         )
     if isinstance(error, MemoryError) or _MEMORY.search(text):
         is_gpu = isinstance(error, torch.OutOfMemoryError) or "CUD" in text
         where = "the GPU has too little memory" if is_gpu else "the machine has too little memory"
-        return f"{where} for a batch of {batch} crops of {crop} pixels; pass a smaller --batch or --crop"
+        return f"{where} for a batch of {batch} crops of {crop} pixels; pass a smaller `batch` or `crop`"
     died = _WORKER.search(text)
     if died:
-        return f"a data-loader worker ended ({died[1]}); pass --workers 0 to see why"
+        return f"a data-loader worker ended ({died[1]}); pass `workers` 0 to see why"
     return None
 
 

@@ -37,19 +37,19 @@ def epochs_done(path: Path, run: str, epochs: int) -> int:
         CheckpointError: the state is missing, unreadable, of another run, or further than ``epochs``.
     """
     if not path.exists():
-        raise CheckpointError(f"nothing to resume: {path} does not exist; leave --resume out to start")
+        raise CheckpointError(f"nothing to resume: {path} does not exist; leave `resume` out to start")
     state = SafetensorsIO().load_checkpoint(path)
     earlier = next((item["run"] for item in state["callbacks"].values() if "run" in item), "{}")
     one, other = json.loads(earlier), json.loads(run)
     if one.get("state") != _STATE:
-        raise CheckpointError(f"{path} was written by another version of edgeseg; start a new --out")
+        raise CheckpointError(f"{path} was written by another version of edgeseg; start a new `out`")
     differing = [f"{key} was {one.get(key)} and is {value}" for key, value in other.items() if one.get(key) != value]
     if differing:
         raise CheckpointError(
             f"{path} is of another run: {'; '.join(differing)}; resume with what it was started with, or start a new "
-            "--out"
+            "`out`"
         )
     done = int(state["epoch"]) + 1
     if done > epochs:
-        raise CheckpointError(f"{path} has {done} epochs behind it; pass --epochs of at least that, not {epochs}")
+        raise CheckpointError(f"{path} has {done} epochs behind it; pass `epochs` of at least that, not {epochs}")
     return done

@@ -78,7 +78,7 @@ class SegmentationTask(pl.LightningModule):
         if not math.isfinite(self.losses[-1]):
             raise TrainingError(
                 f"the loss is {self.losses[-1]} in step {index + 1} of epoch {self.current_epoch + 1}, so nothing more "
-                f"can be learned; start again with a smaller --lr (it was {self.recipe.learning_rate:g})"
+                f"can be learned; start again with a smaller `learning_rate` (it was {self.recipe.learning_rate:g})"
             )
         return loss
 
@@ -103,7 +103,7 @@ class SegmentationTask(pl.LightningModule):
         if not all(torch.isfinite(value).all() for value in self.averaged.state_dict().values()):
             raise TrainingError(
                 f"the weights or their statistics are no longer finite after epoch {self.current_epoch + 1}; start "
-                f"again with a smaller --lr (it was {self.recipe.learning_rate:g})"
+                f"again with a smaller `learning_rate` (it was {self.recipe.learning_rate:g})"
             )
         self.confusion = ConfusionMatrix(len(self.spec.classes), self.spec.ignore_id)
 

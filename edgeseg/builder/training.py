@@ -70,7 +70,7 @@ def train(
     _refuse_unusable(recipe, spec)
     crops = GrowingCrops(training, spec, recipe)
     if len(crops) < recipe.batch:
-        remedy = f"pass --batch {len(crops)}" if len(crops) > 1 else "training needs two or more"
+        remedy = f"pass `batch` {len(crops)}" if len(crops) > 1 else "training needs two or more"
         raise DatasetError(f"{len(crops)} training images are fewer than one batch of {recipe.batch}; {remedy}")
     trained_on = _usable_labels(training, spec, "the training masks")
     validated_on = _usable_labels([validation], spec, "the validation masks")

@@ -74,5 +74,5 @@ def _no_hub(name: str, error: Exception) -> str:
     first_line = (str(error).splitlines() or [type(error).__name__])[0][:160]
     return (
         f"ImageNet weights of {name} could not be fetched ({first_line}); "
-        "go online, pass --weights none to train from scratch, or --weights FILE.safetensors"
+        "go online, pass `weights` none to train from scratch, or `weights` FILE.safetensors"
     )

@@ -9,7 +9,7 @@ import signal
 import sys
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, Dict, Iterator, List, Optional, Sequence
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence
 
 import typer
 import typer.core
@@ -30,6 +30,7 @@ __all__ = [
     "say_aside",
     "stop_on_signals",
     "table",
+    "with_flags",
 ]
 
 _COMMANDS = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\ud800-\\udfff\\u202a-\\u202e\\u2066-\\u2069]")
@@ -88,7 +89,7 @@ def printable(text: str) -> str:
     Control characters and surrogates become escapes, for what is printed may come from a file or a camera. Fields that
     libraries name in backticks become the flags of the command that runs.
     """
-    return _COMMANDS.sub(lambda found: ascii(found.group())[1:-1], _with_flags(text))
+    return _COMMANDS.sub(lambda found: ascii(found.group())[1:-1], with_flags(text))
 
 
 def one_line(text: str) -> str:
@@ -98,8 +99,15 @@ def one_line(text: str) -> str:
     )
 
 
-def _with_flags(text: str) -> str:
-    return _FIELD.sub(lambda found: _flags.get(found[1], found[0]), text)
+def with_flags(text: str, flags: Optional[Mapping[str, str]] = None) -> str:
+    """Return a text of a library with options where it names fields in backticks.
+
+    Args:
+        text: for people.
+        flags: field -> option; None is those of the command that runs. Other names stay as they are.
+    """
+    known = _flags if flags is None else flags
+    return _FIELD.sub(lambda found: known.get(found[1], found[0]), text)
 
 
 def print_json(document: Any) -> None:
@@ -131,7 +139,7 @@ def _for_json(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, str):
-        return _with_flags(value)
+        return with_flags(value)
     if isinstance(value, dict):
         return {str(key): _for_json(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

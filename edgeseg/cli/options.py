@@ -4,15 +4,16 @@ import dataclasses
 import inspect
 from enum import Enum
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Type, TypeVar
+from typing import Any, Callable, Dict, List, Mapping, Optional, Type, TypeVar
 
 import typer
 from typing_extensions import Annotated, get_type_hints
 
 from edgeseg.app.config_file import is_config_file, read_values
 from edgeseg.app.fields import Config, Field, config_with, fields_of, overridden
+from edgeseg.cli.console import with_flags
 
-__all__ = ["command", "given_in", "values_in"]
+__all__ = ["command", "flags_of", "given_in", "values_in"]
 
 C = TypeVar("C", bound=Config)
 
@@ -38,13 +39,18 @@ def command(kind: Type[C], function: Callable[..., Any], *, file_in: str = "") -
 
     parameters = [
         inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context),
-        *map(_parameter, fields_of(kind)),
+        *(_parameter(field, flags_of(kind)) for field in fields_of(kind)),
         *own,
     ]
     vars(called)["__signature__"] = inspect.Signature(parameters)
     called.__annotations__ = {one.name: one.annotation for one in parameters}
     called.__name__, called.__doc__, called.__module__ = function.__name__, function.__doc__, function.__module__
     return called
+
+
+def flags_of(kind: Type[Config]) -> Dict[str, str]:
+    """Return the flag of each field of a configuration, without that which turns a switch off."""
+    return {field.name: field.flag.split("/")[0] for field in fields_of(kind)}
 
 
 def given_in(context: Any) -> Dict[str, Any]:
@@ -86,8 +92,13 @@ def _plain(value: Any) -> Any:
     return value.value if isinstance(value, Enum) else value
 
 
-def _parameter(field: Field) -> inspect.Parameter:
-    """Return the parameter of a command that typer makes the option or argument of a field from."""
+def _parameter(field: Field, flags: Mapping[str, str]) -> inspect.Parameter:
+    """Return the parameter of a command that typer makes the option or argument of a field from.
+
+    Args:
+        field: of a configuration.
+        flags: the flag of each of its fields, for help that names others.
+    """
     about = field.about
     plain = str if field.kind is Path else field.kind  # an empty path would come as the folder "."
     hint: Any = Enum(field.name, {one: one for one in about.choices}, type=str) if about.choices else plain
@@ -99,7 +110,7 @@ def _parameter(field: Field) -> inspect.Parameter:
         hint, default = List[hint], list(default) if default else None
     if field.is_many or field.is_optional or is_missing:
         hint = Optional[hint]
-    text = f"{about.help} (required)" if is_missing else about.help
+    text = with_flags(f"{about.help} (required)" if is_missing else about.help, flags)
     known: Dict[str, Any] = {"help": text, "min": about.at_least, "max": about.at_most}
     metavar = about.metavar or ("PATH" if field.kind is Path and not about.is_argument else None)
     known.update({"metavar": metavar, "envvar": about.variable or None})

@@ -483,7 +483,7 @@ def _no_camera(facts: Facts) -> Finding | None:
         NOTE,
         "no camera is there; network cameras, files and demo://street work",
         "no /dev/video*",
-        "start the container with: --device /dev/video0"
+        "start the container with: docker run --device /dev/video0"
         if facts.device.in_container
         else "plug one in, then: ls /dev/video*",
     )

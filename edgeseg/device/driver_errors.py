@@ -21,10 +21,11 @@ DEVICES = ("/dev/nvhost*", "/dev/nvmap", "/dev/nvgpu/*/*", "/dev/nvidia*", "/dev
 """What CUDA opens. Of a file that it may not open it says only that there is no device."""
 
 _DRIVER = (
-    "on a Jetson it comes with JetPack (a container needs --runtime nvidia), elsewhere with NVIDIA's driver package"
+    "on a Jetson it comes with JetPack (a container needs docker run --runtime nvidia), elsewhere with NVIDIA's driver "
+    "package"
 )
 _PYCUDA = "build pycuda again: pip install --no-cache-dir --force-reinstall --no-deps pycuda"
-_GROUPS = 'sudo usermod -aG video,render "$USER", then log in again (a container needs --runtime nvidia)'
+_GROUPS = 'sudo usermod -aG video,render "$USER", then log in again (a container needs docker run --runtime nvidia)'
 _START = r"does not start|initiali[sz]|cuInit|no CUDA-capable|NO_DEVICE|unknown error|not supported"
 _REMEDIES = (
     # A library that does not load names itself; the rest is what CUDA says, in words or as a number.
@@ -40,7 +41,7 @@ _REMEDIES = (
     ),
     (
         r"lib(nv\w+|cud\w+)\.so.*cannot open",
-        "install it: sudo apt install nvidia-jetpack (a container needs --runtime nvidia)",
+        "install it: sudo apt install nvidia-jetpack (a container needs docker run --runtime nvidia)",
     ),
     (r"numpy\.core|multiarray|_ARRAY_API|numpy\.dtype size", _PYCUDA),
     (r"permission denied|not permitted|NvRm|/dev/nv", f"this user may not use the GPU: {_GROUPS}"),

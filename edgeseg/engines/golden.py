@@ -58,7 +58,7 @@ class SelfTest:
         if not self.passed:
             raise GateRefused(
                 f"self-test failed: {what} has {self.describe()}; 'edgeseg tune' tries other precisions, "
-                "--fallback runs on the CPU instead"
+                "`fallback` runs on the CPU instead"
             )
 
     def to_json(self) -> dict[str, Any]:

@@ -66,7 +66,7 @@ ENGINES: Mapping[str, EngineKind] = {
     "tensorrt": EngineKind("tensorrt", "tensorrt", "Jetson or NVIDIA GPU", "graphs for TensorRT, built at first use"),
     "rtx": EngineKind("tensorrt_rtx", "rtx", "RTX GPU", "graphs for TensorRT, built at first use by TensorRT-RTX"),
     "torch-tensorrt": EngineKind(
-        "torch_tensorrt", "torch-tensorrt", "NVIDIA GPU", "a `.pt2` program given with `--program`", takes_program=True
+        "torch_tensorrt", "torch-tensorrt", "NVIDIA GPU", "a `.pt2` program given with `program`", takes_program=True
     ),
 }
 """What may follow ``--engine``, besides ``auto``."""

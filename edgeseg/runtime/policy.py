@@ -29,7 +29,7 @@ class Policy:
         if self.kind not in POLICIES:
             raise UsageError(f"a policy is one of {', '.join(POLICIES)}, got {self.kind!r}")
         if (self.kind == "deadline") != (self.deadline_ms > 0):
-            raise UsageError("the policy deadline and --deadline-ms MS go together")
+            raise UsageError("the policy deadline and `deadline_ms` MS go together")
 
     @property
     def lossless(self) -> bool:

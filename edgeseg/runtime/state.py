@@ -22,8 +22,8 @@ DROP_CAUSES = {
     "superseded": "a newer frame came before the engine was free (policy latest or deadline)",
     "corrupt": "the decoder marked it as damaged",
     "busy": "the reader had no free memory for it: frames come faster than they can be taken",
-    "stale": "older than --deadline-ms before the engine could take it",
-    "late": "older than --deadline-ms after the engine; the result was not handed out",
+    "stale": "older than `deadline_ms` before the engine could take it",
+    "late": "older than `deadline_ms` after the engine; the result was not handed out",
     "paused": "the run was paused",
     "stopped": "in flight when the source was stopped or restarted, or when the run ended",
 }

@@ -154,5 +154,5 @@ def test_weights_that_are_not_finite_are_refused(path: Path, spec: ModelSpec, tm
     loaded = load_checkpoint(path)
     next(loaded.network.parameters()).data.view(-1)[0] = value
     save_checkpoint(loaded, tmp_path / "nan.safetensors")
-    with pytest.raises(CheckpointError, match=r"not finite .1 tensors, first .*smaller --lr"):
+    with pytest.raises(CheckpointError, match=r"not finite .1 tensors, first .*smaller `learning_rate`"):
         load_checkpoint(tmp_path / "nan.safetensors")

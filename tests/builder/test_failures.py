@@ -44,7 +44,7 @@ def _train(folder: Path, data: Any, workers: int = 1) -> None:
 @pytest.mark.parametrize(
     ("number", "said"),
     [
-        (signal.SIGBUS, r"the 1 data-loader workers ran out of shared memory.*--shm-size 2g.*--workers 0"),
+        (signal.SIGBUS, r"the 1 data-loader workers ran out of shared memory.*--shm-size 2g.*`workers` 0"),
         (signal.SIGKILL, r"the machine has too little memory for a batch of 2 crops of 32 pixels; pass a smaller"),
     ],
 )
@@ -92,7 +92,7 @@ def test_out_of_memory_in_a_step(
         fault()
 
     monkeypatch.setattr(SegmentationTask, "training_step", step)
-    with pytest.raises(TrainingError, match=f"{said} for a batch of 2 crops of 32 pixels; pass a smaller --batch or"):
+    with pytest.raises(TrainingError, match=f"{said} for a batch of 2 crops of 32 pixels; pass a smaller `batch` or"):
         _train(tmp_path, DATA, workers=0)
 
 

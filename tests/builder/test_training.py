@@ -118,7 +118,7 @@ def test_a_finished_run_goes_on_for_more_epochs(tmp_path: Path, straight: tuple[
     assert [result.epoch for result in more] == [4]
     after = _weights(tmp_path / "run")["network.encoder.conv_stem.weight"]
     assert not torch.equal(before, after), "the learning rate is that of a longer run, and not the zero at the end"
-    with pytest.raises(CheckpointError, match="has 4 epochs behind it; pass --epochs of at least that, not 3"):
+    with pytest.raises(CheckpointError, match="has 4 epochs behind it; pass `epochs` of at least that, not 3"):
         _train(tmp_path / "run", RECIPE, resume=True)
 
 
@@ -191,7 +191,9 @@ def test_the_average_follows_at_first_and_is_slow_later() -> None:
 
 @pytest.mark.parametrize("rate", [1e8, 1e30])
 def test_a_loss_that_is_no_number_ends_the_run(tmp_path: Path, rate: float) -> None:
-    with pytest.raises(TrainingError, match=r"(the loss is (nan|inf)|no longer finite).*smaller --lr .it was 1e\+"):
+    with pytest.raises(
+        TrainingError, match=r"(the loss is (nan|inf)|no longer finite).*smaller `learning_rate` .it was 1e\+"
+    ):
         _train(tmp_path, dataclasses.replace(RECIPE, learning_rate=rate))
     assert not (tmp_path / "best.safetensors").exists()
 

@@ -219,7 +219,7 @@ def test_the_other_tables_tell_what_was_found(page: Page) -> None:
     plan = page.table("Accepted by TensorRT-RTX 1.7.1")["int8-tensorrt, SM86"]
     assert plan == ["123", "60 of 61", "1", "387", "41.4", "10.8"]
     assert page.table("Findings per target")["jetpack-5.1"] == ["1 error", "nothing"]
-    layers = page.table("As --float-layer takes them")
+    layers = page.table("As 'edgeseg compile --float-layer' takes them")
     assert list(layers)[1:] == LAYERS and layers[LAYERS[0]] == ["20.0 dB", "int8-tensorrt"]
     for said in ("opset 19 is above 17", "Fix: export again", "under 0.01 %", "300 images in my/frames"):
         assert said in page.text

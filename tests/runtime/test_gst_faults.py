@@ -85,7 +85,7 @@ def test_a_line_that_another_thread_cut_short_leaves_it_to_argus() -> None:
 def test_a_rate_that_the_sensor_has_not() -> None:
     printed = "ARGUS_ERROR: Error generated. x.cpp, execute: 900 Frame Rate specified is greater than supported\n"
     fault = source_fault("csi://0", {"domain": "", "code": 1, "text": "x", "debug": "nvarguscamerasrc"}, printed)
-    assert "--rate" in str(fault) and fault.kind == "broken"
+    assert "`rate`" in str(fault) and fault.kind == "broken"
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_a_source_that_was_mended_is_tried_again(limit: int | None, mends: bool,
 def test_an_element_that_is_not_there_is_named(element: str) -> None:
     fault = source_fault("x", {"domain": "", "code": 0, "text": f'no element "{element}"', "debug": ""})
     assert fault.kind == ("missing" if element.startswith("nv") else "codec") and element in str(fault)
-    assert ("--capture software" in str(fault)) == element.startswith("nv")
+    assert ("`capture` software" in str(fault)) == element.startswith("nv")
 
 
 @pytest.mark.parametrize(("text", "kind"), [("Unauthorized", "auth"), ("Something else", "broken")])

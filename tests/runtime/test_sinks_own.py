@@ -70,7 +70,7 @@ def test_every_sink_leaves_every_file_of_others_as_it_was(
 ) -> None:
     (tmp_path / name_of(sink)).write_bytes(FOREIGN[what])
     before = tree(tmp_path)
-    with pytest.raises(ForeignFileError, match="--overwrite"):
+    with pytest.raises(ForeignFileError, match="`overwrite`"):
         sink_from_uri(sink.format(tmp_path), context(spec, fps=10))
     assert tree(tmp_path) == before
 
@@ -165,7 +165,7 @@ def test_a_mask_that_somebody_corrected_is_kept(spec: ModelSpec, tmp_path: Path)
         corrected[:] = 2
         cv2.imwrite(str(path), corrected)
         before = path.read_bytes()
-        with pytest.raises(ForeignFileError, match="--overwrite"):
+        with pytest.raises(ForeignFileError, match="`overwrite`"):
             sink.write(RESULT)
     with pytest.raises(ForeignFileError, match="did not write"):
         sink_from_uri(str(tmp_path), context(spec))

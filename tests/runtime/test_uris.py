@@ -117,7 +117,7 @@ def test_capture_is_one_of_its_ways() -> None:
         source = source_from_uri("rtsp://10.0.0.1/a", capture=capture)
         assert isinstance(source, GstSource) and source.pipeline.software == software
         assert not source.mend("timeout"), "nobody mends what nobody offered to mend"
-    with pytest.raises(UsageError, match="--capture is one of auto, gstreamer, software, opencv, got 'v4l'"):
+    with pytest.raises(UsageError, match="`capture` is one of auto, gstreamer, software, opencv, got 'v4l'"):
         source_from_uri("0", capture="v4l")
 
 
@@ -195,7 +195,7 @@ def test_a_folder_is_what_is_one_or_has_no_suffix(spec: ModelSpec, tmp_path: Pat
         assert isinstance(sink_from_uri(str(tmp_path / name), context(spec)), FolderSink)
     with pytest.raises(SinkError, match=r"no sink for \.txt files; there are \.mp4, "):
         sink_from_uri(str(tmp_path / "a.txt"), context(spec))
-    with pytest.raises(UsageError, match="--sink is empty"):
+    with pytest.raises(UsageError, match="`sinks` is empty"):
         sink_from_uri(" ", context(spec))
 
 

@@ -256,7 +256,7 @@ def test_an_element_that_fails_is_named_and_the_way_without_it(
     board: Board, video: Path, how: dict[str, Any], element: str
 ) -> None:
     board(**how)
-    with pytest.raises(SourceError, match=f"{element} does not work here: .*--capture software") as said:
+    with pytest.raises(SourceError, match=f"{element} does not work here: .*`capture` software") as said:
         list(frames_of(source_from_uri(str(video), JETSON)))
     assert said.value.kind == "missing" and "--runtime nvidia" in str(said.value)
     source = source_from_uri(str(video), JETSON, "software")
@@ -264,7 +264,7 @@ def test_an_element_that_fails_is_named_and_the_way_without_it(
 
 
 def test_a_container_without_nvidia_s_plugins(video: Path) -> None:
-    with pytest.raises(SourceError, match="GStreamer has no nvvidconv; .*--runtime nvidia.*--capture software") as said:
+    with pytest.raises(SourceError, match="GStreamer has no nvvidconv; .*--runtime nvidia.*`capture` software") as said:
         list(frames_of(source_from_uri(str(video), JETSON)))
     assert said.value.kind == "missing"
     assert sum(1 for _ in frames_of(source_from_uri(str(video), JETSON, "software"))) == 20

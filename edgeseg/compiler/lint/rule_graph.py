@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["SEVERITIES", "TO_INT8", "RuleGraph"]
 
 SEVERITIES = ("error", "warning", "note")
-TO_INT8 = "compile with --int8 and take the graph int8-tensorrt"
+TO_INT8 = "run 'edgeseg compile --int8' and take the graph int8-tensorrt"
 
 
 class RuleGraph(OnnxGraph):

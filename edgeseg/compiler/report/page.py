@@ -112,7 +112,9 @@ def _warnings(bundle: Bundle) -> list[tuple[str, str]]:
     data, accuracies = bundle.report.evaluation_data, _accuracies(bundle).values()
     lines = []
     if "golden frames" in data:
-        lines.append(("Smoke test, no accuracy:", f"judged on {data}; compile with --eval FOLDER for real numbers."))
+        lines.append(
+            ("Smoke test, no accuracy:", f"judged on {data}; 'edgeseg compile --eval FOLDER' gives real numbers.")
+        )
     elif bundle.ranges is not None and data and data == bundle.ranges.data:
         lines.append(("Smoke test, no accuracy:", f"judged on the images of the calibration ({data})."))
     if accuracies and all(math.isnan(one.miou) for one in accuracies):

@@ -50,7 +50,12 @@ def sensitivity_section(bundle: Bundle) -> Markup:
             bar_chart(what, bars, max(1.0, *(bar.value for bar in bars))),
             markup(
                 '<details class="screen"><summary>All layers by their output tensor</summary>{}</details>',
-                table("As --float-layer takes them, worst first", ["layer", "ratio", "float in"], rows, text=(2,)),
+                table(
+                    "As 'edgeseg compile --float-layer' takes them, worst first",
+                    ["layer", "ratio", "float in"],
+                    rows,
+                    text=(2,),
+                ),
             ),
         ]
     )

@@ -260,7 +260,8 @@ def tensorrt_module(flavour: str = "tensorrt") -> TensorRt:
             raise
         raise MissingDependencyError(
             "TensorRT's Python package cannot be imported; on a Jetson it comes with JetPack: use a virtual "
-            "environment made with --system-site-packages (jetson/setup.sh makes one), see 'edgeseg doctor'"
+            "environment made with 'python3 -m venv --system-site-packages' (jetson/setup.sh makes one), see "
+            "'edgeseg doctor'"
         ) from None
     except EngineError:
         raise

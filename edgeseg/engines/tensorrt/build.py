@@ -40,7 +40,7 @@ PRECISIONS = ("int8-implicit", "int8-qdq", "fp16", "fp32")
 RECIPE = 2
 """Raised when the same request would give another engine than before, so that older ones are built again."""
 
-MEMORY_ADVICE = "close other programs, add swap, or allow less with edgeseg compile --workspace-mib"
+MEMORY_ADVICE = "close other programs, add swap, or allow less with 'edgeseg compile --workspace-mib'"
 
 _EXHAUSTED = re.compile(
     r"out[ _]?of[ _]?memory|bad_alloc|could not be allocated|(?:failed|unable) to allocate|cannot allocate memory"
@@ -326,7 +326,7 @@ def _configure(api: TensorRt, config: trt.IBuilderConfig, request: BuildRequest,
         config.set_memory_pool_limit(api.trt.MemoryPoolType.WORKSPACE, request.workspace_bytes)
     if request.optimization_level is not None:
         if not hasattr(config, "builder_optimization_level"):
-            raise EngineError(f"{api.name} has no optimization levels (8.6 and later have); leave --opt-level out")
+            raise EngineError(f"{api.name} has no optimization levels (8.6 and later have); leave `opt_level` out")
         config.builder_optimization_level = request.optimization_level
     wanted: tuple[str, ...] = {"fp32": (), "fp16": ("FP16",)}.get(request.precision, ("FP16", "INT8"))
     if request.precision == "int8-implicit":
@@ -349,7 +349,7 @@ def _target(api: TensorRt, config: Any, compute_capability: str) -> None:
         known = [name for name in dir(capabilities) if name.startswith("SM")] if capabilities else []
         raise EngineError(
             f"{api.name} cannot build ahead of time for {compute_capability!r}; "
-            + (f"it can for {', '.join(known)}" if known else "only --flavour rtx can")
+            + (f"it can for {', '.join(known)}" if known else "only `flavour` rtx can")
         )
     config.num_compute_capabilities = 1
     config.set_compute_capability(chosen, 0)
@@ -441,10 +441,10 @@ def _use_dla(
     if not any(able):
         raise EngineError(
             f"{api.name} can run none of the {len(able)} layers on DLA {core}, which computes in FP16 and INT8 only; "
-            "leave --dla out"
+            "leave `dla` out"
         )
     crossings = sum(one != other for one, other in zip(able, able[1:]))
-    advice = "; more than 4 cost more than they give, try without --dla" if crossings > 4 else ""
+    advice = "; more than 4 cost more than they give, try without `dla`" if crossings > 4 else ""
     return f"{sum(able)}/{len(able)} layers can run on DLA {core}, {crossings} transitions{advice}"
 
 
@@ -474,7 +474,9 @@ def _inspected(api: TensorRt, plan: bytes, request: BuildRequest, notes: list[st
         found = precisions_from_inspector(listing)
     except EngineError as error:
         if request.precision.startswith("int8"):
-            raise EngineError(f"INT8 cannot be proven: {error}; --fp16 builds without INT8") from error
+            raise EngineError(
+                f"INT8 cannot be proven: {error}; 'edgeseg compile --fp16' builds without INT8"
+            ) from error
         notes.append(f"the precision of its layers is not known: {error}")
         return LayerPrecisions({}, {}, 0)
     if found.not_understood:
@@ -497,22 +499,26 @@ def _prove_int8(api: TensorRt, precisions: LayerPrecisions, request: BuildReques
     if request.dla_core is None and visible < convolutions / 2 and request.min_int8_share:
         raise EngineError(
             f"the engine shows only {visible} of {convolutions} convolutions ({precisions.describe()}), so that INT8 "
-            "cannot be proven; --allow-partial-int8 accepts it"
+            "cannot be proven; 'edgeseg compile --allow-partial-int8' accepts it"
         )
     share, at_most = precisions.int8_share, precisions.int8_share_at_most
     if at_most == 0:
         raise EngineError(
             f"{api.name} built no INT8 layer although INT8 was asked for ({precisions.describe()}); "
-            "use --fp16, or --int8-mode qdq where it was implicit"
+            "use 'edgeseg compile --fp16', or 'edgeseg compile --int8 --int8-mode qdq' where it was implicit"
         )
     if at_most < request.min_int8_share:
         raise EngineError(
             f"{api.name} made only {100 * at_most:.0f} % of the convolutions INT8 ({precisions.describe()}), wanted "
             f"{100 * request.min_int8_share:.0f} %; it found others faster: 'edgeseg tune' compares, "
-            "--allow-partial-int8 accepts"
+            "'edgeseg compile --allow-partial-int8' accepts"
         )
     if share == 0 or share < request.min_int8_share:
-        accept = "--allow-partial-int8 accepts what is proven" if share else "--fp16 builds without INT8"
+        accept = (
+            "'edgeseg compile --allow-partial-int8' accepts what is proven"
+            if share
+            else "'edgeseg compile --fp16' builds without INT8"
+        )
         raise EngineError(
             f"INT8 cannot be proven ({precisions.describe()}): {_what_is_not_understood(precisions)}; report this line "
             f"with the version, {api.name}; {accept}"

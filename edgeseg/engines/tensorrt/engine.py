@@ -252,7 +252,7 @@ class TensorRtEngine(Engine):
             self.graph_note = f"no CUDA graph: {error}"
             for slot in self._slots:
                 slot.drop_graph()
-            self._verify(answers, "plain runs give another answer after a CUDA graph failed; use --cuda-graph off")
+            self._verify(answers, "plain runs give another answer after a CUDA graph failed; use `cuda_graph` off")
         for slot in self._slots:
             slot.frame.host[...] = 0
 

@@ -78,9 +78,9 @@ class TensorRtOptions:
         if self.precision not in (None, "int8", *PRECISIONS):
             raise UsageError(f"no precision {self.precision!r}; there are int8, {', '.join(PRECISIONS)}")
         if self.int8_mode not in INT8_MODES:
-            raise UsageError(f"--int8-mode is {', '.join(INT8_MODES)}, got {self.int8_mode!r}")
+            raise UsageError(f"`int8_mode` is {', '.join(INT8_MODES)}, got {self.int8_mode!r}")
         if self.cuda_graph not in SWITCHES or self.memory not in MEMORIES:
-            raise UsageError(f"--cuda-graph is {', '.join(SWITCHES)} and --memory {', '.join(MEMORIES)}")
+            raise UsageError(f"`cuda_graph` is {', '.join(SWITCHES)} and `memory` {', '.join(MEMORIES)}")
         if self.dla_core is not None and self.precision == "fp32":
             raise UsageError("a DLA core runs FP16 and INT8, not fp32")
 
@@ -119,11 +119,11 @@ def chosen_precision(api: TensorRt, bundle: Bundle, options: TensorRtOptions) ->
         else:
             wanted = f"int8-{options.int8_mode}"
     if wanted == "int8-implicit" and not api.implicit_int8:
-        raise EngineError(f"{api.name} has no implicit INT8 (removed in 11); use --int8-mode qdq")
+        raise EngineError(f"{api.name} has no implicit INT8 (removed in 11); use `int8_mode` qdq")
     if options.dla_core is not None and wanted == "int8-qdq" and api.precision_flags:
         raise EngineError(f"a DLA core runs FP16 and implicit INT8 with {api.name}, not {wanted}")
     if wanted == "int8-implicit" and bundle.ranges is None:
-        raise EngineError("the bundle has no ranges; compile it on the host with --int8 --calib FOLDER")
+        raise EngineError("the bundle has no ranges; 'edgeseg compile --int8 --calib FOLDER' on the host takes them")
     return wanted, why
 
 
@@ -145,15 +145,15 @@ def request_from_bundle(
             else:
                 notes.append(
                     f"{api.name} takes precision from the graph alone, and this one's rest is float32; "
-                    "compile on the host with --int8 --fp16 for a float16 rest"
+                    "'edgeseg compile --int8 --fp16' on the host makes a float16 rest"
                 )
     elif precision == "fp16" and not api.precision_flags:
         graph = FP16
     if graph not in bundle.graphs:
-        flag = "--fp16" if graph == FP16 else "--int8"
+        compiles = "edgeseg compile --fp16" if graph == FP16 else "edgeseg compile --int8"
         raise EngineError(
             f"the bundle has no graph {graph!r} for {precision} (it has {', '.join(bundle.graphs)}); "
-            f"compile it on the host with {flag}"
+            f"'{compiles}' on the host makes it"
         )
     request = BuildRequest(
         precision,

@@ -189,7 +189,7 @@ class _Parser:
         at = self._tokens[min(self._next + 1, len(self._tokens) - 1)]
         name = self._in_parentheses(what)
         if name not in names:
-            there = f"there are {', '.join(names)}" if names else "there are none; see --rois"
+            there = f"there are {', '.join(names)}" if names else "there are none; see `rois`"
             self._fail(f"{what}: {there}", at)
         return name
 

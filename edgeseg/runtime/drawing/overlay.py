@@ -51,7 +51,7 @@ class Painter:
     ) -> None:
         unknown = [visual for visual in visualize if visual not in VISUALS]
         if unknown or not visualize:
-            raise UsageError(f"--visualize is some of {','.join(VISUALS)}, got {','.join(unknown) or 'nothing'}")
+            raise UsageError(f"`visualize` is some of {','.join(VISUALS)}, got {','.join(unknown) or 'nothing'}")
         if not 0 <= alpha <= 1:
             raise UsageError(f"alpha is the share of the class colour, 0 to 1, got {alpha}")
         self.spec = spec

@@ -15,7 +15,7 @@ _CSI_FAULTS = (
         re.compile(r'no element "?nvarguscamerasrc'),
         "missing",
         "GStreamer has no nvarguscamerasrc: this is no Jetson, or a container without NVIDIA's plugins; on the board: "
-        "sudo apt install nvidia-l4t-gstreamer, and in a container --runtime nvidia",
+        "sudo apt install nvidia-l4t-gstreamer, and in a container docker run --runtime nvidia",
     ),
     (
         re.compile(r"invalid camera device specified (\d+) specified, (\d+) max index"),
@@ -31,7 +31,7 @@ _CSI_FAULTS = (
     (
         re.compile(r"frame rate specified is greater"),
         "broken",
-        "the sensor does not deliver so many frames per second; pass a smaller --rate, or none",
+        "the sensor does not deliver so many frames per second; pass a smaller `rate`, or none",
     ),
     (
         re.compile(r"create camera ?provider|connecting to nvargus|argus_socket"),
@@ -43,7 +43,7 @@ _CSI_FAULTS = (
         re.compile(r"capturesession|alreadyallocated|\bis in use\b|\bunavailable\b"),
         "busy",
         "the argus daemon gives no session with the camera: another program has it, or one that crashed left it open; "
-        "sudo systemctl restart nvargus-daemon (--argus-restart does that)",
+        "sudo systemctl restart nvargus-daemon (`argus_restart` does that)",
     ),
     (
         re.compile(r"timeout|timed out|\bdisconnected\b|\bcancelled\b"),
@@ -182,8 +182,8 @@ def csi_fault(what: str, said: str, printed: str, *, delivered: bool) -> SourceE
 
 
 def _hardware_help(element: str) -> str:
-    nvidia = "a container needs --runtime nvidia, a board sudo apt install nvidia-l4t-gstreamer"
-    without = "--capture software does without hardware decoders and converters"
+    nvidia = "a container needs docker run --runtime nvidia, a board sudo apt install nvidia-l4t-gstreamer"
+    without = "`capture` software does without hardware decoders and converters"
     return f"{nvidia}; {without}" if element.startswith("nv") else without
 
 

@@ -70,11 +70,11 @@ class CaptureOptions:
 
     def __post_init__(self) -> None:
         if self.flip not in CAPTURE_FLIPS:
-            raise UsageError(f"--flip is one of {', '.join(CAPTURE_FLIPS)}, got {self.flip!r}")
+            raise UsageError(f"`flip` is one of {', '.join(CAPTURE_FLIPS)}, got {self.flip!r}")
         if self.format and self.format not in CAPTURE_FORMATS:
-            raise UsageError(f"--format is one of {', '.join(CAPTURE_FORMATS)}, got {self.format!r}")
+            raise UsageError(f"`format` is one of {', '.join(CAPTURE_FORMATS)}, got {self.format!r}")
         if self.transport not in ("tcp", "udp"):
-            raise UsageError(f"--rtsp-transport is tcp or udp, got {self.transport!r}")
+            raise UsageError(f"`rtsp_transport` is tcp or udp, got {self.transport!r}")
 
     @property
     def asks_nothing(self) -> bool:
@@ -139,9 +139,9 @@ def pipeline_from_uri(uri: str, options: CaptureOptions = CaptureOptions()) -> P
 def file_pipeline(path: Path, options: CaptureOptions = CaptureOptions()) -> Pipeline:
     """Make the pipeline for a video file. Raises UsageError: an option that files do not take."""
     if options.rate:
-        raise UsageError("--rate is for cameras of this machine; a video has a rate of its own")
+        raise UsageError("`rate` is for cameras of this machine; a video has a rate of its own")
     if options.format:
-        raise UsageError("--format is for V4L2 cameras; a video has a format of its own")
+        raise UsageError("`format` is for V4L2 cameras; a video has a format of its own")
     if options.software:
         return replace(_file(path, replace(options, jetson=False)), software=True)
     return _file(path, options)
@@ -150,9 +150,9 @@ def file_pipeline(path: Path, options: CaptureOptions = CaptureOptions()) -> Pip
 def _pipeline(uri: str, options: CaptureOptions) -> Pipeline:
     scheme, _, rest = uri.partition("://")
     if options.rate and scheme not in ("csi", "v4l2"):
-        raise UsageError(f"--rate is for cameras of this machine; a source {scheme}:// has a rate of its own")
+        raise UsageError(f"`rate` is for cameras of this machine; a source {scheme}:// has a rate of its own")
     if options.format and scheme != "v4l2":
-        raise UsageError(f"--format is for V4L2 cameras; a source {scheme}:// has a format of its own")
+        raise UsageError(f"`format` is for V4L2 cameras; a source {scheme}:// has a format of its own")
     if scheme in ("rtsp", "rtsps"):
         return _rtsp(uri, options)
     if scheme in ("http", "https"):
@@ -235,7 +235,7 @@ def _csi(sensor: str, options: CaptureOptions) -> Pipeline:
     if not re.fullmatch(r"\d{1,2}", sensor or "0"):
         raise UsageError(f"a CSI camera is csi://0, csi://1 ..., got csi://{sensor}")
     if options.software:
-        raise UsageError("csi:// goes through NVIDIA's elements only; leave --capture out")
+        raise UsageError("csi:// goes through NVIDIA's elements only; leave `capture` out")
     caps = "video/x-raw(memory:NVMM),format=NV12"
     if options.rate:
         caps += f",framerate={_fraction(options.rate)}"

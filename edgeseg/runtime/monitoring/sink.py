@@ -68,9 +68,9 @@ class FieldSink(FrameSink):
         most_frames: int = 100,
     ) -> None:
         if shadow < 0 or drift < 0 or not (shadow or drift):
-            raise UsageError(f"--shadow and --drift take one frame of so many, 1 or more; got {shadow} and {drift}")
+            raise UsageError(f"`shadow` and `drift` take one frame of so many, 1 or more; got {shadow} and {drift}")
         if drift_frames is not None and not drift:
-            raise UsageError("--drift-frames keeps frames that drift, so it needs --drift N")
+            raise UsageError("`drift_frames` keeps frames that drift, so it needs `drift` N")
         self._spec, self._every = bundle.spec, {"shadow": shadow, "drift": drift}
         self._seen = 0
         self._slowed = False
@@ -193,4 +193,4 @@ def _higher_precision(bundle: Bundle) -> str:
     for name in (FP32, FP16):
         if name in bundle.graphs and bundle.graphs[name].target != "tensorrt":
             return name
-    raise UsageError("--shadow needs the bundle's FP32 or FP16 graph, and it has neither; compile it again")
+    raise UsageError("`shadow` needs the bundle's FP32 or FP16 graph, and it has neither; compile it again")

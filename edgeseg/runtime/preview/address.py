@@ -40,19 +40,19 @@ def bound(address: str, token: str) -> Bound:
     """
     found = _ADDRESS.fullmatch(address)
     if not found or int(found["port"]) > 65535:
-        raise UsageError(f"--preview is HOST:PORT, e.g. 127.0.0.1:8000 or [::1]:8000, got {address!r}")
+        raise UsageError(f"`preview` is HOST:PORT, e.g. 127.0.0.1:8000 or [::1]:8000, got {address!r}")
     host, port = found["v6"] or found["host"], int(found["port"])
     try:
         family, kind, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
-        raise SinkError(f"--preview {address}: no host {host}; use 127.0.0.1 or an address of this machine") from error
+        raise SinkError(f"`preview` {address}: no host {host}; use 127.0.0.1 or an address of this machine") from error
     is_loopback = ipaddress.ip_address(where[0]).is_loopback
     if token and len(token) < MIN_TOKEN:
         raise UsageError(f"the preview token has {len(token)} characters, it needs at least {MIN_TOKEN}")
     if token and not re.fullmatch(r"[\x21-\x7e]+", token):
         raise UsageError("the preview token has blanks or signs that no header carries; it takes printable ASCII")
     if not is_loopback and not token:
-        raise UsageError(f"--preview {address} can be reached by others; give a token, or use 127.0.0.1:{port}")
+        raise UsageError(f"`preview` {address} can be reached by others; give a token, or use 127.0.0.1:{port}")
     listener, url = _listening(family, kind, where, address)
     return Bound(listener, host, url)
 
@@ -66,7 +66,7 @@ def _listening(family: int, kind: int, where: tuple[object, ...], address: str) 
         listener.bind(where)
     except OSError as error:
         listener.close()
-        raise SinkError(f"--preview {address} cannot be used: {error.strerror}; choose another port") from error
+        raise SinkError(f"`preview` {address} cannot be used: {error.strerror}; choose another port") from error
     name, port = listener.getsockname()[:2]
     return listener, f"http://{f'[{name}]' if ':' in name else name}:{port}/"
 

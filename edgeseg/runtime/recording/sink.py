@@ -154,7 +154,7 @@ class RecordSink(FrameSink):
         except FileExistsError as error:
             raise ForeignFileError(
                 f"{error.filename} exists; a recording never replaces another file, so name a new one, "
-                "or pass --overwrite"
+                "or pass `overwrite`"
             ) from error
         except OSError as error:
             raise SinkError(f"{self._path} cannot be made: {error.strerror}; name another file") from error
@@ -196,7 +196,7 @@ class RecordSink(FrameSink):
     def _failed(self, error: sqlite3.Error) -> SinkError:
         return SinkError(
             f"{self._path} cannot be written ({first_line(error)}); what was recorded so far stays readable: free "
-            "space or pass another --sink"
+            "space or pass another `sinks`"
         )
 
     def _forget(self) -> None:

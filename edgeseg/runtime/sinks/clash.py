@@ -39,7 +39,7 @@ def refuse_overwriting(
     """
     twice = [uri for uri in sinks if sinks.count(uri) > 1 and not uri.startswith("null:")]
     if twice:
-        raise UsageError(f"--sink {redacted(twice[0])} is given twice; leave one out, or name another")
+        raise UsageError(f"`sinks` {redacted(twice[0])} is given twice; leave one out, or name another")
     read = {path for stream in streams for path in _files_of(stream.uri)} | set(inputs)
     files = {identity for path in read for identity in _identities(path)}
     images = [path for path in read if path.suffix.lower() in IMAGE_SUFFIXES]
@@ -50,9 +50,9 @@ def refuse_overwriting(
     }
     names = _names(streams) if len(streams) > 1 else [""]
     outputs: list[tuple[str, Iterable[Path], Iterable[Path]]]
-    outputs = [(f"--sink {uri}", _written_by(uri, names), _filled_by(uri)) for uri in sinks]
+    outputs = [(f"`sinks` {uri}", _written_by(uri, names), _filled_by(uri)) for uri in sinks]
     writers: dict[str, str] = {}
-    outputs += [(f"--on-alarm {text}", *action_paths(text)) for text in actions]
+    outputs += [(f"`actions` {text}", *action_paths(text)) for text in actions]
     for option, paths, filled in outputs:
         written = list(paths)
         for path in written:

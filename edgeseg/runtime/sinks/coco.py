@@ -61,7 +61,7 @@ class CocoSink(FrameSink):
         if self._before is not None and not (overwrite or _is_made_from(path, self._lines_path)):
             raise ForeignFileError(
                 f"{path} is not what a run of edgeseg made of {self._lines_path}, or was edited since; "
-                "name a new file, or pass --overwrite"
+                "name a new file, or pass `overwrite`"
             )
         header = _line({"categories": categories})
         self._lines = LineFile(self._lines_path, header, b"{", _is_whole, overwrite=overwrite)

@@ -43,7 +43,7 @@ class FolderSink(FrameSink):
         if foreign is not None:
             raise ForeignFileError(
                 f"{folder} holds pictures that edgeseg did not write, such as {foreign}; masks are not put among them: "
-                "name another folder, or pass --overwrite"
+                "name another folder, or pass `overwrite`"
             )
         try:
             for part in ("masks", *_parts(painter)):
@@ -69,7 +69,7 @@ class FolderSink(FrameSink):
                 self._keep("colours", result, self._painter.mask(result.classes))
         except OSError as error:
             raise SinkError(
-                f"{self._folder} cannot be written: {error.strerror}; free space or pass another --sink"
+                f"{self._folder} cannot be written: {error.strerror}; free space or pass another `sinks`"
             ) from error
 
     def _keep(self, part: str, result: Segmentation, picture: np.ndarray) -> None:

@@ -67,7 +67,7 @@ class LineFile:
         except OSError as error:
             self.close()
             raise SinkError(
-                f"{self._path} cannot be written: {error.strerror}; free space or pass another --sink"
+                f"{self._path} cannot be written: {error.strerror}; free space or pass another `sinks`"
             ) from error
 
     def close(self) -> None:
@@ -120,7 +120,7 @@ class LineFile:
         if self._header and not (start.startswith(self._header) or self._header.startswith(start)):
             raise ForeignFileError(
                 f"{self._path} starts with another header: it was written with other classes or by another program; "
-                "name a new file, or pass --overwrite"
+                "name a new file, or pass `overwrite`"
             )
         first = start.partition(b"\n")[0]
         if not self._header and self._is_line is not None and not self._is_line(first):
@@ -133,7 +133,7 @@ class LineFile:
 
     def _foreign(self) -> str:
         kind = "JSON lines of edgeseg" if self._begins else "lines of edgeseg"
-        return f"{self._path} holds something else than {kind}; name a new file, or pass --overwrite"
+        return f"{self._path} holds something else than {kind}; name a new file, or pass `overwrite`"
 
     def _write(self, line: bytes) -> None:
         status = os.fstat(self._descriptor)

@@ -75,4 +75,4 @@ def _files_in(folder: Path) -> Iterator[Path]:
         yield from (Path(where, name) for name in names)
 
 
-_NOT_OURS = "was not written by edgeseg and is not replaced; name another folder, or pass --overwrite"
+_NOT_OURS = "was not written by edgeseg and is not replaced; name another folder, or pass `overwrite`"

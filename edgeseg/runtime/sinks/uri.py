@@ -112,7 +112,7 @@ def _open_rtsp(at: Location, context: SinkContext) -> FrameSink:
     from edgeseg.runtime.sinks.rtsp import RtspSink
 
     if context.by_source:
-        raise UsageError(f"{redacted(at.uri)} shows one source; run the others apart, or use --preview")
+        raise UsageError(f"{redacted(at.uri)} shows one source; run the others apart, or use `preview`")
     return RtspSink(at.uri, context.painter)
 
 
@@ -149,12 +149,12 @@ SINKS: Mapping[str, SinkKind] = {
         _open_window,
         "display://",
         "a window",
-        not_in_service="a service has no desktop, so display:// cannot work; use --preview, a file or jsonl://",
+        not_in_service="a service has no desktop, so display:// cannot work; use `preview`, a file or jsonl://",
     ),
     "": SinkKind(
         _open_path,
         "out.mp4, a folder",
-        "a video (`.mp4`, `.mkv`, `.avi`); in a folder `masks/` (class ids), `overlays/`, with `--visualize mask` also "
+        "a video (`.mp4`, `.mkv`, `.avi`); in a folder `masks/` (class ids), `overlays/`, with `visualize` mask also "
         "`colours/`: one PNG per frame, written whole",
         is_path=True,
     ),
@@ -206,7 +206,7 @@ def sink_kind(uri: str) -> SinkKind:
         UsageError: it is empty. SinkError: there is no such sink.
     """
     if not uri.strip():
-        raise UsageError("--sink is empty; name a file or a folder, or leave it out")
+        raise UsageError("`sinks` is empty; name a file or a folder, or leave it out")
     scheme = uri.partition("://")[0] if "://" in uri else ""
     if "://" in uri and not scheme or scheme not in SINKS:
         raise SinkError(f"no sink {redacted(uri)!r}; there are {sinks_help()}")

@@ -110,7 +110,7 @@ class VideoSink(FrameSink):
         if (self._writer is None or self._count % 30 == 0) and shutil.disk_usage(
             self._path.parent
         ).free < _LEAST_FREE_BYTES:
-            raise SinkError(f"the disk of {self._path} is full (under 16 MiB free); free space or pass another --sink")
+            raise SinkError(f"the disk of {self._path} is full (under 16 MiB free); free space or pass another `sinks`")
         if self._writer is None:
             self._begin(result, size_hw)
         assert self._writer is not None
@@ -186,7 +186,7 @@ class VideoSink(FrameSink):
             if os.path.lexists(target) and not self._may_replace():
                 if self._part == 1 and not self._goes_on:
                     raise ForeignFileError(
-                        f"{target} exists; a video never replaces another file, so name a new one, or pass --overwrite"
+                        f"{target} exists; a video never replaces another file, so name a new one, or pass `overwrite`"
                     )
                 continue
             try:

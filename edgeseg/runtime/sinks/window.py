@@ -30,7 +30,7 @@ class WindowSink(FrameSink):
             key = self._cv2.waitKey(1) & 0xFF
             closed = self._cv2.getWindowProperty(title, self._cv2.WND_PROP_VISIBLE) < 1
         except self._cv2.error as error:
-            raise SinkError(f"no window can be shown ({first_line(error)}); use another --sink") from error
+            raise SinkError(f"no window can be shown ({first_line(error)}); use another `sinks`") from error
         if closed or key in (ord("q"), 27):
             raise StopRun("window closed")
 

@@ -83,4 +83,4 @@ def _what_is_there() -> str:
     devices = camera_devices()
     if devices:
         return f"there are {', '.join(devices)}"
-    return "this machine has no /dev/video* device at all; without a camera try --source demo://street"
+    return "this machine has no /dev/video* device at all; without a camera try `source` demo://street"

@@ -56,7 +56,7 @@ class SourceRequest:
         if self.capture == "gstreamer" or (self.capture == "auto" and gstreamer_python()):
             return True
         if not self.options.asks_nothing:
-            raise UsageError("--size, --rate, --flip and --format need GStreamer; see edgeseg doctor")
+            raise UsageError("`size`, `rate`, `flip` and `format` need GStreamer; see edgeseg doctor")
         return False
 
 
@@ -82,7 +82,7 @@ def _open_pipeline(at: Location, asked: SourceRequest) -> FrameSource:
 
     scheme = at.uri.partition("://")[0]
     if asked.capture == "opencv":
-        raise UsageError(f"{scheme}:// is read through GStreamer only; leave --capture out")
+        raise UsageError(f"{scheme}:// is read through GStreamer only; leave `capture` out")
     check = (lambda: _refuse_unreachable(at.uri)) if scheme.startswith("http") else (lambda: None)
     return GstSource(pipeline_from_uri(at.uri, asked.options), at.uri, check=check, mend=asked.mend)
 
@@ -139,7 +139,7 @@ SOURCES: Mapping[str, SourceKind] = {
     "v4l2": SourceKind(
         _open_camera,
         "camera (0)",
-        "a USB camera; `0`, `/dev/video0`, `v4l2:///dev/video0` and `--camera 0` are the same",
+        "a USB camera; `0`, `/dev/video0`, `v4l2:///dev/video0` and `camera` 0 are the same",
         is_live=True,
         takes_options=True,
         from_page=r"\d{1,3}|/dev/video\d{1,3}|v4l2://(?:/dev/video)?\d{1,3}",
@@ -155,7 +155,7 @@ SOURCES: Mapping[str, SourceKind] = {
     "rtsp": SourceKind(
         _open_pipeline,
         "rtsp://",
-        "a network camera: H.264, H.265, MJPEG; `rtsps://` for TLS; `--rtsp-transport udp`",
+        "a network camera: H.264, H.265, MJPEG; `rtsps://` for TLS; `rtsp_transport` udp",
         is_live=True,
         takes_options=True,
         from_page=_ADDRESS,
@@ -280,7 +280,7 @@ def source_from_uri(
         UsageError: a URI or an option that makes no sense.
     """
     if capture not in CAPTURES:
-        raise UsageError(f"--capture is one of {', '.join(CAPTURES)}, got {capture!r}")
+        raise UsageError(f"`capture` is one of {', '.join(CAPTURES)}, got {capture!r}")
     if capture == "software":
         options, capture = replace(options, software=True), "gstreamer"
     scheme = _scheme_of(uri)
@@ -290,7 +290,7 @@ def source_from_uri(
     kind = SOURCES[scheme]
     if not (kind.takes_options or options.asks_nothing):
         raise UsageError(
-            f"--size, --rate, --flip and --format are for cameras, streams and videos, not for {scheme}://"
+            f"`size`, `rate`, `flip` and `format` are for cameras, streams and videos, not for {scheme}://"
         )
     return kind.open(located(uri, kind), SourceRequest(options, capture, mend))
 
@@ -340,7 +340,7 @@ def _images(files: Sequence[Path], description: str, asked: SourceRequest) -> Fr
     from edgeseg.runtime.sources.stored import ImagesSource
 
     if not asked.options.asks_nothing:
-        raise UsageError("--size, --rate, --flip and --format are for cameras, streams and videos, not for images")
+        raise UsageError("`size`, `rate`, `flip` and `format` are for cameras, streams and videos, not for images")
     return ImagesSource(files, description)
 
 

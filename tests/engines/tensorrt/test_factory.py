@@ -39,7 +39,7 @@ def test_int8_is_implicit_where_it_exists_and_says_why(version: str, tmp_path: P
         assert made.precision == "int8-qdq"
         assert rig.said[0] == f"precision: int8-qdq (TensorRT {version} has no implicit INT8)"
         assert "takes precision from the graph alone" in rig.said[1]
-        with pytest.raises(EngineError, match="has no implicit INT8 .removed in 11.; use --int8-mode qdq"):
+        with pytest.raises(EngineError, match="has no implicit INT8 .removed in 11.; use `int8_mode` qdq"):
             _provided(rig, precision="int8", int8_mode="implicit")
     else:
         assert made.precision == "int8-implicit"
@@ -161,18 +161,18 @@ def test_what_the_bundle_lacks_is_named(tmp_path: Path) -> None:
     old, new = Rig("8.5.2.2", tmp_path), Rig("11.4.1.1", tmp_path)
     with pytest.raises(EngineError, match="no graph 'fp16' for fp16 .it has fp32, int8-tensorrt.*--fp16"):
         _provided(new, precision="fp16")
-    with pytest.raises(EngineError, match="has no ranges; compile it on the host with --int8 --calib"):
+    with pytest.raises(EngineError, match="has no ranges; 'edgeseg compile --int8 --calib FOLDER'"):
         _provided(old, tiny_bundle(ranges=None), precision="int8", int8_mode="implicit")
     assert _provided(old, tiny_bundle(ranges=None)).precision == "int8-qdq"
     bundle = tiny_bundle()
     only_fp32 = replace(bundle, graphs={"fp32": bundle.graphs["fp32"]}, ranges=None)
-    with pytest.raises(EngineError, match="no graph 'int8-tensorrt'.*with --int8"):
+    with pytest.raises(EngineError, match="no graph 'int8-tensorrt'.*'edgeseg compile --int8'"):
         _provided(old, only_fp32)
     with pytest.raises(UsageError, match="no precision 'int4'; there are int8, int8-implicit"):
         TensorRtOptions(precision="int4")
-    with pytest.raises(UsageError, match="--int8-mode is auto, implicit, qdq, got 'x'"):
+    with pytest.raises(UsageError, match="`int8_mode` is auto, implicit, qdq, got 'x'"):
         TensorRtOptions(int8_mode="x")
-    with pytest.raises(UsageError, match="--cuda-graph is auto, on, off and --memory auto, mapped, copy"):
+    with pytest.raises(UsageError, match="`cuda_graph` is auto, on, off and `memory` auto, mapped, copy"):
         TensorRtOptions(cuda_graph="perhaps")
     with pytest.raises(UsageError, match="a DLA core runs FP16 and INT8, not fp32"):
         TensorRtOptions(precision="fp32", dla_core=0)
@@ -207,7 +207,7 @@ def test_an_engine_without_int8_is_refused(tmp_path: Path) -> None:
         built_plan(rig.api, tiny_onnx(), request)
     assert "Layers" in json.loads(heard["inspector.json"]), "the engine that is refused is the one to look at"
     partial = BuildRequest("int8-implicit", amax=amax, float_layers=("conv",), min_int8_share=0.75)
-    with pytest.raises(EngineError, match="made only 50 % of the convolutions INT8 .*--allow-partial-int8 accepts"):
+    with pytest.raises(EngineError, match="made only 50 % of the convolutions INT8 .*--allow-partial-int8' accepts"):
         built_plan(rig.api, tiny_onnx(), partial)
     assert built_plan(rig.api, tiny_onnx(), replace(partial, min_int8_share=0.0)).precisions.int8_share == 0.5
 
@@ -283,7 +283,7 @@ def test_dla_is_refused_where_it_would_not_be_used(tmp_path: Path) -> None:
             _provided(Rig(version, tmp_path, dla_cores=2), bundle, precision="fp16", dla_core=0)
     typed = GraphEntry(tiny_onnx(), Fp32())
     bundle = replace(tiny_bundle(), graphs={"fp16": typed})
-    with pytest.raises(EngineError, match=r"can run none of the \d+ layers on DLA 0, .*; leave --dla out"):
+    with pytest.raises(EngineError, match=r"can run none of the \d+ layers on DLA 0, .*; leave `dla` out"):
         _provided(Rig("11.4.1.1", tmp_path, dla_cores=2), bundle, precision="fp16", dla_core=0)
 
 

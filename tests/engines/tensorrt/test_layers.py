@@ -428,7 +428,7 @@ def test_a_listing_in_another_form_is_no_proof_and_no_refutation(tmp_path: Path)
     for share in (0.5, 0.0):
         with pytest.raises(EngineError, match="this inspector's output is not understood: .*Encoding") as raised:
             built_plan(rig.api, tiny_onnx(qdq=True), replace(QDQ, min_int8_share=share))
-        assert "no INT8" not in str(raised.value) and "--fp16 builds without INT8" in str(raised.value)
+        assert "no INT8" not in str(raised.value) and "--fp16' builds without INT8" in str(raised.value)
 
 
 def test_a_float_build_needs_no_proof(tmp_path: Path) -> None:
@@ -466,7 +466,7 @@ def test_what_is_known_not_to_be_int8_is_refused_as_that(tmp_path: Path) -> None
     with pytest.raises(EngineError, match="made only 50 % of the convolutions INT8 .*1 not understood"):
         built_plan(rig.api, tiny_onnx(qdq=True), replace(QDQ, min_int8_share=0.75))
     for share in (0.5, 0.0):
-        with pytest.raises(EngineError, match="INT8 cannot be proven .*--fp16 builds without INT8"):
+        with pytest.raises(EngineError, match="INT8 cannot be proven .*--fp16' builds without INT8"):
             built_plan(rig.api, tiny_onnx(qdq=True), replace(QDQ, min_int8_share=share))
 
 

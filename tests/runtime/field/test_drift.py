@@ -178,9 +178,9 @@ def test_only_the_sinks_own_thread_steps_back(shipped: Bundle, street: list[np.n
 
 def test_what_makes_no_sense_is_refused(shipped: Bundle, tmp_path: Path) -> None:
     state = RunState(ConfusionMatrix(11))
-    with pytest.raises(UsageError, match="--shadow and --drift"):
+    with pytest.raises(UsageError, match="`shadow` and `drift`"):
         FieldSink(shipped, state)
-    with pytest.raises(UsageError, match="needs --drift"):
+    with pytest.raises(UsageError, match="needs `drift`"):
         FieldSink(shipped, state, shadow=1, drift_frames=tmp_path)
     with pytest.raises(UsageError, match="calibrated ranges"):
         FieldSink(replace(shipped, ranges=None), state, drift=1)

@@ -47,7 +47,7 @@ _REFUSED = {
             "SequenceAt SequenceConstruct SequenceEmpty SequenceErase SequenceInsert SequenceLength SequenceMap "
             "SplitToSequence ConcatFromSequence Optional OptionalGetElement OptionalHasElement",
             "works on sequences, TensorRT on tensors",
-            "return tensors from forward() and simplify with --simplifier onnxsim",
+            "return tensors from forward() and simplify with 'edgeseg compile --simplifier onnxsim'",
         ),
     )
     for operator in operators.split()
@@ -163,7 +163,7 @@ def unfolded_batch_normalization(graph: RuleGraph, target: Target) -> Iterator[F
     """Find normalisation that was not folded into a convolution."""
     for node in graph.of("BatchNormalization"):
         what = "BatchNormalization was not folded into a convolution; TensorRT cannot do it across Q/DQ"
-        fix = "export from eval() with do_constant_folding, or simplify with --simplifier onnxsim"
+        fix = "export from eval() with do_constant_folding, or simplify with 'edgeseg compile --simplifier onnxsim'"
         yield Finding("warning", "batch-normalization", node_name(node), what, fix)
 
 

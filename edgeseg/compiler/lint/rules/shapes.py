@@ -25,7 +25,10 @@ def dynamic_shapes(graph: RuleGraph, target: Target) -> Iterator[Finding]:
         if any(dim.dim_param or dim.dim_value <= 0 for dim in shape.dim):
             seen = "x".join(f"{dim.dim_param or dim.dim_value}" for dim in shape.dim)
             what = f"the input's shape {seen} is not fixed; the engine would need an optimization profile"
-            fix = "export without dynamic_axes, at the size and batch that the camera needs (--size WIDTHxHEIGHT)"
+            fix = (
+                "export without dynamic_axes, at the size and batch that the camera needs "
+                "(edgeseg compile --size WIDTHxHEIGHT)"
+            )
             yield Finding("error", "dynamic-shape", value.name, what, fix)
 
 
@@ -34,7 +37,7 @@ def runtime_shapes(graph: RuleGraph, target: Target) -> Iterator[Finding]:
     for node in graph.of("Shape", "Size", "ConstantOfShape", "Range", "NonZero", "If", "Loop", "Scan"):
         if target.loads(node.op_type):
             what = f"{node.op_type} is left over: shapes or control flow are computed in every frame and hinder fusion"
-            fix = "export with a fixed input shape and simplify with --simplifier onnxsim"
+            fix = "export with a fixed input shape and simplify with 'edgeseg compile --simplifier onnxsim'"
             yield Finding("warning", "runtime-shape", node_name(node), what, fix)
 
 
@@ -81,5 +84,8 @@ def resize_sizes(graph: RuleGraph, target: Target) -> Iterator[Finding]:
         fed = {value.name for value in graph.inputs} & {scales, sizes}
         severity = "error" if fed or (scales and not target.int64) else "warning"
         what = "the scales or sizes of Resize are computed while it runs" if not fed else "Resize's scales are an input"
-        fix = "interpolate with a constant scale_factor, or simplify a fixed-shape export with --simplifier onnxsim"
+        fix = (
+            "interpolate with a constant scale_factor, or simplify a fixed-shape export with "
+            "'edgeseg compile --simplifier onnxsim'"
+        )
         yield Finding(severity, "resize-sizes", node_name(node), what, fix)

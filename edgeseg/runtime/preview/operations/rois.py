@@ -46,7 +46,7 @@ def remove_roi(page: Page, call: Call) -> Reply:
 
 def _rois(page: Page) -> Rois:
     if page.rois is None:
-        raise Refusal(404, "this run has no regions; start it with --rois FILE")
+        raise Refusal(404, "this run has no regions; start it with 'edgeseg run --rois FILE'")
     return page.rois
 
 
