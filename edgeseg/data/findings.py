@@ -61,7 +61,7 @@ def _rare_classes(sets: Sets, spec: ModelSpec) -> Iterator[str]:
         if 0 < share < _RARE
     ]
     if rare:
-        yield f"rare in {sets[0].role}: {', '.join(rare)}; crops centred on them help (--augment)"
+        yield f"rare in {sets[0].role}: {', '.join(rare)}; crops centred on them help ('edgeseg train --augment')"
 
 
 def _binary_masks(sets: Sets, spec: ModelSpec) -> Iterator[str]:
@@ -138,13 +138,13 @@ def _one_scene(sets: Sets, spec: ModelSpec) -> Iterator[str]:
         clip = _clip(sets[1].seen)
         yield (
             f"all {val[group]} validation images are one scene: their names begin with {group!r}{clip}{also}; mIoU on "
-            "them says little of other scenes, so judge by drives: `split` by=prefix `fold` 1/N"
+            "them says little of other scenes, so judge by drives: 'edgeseg train --split by=prefix --fold 1/N'"
         )
     elif shared:
         count = sum(val[group] for group in shared)
         yield (
             f"{count} of {sum(val.values())} validation images are of drives that are trained on ({_some(shared)}); "
-            "mIoU on them is higher than on new drives: `split` by=prefix"
+            "mIoU on them is higher than on new drives: 'edgeseg train --split by=prefix'"
         )
     if shared:
         distance = _distance(sets, shared)
@@ -167,7 +167,7 @@ def _distance(sets: Sets, shared: Sequence[str]) -> str:
         return ""
     return (
         f"by the numbers in their names, the nearest training image of the same drive is {int(np.median(gaps))} away "
-        f"from a validation image (median; least {min(gaps)}): `split` by=time-gap leaves a gap"
+        f"from a validation image (median; least {min(gaps)}): 'edgeseg train --split by=time-gap' leaves a gap"
     )
 
 
