@@ -250,10 +250,10 @@ def test_pytorch_takes_the_network_of_the_bundle(gpu: Any) -> None:
 
 def test_onnx_runtime_with_device_bound_ports_gives_the_bundles_answer(gpu: Any) -> None:
     bundle = tiny_bundle()
-    contender, note = gpu.ort_contender("ort", bundle, {}, device="cpu", factory="CPUExecutionProvider")
+    contender, note = gpu.ort_contender("ort", bundle, {}, device="cpu", provider="CPUExecutionProvider")
     assert gpu.agreement(contender, bundle) == 1.0 and "CPUExecutionProvider" in note
     with pytest.raises(EngineError, match="onnxruntime .* failed"):
-        gpu.ort_contender("ort", bundle, {}, device="nowhere", factory="CPUExecutionProvider")
+        gpu.ort_contender("ort", bundle, {}, device="nowhere", provider="CPUExecutionProvider")
 
 
 def test_nvidia_smi_is_read_as_it_speaks(gpu: Any) -> None:
