@@ -28,7 +28,7 @@ from edgeseg.bundle import Bundle, read_bundle
 from edgeseg.compiler.calibration.collect import ranges_from_frames
 from edgeseg.compiler.quantize.emit import emitted_onnx
 from edgeseg.compiler.steps.float_graph import float_graph_from_bundle
-from edgeseg.compiler.verify.tensorrt_rtx import available, kernel_plan_from_onnx
+from edgeseg.compiler.verify.tensorrt_rtx import kernel_plan_from_onnx, rtx_is_installed
 from edgeseg.device.detect import detected_device
 from edgeseg.engines.base import Engine
 from edgeseg.engines.evaluate import evaluate_engine
@@ -148,7 +148,7 @@ def main() -> None:
             miou(lambda data=data: OpenVinoEngine(data), bundle, val),  # type: ignore[misc]
         ]
         speeds = [f"{laps[name, runner]:.1f}" if (name, runner) in laps else "-" for runner in ("ort", "openvino")]
-        plan = tensorrt(data) if available() else "not installed"
+        plan = tensorrt(data) if rtx_is_installed() else "not installed"
         print(f"| {name} | {' | '.join(judged)} | {plan} | {' | '.join(speeds)} | {len(data) / 1e6:.1f} |", flush=True)
 
 

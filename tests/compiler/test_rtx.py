@@ -11,11 +11,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgeseg.compiler.verify.tensorrt_rtx import KernelPlan, available, kernel_plan_from_onnx
+from edgeseg.compiler.verify.tensorrt_rtx import KernelPlan, kernel_plan_from_onnx, rtx_is_installed
 from edgeseg.engines.tensorrt.kernels import kernels_from_log
 from edgeseg.errors import CompileError, EngineError, MissingDependencyError
 
-needs_rtx = pytest.mark.skipif(not available(), reason="TensorRT-RTX has wheels for x86_64 only")
+needs_rtx = pytest.mark.skipif(not rtx_is_installed(), reason="TensorRT-RTX has wheels for x86_64 only")
 
 
 def _tensor(name: str, shape: str, dtype: str) -> str:
@@ -95,7 +95,7 @@ def test_a_log_of_another_format_is_not_read_as_an_empty_plan() -> None:
 
 def test_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
-    assert not available()
+    assert not rtx_is_installed()
     with pytest.raises(MissingDependencyError, match="tensorrt_rtx"):
         kernel_plan_from_onnx(b"")
 

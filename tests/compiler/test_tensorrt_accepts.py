@@ -11,12 +11,12 @@ from edgeseg.bundle import Bundle
 from edgeseg.compiler.quantize.emit import emitted_onnx
 from edgeseg.compiler.quantize.qdq import tensorrt_qdq_onnx
 from edgeseg.compiler.steps.float_graph import float_graph_from_bundle
-from edgeseg.compiler.verify.tensorrt_rtx import available, kernel_plan_from_onnx
+from edgeseg.compiler.verify.tensorrt_rtx import kernel_plan_from_onnx, rtx_is_installed
 from edgeseg.errors import CompileError
 from edgeseg.ranges import Ranges
 from edgeseg.recipes import RECIPES
 
-pytestmark = pytest.mark.skipif(not available(), reason="TensorRT-RTX has wheels for x86_64 only")
+pytestmark = pytest.mark.skipif(not rtx_is_installed(), reason="TensorRT-RTX has wheels for x86_64 only")
 
 
 def test_every_architecture_builds_with_all_convolutions_in_int8(graph_and_ranges: tuple[Any, Ranges]) -> None:

@@ -14,12 +14,12 @@ from edgeseg.compiler.graph.onnx_graph import OnnxGraph, copied_onnx, nested_gra
 from edgeseg.compiler.graph.run import run_onnx
 from edgeseg.compiler.importers.cleaning import (
     bypass_identities,
+    cast_to_float32,
     cut_at_logits,
     fix_input,
-    in_float32,
+    has_half_floats,
     inline_branches,
     inlined_onnx,
-    reduced_precision,
     switch_to_inference,
 )
 from edgeseg.compiler.importers.ending import ending_of
@@ -60,11 +60,11 @@ def network_graph(model: onnx.ModelProto, wanted: Wanted) -> tuple[onnx.ModelPro
     lines += cut_at_logits(original.graph, end, wanted.output)
     expected, remark = _computed_by_original(original, wanted)
     lines += remark
-    tolerance = _HALF_TOLERANCE if reduced_precision(original.graph) else _TOLERANCE
+    tolerance = _HALF_TOLERANCE if has_half_floats(original.graph) else _TOLERANCE
     body = copied_onnx(original)
     lines += bypass_identities(body.graph)
     lines += fix_input(body.graph, _in_layout((1, wanted.channels, *wanted.size_hw), wanted.layout))
-    lines += in_float32(body.graph)
+    lines += cast_to_float32(body.graph)
     _declare_output(body.graph, None if expected is None else expected.shape)
     body, converted = at_readable_opset(body)
     lines += converted

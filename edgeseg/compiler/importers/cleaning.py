@@ -18,10 +18,10 @@ __all__ = [
     "bypass_identities",
     "cut_at_logits",
     "fix_input",
-    "in_float32",
+    "cast_to_float32",
     "inline_branches",
     "inlined_onnx",
-    "reduced_precision",
+    "has_half_floats",
     "switch_to_inference",
 ]
 
@@ -142,13 +142,13 @@ def fix_input(graph: onnx.GraphProto, shape: tuple[int, ...]) -> list[str]:
     return [] if stated == shape else [f"input fixed to {'x'.join(map(str, shape))}"]
 
 
-def reduced_precision(graph: onnx.GraphProto) -> bool:
+def has_half_floats(graph: onnx.GraphProto) -> bool:
     """Tell whether anything in the graph is float16 or bfloat16."""
     kinds = require("onnx", "compile").TensorProto
     return bool(_float_types(graph) & {kinds.FLOAT16, kinds.BFLOAT16})
 
 
-def in_float32(graph: onnx.GraphProto) -> list[str]:
+def cast_to_float32(graph: onnx.GraphProto) -> list[str]:
     """Turn every other floating-point type into float32, and an image input of uint8 too."""
     tools = require("onnx", "compile")
     kinds = tools.TensorProto

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Callable
 import numpy as np
 
 from edgeseg.compiler.graph.run import run_onnx
-from edgeseg.compiler.importers.traced import exportable, one_tensor
+from edgeseg.compiler.importers.traced import exportable_module, single_output_module
 from edgeseg.errors import CompileError, EdgesegError, first_line, require
 
 if TYPE_CHECKING:
@@ -48,9 +48,9 @@ def onnx_from_module(
     onnx = require("onnx", "compile")
     example = torch.randn(1, 3, *size_hw, generator=torch.Generator().manual_seed(0))
     buffer = io.BytesIO()
-    with exportable(module) as ready, warnings.catch_warnings(), torch.inference_mode():
+    with exportable_module(module) as ready, warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")
-        single, lines = one_tensor(torch, ready, size_hw, class_count)
+        single, lines = single_output_module(torch, ready, size_hw, class_count)
         single.eval()
         try:
             expected = single(example)

@@ -10,7 +10,7 @@ from edgeseg.errors import CompileError, first_line, require
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["exportable", "one_tensor"]
+__all__ = ["exportable_module", "single_output_module"]
 
 _NAMED = ("out", "logits", "masks", "pred", "seg")
 """Under these names torchvision, transformers and others give the logits among other tensors."""
@@ -18,7 +18,7 @@ _POOLS = ("adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_max_pool1d", "
 
 
 @contextmanager
-def exportable(module: nn.Module) -> Iterator[nn.Module]:
+def exportable_module(module: nn.Module) -> Iterator[nn.Module]:
     """Give the module on the CPU, in float32 and evaluation mode; afterwards it is as it was, tensor for tensor."""
     torch = require("torch", "train")
     module = getattr(module, "_orig_mod", module)  # torch.compile's wrapper
@@ -203,7 +203,7 @@ def _pooled(torch: Any, name: str, image: Any, output_size: Any, return_indices:
     return image
 
 
-def one_tensor(
+def single_output_module(
     torch: Any, module: nn.Module, size_hw: tuple[int, int], class_count: int | None
 ) -> tuple[nn.Module, list[str]]:
     """Wrap the module where it may give more than a tensor, and say in a line what is taken.

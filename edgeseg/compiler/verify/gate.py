@@ -21,7 +21,7 @@ from edgeseg.spec import ModelSpec
 
 __all__ = [
     "agreements",
-    "executor",
+    "executor_name",
     "labelled_sha256",
     "measured_accuracy",
     "refusals",
@@ -56,7 +56,7 @@ def measured_accuracy(
         The accuracy, and the class maps (HxW uint8) at network size.
     """
     counted = f"{len(spec.classes)} classes, {spec.ignore_id} ignored"
-    key = ("judged", hashlib.sha256(onnx).hexdigest(), data_sha256, counted, str(float_qdq), executor())
+    key = ("judged", hashlib.sha256(onnx).hexdigest(), data_sha256, counted, str(float_qdq), executor_name())
     known = cache.load(*key) if data_sha256 else None
     if known is not None:
         confusion = ConfusionMatrix(len(spec.classes), spec.ignore_id)
@@ -85,7 +85,7 @@ def _commonest(confusion: ConfusionMatrix, spec: ModelSpec) -> tuple[str, float]
     return spec.classes[most], float(pixels[most] / pixels.sum() / np.count_nonzero(pixels))
 
 
-def executor() -> str:
+def executor_name() -> str:
     """Name what runs the graphs: its version and this CPU's INT8 instructions, on which saturating kernels depend."""
     ort = require("onnxruntime", "")
     return f"onnxruntime {ort.__version__} {' '.join(detected_device().int8_instructions)}"

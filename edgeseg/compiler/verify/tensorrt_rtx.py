@@ -18,7 +18,7 @@ from edgeseg.engines.tensorrt.worker import built_plan_in_child
 from edgeseg.errors import CompileError, EngineError, MissingDependencyError, require
 from edgeseg.report_data import FloatRoundTrip, KernelPlanSummary
 
-__all__ = ["COMPUTE_CAPABILITIES", "KernelPlan", "available", "kernel_plan_from_onnx"]
+__all__ = ["COMPUTE_CAPABILITIES", "KernelPlan", "rtx_is_installed", "kernel_plan_from_onnx"]
 
 COMPUTE_CAPABILITIES = ("SM75", "SM80", "SM86", "SM89", "SM120")
 """What TensorRT-RTX builds for; a Jetson Orin is an Ampere like SM86, but SM87 is not among them."""
@@ -114,7 +114,7 @@ class KernelPlan:
         return {**self.summary().to_json(), "plan": [_kernel_json(kernel) for kernel in self.kernels]}
 
 
-def available() -> bool:
+def rtx_is_installed() -> bool:
     """Tell whether TensorRT-RTX is installed and imports."""
     try:
         require("tensorrt_rtx", "rtx")

@@ -30,7 +30,7 @@ __all__ = [
     "Refusal",
     "Trials",
     "built_plan",
-    "refused_by_all",
+    "refusal_error",
     "speaks_of_memory",
 ]
 
@@ -209,10 +209,10 @@ def built_plan(
             raise OutOfMemory(f"{api.name} ran out of memory while building; {MEMORY_ADVICE}") from error
         except Exception as error:  # TensorRT's bindings raise many types, without a common base
             refused.append(Refusal(_reason(api, error, log), variant.describe()))
-    raise refused_by_all(api.name, [*refused, *unwritten]) if ways else EngineError(unwritten[0].reason)
+    raise refusal_error(api.name, [*refused, *unwritten]) if ways else EngineError(unwritten[0].reason)
 
 
-def refused_by_all(tensorrt: str, refusals: Sequence[Refusal]) -> EngineError:
+def refusal_error(tensorrt: str, refusals: Sequence[Refusal]) -> EngineError:
     """Return the error for a graph of which no variant was taken: each reason once, with its variants."""
     variants: dict[str, list[str]] = {}
     for refusal in refusals:

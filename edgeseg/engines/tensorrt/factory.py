@@ -312,7 +312,7 @@ class TensorRtFactory:
             replace(request, compute_capability=compute_capability),
             on_progress=self._on_progress,
         )
-        for line in described_build(built):
+        for line in build_lines(built):
             self._say(line)
         engine = engine_from_plan(target, key, built)
         write_engine(engine, built.plan)
@@ -413,7 +413,7 @@ class TensorRtFactory:
             known = self.cache.timing_cache(key)
             flavour = self.api.flavour
             built = self._build(flavour, onnx, request, timing_cache=known, on_progress=self._on_progress)
-            for line in described_build(built):
+            for line in build_lines(built):
                 self._say(line)
             engine = engine_from_plan(self.cache.path(key), key, built)
             try:
@@ -459,7 +459,7 @@ def model_digest(bundle: Bundle) -> str:
     return digest.hexdigest()
 
 
-def described_build(built: BuiltPlan) -> list[str]:
+def build_lines(built: BuiltPlan) -> list[str]:
     """Describe what a build gave, in lines for people."""
     said = [f"built in {built.build_s:.0f} s, {len(built.plan) / 1e6:.1f} MB, {built.variant.describe()}"]
     said.append(f"precision of its layers: {built.precisions.describe()}")

@@ -34,7 +34,7 @@ from edgeseg.engines.tensorrt.build import (
     Refusal,
     Trials,
     built_plan,
-    refused_by_all,
+    refusal_error,
     speaks_of_memory,
 )
 from edgeseg.engines.tensorrt.layers import LayerPrecisions
@@ -144,7 +144,7 @@ def _answered(
             tensorrt, trials = answer["tensorrt"], Trials(trials.variants, answer["next"], refusals)
         else:
             return answer
-    raise refused_by_all(tensorrt, trials.refusals) if tensorrt else EngineError(trouble)
+    raise refusal_error(tensorrt, trials.refusals) if tensorrt else EngineError(trouble)
 
 
 def _run(files: Path, on_progress: OnProgress, deadline: float | None) -> _End | None:
