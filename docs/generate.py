@@ -150,8 +150,9 @@ def _with_flags(text: str) -> str:
 
 
 def _form(kind: UriKind) -> str:
-    form = kind.form.replace("|", "\\|")
-    return f"`{form}`" if "://" in form else form
+    """A URI as code. A bar in it is written so that both code hosts and the built pages show it alone in a table."""
+    form = kind.form.replace("&", "&amp;").replace("|", "&#124;") if "|" in kind.form else kind.form
+    return f"<code>{form}</code>" if "|" in kind.form else f"`{form}`" if "://" in form else form
 
 
 def _filled(name: str, tables: dict[str, str]) -> str:

@@ -11,7 +11,7 @@ from edgeseg.app.config import RunConfig
 from edgeseg.app.config_file import save_config
 from edgeseg.app.engines import opened_engine
 from edgeseg.app.run import Inputs, Listener, Plan, Session, inputs_of, plan_of
-from edgeseg.cli.console import JsonFlag, print_json, say, say_aside
+from edgeseg.cli.console import JsonFlag, percent, print_json, say, say_aside
 from edgeseg.cli.opening import tensorrt_factory
 from edgeseg.cli.options import command
 from edgeseg.cli.run_view import live_view, say_event, say_summary, status_line
@@ -75,6 +75,9 @@ def _run(
         print_json(summary)
     elif session.state.frames or failure is None:
         say_summary(session.state)
+        agreement = summary.get("replay", {}).get("agreement")
+        if agreement is not None:
+            say(f"replay: {percent(agreement)} % of pixels have the class that was recorded")
         for reason in summary["throttled"]:
             say(f"throttled: {reason}")
         if plan.shows_nothing():

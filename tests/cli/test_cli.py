@@ -79,6 +79,13 @@ def test_run_on_the_rendered_street_writes_what_eval_confirms(tmp_path: Path) ->
     assert len(image_files(tmp_path / "out" / "masks")) == 6
 
 
+def test_a_replay_says_how_much_is_as_it_was_recorded(tmp_path: Path) -> None:
+    recorded = edgeseg("run", "--source", STREET, "--policy", "every", "--sink", "record://r.edgerec", cwd=tmp_path)
+    assert recorded.returncode == 0 and "replay" not in recorded.stdout, recorded.stderr
+    again = edgeseg("run", "--source", "replay://r.edgerec", cwd=tmp_path)
+    assert "replay: 100.00 % of pixels have the class that was recorded" in again.stdout, again.stderr
+
+
 def test_plain_output_has_the_stage_table_and_live_miou(tmp_path: Path) -> None:
     done = edgeseg("run", "--source", STREET, "--sink", "null://", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
