@@ -16,7 +16,7 @@ _MOST_PROBLEMS = 200
 app = typer.Typer(
     cls=Commands,
     no_args_is_help=True,
-    help="Labelled data before training. Example: edgeseg data check camvid/train --val camvid/val --classes camvid",
+    help="Look at labelled data before training: counts, bad files, leaks, a contact sheet.",
 )
 
 
