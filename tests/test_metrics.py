@@ -13,6 +13,7 @@ def test_worked_example() -> None:
     confusion = ConfusionMatrix(3, ignore_id=9)
     confusion.update(np.array([[0, 0, 1, 1, 2]], np.uint8), np.array([[0, 1, 1, 9, 255]], np.uint8))
     np.testing.assert_allclose(confusion.iou(), [1 / 2, 1 / 2, np.nan])
+    np.testing.assert_allclose(confusion.dice(), [2 / 3, 2 / 3, np.nan])
     assert confusion.miou() == 0.5
     assert confusion.pixel_accuracy() == pytest.approx(2 / 3)
     assert confusion.ignored == 2
