@@ -23,6 +23,7 @@ from edgeseg.runtime.sources.latest import LatestFrame
 from edgeseg.runtime.sources.uri import Stream, streams_from_uri
 from edgeseg.spec import ModelSpec
 from tests import source_contract
+from tests import HANG_S
 from tests.fakes import ScriptedSource
 from tests.source_contract import SourceContract
 
@@ -246,7 +247,7 @@ def test_latest_frame_drops_and_counts_every_frame() -> None:
     inner = _Ticking(100)
     latest = LatestFrame(inner)
     with latest:
-        assert inner.finished.wait(5)
+        assert inner.finished.wait(HANG_S)
         frame = latest.read()
         assert frame is not None and frame.index == 99, "the newest frame, not the oldest"
         with pytest.raises(EndOfStream):
@@ -255,16 +256,19 @@ def test_latest_frame_drops_and_counts_every_frame() -> None:
 
 
 def test_latest_frame_says_no_frame_yet_and_passes_errors_on() -> None:
+    unplugged = threading.Event()
+
     class Silent(_Ticking):
         def read(self) -> Frame:
-            time.sleep(0.3)
+            unplugged.wait(HANG_S)
             raise SourceError("unplugged")
 
     with LatestFrame(Silent(1), timeout_s=0.05) as latest:
         assert latest.read() is None
-        time.sleep(0.4)
+        unplugged.set()
         with pytest.raises(SourceError, match="unplugged"):
-            latest.read()
+            while latest.read() is None:
+                pass
 
 
 def test_latest_frame_closes_its_source() -> None:
