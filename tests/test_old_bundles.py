@@ -19,7 +19,6 @@ from edgeseg.compiler.report.summary import cells, graph_rows
 from edgeseg.engines.golden import run_self_test
 from edgeseg.engines.select import engine_from_bundle
 from edgeseg.errors import BundleError
-from edgeseg.ranges import Ranges
 from edgeseg.recipes import FP32, RECIPES, Fp32, StaticInt8, recipe_from_json, recipe_json
 from edgeseg.report_data import Report
 from tests.test_hostile_bundles import packed
@@ -139,9 +138,3 @@ def test_a_recipe_that_is_not_known_is_one_line(
 
 def test_a_graph_that_loses_nothing_has_no_sign(old: Bundle) -> None:
     assert cells(graph_rows(old), ("graph", "drop", "in bundle"))[0] == ["fp32", "0.00", "yes"]
-
-
-def test_ranges_know_their_scales() -> None:
-    ranges = Ranges({"x": (-3.0, 1.27), "zero": (0.0, 0.0)})
-    assert ranges.amax("x") == 3.0 and ranges.scale("x") == 3.0 / 127
-    assert ranges.amax("zero") == 0.0 and ranges.scale("zero") == 2.0**-126

@@ -8,6 +8,7 @@ import re
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from edgeseg.errors import CompileError, UsageError
@@ -79,6 +80,8 @@ def test_ranges_come_back_from_json() -> None:
 def test_scales_are_steps_of_int8_and_of_uint8() -> None:
     assert RANGES.amax("x") == 2.0 and RANGES.scale("x") == symmetric_scale(-1, 2) == 2 / 127
     assert asymmetric_scale(-1, 254) == 1.0
+    zero = Ranges({"x": (0.0, 0.0)})
+    assert zero.amax("x") == 0 and zero.scale("x") == np.finfo(np.float32).tiny, "TensorRT refuses zero"
     with pytest.raises(CompileError, match="tensor 'y' has no calibrated range"):
         RANGES.scale("y")
 

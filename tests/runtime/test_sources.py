@@ -22,8 +22,7 @@ from edgeseg.runtime.sources.gstreamer import GstSource
 from edgeseg.runtime.sources.latest import LatestFrame
 from edgeseg.runtime.sources.uri import Stream, streams_from_uri
 from edgeseg.spec import ModelSpec
-from tests import source_contract
-from tests import HANG_S
+from tests import HANG_S, source_contract
 from tests.fakes import ScriptedSource
 from tests.source_contract import SourceContract
 
