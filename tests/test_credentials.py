@@ -146,3 +146,46 @@ def test_a_password_that_is_not_cut_arrives_as_it_was_typed(password: str) -> No
 @pytest.mark.parametrize("address", ["http://10.0.0.7:8080/@me/live.m3u8", "rtsp://cam/users/a@b", "http://h/?to=@me"])
 def test_an_at_behind_the_host_is_no_fault(address: str) -> None:
     assert source_from_uri(address, capture="gstreamer")
+
+
+def test_what_is_no_address_is_told_without_what_looked_like_its_port() -> None:
+    for address, shown in (("rtsp://10.0.0.7:S3cr/", "rtsp://***"), ("rtsp://a:S3cr@h:Et99/", "rtsp://***@h:Et99/")):
+        with pytest.raises(UsageError) as refused:
+            address_parts(address)
+        assert str(refused.value).startswith(f"{shown} is no address rtsp://[USER:PASSWORD@]HOST[:PORT]/PATH, ")
+
+
+@pytest.mark.parametrize(
+    ("address", "later", "anywhere"),
+    [
+        ("mqtt://me:pw@broker/a@b", True, True),
+        ("mqtt://broker/a@b", True, False),
+        ("mqtt://broker:80/a@b", False, False),
+        ("mqtt://localhost:80/a@b", True, False),
+        ("mqtt://10.0.0.1:80/a@b", True, False),
+        ("mqtt://[::1]:80/a@b", True, False),
+        ("mqtt://broker:80/a", True, True),
+        ("mqtt://me:pw@broker/a#b@c", False, False),
+    ],
+)
+def test_an_at_that_may_end_a_cut_password(address: str, later: bool, anywhere: bool) -> None:
+    """Behind what looks like a user and the beginning of a password, and where no topic has one, behind any host."""
+    for at_later, is_right in ((True, later), (False, anywhere)):
+        if is_right:
+            assert address_parts(address, at_later=at_later).path.startswith("/a")
+        else:
+            with pytest.raises(UsageError, match=r"ends them before the @"):
+                address_parts(address, at_later=at_later)
+    assert address_parts("mqtt://broker/a@b")
+
+
+@pytest.mark.parametrize("password", ["pw", "p'w", "p\\w"])
+def test_words_are_hidden_as_they_are_and_as_python_quotes_them(password: str) -> None:
+    word, quote_sign = f"--source=rtsp://me:{password}@h/x", '"' if "'" in password else "'"
+    shown = "--source=rtsp://***@h/x"
+    told = without_secrets_of(["run", word], f"no {word} in {word!r}.")
+    assert told == f"no {shown} in {quote_sign}{shown}{quote_sign}."
+
+
+def test_what_is_no_address_holds_no_credentials() -> None:
+    assert not has_credentials("user-pw=words") and has_credentials("gst://x user-pw=words !")
