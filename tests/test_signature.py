@@ -478,6 +478,19 @@ def test_a_private_key_that_others_can_reach_is_refused(mode: int, key: Any, tmp
     assert private_key_from_file(path, no_password)
 
 
+def test_the_largest_file_of_keys_and_one_that_is_not_there(key: Any, tmp_path: Path) -> None:
+    pem = public_pem(key)
+    for size in (65536, 65537):
+        path = key_file(tmp_path / "public.pem", pem + b"#" * (size - len(pem)), 0o644)
+        if size == 65536:
+            assert len(public_keys_from_file(path).keys) == 1
+            continue
+        with pytest.raises(InputError, match="is larger than any key"):
+            public_keys_from_file(path)
+    with pytest.raises(InputError, match=r"cannot be read \(No such file or directory\); pass a key"):
+        public_keys_from_file(tmp_path / "none.pem")
+
+
 def test_a_private_key_comes_through_a_pipe(key: Any) -> None:
     reading, writing = os.pipe()
     try:
