@@ -47,7 +47,9 @@ def test_shrinking_averages_instead_of_skipping() -> None:
     assert set(np.unique(Preprocess().resized(stripes, (32, 32)))) == {127}
 
 
-@pytest.mark.parametrize(("size_hw", "averages"), [((64, 64), True), ((64, 40), False), ((40, 64), False)])
+@pytest.mark.parametrize(
+    ("size_hw", "averages"), [((96, 64), True), ((64, 96), True), ((64, 40), False), ((40, 64), False)]
+)
 def test_it_averages_where_both_sides_shrink_by_two(size_hw: tuple[int, int], averages: bool) -> None:
     frame = np.random.default_rng(0).integers(0, 256, (*size_hw, 3), dtype=np.uint8)
     way = cv2.INTER_AREA if averages else cv2.INTER_LINEAR
