@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import io
 import json
 import os
-import zipfile
 from pathlib import Path
 from typing import Any, Callable
 
@@ -20,14 +18,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from edgeseg.bundle import Bundle, Golden, GraphEntry, read_bundle, write_bundle
+from edgeseg.bundle import read_bundle, write_bundle
 from edgeseg.compiler.calibration.tensorrt_cache import cache_from_text, text_from_cache
 from edgeseg.compiler.importers.onnx_network import graph_facts, loaded_onnx, network_graph_from_onnx
 from edgeseg.compiler.importers.wanted import OwnerFacts
 from edgeseg.errors import EdgesegError
 from edgeseg.ranges import Ranges
-from edgeseg.recipes import Fp32
 from edgeseg.spec import ModelSpec
+from tests.bundle_files import entries_of, packed, small_bundle
+from tests.bundle_files import sealed as sealed_anew
 
 CASES = int(os.environ.get("EDGESEG_FUZZ_CASES", "300"))
 many = settings(
@@ -102,12 +101,8 @@ TREE_EDITS = st.lists(st.tuples(st.integers(0, 10_000), JSON), min_size=1, max_s
 @pytest.fixture(scope="module")
 def sealed(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """A small but whole bundle."""
-    maps = np.zeros((1, 32, 40), np.uint8)
-    golden = Golden(np.zeros((1, 32, 40, 3), np.uint8), maps, maps)
-    ranges = Ranges({"x": (0.0, 1.0)}, {"x": (0.5,)}, "minmax", 16, "g", "d", "test")
     path = tmp_path_factory.mktemp("bundle") / "b.edgeseg"
-    entry = GraphEntry(b"onnx bytes", Fp32())
-    write_bundle(Bundle(SPEC, {"fp32": entry}, ranges, golden, provenance={"note": "x"}), path)
+    write_bundle(small_bundle(SPEC), path)
     return path.read_bytes()
 
 
@@ -118,18 +113,7 @@ def resealed(entries: dict[str, bytes]) -> bytes:
         others = {name: data for name, data in entries.items() if name != "manifest.json"}
         manifest["sha256"] = {name: hashlib.sha256(data).hexdigest() for name, data in others.items()}
         entries = {**entries, "manifest.json": json.dumps(manifest).encode()}
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name, data in entries.items():
-            archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), data)
-        archive.comment = b"0" * 64
-    body = buffer.getvalue()[:-64]
-    return body + hashlib.sha256(body).hexdigest().encode()
-
-
-def entries_of(data: bytes) -> dict[str, bytes]:
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        return {name: archive.read(name) for name in archive.namelist()}
+    return packed(entries.items())
 
 
 @many
@@ -138,7 +122,7 @@ def test_bundles_with_injured_bytes(sealed: bytes, edits: Any, seal: bool) -> No
     """With ``seal`` the outer digest is made right again, so that the zip reader meets the injury."""
     data = mutated(sealed, edits)
     if seal and len(data) > 64:
-        data = data[:-64] + hashlib.sha256(data[:-64]).hexdigest().encode()
+        data = sealed_anew(data)
     path = _scratch() / "m.edgeseg"
     path.write_bytes(data)
     expect_only_ours(lambda: read_bundle(path))

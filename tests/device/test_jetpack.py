@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from edgeseg.device.jetpack import (
@@ -45,6 +47,7 @@ def test_the_first_tensorrt_that_can_be_used_is_8_5() -> None:
     too_old, first = release("5.0.2"), release("5.1")
     assert too_old is not None and too_old.tensorrt == "8.4.1" and not too_old.usable
     assert first is not None and first.tensorrt == "8.5.2" and first.usable
+    assert replace(first, tensorrt="8.5").usable
 
 
 def test_series_have_what_their_ubuntu_has() -> None:
