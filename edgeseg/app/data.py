@@ -17,7 +17,16 @@ from edgeseg.images import Dataset
 from edgeseg.spec import IGNORE_ID, ModelSpec, Preprocess
 from edgeseg.uris import absolute_uri
 
-__all__ = ["absolute_data", "dataset_from", "sides", "size_hw_from", "spec_from", "spec_of_data", "triple_from"]
+__all__ = [
+    "absolute_augmentation",
+    "absolute_data",
+    "dataset_from",
+    "sides",
+    "size_hw_from",
+    "spec_from",
+    "spec_of_data",
+    "triple_from",
+]
 
 CAMVID_VOID = 11
 
@@ -132,6 +141,13 @@ def sides(
         [with_parameters(one, **wanted, part="train") for one in data],
         [with_parameters(one, **wanted, part="val") for one in data],
     )
+
+
+def absolute_augmentation(text: str) -> str:
+    """Return what names an augmentation so that it does not depend on the working directory."""
+    kind, colon, rest = text.partition(":")
+    path, comma, changes = rest.partition(",")
+    return f"{kind}:{os.path.abspath(path)}{comma}{changes}" if colon else text
 
 
 def absolute_data(where: str) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional, Tuple
 
-from edgeseg.app.data import absolute_data
+from edgeseg.app.data import absolute_augmentation, absolute_data
 from edgeseg.app.data_config import CLASSES_HELP, FOLD_HELP, SPLIT_HELP
 from edgeseg.app.fields import Config, option
 
@@ -69,6 +69,13 @@ class TrainConfig(Config):
         "",
         help="Crops that grow, SIZE:SHARE of the epochs, as in 192:300,288:120,480x352:20; in place of `crop`.",
         panel=_OPTIMIZATION,
+    )
+    augment: str = option(
+        "basic",
+        help="none, basic, strong, street, medical, industrial or aerial, with changes as in street,classmix=0; or "
+        "albumentations:FILE.",
+        is_path=True,
+        absolute=absolute_augmentation,
     )
     loss: str = option(
         "ce",

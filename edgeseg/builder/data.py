@@ -12,20 +12,18 @@ import torch
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Sampler
 from torch.utils.data import Dataset as TorchDataset
-from torchvision import tv_tensors
-from torchvision.transforms import v2
 
+from edgeseg.builder.augmentation import PRESETS, Augmentation
+from edgeseg.builder.crops import CropMaker, mixed
 from edgeseg.images import Dataset
 from edgeseg.preprocess import normalized
 from edgeseg.spec import IGNORE_ID, ModelSpec
 
 __all__ = ["EpochOrder", "SeededCrops", "TrainingCrops", "ValidationImages", "class_weights", "epoch_seed"]
 
-_SCALES = (0.75, 1.75)
-
 
 class TrainingCrops(TorchDataset[Any]):
-    """Random crops: scale 0.75-1.75, flip, colour jitter; void where the crop leaves the image.
+    """Random crops: scaled, flipped, changed in colour as ``augment`` says; void where the crop leaves the image.
 
     An item is a float32 image 3xCxC and an int64 label CxC with ``IGNORE_ID`` as void.
 
@@ -33,18 +31,18 @@ class TrainingCrops(TorchDataset[Any]):
         source: labelled samples.
         spec: network size (to which an image is stretched before scaling), preprocessing and ignored ids.
         crop: side C of the square crop in pixels, or its height and width.
+        augment: the steps.
     """
 
-    def __init__(self, source: Dataset, spec: ModelSpec, crop: int | tuple[int, int]) -> None:
+    def __init__(
+        self,
+        source: Dataset,
+        spec: ModelSpec,
+        crop: int | tuple[int, int],
+        augment: Augmentation = PRESETS["basic"],
+    ) -> None:
         self._source, self._spec = source, spec
-        void = {tv_tensors.Image: 0, tv_tensors.Mask: IGNORE_ID}
-        self._augment = v2.Compose(
-            [
-                v2.RandomCrop(crop, pad_if_needed=True, fill=void),
-                v2.RandomHorizontalFlip(),
-                v2.ColorJitter(brightness=0.3, contrast=0.3, saturation=0.3, hue=0.02),
-            ]
-        )
+        self._make = CropMaker(augment, spec.size_hw, crop)
 
     def __len__(self) -> int:
         return len(self._source)
@@ -54,8 +52,7 @@ class TrainingCrops(TorchDataset[Any]):
         _, frame, label = self._source[index]
         assert label is not None
         rgb = torch.from_numpy(np.ascontiguousarray(frame[..., ::-1])).permute(2, 0, 1)
-        mask = torch.from_numpy(_void_as_ignore(label, self._spec))
-        image, mask = self._augment(*_scaled(rgb, mask, self._spec.size_hw))
+        image, mask = self._make(rgb, torch.from_numpy(_void_as_ignore(label, self._spec)))
         bgr = image.permute(1, 2, 0).numpy()[None, ..., ::-1]
         return torch.from_numpy(normalized(bgr, self._spec.preprocess)[0]), mask.long()
 
@@ -85,11 +82,20 @@ class SeededCrops(TorchDataset[Any]):
         spec: network size, preprocessing and ignored ids, as in ``TrainingCrops``.
         crop: side of the square crop in pixels, or its height and width.
         seed: the run's seed.
+        augment: the steps that make a crop, and the mixes of two crops.
     """
 
-    def __init__(self, sources: Sequence[Dataset], spec: ModelSpec, crop: int | tuple[int, int], seed: int) -> None:
-        self._crops: ConcatDataset[Any] = ConcatDataset([TrainingCrops(source, spec, crop) for source in sources])
-        self._seed = seed
+    def __init__(
+        self,
+        sources: Sequence[Dataset],
+        spec: ModelSpec,
+        crop: int | tuple[int, int],
+        seed: int,
+        augment: Augmentation = PRESETS["basic"],
+    ) -> None:
+        parts = [TrainingCrops(source, spec, crop, augment) for source in sources]
+        self._crops: ConcatDataset[Any] = ConcatDataset(parts)
+        self._seed, self._augment = seed, augment
 
     def __len__(self) -> int:
         return len(self._crops)
@@ -99,8 +105,12 @@ class SeededCrops(TorchDataset[Any]):
         epoch, index = key
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(epoch_seed(self._seed, epoch, index))
-            image, mask = self._crops[index]
-        return image, mask
+            return mixed(self._crops[index], self._other, self._augment)
+
+    def _other(self) -> tuple[Tensor, Tensor]:
+        """Return a crop of any image, for a mix."""
+        found: tuple[Tensor, Tensor] = self._crops[int(torch.randint(len(self._crops), (1,)))]
+        return found
 
 
 class EpochOrder(Sampler[Any]):
@@ -145,15 +155,6 @@ def class_weights(pixels: np.ndarray) -> Tensor:
     """
     weights = 1 / np.log(1.02 + pixels / max(1, pixels.sum()))
     return torch.from_numpy((weights / weights.mean()).astype(np.float32))
-
-
-def _scaled(image: Tensor, mask: Tensor, size_hw: tuple[int, int]) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
-    """Stretch to network size times a random scale. torchvision's own mask resize is off by up to half a pixel."""
-    scale = float(torch.empty(1).uniform_(*_SCALES))
-    size = [round(scale * side) for side in size_hw]
-    resized = v2.functional.resize(image, size, antialias=True)
-    labels = v2.functional.resize(mask[None], size, interpolation=v2.InterpolationMode.NEAREST_EXACT)
-    return tv_tensors.Image(resized), tv_tensors.Mask(labels[0])
 
 
 def _void_as_ignore(label: np.ndarray, spec: ModelSpec) -> np.ndarray:

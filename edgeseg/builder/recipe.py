@@ -20,6 +20,7 @@ class TrainRecipe:
         batch: images per step.
         crop: side of the square training crop in pixels, a multiple of 32.
         growth: crops that grow, as ``crop_stages`` reads them; empty is ``crop`` all the time.
+        augment: a preset of ``augmentation.PRESETS``, and changes to it.
         loss: a sum of ``losses.LOSSES``, such as ``ce+0.5*dice``.
         class_weights: of cross-entropy. ``annealed``: by how rare a class is, with an exponent that falls, see
             ``last_weight_exponent``. ``constant``: the same with the exponent 1. ``none``: all 1. Or a number per
@@ -47,6 +48,7 @@ class TrainRecipe:
     batch: int = 8
     crop: int = 288
     growth: str = ""
+    augment: str = "basic"
     loss: str = "ce"
     class_weights: str = "annealed"
     last_weight_exponent: float = 0.25

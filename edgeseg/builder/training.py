@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from edgeseg import __version__
+from edgeseg.builder.augmentation import augmentation_from_text
 from edgeseg.builder.callbacks import Keeper, StepLine
 from edgeseg.builder.checkpoint import Checkpoint, SafetensorsIO, load_checkpoint
 from edgeseg.builder.choice import choice
@@ -122,7 +123,9 @@ class GrowingCrops(TorchDataset[Any]):
 
     def __init__(self, sources: Sequence[Dataset], spec: ModelSpec, recipe: TrainRecipe) -> None:
         self._stages = crop_stages(recipe)
-        self._crops = [SeededCrops(sources, spec, (one.height, one.width), recipe.seed) for one in self._stages]
+        augment = augmentation_from_text(recipe.augment)
+        sizes = [(one.height, one.width) for one in self._stages]
+        self._crops = [SeededCrops(sources, spec, size, recipe.seed, augment) for size in sizes]
         self.largest = max(max(one.height, one.width) for one in self._stages)
         """Longest side of any crop in pixels."""
 
