@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Optional, Tuple
 
 from edgeseg.app.data import absolute_augmentation, absolute_data
-from edgeseg.app.data_config import CLASSES_HELP, FOLD_HELP, SPLIT_HELP
+from edgeseg.app.data_config import AUGMENT_HELP, CLASSES_HELP, FOLD_HELP, SPLIT_HELP
 from edgeseg.app.fields import Config, option
 
 __all__ = ["TrainConfig"]
@@ -72,8 +72,7 @@ class TrainConfig(Config):
     )
     augment: str = option(
         "basic",
-        help="none, basic, strong, street, medical, industrial or aerial, with changes as in street,classmix=0; or "
-        "albumentations:FILE.",
+        help=AUGMENT_HELP,
         is_path=True,
         absolute=absolute_augmentation,
     )

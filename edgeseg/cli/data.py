@@ -4,8 +4,9 @@ from typing import Mapping
 
 import typer
 
+from edgeseg.app.data_augment import draw_augmented
 from edgeseg.app.data_check import DataReport, check_data
-from edgeseg.app.data_config import DataCheckConfig
+from edgeseg.app.data_config import DataAugmentConfig, DataCheckConfig
 from edgeseg.cli.console import Commands, JsonFlag, percent, print_json, say, table
 from edgeseg.cli.options import command
 from edgeseg.data.check import SetReport, shares
@@ -41,6 +42,17 @@ def _check(config: DataCheckConfig, as_json: JsonFlag = False) -> None:
 
 
 app.command("check")(command(DataCheckConfig, _check))
+
+
+def _augment(config: DataAugmentConfig) -> None:
+    """Draw augmented crops with their labels on a contact sheet, as a training would see them.
+
+    Example: edgeseg data augment camvid/train --classes camvid --augment street --sheet street.png
+    """
+    say(f"contact sheet: {draw_augmented(config)}")
+
+
+app.command("augment")(command(DataAugmentConfig, _augment))
 
 
 def _show(report: DataReport) -> None:
