@@ -15,7 +15,11 @@ from edgeseg.app.train_config import TrainConfig
 from edgeseg.cli.console import with_flags
 from edgeseg.cli.main import command_line
 from edgeseg.cli.options import flags_of
+from edgeseg.data.encodings import ENCODINGS
+from edgeseg.data.layouts import LAYOUTS
+from edgeseg.data.layouts.base import COMMON
 from edgeseg.device.jetpack import RELEASES, SOCS
+from edgeseg.mask_files import MASK_NAMES
 from edgeseg.runtime.alarms.actions import ACTIONS
 from edgeseg.runtime.monitoring import prometheus as metrics
 from edgeseg.runtime.monitoring import sink as field
@@ -149,6 +153,20 @@ def _with_flags(text: str) -> str:
     return with_flags(text, {name: f"`{flag}`" for name, flag in flags_of(RunConfig).items()})
 
 
+def data_page() -> str:
+    """Return the page of layouts of data with its tables as the program knows them."""
+    layouts = "| data | what it is | its parameters |\n|---|---|---|\n"
+    for layout in LAYOUTS.values():
+        own = ", ".join(f"`{name}={_cell(values)}`" for name, values in layout.parameters.items() if name not in COMMON)
+        layouts += f"| `{layout.shown}` | {layout.help} | {own} |\n"
+    encodings = "| `masks=` | what it does |\n|---|---|\n"
+    for name, read in ENCODINGS.items():
+        text = (read.__doc__ or "").strip().rstrip(".")
+        encodings += f"| `{name}` | {text[0].lower()}{text[1:]} |\n"
+    names = ", ".join(f"`{pair}`" for pair in MASK_NAMES) + "\n"
+    return _filled("docs/reference/data.md", {"layouts": layouts, "encodings": encodings, "names": names})
+
+
 def _form(kind: UriKind) -> str:
     """A URI as code. A bar in it is written so that both code hosts and the built pages show it alone in a table."""
     form = kind.form.replace("&", "&amp;").replace("|", "&#124;") if "|" in kind.form else kind.form
@@ -248,6 +266,7 @@ WRITTEN = {
     "docs/reference/metrics.md": metrics_page,
     "docs/how-to/jetpack.md": jetpack_page,
     "docs/reference/sources-and-sinks.md": streams_page,
+    "docs/reference/data.md": data_page,
     "docs/how-to/alarms.md": alarms_page,
 }
 

@@ -92,3 +92,26 @@ def test_a_diverged_run_is_one_line_and_no_success(tmp_path: Path, one_thread: N
     done = train(tmp_path, "--lr", "1e8", "--epochs", 3)
     assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
     assert "smaller --lr (it was 1e+08)" in done.stderr and "next: edgeseg compile" not in done.stdout
+
+
+def test_a_table_is_split_by_drive_and_augmented(tmp_path: Path, one_thread: None) -> None:
+    """Validation is a drive, the next command names it, and the folder's configuration trains the same again."""
+    data_set(tmp_path, "all", 9, 255)
+    rows = [f"all/{index}.png,allannot/{index}.png,drive{index % 3}" for index in range(9)]
+    (tmp_path / "pairs.csv").write_text("image,mask,group\n" + "\n".join(rows))
+    (tmp_path / "dataset.toml").write_text('layout = "csv"\n')  # of the folder, and no business of the table
+    words = ("--classes", "ground,disc", *SMALL, "--out", "run", "--split", "by=prefix", "--fold", "2/3")
+    done = edgeseg("train", "csv://pairs.csv?masks=binary", *words, "--augment", "street", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "train on: 9 images of pairs.csv, train of split by=prefix, fold 2/3: 6 images" in done.stdout
+    assert "validate on: 9 images of pairs.csv, val of split by=prefix, fold 2/3: 3 images" in done.stdout
+    where = "csv://pairs.csv?masks=binary&split=by=prefix&fold=2/3"
+    assert f"--calib '{where}&part=train' --eval '{where}&part=val'" in done.stdout
+    kept = (tmp_path / "run" / "training.toml").read_text()
+    assert 'augment = "street"' in kept and f'"csv://{tmp_path}/pairs.csv?masks=binary"' in kept
+    line = refused(
+        "train", "all", *words[:-4], "--val", "all", "--augment", "stret", "--out", "new", cwd=tmp_path, code=2
+    )
+    assert "--augment is one of none, basic, strong, street" in line
+    line = refused("train", "all", *words, "--val", "all", cwd=tmp_path, code=2)
+    assert "--split takes validation images from the data, so leave --val out" in line
