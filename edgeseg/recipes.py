@@ -1,12 +1,14 @@
 """Recipes: one frozen dataclass per way to compile a graph, with just that way's knobs, and the names of graphs.
 
+Each says whose arithmetic its graph is for (``target``), whether convolutions must run in INT8 (``is_int8``), and
+whether it is emitted from calibration ranges (``needs_ranges``).
 Nothing here emits; ``compiler.quantize.emit`` holds the table recipe -> emitter.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
-from typing import Any, ClassVar, Mapping, Union
+from typing import Any, ClassVar, Mapping, Union, get_args
 
 from edgeseg.errors import UsageError
 from edgeseg.json_object import JsonObject
@@ -56,6 +58,7 @@ class Fp32:
     weights: str = "float32"
     target: ClassVar[str] = "any"
     is_int8: ClassVar[bool] = False
+    needs_ranges: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         _check("weights", self.weights, _TYPES)
@@ -67,6 +70,7 @@ class Fp16:
 
     target: ClassVar[str] = "tensorrt"
     is_int8: ClassVar[bool] = False
+    needs_ranges: ClassVar[bool] = False
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,7 @@ class StaticInt8:
     float_layers: tuple[str, ...] = ()
     rest: str = "float32"
     is_int8: ClassVar[bool] = True
+    needs_ranges: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         _check("target", self.target, TARGETS[1:])
@@ -102,6 +107,7 @@ class DynamicInt8:
 
     target: ClassVar[str] = "cpu"
     is_int8: ClassVar[bool] = True
+    needs_ranges: ClassVar[bool] = False
 
 
 Recipe = Union[Fp32, Fp16, StaticInt8, DynamicInt8]
@@ -119,7 +125,7 @@ RECIPES: Mapping[str, Recipe] = {
 INT8_GRAPHS = (INT8_TENSORRT, INT8_CPU, INT8_DYNAMIC)
 """What ``--int8`` emits."""
 
-_KINDS: Mapping[str, type[Recipe]] = {kind.__name__: kind for kind in (Fp32, Fp16, StaticInt8, DynamicInt8)}
+_KINDS: Mapping[str, type[Recipe]] = {kind.__name__: kind for kind in get_args(Recipe)}
 
 
 def recipe_from_name(name: str) -> Recipe:

@@ -16,10 +16,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
+from edgeseg.recipes import RECIPES, Recipe
 from tests import HANG_S
 from tests.pages import ROOT, simple_commands
 
@@ -366,6 +367,13 @@ def test_json_of_doctor_has_the_keys_of_its_page() -> None:
 
 
 # The built pages
+
+
+def test_every_graph_and_recipe_is_named_on_its_page() -> None:
+    graphs = (DOCS / "concepts/qdq.md").read_text(encoding="utf-8")
+    assert [name for name in RECIPES if f"| `{name}` |" not in graphs] == []
+    recipes = (DOCS / "concepts/bundle.md").read_text(encoding="utf-8")
+    assert [kind.__name__ for kind in get_args(Recipe) if f"`{kind.__name__}`" not in recipes] == []
 
 
 def test_every_page_is_in_the_navigation() -> None:

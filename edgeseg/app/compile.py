@@ -20,7 +20,7 @@ from edgeseg.errors import UsageError, require
 from edgeseg.images import Dataset, Joined
 from edgeseg.labels import refuse_unusable_labels
 from edgeseg.progress import Progress
-from edgeseg.recipes import FP16, INT8_FP16, INT8_GRAPHS, StaticInt8, recipe_from_name
+from edgeseg.recipes import FP16, INT8_FP16, INT8_GRAPHS, recipe_from_name
 from edgeseg.report_data import Limits
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ def _graphs(config: CompileConfig) -> tuple[str, ...]:
 
 def _refuse_without_calibration(config: CompileConfig, path: Path, graphs: Sequence[str]) -> None:
     """Refuse INT8 without images, and what is for INT8 without INT8. Raises UsageError."""
-    calibrates = any(isinstance(recipe_from_name(name), StaticInt8) for name in graphs)
+    calibrates = any(recipe_from_name(name).needs_ranges for name in graphs)
     if calibrates and not config.calibration and path.suffix != ".edgeseg":
         raise UsageError(
             "INT8 needs calibration images; pass `calibration` FOLDER (a few hundred frames of your camera)"

@@ -7,14 +7,21 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 
+from edgeseg.app.compile import compile_bundle
+from edgeseg.app.compile_config import CompileConfig
 from edgeseg.app.models import SHIPPED
 from edgeseg.bundle import read_bundle
+from edgeseg.compiler.quantize.emit import EMITTERS
+from edgeseg.compiler.quantize.qdq import cpu_qdq_onnx
 from edgeseg.images import write_png
+from edgeseg.recipes import RECIPES
 from tests import HANG_S
 from tests.cli.test_cli import edgeseg, refused
 
@@ -31,6 +38,28 @@ def test_bare_compile_int8_takes_the_shipped_model_and_its_ranges(tmp_path: Path
     report = made.report.graphs
     assert report["int8-cpu"].int8_convolutions == report["int8-tensorrt"].int8_convolutions
     assert report["fp32"].accuracy.miou - report["int8-tensorrt"].accuracy.miou < 0.01
+
+
+@dataclass(frozen=True)
+class Own:
+    """A technique that this package does not have, and that is emitted from ranges."""
+
+    target: ClassVar[str] = "cpu"
+    is_int8: ClassVar[bool] = True
+    needs_ranges: ClassVar[bool] = True
+
+
+def test_a_technique_of_ones_own_gets_ranges_and_is_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What docs/contributing.md says of a new one: a class, a name, an emitter, and nothing else."""
+    monkeypatch.setitem(RECIPES, "int8-own", Own())  # type: ignore[arg-type]
+    monkeypatch.setitem(EMITTERS, Own, lambda graph, ranges, recipe: cpu_qdq_onnx(graph, ranges))  # type: ignore[arg-type]
+    frames = "demo://street?frames=16&size=480x360&step=20"
+    for calibration in ((), (frames,)):  # the frozen ranges of the shipped model, and new ones
+        config = CompileConfig(emit=("int8-own",), calibration=calibration, out=tmp_path / "own.edgeseg")
+        done = compile_bundle(config).compilation
+        (result,) = [one for one in done.results if one.name == "int8-own"]
+        assert result.int8_convolutions[0] > 50 and not result.refused
+        assert done.bundle.ranges is not None and "int8-own" in done.bundle.graphs
 
 
 def test_black_calibration_images_are_refused_with_the_reason(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from edgeseg.errors import CompileError, UsageError
 from edgeseg.images import Dataset
 from edgeseg.preprocess import NetworkFrames
 from edgeseg.ranges import Ranges
+from edgeseg.recipes import recipe_from_name
 from edgeseg.report_data import CalibrationReport
 
 __all__ = ["Calibrated", "calibrated_ranges", "range_warnings"]
@@ -47,7 +48,7 @@ def calibrated_ranges(job: Job, prepared: Prepared, frozen: Ranges | None) -> Ca
         CompileError: there are no images, or they are unusable.
         UsageError: the frozen ranges were taken by another calibrator than the one asked for.
     """
-    if not any(static_recipe(job, name) for name in job.options.graphs):
+    if not any(recipe_from_name(name).needs_ranges for name in job.options.graphs):
         return Calibrated()
     if frozen is not None:
         return Calibrated(_checked(job, prepared, frozen))
@@ -78,8 +79,9 @@ def _checked(job: Job, prepared: Prepared, frozen: Ranges) -> Ranges:
 
 
 def _best_calibrator(job: Job, prepared: Prepared, minmax: Calibrated, images: Dataset) -> Calibrated:
-    """Where the gate refuses the first static graph with ``minmax``, try other calibrators and take the best."""
-    name, recipe = next((name, static) for name in job.options.graphs if (static := static_recipe(job, name)))
+    """Where the gate refuses the first graph of ranges with ``minmax``, try other calibrators and take the best."""
+    name = next(name for name in job.options.graphs if recipe_from_name(name).needs_ranges)
+    recipe = static_recipe(job, name) or recipe_from_name(name)
     point = point_of_recipe(job, prepared, name, recipe, minmax.ranges)
     if not point.refused or prepared.poor or not minmax.is_sound:
         return minmax

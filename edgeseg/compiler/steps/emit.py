@@ -61,7 +61,7 @@ def emitted_graphs(job: Job, prepared: Prepared, calibrated: Calibrated) -> Emit
             made = replace(made, notes=(*made.notes, note))
         elif static is None or calibrated.ranges is None:
             point = point_of_recipe(job, prepared, name, recipe, calibrated.ranges)
-            made = _with_graph(job, prepared, made, _Choice(name, recipe, point))
+            made = _with_graph(job, prepared, made, _Choice(name, recipe, point), calibrated.ranges)
         else:
             made = _with_static_graph(job, prepared, calibrated, made, name)
     return made
@@ -157,7 +157,7 @@ def _ranked(job: Job, prepared: Prepared, ranges: Ranges, made: Emitted) -> Emit
     return replace(made, sensitivities=tuple(ranked))
 
 
-def _with_graph(job: Job, prepared: Prepared, made: Emitted, choice: _Choice, ranges: Ranges | None = None) -> Emitted:
+def _with_graph(job: Job, prepared: Prepared, made: Emitted, choice: _Choice, ranges: Ranges | None) -> Emitted:
     """Emit a graph as it is stored, and prove that INT8 runs in it. One that the gate refuses is not kept."""
     model = batched_onnx(emitted_onnx(prepared.graph, ranges, choice.recipe), job.options.batch)
     data, point = model.SerializeToString(), choice.point
