@@ -99,7 +99,7 @@ _FACTS = "|".join(
 )
 ALLOWED = {
     "edgeseg/device/jetpack.py": "the table",
-    "edgeseg/device/doctor.py": "what to flash, in words",
+    "edgeseg/device/doctor/board.py": "what to flash, in words",
     "edgeseg/compiler/lint/targets.py": "which rows of the table are targets",
     "edgeseg/compiler/lint/rules/types.py": "what to do, in words",
     "edgeseg/cli/calibrate.py": "an example, and the default of --tensorrt",

@@ -122,7 +122,8 @@ def test_of_what_a_process_prints_the_end_is_kept(monkeypatch: pytest.MonkeyPatc
             source.read()
             assert source._process is not None
             printed.append(source._process.printed())
-    assert len(printed[-1]) == 1 << 16 and printed[0][:100] not in printed[-1]
+    first = next(text for text in printed if text)  # on a busy machine frames come before what is printed
+    assert len(printed[-1]) == 1 << 16 and first[:100] not in printed[-1]
 
 
 def test_a_change_of_resolution_in_mid_stream() -> None:

@@ -7,7 +7,7 @@ import shlex
 import string
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any, Callable, Mapping, NamedTuple
 from urllib.parse import quote, unquote
 
 from edgeseg.credentials import address_parts, redacted
@@ -148,24 +148,15 @@ def file_pipeline(path: Path, options: CaptureOptions = CaptureOptions()) -> Pip
 
 
 def _pipeline(uri: str, options: CaptureOptions) -> Pipeline:
-    scheme, _, rest = uri.partition("://")
-    if options.rate and scheme not in ("csi", "v4l2"):
+    scheme = uri.partition("://")[0]
+    if scheme not in _SCHEMES:
+        raise UsageError(f"no GStreamer source for {scheme}://; there are {', '.join(_SCHEMES)}")
+    kind = _SCHEMES[scheme]
+    if options.rate and not kind.takes_rate:
         raise UsageError(f"`rate` is for cameras of this machine; a source {scheme}:// has a rate of its own")
-    if options.format and scheme != "v4l2":
+    if options.format and not kind.takes_format:
         raise UsageError(f"`format` is for V4L2 cameras; a source {scheme}:// has a format of its own")
-    if scheme in ("rtsp", "rtsps"):
-        return _rtsp(uri, options)
-    if scheme in ("http", "https"):
-        return _http(uri, options)
-    if scheme == "csi":
-        return _csi(rest, options)
-    if scheme == "v4l2":
-        return _v4l2(rest, options)
-    if scheme == "gst":
-        return _custom(rest, options)
-    if scheme == "file":
-        return file_pipeline(Path(unquote(rest, errors="surrogateescape")), options)
-    raise UsageError(f"no GStreamer source for {scheme}://; there are rtsp, http, csi, v4l2, gst and file")
+    return kind.make(uri, options)
 
 
 def _rtsp(uri: str, options: CaptureOptions) -> Pipeline:
@@ -231,7 +222,8 @@ def _is_movie(path: Path) -> bool:
         return path.suffix.lower() in (".mp4", ".mov", ".m4v")
 
 
-def _csi(sensor: str, options: CaptureOptions) -> Pipeline:
+def _csi(uri: str, options: CaptureOptions) -> Pipeline:
+    sensor = _place(uri)
     if not re.fullmatch(r"\d{1,2}", sensor or "0"):
         raise UsageError(f"a CSI camera is csi://0, csi://1 ..., got csi://{sensor}")
     if options.software:
@@ -243,7 +235,7 @@ def _csi(sensor: str, options: CaptureOptions) -> Pipeline:
     return Pipeline(text)
 
 
-def _v4l2(device: str, options: CaptureOptions) -> Pipeline:
+def _v4l2(uri: str, options: CaptureOptions) -> Pipeline:
     formats = [CAPTURE_FORMATS[options.format]] if options.format else ["video/x-raw", "image/jpeg"]
     rate = f",framerate={_fraction(options.rate)}" if options.rate else ""
     size = f",width={options.size_hw[1]},height={options.size_hw[0]}" if options.format and options.size_hw else ""
@@ -253,14 +245,45 @@ def _v4l2(device: str, options: CaptureOptions) -> Pipeline:
     # What webcams send as JPEG, jpegdec decodes and hardware decoders often do not; where the driver chooses, the
     # capture process sees to that.
     decode = "jpegparse ! jpegdec" if options.format == "mjpeg" else "decodebin"
-    return Pipeline(f"v4l2src name=origin ! {chosen}{decode} ! {_to_frames(options)}", {"origin": {"device": device}})
+    return Pipeline(
+        f"v4l2src name=origin ! {chosen}{decode} ! {_to_frames(options)}", {"origin": {"device": _place(uri)}}
+    )
 
 
-def _custom(text: str, options: CaptureOptions) -> Pipeline:
+def _custom(uri: str, options: CaptureOptions) -> Pipeline:
+    text = _place(uri)
     if not text.strip():
         raise UsageError("gst:// is followed by a pipeline, e.g. 'gst://videotestsrc is-live=true'")
     live = not _ENDS.search(text)
     return Pipeline(f"{text} ! {_to_frames(options)}", live=live, endless=live, waits=not live)
+
+
+def _stored(uri: str, options: CaptureOptions) -> Pipeline:
+    return _file(Path(unquote(_place(uri), errors="surrogateescape")), options)
+
+
+def _place(uri: str) -> str:
+    return uri.partition("://")[2]
+
+
+class _Scheme(NamedTuple):
+    """How a pipeline is made, and what may be asked of it besides size and flip."""
+
+    make: Callable[[str, CaptureOptions], Pipeline]
+    takes_rate: bool = False
+    takes_format: bool = False
+
+
+_SCHEMES = {
+    "rtsp": _Scheme(_rtsp),
+    "rtsps": _Scheme(_rtsp),
+    "http": _Scheme(_http),
+    "https": _Scheme(_http),
+    "csi": _Scheme(_csi, takes_rate=True),
+    "v4l2": _Scheme(_v4l2, takes_rate=True, takes_format=True),
+    "gst": _Scheme(_custom),
+    "file": _Scheme(_stored),
+}
 
 
 def _to_frames(options: CaptureOptions, paced: bool = False, stored: bool = False) -> str:
