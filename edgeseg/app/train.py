@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable
+from typing import TYPE_CHECKING, Any, Callable, List, NamedTuple, Tuple
 
 from edgeseg.app.config_file import read_config, refuse_edited, save_config
 from edgeseg.app.data import dataset_from, sides, spec_of_data
@@ -13,15 +13,17 @@ from edgeseg.app.fields import absolute
 from edgeseg.app.train_config import TrainConfig
 from edgeseg.errors import EdgesegError, UsageError, require
 from edgeseg.files import file_sha256
-from edgeseg.images import joined
+from edgeseg.images import Dataset, joined
 from edgeseg.spec import ModelSpec
 
 if TYPE_CHECKING:
     from edgeseg.builder.checkpoint import Checkpoint
-    from edgeseg.builder.networks import NetworkConfig
+    from edgeseg.builder.networks import NetworkConfig, PaddedNetwork
+    from edgeseg.builder.rate_finder import RateSearch
+    from edgeseg.builder.recipe import TrainRecipe
     from edgeseg.builder.training import EpochResult, TrainingPlan
 
-__all__ = ["CONFIG_NAME", "TrainingProgress", "train"]
+__all__ = ["CONFIG_NAME", "TrainingProgress", "find_rate", "train"]
 
 CONFIG_NAME = "training.toml"
 _CHECKPOINTS = ("best.safetensors", "last.safetensors")
@@ -60,31 +62,19 @@ def train(config: TrainConfig, progress: TrainingProgress = TrainingProgress()) 
         EdgesegError: images, masks or weights cannot be used, or the training failed.
         KeyboardInterrupt: it was stopped, and can be resumed.
     """
-    train_on, validate_on = sides(config.data, config.validation, config.split, config.fold)
-    if not validate_on:
-        raise UsageError("`validation` is missing; name data on which mIoU is measured, or pass `split`")
-    spec = spec_of_data(config.classes, config.ignore, config.data[0], config.size)
-    side = _crop(config, spec)
-    training = [dataset_from(item, spec=spec, need_labels=True) for item in train_on]
-    validation = joined([dataset_from(item, spec=spec, need_labels=True) for item in validate_on])
+    setup = _setup(config)
+    validation = setup.validation
     _refuse_earlier_results(config)
-    require("torch", "train")
-    require("pytorch_lightning", "train")
-    from edgeseg.builder.networks import NetworkConfig, network_from_config
-    from edgeseg.builder.training import TrainOptions, TrainRecipe
+    network, shape, origin = _network(config, setup.spec)
+    from edgeseg.builder.training import TrainOptions
     from edgeseg.builder.training import train as fit
 
-    shape = NetworkConfig(config.network, config.encoder, len(spec.classes))
-    network = network_from_config(shape)
-    origin = _load_weights(network, shape, config.weights)
     config.out.mkdir(parents=True, exist_ok=True)
     progress.line(f"network: {config.network} + {config.encoder}, {origin}")
-    for source in training:
+    for source in setup.training:
         progress.line(f"train on: {source.description}")
     progress.line(f"validate on: {validation.description}")
     progress.line("looking at all images and masks")
-    same = {field.name: getattr(config, field.name) for field in fields(TrainRecipe) if hasattr(config, field.name)}
-    recipe = TrainRecipe(**{**same, "crop": side})
     kept, there = replace(absolute(config), resume=False), config.out / CONFIG_NAME
     is_kept = there.exists() and _reads_as(kept, there)
     if not is_kept:
@@ -96,7 +86,58 @@ def train(config: TrainConfig, progress: TrainingProgress = TrainingProgress()) 
         progress.epoch(result)
 
     options = TrainOptions(origin, config.resume, progress.plan, progress.step, report)
-    return fit(network, shape, spec, training, validation, recipe, config.out, options)
+    return fit(network, shape, setup.spec, setup.training, validation, setup.recipe, config.out, options)
+
+
+def find_rate(config: TrainConfig) -> RateSearch:
+    """Look for a learning rate: train while it rises, until the loss rises too. Nothing is written.
+
+    Args:
+        config: of the training, with the number of steps; its learning rate and schedule are not used.
+
+    Raises:
+        UsageError: a value cannot be used.
+        EdgesegError: images, masks or weights cannot be used, or no rate was found.
+    """
+    setup = _setup(config)
+    network, _, _ = _network(config, setup.spec)
+    from edgeseg.builder.rate_finder import find_rate as search
+
+    return search(network, setup.spec, setup.training, setup.recipe, config.find_rate)
+
+
+class _Setup(NamedTuple):
+    """What is read of a configuration before a network is built."""
+
+    spec: ModelSpec
+    training: List[Dataset]
+    validation: Dataset
+    recipe: TrainRecipe
+
+
+def _setup(config: TrainConfig) -> _Setup:
+    train_on, validate_on = sides(config.data, config.validation, config.split, config.fold)
+    if not validate_on:
+        raise UsageError("`validation` is missing; name data on which mIoU is measured, or pass `split`")
+    spec = spec_of_data(config.classes, config.ignore, config.data[0], config.size)
+    side = _crop(config, spec)
+    training = [dataset_from(item, spec=spec, need_labels=True) for item in train_on]
+    validation = joined([dataset_from(item, spec=spec, need_labels=True) for item in validate_on])
+    require("torch", "train")
+    require("pytorch_lightning", "train")
+    from edgeseg.builder.recipe import TrainRecipe
+
+    same = {field.name: getattr(config, field.name) for field in fields(TrainRecipe) if hasattr(config, field.name)}
+    return _Setup(spec, training, validation, TrainRecipe(**{**same, "crop": side}))
+
+
+def _network(config: TrainConfig, spec: ModelSpec) -> Tuple[PaddedNetwork, NetworkConfig, str]:
+    """Build the network with its initial weights, and return where these come from."""
+    from edgeseg.builder.networks import NetworkConfig, network_from_config
+
+    shape = NetworkConfig(config.network, config.encoder, len(spec.classes))
+    network = network_from_config(shape)
+    return network, shape, _load_weights(network, shape, config.weights)
 
 
 def _crop(config: TrainConfig, spec: ModelSpec) -> int:

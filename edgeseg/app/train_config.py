@@ -126,3 +126,10 @@ class TrainConfig(Config):
     workers: int = option(2, help="Data-loader processes.", at_least=0)
     seed: int = option(0, help="Of weights, shuffling and augmentation.", at_least=0)
     resume: bool = option(False, help="Go on from OUT/resume.safetensors.")
+    find_rate: int = option(
+        0,
+        help="Look for a learning rate in so many steps (100 is usual), say it and end; nothing is written.",
+        flag="--find-lr",
+        at_least=0,
+        panel=_OPTIMIZATION,
+    )

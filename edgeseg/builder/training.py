@@ -12,25 +12,24 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader
-from torch.utils.data import Dataset as TorchDataset
 
 from edgeseg import __version__
-from edgeseg.builder.augmentation import augmentation_from_text
+from edgeseg.builder.batches import training_batches, usable_crops, usable_labels
 from edgeseg.builder.callbacks import Keeper, StepLine
 from edgeseg.builder.checkpoint import Checkpoint, SafetensorsIO, load_checkpoint
 from edgeseg.builder.choice import choice
-from edgeseg.builder.data import EpochOrder, SeededCrops, ValidationImages, class_weights
+from edgeseg.builder.data import ValidationImages, class_weights
 from edgeseg.builder.failures import in_one_line
 from edgeseg.builder.losses import criterion_from_text
 from edgeseg.builder.networks import NetworkConfig, PaddedNetwork
 from edgeseg.builder.optimization import OPTIMIZERS, SCHEDULES
-from edgeseg.builder.recipe import EpochResult, TrainingPlan, TrainOptions, TrainRecipe, crop_stages
+from edgeseg.builder.recipe import EpochResult, TrainingPlan, TrainOptions, TrainRecipe
 from edgeseg.builder.resume import epochs_done, run_description
 from edgeseg.builder.run_folder import RunFolder
 from edgeseg.builder.task import SegmentationTask, loss_weights
-from edgeseg.errors import DatasetError, UsageError
+from edgeseg.errors import UsageError
 from edgeseg.images import Dataset, ignored_ids
-from edgeseg.labels import LabelCounts, label_counts, refuse_single_class
+from edgeseg.labels import LabelCounts
 from edgeseg.spec import IGNORE_ID, ModelSpec
 
 __all__ = ["EpochResult", "TrainOptions", "TrainRecipe", "TrainingPlan", "precision_of", "train"]
@@ -69,12 +68,8 @@ def train(
     _quiet_lightning()
     pl.seed_everything(recipe.seed, workers=True, verbose=False)
     _refuse_unusable(recipe, spec)
-    crops = GrowingCrops(training, spec, recipe)
-    if len(crops) < recipe.batch:
-        remedy = f"pass `batch` {len(crops)}" if len(crops) > 1 else "training needs two or more"
-        raise DatasetError(f"{len(crops)} training images are fewer than one batch of {recipe.batch}; {remedy}")
-    trained_on = _usable_labels(training, spec, "the training masks")
-    validated_on = _usable_labels([validation], spec, "the validation masks")
+    trained_on, crops = usable_crops(training, spec, recipe)
+    validated_on = usable_labels([validation], spec, "the validation masks")
     task = SegmentationTask(network, spec, recipe, class_weights(trained_on.classes))
     facts = _facts(spec, training, validation, recipe, options.origin)
     state = folder / "resume.safetensors" if options.resume else None
@@ -87,7 +82,7 @@ def train(
     options.on_start(TrainingPlan(device, len(crops), len(crops) // recipe.batch, done + 1, recipe.epochs, remarks))
     validation_loader = DataLoader(ValidationImages(validation, spec), 1, num_workers=min(1, recipe.workers))
     with in_one_line(recipe.batch, crops.largest, recipe.workers):
-        trainer.fit(task, _loader(crops, recipe, done), validation_loader, ckpt_path=state)
+        trainer.fit(task, training_batches(crops, recipe, done), validation_loader, ckpt_path=state)
     if trainer.interrupted:
         raise KeyboardInterrupt
     return load_checkpoint(folder / "best.safetensors")
@@ -107,35 +102,6 @@ def _best_device() -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda", 0)
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
-class GrowingCrops(TorchDataset[Any]):
-    """Crops of a size that follows from the epoch; a sample's key is that of ``EpochOrder``.
-
-    Args:
-        sources: labelled data sets.
-        spec: network size, preprocessing and ignored ids.
-        recipe: says the sizes, see ``crop_stages``.
-
-    Raises:
-        UsageError: the sizes cannot be used.
-    """
-
-    def __init__(self, sources: Sequence[Dataset], spec: ModelSpec, recipe: TrainRecipe) -> None:
-        self._stages = crop_stages(recipe)
-        augment = augmentation_from_text(recipe.augment)
-        sizes = [(one.height, one.width) for one in self._stages]
-        self._crops = [SeededCrops(sources, spec, size, recipe.seed, augment) for size in sizes]
-        self.largest = max(max(one.height, one.width) for one in self._stages)
-        """Longest side of any crop in pixels."""
-
-    def __len__(self) -> int:
-        return len(self._crops[0])
-
-    def __getitem__(self, key: tuple[int, int]) -> Any:
-        """Return the sample of a key in the size of its epoch."""
-        stage = next((at for at, one in enumerate(self._stages) if key[0] < one.end), len(self._stages) - 1)
-        return self._crops[stage][key]
 
 
 def precision_of(name: str, device: torch.device) -> Any:
@@ -171,14 +137,6 @@ def _facts(
         "validation_data": validation.description,
         "versions": {"edgeseg": __version__, "torch": torch.__version__, "lightning": pl.__version__},
     }
-
-
-def _usable_labels(sources: Sequence[Dataset], spec: ModelSpec, where: str) -> LabelCounts:
-    """Count the labels of all sources, reading every image and mask once. Raises DatasetError, ImageError."""
-    counts = [label_counts(source, spec) for source in sources]
-    total = sum(counts[1:], counts[0])
-    refuse_single_class(total.classes, total.ignored, spec, where)
-    return total
 
 
 def _remarks(trained_on: LabelCounts, validated_on: LabelCounts, spec: ModelSpec) -> tuple[str, ...]:
@@ -237,17 +195,6 @@ def _trainer(recipe: TrainRecipe, folder: Path, callbacks: list[pl.Callback]) ->
         num_sanity_val_steps=0,
         log_every_n_steps=1_000_000,
         deterministic="warn",
-    )
-
-
-def _loader(crops: GrowingCrops, recipe: TrainRecipe, epoch: int) -> DataLoader[Any]:
-    return DataLoader(
-        crops,
-        recipe.batch,
-        sampler=EpochOrder(len(crops), recipe.seed, epoch),
-        drop_last=True,
-        num_workers=recipe.workers,
-        persistent_workers=recipe.workers > 0,
     )
 
 

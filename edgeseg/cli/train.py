@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Callable, Optional
 
 from edgeseg.app.config_file import save_config
 from edgeseg.app.data import sides
-from edgeseg.app.train import TrainingProgress
+from edgeseg.app.train import TrainingProgress, find_rate
 from edgeseg.app.train import train as train_network
 from edgeseg.app.train_config import TrainConfig
 from edgeseg.cli.arguments import SaveConfigOption
@@ -16,6 +16,7 @@ from edgeseg.cli.console import JsonFlag, percent, print_json, say, say_aside
 from edgeseg.cli.options import command
 
 if TYPE_CHECKING:
+    from edgeseg.builder.rate_finder import RateSearch
     from edgeseg.builder.training import EpochResult, TrainingPlan
 
 
@@ -26,6 +27,9 @@ def _train(config: TrainConfig, save: SaveConfigOption = None, as_json: JsonFlag
     """
     if save is not None:
         (say_aside if as_json else say)(save_config(config, save))
+    if config.find_rate:
+        _show_rate(find_rate(config), as_json)
+        return
     view = _View(config, say=(lambda text: None) if as_json else say)
     steps = _step_line if sys.stderr.isatty() and not as_json else None
     try:
@@ -44,6 +48,16 @@ def _train(config: TrainConfig, save: SaveConfigOption = None, as_json: JsonFlag
     train_on, validate_on = sides(config.data, config.validation, config.split, config.fold)
     data = f"--calib {shlex.quote(train_on[0])} --eval {shlex.quote(validate_on[0])}"
     say(f"next: edgeseg compile {checkpoint} --int8 {data} -o {config.out.name}.edgeseg")
+
+
+def _show_rate(found: "RateSearch", as_json: bool) -> None:
+    """Print a learning rate, and the losses that it was read from."""
+    if as_json:
+        print_json({"learning_rate": found.rate, "rates": found.rates, "losses": found.losses})
+        return
+    for at in range(0, len(found.rates), 10):
+        say(f"rate {found.rates[at]:.1e}  loss {found.losses[at]:.4f}")
+    say(f"a tenth of the rate with the lowest loss: --lr {found.rate:.1e}")
 
 
 train = command(TrainConfig, _train, file_in="data")

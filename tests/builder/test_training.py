@@ -4,7 +4,7 @@ import csv
 import dataclasses
 import shutil
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,15 +30,6 @@ SPEC = ModelSpec(CLASSES, PALETTE, (64, 96), ignore_id=11)
 DATA = StreetDataset("demo://street?frames=8&step=60&size=96x64")
 RECIPE = TrainRecipe(epochs=3, batch=2, crop=32, workers=0)
 RESUME = TrainOptions(resume=True)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """So small networks are slower on several threads, and much slower on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 class PullThePlug(Exception):

@@ -1,0 +1,103 @@
+"""Make the batches of a training: which crops, in which order, after a look at all labels."""
+
+from __future__ import annotations
+
+from typing import Any, Sequence
+
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from edgeseg.builder.augmentation import augmentation_from_text
+from edgeseg.builder.data import EpochOrder, SeededCrops
+from edgeseg.builder.recipe import TrainRecipe, crop_stages
+from edgeseg.errors import DatasetError
+from edgeseg.images import Dataset
+from edgeseg.labels import LabelCounts, label_counts, refuse_single_class
+from edgeseg.spec import ModelSpec
+
+__all__ = ["GrowingCrops", "training_batches", "usable_crops", "usable_labels"]
+
+
+class GrowingCrops(TorchDataset[Any]):
+    """Crops of a size that follows from the epoch; a sample's key is that of ``EpochOrder``.
+
+    Args:
+        sources: labelled data sets.
+        spec: network size, preprocessing and ignored ids.
+        recipe: says the sizes, see ``crop_stages``.
+
+    Raises:
+        UsageError: the sizes cannot be used.
+    """
+
+    def __init__(self, sources: Sequence[Dataset], spec: ModelSpec, recipe: TrainRecipe) -> None:
+        self._stages = crop_stages(recipe)
+        augment = augmentation_from_text(recipe.augment)
+        sizes = [(one.height, one.width) for one in self._stages]
+        self._crops = [SeededCrops(sources, spec, size, recipe.seed, augment) for size in sizes]
+        self.largest = max(max(one.height, one.width) for one in self._stages)
+        """Longest side of any crop in pixels."""
+
+    def __len__(self) -> int:
+        return len(self._crops[0])
+
+    def __getitem__(self, key: tuple[int, int]) -> Any:
+        """Return the sample of a key in the size of its epoch."""
+        stage = next((at for at, one in enumerate(self._stages) if key[0] < one.end), len(self._stages) - 1)
+        return self._crops[stage][key]
+
+
+def usable_crops(sources: Sequence[Dataset], spec: ModelSpec, recipe: TrainRecipe) -> tuple[LabelCounts, GrowingCrops]:
+    """Return the counts of the labels of all sources, and their crops.
+
+    Args:
+        sources: labelled data sets, mixed.
+        spec: network size, preprocessing and ignored ids.
+        recipe: says batch, seed and sizes of the crops.
+
+    Raises:
+        DatasetError: there are fewer images than one batch, or fewer than two classes in the masks.
+        ImageError: an image or mask cannot be used.
+        UsageError: the sizes cannot be used.
+    """
+    crops = GrowingCrops(sources, spec, recipe)
+    if len(crops) < recipe.batch:
+        remedy = f"pass `batch` {len(crops)}" if len(crops) > 1 else "training needs two or more"
+        raise DatasetError(f"{len(crops)} training images are fewer than one batch of {recipe.batch}; {remedy}")
+    return usable_labels(sources, spec, "the training masks"), crops
+
+
+def usable_labels(sources: Sequence[Dataset], spec: ModelSpec, where: str) -> LabelCounts:
+    """Count the labels of all sources, reading every image and mask once.
+
+    Args:
+        sources: labelled data sets.
+        spec: classes and ignored ids.
+        where: what messages call the masks.
+
+    Raises:
+        DatasetError: the masks hold fewer than two classes.
+        ImageError: an image or mask cannot be used.
+    """
+    counts = [label_counts(source, spec) for source in sources]
+    total = sum(counts[1:], counts[0])
+    refuse_single_class(total.classes, total.ignored, spec, where)
+    return total
+
+
+def training_batches(crops: GrowingCrops, recipe: TrainRecipe, epoch: int) -> DataLoader[Any]:
+    """Return the batches of an epoch and of those after it, (Nx3xHxW float32, NxHxW int64).
+
+    Args:
+        crops: the samples.
+        recipe: its batch, seed and workers are used.
+        epoch: the first epoch, from 0.
+    """
+    return DataLoader(
+        crops,
+        recipe.batch,
+        sampler=EpochOrder(len(crops), recipe.seed, epoch),
+        drop_last=True,
+        num_workers=recipe.workers,
+        persistent_workers=recipe.workers > 0,
+    )
