@@ -332,19 +332,24 @@ def test_a_region_of_a_rule_stays(spec: ModelSpec, told: Told) -> None:
         rois.remove("left")
 
 
+WRITTEN = {
+    "log": ((), ()),
+    "jsonl:FILE": ((Path("FILE"),), ()),
+    "snapshot:FOLDER": ((), (Path("FOLDER"),)),
+    "mqtt://HOST/TOPIC": ((), ()),
+    "https://HOST/PATH": ((), ()),
+}
+"""Action -> the files that it writes, and the folders that it fills."""
+
+
 def test_the_table_says_of_every_action_where_it_goes() -> None:
-    shown = [kind.shown for kind in ACTIONS.values() if kind.shown]
-    assert actions_help() == "log, jsonl:FILE, snapshot:FOLDER, mqtt://HOST/TOPIC, https://HOST/PATH"
-    assert [action_paths(text) for text in shown] == [
-        ((), ()),
-        ((Path("FILE"),), ()),
-        ((), (Path("FOLDER"),)),
-        ((), ()),
-        ((), ()),
-    ]
+    assert {text: action_paths(text) for text in WRITTEN} == WRITTEN
+    assert set(WRITTEN) <= set(actions_help().split(", "))
     here = Path.cwd()
-    assert [absolute_action(text) for text in shown[1:4]] == [f"jsonl:{here}/FILE", f"snapshot:{here}/FOLDER", shown[3]]
-    assert [is_secret_action(text) for text in (*shown, "http://host/key", "mqtt://u:p@host/topic")] == [
-        *[False] * 4,
-        *[True] * 3,
-    ]
+    for kind in filter(lambda kind: kind.shown, ACTIONS.values()):
+        name, colon, place = kind.shown.partition(":")
+        files, folders = action_paths(kind.shown)
+        assert bool(files or folders) == kind.is_path and bool(folders) == kind.is_folder, kind.shown
+        assert absolute_action(kind.shown) == (f"{name}:{here}/{place}" if kind.is_path else kind.shown)
+    secrets = {"https://HOST/PATH", "http://host/key", "mqtt://u:p@host/topic"}
+    assert {text for text in {*WRITTEN, *secrets} if is_secret_action(text)} == secrets
