@@ -67,8 +67,10 @@ RULES: Mapping[str, ResizeRule] = {"stretch": Stretch()}
 
 
 def require_frame(frame: np.ndarray) -> None:
-    """Raise ImageError unless it is a camera frame: HxWx3 uint8."""
-    if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != "uint8":
+    """Raise ImageError unless it is a camera frame: HxWx3 uint8, not empty."""
+    if not (hasattr(frame, "dtype") and hasattr(frame, "ndim")):
+        raise ImageError(f"a frame is an array HxWx3 uint8 (BGR), got a {type(frame).__name__}")
+    if not frame.size or frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != "uint8":
         raise ImageError(f"a frame is HxWx3 uint8 (BGR), got {frame.shape} {frame.dtype}")
 
 

@@ -56,14 +56,14 @@ def located(uri: str, kind: UriKind) -> Location:
     """Read a URI whose scheme is of this kind. Only that of a path is taken apart: an address may hold a password.
 
     Raises:
-        UsageError: see ``checked_parameters``; a kind with parameters has no place.
+        UsageError: see ``checked_parameters``; or that of a path names none.
     """
-    rest = uri.partition("://")[2]
+    scheme, separator, rest = uri.partition("://")
+    place, _, query = rest.partition("?") if kind.is_path and kind.parameters else (rest, "", "")
+    if separator and kind.is_path and not place.strip("/"):
+        raise UsageError(f"{kind.form if kind.shown else scheme + '://FILE'} names a file, got {uri!r}")
     if not (kind.is_path and kind.parameters):
         return Location(uri, rest, {})
-    place, _, query = rest.partition("?")
-    if not place:
-        raise UsageError(f"{kind.form} names a file, got {uri!r}")
     return Location(uri, place, checked_parameters(query, kind.parameters, kind.form))
 
 

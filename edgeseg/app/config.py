@@ -47,7 +47,9 @@ class SourceConfig(Config):
     """How sources are read."""
 
     size: Optional[str] = option(None, help="WIDTHxHEIGHT asked of a camera or stream.", panel=_SOURCES)
-    rate: float = option(0.0, at_least=0.0, help="Frames per second asked of a camera.", panel=_SOURCES)
+    rate: float = option(
+        0.0, at_least=0.0, at_most=10_000.0, help="Frames per second asked of a camera.", panel=_SOURCES
+    )
     flip: str = option("none", help="none, rotate-90, rotate-180, rotate-270, horizontal or vertical.", panel=_SOURCES)
     format: str = option("", help="Of a V4L2 camera: mjpeg, h264, yuyv, nv12, bgr.", panel=_SOURCES)
     capture: str = option(
@@ -56,15 +58,21 @@ class SourceConfig(Config):
         panel=_SOURCES,
     )
     rtsp_transport: str = option("tcp", help="tcp or udp.", panel=_SOURCES)
-    rtsp_latency_ms: int = option(100, at_least=0, help="How long a stream may wait for late packets.", panel=_SOURCES)
+    rtsp_latency_ms: int = option(
+        100, at_least=0, at_most=600_000, help="How long a stream may wait for late packets.", panel=_SOURCES
+    )
     policy: Optional[str] = option(
         None, help="latest (default for cameras), every (default for files) or deadline.", panel=_SOURCES
     )
     deadline_ms: float = option(
-        0.0, at_least=0.0, help="No result older than this leaves; implies `policy` deadline.", panel=_SOURCES
+        0.0,
+        at_least=0.0,
+        at_most=1e6,
+        help="No result older than this leaves; implies `policy` deadline.",
+        panel=_SOURCES,
     )
     stall_timeout: float = option(
-        5.0, at_least=0.5, help="Seconds without a frame until a source is opened again.", panel=_SOURCES
+        5.0, at_least=0.5, at_most=1e6, help="Seconds without a frame until a source is opened again.", panel=_SOURCES
     )
     max_restarts: Optional[int] = option(
         None,
@@ -79,7 +87,7 @@ class SourceConfig(Config):
         panel=_SOURCES,
     )
     batch_window_ms: float = option(
-        10.0, at_least=0.0, help="How long a batch waits for other sources.", panel=_SOURCES
+        10.0, at_least=0.0, at_most=1e6, help="How long a batch waits for other sources.", panel=_SOURCES
     )
 
 
@@ -161,9 +169,11 @@ class EngineOptions(Config):
         is_path=True,
         help="With `engine` torch-tensorrt: the .pt2 program that was compiled of the same network.",
     )
-    cuda_graph: str = option("auto", help="TensorRT: auto, on or off.", panel=_ENGINE)
-    memory: str = option("auto", help="TensorRT: auto, mapped or copy.", panel=_ENGINE)
-    threads: int = option(0, at_least=0, help="CPU threads, 0 for all.", panel=_ENGINE)
+    cuda_graph: str = option("auto", choices=("auto", "on", "off"), help="TensorRT: auto, on or off.", panel=_ENGINE)
+    memory: str = option(
+        "auto", choices=("auto", "mapped", "copy"), help="TensorRT: auto, mapped or copy.", panel=_ENGINE
+    )
+    threads: int = option(0, at_least=0, at_most=1024, help="CPU threads, 0 for all.", panel=_ENGINE)
 
 
 @dataclass(frozen=True)
@@ -176,7 +186,9 @@ class RunConfig(Config):
         is_argument=True,
         help="A bundle; else your newest *.edgeseg here, else the shipped one. Or a configuration (.toml, .json).",
     )
-    camera: Optional[int] = option(None, help="Camera number N of /dev/videoN.", replaces=("sources",), panel=_SOURCES)
+    camera: Optional[int] = option(
+        None, at_least=0, help="Camera number N of /dev/videoN.", replaces=("sources",), panel=_SOURCES
+    )
     sources: Sequence[str] = option(
         (),
         flag="--source",

@@ -148,8 +148,8 @@ class Field:
                 option.
 
         Raises:
-            UsageError: it is of another type, out of bounds, no finite number, none of the choices, or a path that is
-                empty, begins with ``~`` or is none that a system has.
+            UsageError: it is of another type, out of bounds, no finite number, none of the choices, an empty text (but
+                that is the default), or a path that begins with ``~`` or is none that a system has.
         """
         if value is None and self.is_optional:
             return None
@@ -202,11 +202,9 @@ class Field:
             is_known = False
         if not is_known:
             raise UsageError(f"{called} holds a NUL or half a character, which no name has, got {self._shown(value)}")
-        if not self.about.is_path:
-            return
-        if not text:
+        if not text and self.default != "":
             raise UsageError(f"{called} is empty; name what is meant, or leave it out")
-        if _IN_HOME.search(text):
+        if self.about.is_path and _IN_HOME.search(text):
             raise UsageError(f"{called} is {self._shown(value)}, and only shells know the folder ~; write it out")
 
     def _wrong(self, value: Any, called: str) -> UsageError:

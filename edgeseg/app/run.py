@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple
 
 from edgeseg.app.argus import ArgusDaemon
 from edgeseg.app.config import RunConfig, SourceConfig
@@ -137,6 +137,12 @@ def run(
         EdgesegError: something cannot be opened, or the last source, the engine or a sink failed. UsageError names the
             field of the configuration in backticks.
     """
+    from edgeseg.runtime.sinks import FrameSink
+    from edgeseg.runtime.sources import FrameSource
+
+    if not isinstance(config, RunConfig):
+        raise UsageError(f"a run takes a RunConfig, got a {type(config).__name__}")
+    sources, sinks = _own(sources, FrameSource, "sources"), _own(sinks, FrameSink, "sinks")
     if (sinks or on_result is not _nothing) and not (config.sinks or config.page.preview):
         config = replace(config, sinks=("null://",))
     plan = plan_of(config, inputs_of(config, sources, on_warning=on_note))
@@ -149,6 +155,18 @@ def run(
         session = Session(plan, engine, listener, sinks)
         session.run()
         return session.summary()
+
+
+def _own(items: "Iterable[Any]", kind: type, field: str) -> Tuple[Any, ...]:
+    """Return the caller's own sources or sinks. Raises UsageError: one is something else, or is there twice."""
+    mine = tuple(items)
+    for one in mine:
+        if not isinstance(one, kind):
+            said = f"`{field}` of a run are objects of {kind.__name__}, got a {type(one).__name__}"
+            raise UsageError(f"{said}; what is named goes into RunConfig({field}=[...])")
+    if len(set(map(id, mine))) < len(mine):
+        raise UsageError(f"one of `{field}` is given twice; make an object for each")
+    return mine
 
 
 def inputs_of(
@@ -188,6 +206,7 @@ def plan_of(config: RunConfig, inputs: Inputs) -> Plan:
     from edgeseg.device.detect import detected_device
     from edgeseg.runtime.drawing.overlay import Painter
 
+    _refuse_idle(config)
     sink, bundle = config.sink, inputs.bundle
     painter = Painter(bundle.spec, sink.alpha, tuple(sink.visualize.split(",")), tuple(sink.ignore_class), sink.legend)
     sinks = _sink_uris(config)
@@ -364,6 +383,18 @@ def _refuse_overwriting(config: RunConfig, streams: "List[Stream]") -> None:
     refuse_overwriting(streams, config.sinks, [path for path in read if path is not None], config.alarm.actions)
 
 
+def _refuse_idle(config: RunConfig) -> None:
+    """Refuse fields that need another one, and an address of the page that is none, before an engine is built."""
+    if config.alarm.actions and not config.alarm.rules:
+        raise UsageError("`actions` needs a rule; add `rules` 'area(car) > 20% for 5 frames'")
+    if config.monitoring.drift_frames and not config.monitoring.drift:
+        raise UsageError("`drift_frames` needs `drift` N")
+    if config.page.preview:
+        from edgeseg.runtime.preview.address import place_of
+
+        place_of(config.page.preview)
+
+
 def _sink_uris(config: RunConfig) -> Tuple[str, ...]:
     """Return the sinks asked for; without any, and without a page, a window where there is a display."""
     has_display = bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
@@ -400,8 +431,6 @@ def _named_sinks(plan: Plan, loop: Any, engine: str) -> None:
 def _alarms(plan: Plan, loop: Any) -> "Optional[AlarmSink]":
     actions = plan.config.alarm.actions
     if not plan.rules:
-        if actions:
-            raise UsageError("`actions` needs a rule; add `rules` 'area(car) > 20% for 5 frames'")
         return None
     from edgeseg.runtime.alarms.actions import ActionContext, action_from_text
     from edgeseg.runtime.alarms.sink import AlarmSink
@@ -421,8 +450,6 @@ def _alarms(plan: Plan, loop: Any) -> "Optional[AlarmSink]":
 def _field(plan: Plan, loop: Any) -> "Optional[FieldSink]":
     asked = plan.config.monitoring
     if not (asked.shadow or asked.drift):
-        if asked.drift_frames:
-            raise UsageError("`drift_frames` needs `drift` N")
         return None
     from edgeseg.compiler.calibration.drift_probe import with_drift_probe
     from edgeseg.runtime.monitoring.sink import FieldSink

@@ -10,6 +10,7 @@ from edgeseg.app.config import EngineOptions
 from edgeseg.app.engines import opened_engine
 from edgeseg.app.models import SHIPPED
 from edgeseg.bundle import Bundle, read_bundle
+from edgeseg.errors import UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,6 +52,8 @@ def open_engine(
         UsageError: there is no such engine or graph.
     """
     options = engine if isinstance(engine, EngineOptions) else EngineOptions(engine=engine)
+    if not isinstance(model, Bundle):
+        raise UsageError(f"an engine is opened for a Bundle, got a {type(model).__name__}; edgeseg.load reads one")
     opened = opened_engine(model, "model.edgeseg", options, tell=on_note)
     opened.spec = model.spec
     return opened
@@ -68,12 +71,14 @@ def segment(engine: Engine, image: np.ndarray) -> Segmentation:
         of each class. Its arrays are its own.
 
     Raises:
-        EngineError: the engine is closed or failed. ImageError: the image is not HxWx3 uint8.
+        EngineError: the engine is closed or failed. ImageError: the image is not HxWx3 uint8, or empty.
     """
     from edgeseg.runtime.frame import Frame, Segmentation
     from edgeseg.runtime.loop.pipeline import confidence_per_class
     from edgeseg.spec import Preprocess
 
+    if isinstance(engine, Bundle):
+        raise UsageError("an image is segmented by an engine, got a Bundle; edgeseg.open_engine opens one for it")
     taken_ns = time.perf_counter_ns()
     preprocess = Preprocess() if engine.spec is None else engine.spec.preprocess
     preprocess.resized(image, (engine.input.shape[1], engine.input.shape[2]), out=engine.input[0])

@@ -55,7 +55,10 @@ def parse_street_uri(uri: str) -> StreetUri:
     Raises:
         UsageError: the URI is no demo, or a parameter is unknown or out of range; the message names it.
     """
-    parts = urlsplit(uri)
+    try:
+        parts = urlsplit(uri)
+    except ValueError:  # half an IPv6 address
+        parts = urlsplit("")
     if parts.scheme != "demo" or parts.netloc != "street" or parts.path not in ("", "/"):
         raise UsageError(f"no demo {uri!r}; there is demo://street?seed=0&frames=300&fps=30&size=640x480&step=1")
     values = checked_parameters(parts.query, _PARAMETERS, "demo://street")

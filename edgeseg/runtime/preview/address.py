@@ -7,6 +7,7 @@ import re
 import socket
 from dataclasses import dataclass
 
+from edgeseg.credentials import redacted
 from edgeseg.errors import SinkError, UsageError
 
 __all__ = ["MIN_TOKEN", "Bound", "bound", "is_own_host"]
@@ -31,6 +32,14 @@ class Bound:
     url: str
 
 
+def place_of(address: str) -> tuple[str, int]:
+    """Read HOST:PORT. Raises UsageError: it is of another form."""
+    found = _ADDRESS.fullmatch(address)
+    if not found or int(found["port"]) > 65535:
+        raise UsageError(f"`preview` is HOST:PORT, e.g. 127.0.0.1:8000 or [::1]:8000, got {redacted(repr(address))}")
+    return found["v6"] or found["host"], int(found["port"])
+
+
 def bound(address: str, token: str) -> Bound:
     """Bind HOST:PORT; port 0 lets the kernel choose.
 
@@ -38,10 +47,7 @@ def bound(address: str, token: str) -> Bound:
         UsageError: no such address, or one that others reach without a token of MIN_TOKEN characters.
         SinkError: the port is in use, or the host is not of this machine.
     """
-    found = _ADDRESS.fullmatch(address)
-    if not found or int(found["port"]) > 65535:
-        raise UsageError(f"`preview` is HOST:PORT, e.g. 127.0.0.1:8000 or [::1]:8000, got {address!r}")
-    host, port = found["v6"] or found["host"], int(found["port"])
+    host, port = place_of(address)
     try:
         family, kind, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:

@@ -62,13 +62,21 @@ class NullSink(FrameSink):
 # What an opener opens is imported in it, so that the table costs nothing to read.
 
 
+def _refuse_place(at: Location) -> None:
+    """Refuse what stands behind a scheme that takes nothing: it would be ignored. Raises UsageError."""
+    if at.place:
+        raise UsageError(f"{at.uri.partition('://')[0]}:// takes nothing behind it, got {redacted(at.uri)}")
+
+
 def _open_null(at: Location, context: SinkContext) -> FrameSink:
+    _refuse_place(at)
     return NullSink()
 
 
 def _open_window(at: Location, context: SinkContext) -> FrameSink:
     from edgeseg.runtime.sinks.window import WindowSink
 
+    _refuse_place(at)
     return WindowSink(context.painter)
 
 

@@ -83,6 +83,8 @@ def _open_pipeline(at: Location, asked: SourceRequest) -> FrameSource:
     scheme = at.uri.partition("://")[0]
     if asked.capture == "opencv":
         raise UsageError(f"{scheme}:// is read through GStreamer only; leave `capture` out")
+    if scheme.startswith("http") and not address_parts(at.uri).hostname:
+        raise UsageError(f"{scheme}:// names no host, got {redacted(at.uri)}; write {scheme}://HOST/PATH")
     check = (lambda: _refuse_unreachable(at.uri)) if scheme.startswith("http") else (lambda: None)
     return GstSource(pipeline_from_uri(at.uri, asked.options), at.uri, check=check, mend=asked.mend)
 
