@@ -11,8 +11,9 @@ from typing_extensions import Annotated
 from edgeseg.app.calibrate import export_cache, select_frames
 from edgeseg.app.calibrate_config import SelectConfig
 from edgeseg.cli.arguments import RequireSignatureOption
-from edgeseg.cli.console import Commands, JsonFlag, on_terminal, print_json, say, stop_on_signals, table
+from edgeseg.cli.console import Commands, JsonFlag, on_terminal, print_json, say, table
 from edgeseg.cli.options import command
+from edgeseg.cli.signals import stop_on_signals
 from edgeseg.progress import Progress
 
 if TYPE_CHECKING:

@@ -5,17 +5,12 @@ from __future__ import annotations
 import json
 import math
 import re
-import signal
 import sys
-from contextlib import contextmanager
-from types import FrameType
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Sequence
 
 import typer
 import typer.core
 from typing_extensions import Annotated
-
-from edgeseg.cli.signals import reacted, stopping_signals
 
 __all__ = [
     "Commands",
@@ -28,7 +23,6 @@ __all__ = [
     "printable",
     "say",
     "say_aside",
-    "stop_on_signals",
     "table",
     "with_flags",
 ]
@@ -146,22 +140,3 @@ def _for_json(value: Any) -> Any:
         items: List[Any] = [_for_json(item) for item in value]
         return items
     return value
-
-
-@contextmanager
-def stop_on_signals() -> Iterator[None]:
-    """SIGTERM, SIGINT and SIGHUP end a command in good order, also where a shell's ``&`` had SIGINT ignored.
-
-    SIGHUP is the end of an ssh connection: what runs in a session of its own would go on. ``nohup`` is respected.
-    """
-
-    def interrupt(number: int, frame: Optional[FrameType]) -> None:
-        reacted.set()
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, interrupt) for number in stopping_signals()}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

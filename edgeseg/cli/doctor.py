@@ -15,7 +15,8 @@ from typing_extensions import Annotated
 
 from edgeseg import __version__
 from edgeseg.app.models import SHIPPED, bundle_or_default
-from edgeseg.cli.console import JsonFlag, print_json, say, say_aside, stop_on_signals
+from edgeseg.cli.console import JsonFlag, print_json, say, say_aside
+from edgeseg.cli.signals import stop_on_signals
 from edgeseg.device.doctor import Finding, findings
 from edgeseg.device.facts import Facts, gathered_facts
 from edgeseg.device.gstreamer import NVIDIA_ELEMENTS, probed_gstreamer

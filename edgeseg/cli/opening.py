@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Callable, Iterator, Optional
 
 from edgeseg.app.engines import factory_of
-from edgeseg.cli.console import on_terminal, stop_on_signals
+from edgeseg.cli.console import on_terminal
 from edgeseg.cli.progress import shown_progress
+from edgeseg.cli.signals import stop_on_signals
 
 if TYPE_CHECKING:
     from edgeseg.engines.tensorrt.factory import TensorRtFactory

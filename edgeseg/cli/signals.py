@@ -10,26 +10,52 @@ import threading
 import time
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import TYPE_CHECKING, Dict, Iterator, Optional, Sequence, Union
+from typing import TYPE_CHECKING, Callable, Iterator, Optional, Sequence, Union
 
 if TYPE_CHECKING:
     from edgeseg.runtime.loop.pipeline import Run
 
-__all__ = ["Interrupts", "interrupts", "leave_if_interrupted", "reacted", "stopping_signals"]
+__all__ = ["Interrupts", "interrupts", "leave_if_interrupted", "stop_on_signals"]
 
 _HUNG_LOOP_S, _END_S, _REST_S = 1.0, 2.0, 3.0
 _LOOK_S = 0.1
 
 
-def stopping_signals() -> Iterator[signal.Signals]:
-    """Return the signals that end a command: SIGINT also behind a shell's ``&``, SIGHUP not under nohup."""
-    yield from (signal.SIGTERM, signal.SIGINT)
+_reacted = threading.Event()
+"""Set by every handler: the main thread is not stuck in a library."""
+
+
+@contextmanager
+def _handled(handler: Callable[[int, Optional[FrameType]], None]) -> Iterator[None]:
+    """Let a handler take the signals that end a command: SIGINT also behind a shell's ``&``, SIGHUP not under nohup."""
+
+    def heard(number: int, frame: Optional[FrameType]) -> None:
+        _reacted.set()
+        handler(number, frame)
+
+    ending = [signal.SIGTERM, signal.SIGINT]
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        yield signal.SIGHUP
+        ending.append(signal.SIGHUP)
+    before = {number: signal.signal(number, heard) for number in ending}
+    try:
+        yield
+    finally:
+        for number, former in before.items():
+            signal.signal(number, former)
 
 
-reacted = threading.Event()
-"""Set by the handlers of this module and of ``console.stop_on_signals``: the main thread is not stuck in a library."""
+@contextmanager
+def stop_on_signals() -> Iterator[None]:
+    """Let SIGTERM, SIGINT and SIGHUP end a command in good order, also where a shell's ``&`` had SIGINT ignored.
+
+    SIGHUP is the end of an ssh connection: what runs in a session of its own would go on. ``nohup`` is respected.
+    """
+
+    def interrupt(number: int, frame: Optional[FrameType]) -> None:
+        raise KeyboardInterrupt
+
+    with _handled(interrupt):
+        yield
 
 
 class Interrupts:
@@ -50,12 +76,11 @@ class Interrupts:
         self._run = run
 
     def over(self) -> None:
-        """Return the run has ended: what follows is the summary."""
+        """Say that the run has ended: what follows is the summary."""
         self._over.set()
 
     def on_signal(self, number: int, frame: Optional[FrameType]) -> None:
         """Take a signal, in the main thread."""
-        reacted.set()
         if number == signal.SIGHUP:
             _leave_dead_terminal()
         if self._run is None or self.asked:
@@ -76,7 +101,7 @@ class Interrupts:
             asked_at = time.monotonic()
             if self._run is not None:
                 self._end(self._run, asked_at)
-            elif not reacted.wait(_END_S):  # a graph that never ends, while it is opened
+            elif not _reacted.wait(_END_S):  # a graph that never ends, while it is opened
                 _leave()
             _rest(asked_at)
 
@@ -120,14 +145,10 @@ def interrupts() -> Iterator[Interrupts]:
     woken_before = signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
     watcher = threading.Thread(target=mine.watch, args=(readable,), name="edgeseg-signals", daemon=True)
     watcher.start()
-    before: Dict[signal.Signals, object] = {
-        number: signal.signal(number, mine.on_signal) for number in stopping_signals()
-    }
     try:
-        yield mine
+        with _handled(mine.on_signal):
+            yield mine
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
         signal.set_wakeup_fd(woken_before)
         os.close(writable)
         if not mine.asked:  # else it waits for the end of the process

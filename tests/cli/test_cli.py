@@ -298,7 +298,7 @@ def test_a_user_without_a_home_is_told_so(tmp_path: Path) -> None:
 def test_the_end_of_a_connection_ends_a_command_in_good_order(before: str, ends: bool, tmp_path: Path) -> None:
     script = (
         "import os, signal, tempfile\n"
-        "from edgeseg.cli.console import stop_on_signals\n"
+        "from edgeseg.cli.signals import stop_on_signals\n"
         f"signal.signal(signal.SIGHUP, signal.{before})\n"
         "try:\n"
         "    with stop_on_signals(), tempfile.TemporaryDirectory(dir='.'):\n"
