@@ -6,7 +6,7 @@ import json
 import math
 import re
 import sys
-from typing import Any, Dict, List, Mapping, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 import typer
 import typer.core

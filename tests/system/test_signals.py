@@ -49,6 +49,14 @@ def wait_for(path: Path, lines: int = 3) -> None:
         time.sleep(0.02)
 
 
+def wait_for_pictures(video: Path) -> None:
+    """Until the encoder, which takes a while to start, has written some: else the two seconds are spent on that."""
+    partial, until = video.with_suffix(f".partial{video.suffix}"), time.monotonic() + 60
+    while not partial.is_file() or partial.stat().st_size < 10_000:
+        assert time.monotonic() < until, f"{partial} does not fill"
+        time.sleep(0.02)
+
+
 def ended(process: subprocess.Popen[str], number: int) -> tuple[str, str]:
     process.send_signal(number)
     asked = time.monotonic()
@@ -63,6 +71,7 @@ def test_three_signals_end_a_run_with_whole_files(started: Any, tmp_path: Path, 
     log, video = tmp_path / "o.jsonl", tmp_path / "o.mp4"
     process = started("--json", "--source", LIVE, "--sink", f"jsonl://{log}", "--sink", str(video))
     wait_for(log, 10)
+    wait_for_pictures(video)
     out, err = ended(process, number)
     assert process.returncode == 0, err
     assert json.loads(out)["ended"] == "interrupted"
@@ -76,6 +85,7 @@ def test_a_signal_to_the_whole_group_still_gives_whole_videos(started: Any, tmp_
     for number in (signal.SIGHUP, signal.SIGTERM):
         process = started("--source", LIVE, "--sink", f"jsonl://{log}", "--sink", str(video), start_new_session=True)
         wait_for(log, 10)
+        wait_for_pictures(video)
         os.killpg(process.pid, number)
         _, err = process.communicate(timeout=HANG_S)
         assert process.returncode == 0, err
