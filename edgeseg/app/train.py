@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, List, NamedTuple, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Iterator, List, NamedTuple, Sequence, Tuple
 
 from edgeseg.app.config_file import read_config, refuse_edited, save_config
 from edgeseg.app.data import dataset_from, sides, spec_of_data
 from edgeseg.app.fields import absolute
 from edgeseg.app.train_config import TrainConfig
+from edgeseg.data.findings import scenes
+from edgeseg.data.opening import LayoutDataset
 from edgeseg.errors import EdgesegError, UsageError, require
 from edgeseg.files import file_sha256
 from edgeseg.images import Dataset, joined
@@ -74,6 +76,8 @@ def train(config: TrainConfig, progress: TrainingProgress = TrainingProgress()) 
     for source in setup.training:
         progress.line(f"train on: {source.description}")
     progress.line(f"validate on: {validation.description}")
+    for line in _scenes(setup.training, validation):
+        progress.line(f"validation: {line}")
     progress.line("looking at all images and masks")
     kept, there = replace(absolute(config), resume=False), config.out / CONFIG_NAME
     is_kept = there.exists() and _reads_as(kept, there)
@@ -138,6 +142,14 @@ def _network(config: TrainConfig, spec: ModelSpec) -> Tuple[PaddedNetwork, Netwo
     shape = NetworkConfig(config.network, config.encoder, len(spec.classes))
     network = network_from_config(shape)
     return network, shape, _load_weights(network, shape, config.weights)
+
+
+def _scenes(training: Sequence[Dataset], validation: Dataset) -> Iterator[str]:
+    """Tell where validation is one scene or has drives that are trained on, by the names of files."""
+    parts = [*training, validation]
+    if all(isinstance(one, LayoutDataset) for one in parts):
+        *train, val = [one.named() for one in parts if isinstance(one, LayoutDataset)]
+        yield from scenes([pair for part in train for pair in part], val)
 
 
 def _crop(config: TrainConfig, spec: ModelSpec) -> int:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass
-from typing import Callable, Iterator, Mapping, Sequence
+from typing import Callable, Iterator, Mapping, Sequence, Tuple
 
 import numpy as np
 
-from edgeseg.data.check import Seen, SetReport, shares
+from edgeseg.data.check import SetReport, shares
 from edgeseg.spec import IGNORE_ID, ModelSpec
 
-__all__ = ["FINDINGS", "Finding", "found_in"]
+__all__ = ["FINDINGS", "Finding", "found_in", "scenes"]
 
 _RARE = 0.001
 _NEAR = 0.1
@@ -126,53 +126,58 @@ def _near_duplicates(sets: Sets, spec: ModelSpec) -> Iterator[str]:
 
 def _one_scene(sets: Sets, spec: ModelSpec) -> Iterator[str]:
     """Tell where validation is one drive, or is cut from the drives that are trained on."""
-    if len(sets) < 2 or not sets[1].seen:
+    if len(sets) == 2:
+        train, val = ([(seen.path.stem, seen.group) for seen in one.seen] for one in sets)
+        yield from scenes(train, val)
+
+
+Named = Sequence[Tuple[str, str]]
+
+
+def scenes(train: Named, val: Named) -> Iterator[str]:
+    """Tell by names alone where validation is one drive, or is cut from the drives that are trained on.
+
+    Names that all begin alike, or with a number, tell no drives.
+
+    Args:
+        train: name without suffix and drive of each training image.
+        val: the same of each validation image.
+    """
+    trained_on, judged_on = (Counter(group for _, group in one) for one in (train, val))
+    if len({*trained_on, *judged_on}) < 2:
         return
-    train, val = (Counter(seen.group for seen in one.seen) for one in sets)
-    if len({*train, *val}) < 2 and not _numbers(sets[1].seen):
-        return
-    shared = sorted(set(train) & set(val))
-    if len(val) == 1 and sum(val.values()) > 1:
-        group = next(iter(val))
-        also = f"; {train[group]} training images are of it too" if group in train else ""
-        clip = _clip(sets[1].seen)
+    shared = sorted(set(trained_on) & set(judged_on))
+    if len(judged_on) == 1 and len(val) > 1:
+        group = next(iter(judged_on))
+        numbers = _numbers(val)
+        clip = f", numbers {min(numbers)}-{max(numbers)}" if numbers else ""
+        also = f"; {trained_on[group]} training images are of it too" if shared else ""
         yield (
-            f"all {val[group]} validation images are one scene: their names begin with {group!r}{clip}{also}; mIoU on "
-            "them says little of other scenes, so judge by drives: 'edgeseg train --split by=prefix --fold 1/N'"
+            f"all {len(val)} validation images are one scene ({group}{clip}{also}): mIoU on them says little of other "
+            "scenes, so judge by several drives: --split by=prefix --fold 1/N"
         )
     elif shared:
-        count = sum(val[group] for group in shared)
+        count = sum(judged_on[group] for group in shared)
         yield (
-            f"{count} of {sum(val.values())} validation images are of drives that are trained on ({_some(shared)}); "
-            "mIoU on them is higher than on new drives: 'edgeseg train --split by=prefix'"
+            f"{count} of {len(val)} validation images are of drives that are trained on ({_some(shared)}); "
+            "mIoU on them is higher than on new drives: --split by=prefix"
         )
-    if shared:
-        distance = _distance(sets, shared)
-        if distance:
-            yield distance
+    gaps = [gap for group in shared for gap in _gaps(train, val, group)]
+    if gaps:
+        yield (
+            f"by the numbers in their names, the nearest training image of the same drive is {int(np.median(gaps))} "
+            f"away from a validation image (median; least {min(gaps)}): --split by=time-gap leaves a gap"
+        )
 
 
-def _clip(seen: Sequence[Seen]) -> str:
-    numbers = _numbers(seen)
-    return f", numbers {min(numbers)}-{max(numbers)}" if numbers else ""
+def _gaps(train: Named, val: Named, group: str) -> list[int]:
+    """Return how far each validation image of a drive is from its nearest training image, by their numbers."""
+    learned, judged = (_numbers([one for one in side if one[1] == group]) for side in (train, val))
+    return [min(abs(one - other) for other in learned) for one in judged] if learned else []
 
 
-def _distance(sets: Sets, shared: Sequence[str]) -> str:
-    """Say how far the nearest training images of a drive are from its validation images, by their numbers."""
-    gaps = []
-    for group in shared:
-        train, val = (_numbers([seen for seen in one.seen if seen.group == group]) for one in sets)
-        gaps += [min(abs(one - other) for other in train) for one in val] if train else []
-    if not gaps:
-        return ""
-    return (
-        f"by the numbers in their names, the nearest training image of the same drive is {int(np.median(gaps))} away "
-        f"from a validation image (median; least {min(gaps)}): 'edgeseg train --split by=time-gap' leaves a gap"
-    )
-
-
-def _numbers(seen: Sequence[Seen]) -> list[int]:
-    found = (_LAST_NUMBER.search(one.path.stem) for one in seen)
+def _numbers(named: Named) -> list[int]:
+    found = (_LAST_NUMBER.search(stem) for stem, _ in named)
     return [int(match[1]) for match in found if match is not None]
 
 

@@ -33,16 +33,22 @@ class LayoutDataset(StoredDataset):
         groups: name of the drive, town or folder of each image.
     """
 
-    def __init__(self, found: Found, masks: Sequence[Mask | None], spec: ModelSpec | None) -> None:
+    def __init__(
+        self, found: Found, masks: Sequence[Mask | None], spec: ModelSpec | None, groups: Sequence[str] | None = None
+    ) -> None:
         super().__init__(found.images, masks, found.description, spec)
         self.names = dict(found.names)
-        self.groups = groups_of(found.images, found.groups)
+        self.groups = groups_of(found.images, found.groups) if groups is None else list(groups)
+
+    def named(self) -> list[tuple[str, str]]:
+        """Return the name without suffix and the drive of each image."""
+        return [(path.stem, group) for path, group in zip(self.files, self.groups)]
 
     def part(self, indices: Sequence[int], what: str) -> LayoutDataset:
         """Return the data set of some of the images; ``what`` stands behind its description."""
         files = [self.files[index] for index in indices]
-        found = Found(files, (), f"{self.description}, {what}", self.names, groups=[self.groups[i] for i in indices])
-        return LayoutDataset(found, [self.masks[index] for index in indices], self._spec)
+        masks, groups = [self.masks[index] for index in indices], [self.groups[index] for index in indices]
+        return LayoutDataset(Found(files, (), f"{self.description}, {what}", self.names), masks, self._spec, groups)
 
 
 def opened(where: str, *, spec: ModelSpec | None = None, need_labels: bool = False, **more: str) -> LayoutDataset:

@@ -105,6 +105,7 @@ def test_a_table_is_split_by_drive_and_augmented(tmp_path: Path, one_thread: Non
     assert done.returncode == 0, done.stderr
     assert "train on: 9 images of pairs.csv, train of split by=prefix, fold 2/3: 6 images" in done.stdout
     assert "validate on: 9 images of pairs.csv, val of split by=prefix, fold 2/3: 3 images" in done.stdout
+    assert "validation: all 3 validation images are one scene (drive1, numbers 1-7): mIoU" in done.stdout
     where = "csv://pairs.csv?masks=binary&split=by=prefix&fold=2/3"
     assert f"--calib '{where}&part=train' --eval '{where}&part=val'" in done.stdout
     kept = (tmp_path / "run" / "training.toml").read_text()

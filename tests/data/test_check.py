@@ -14,8 +14,9 @@ import pytest
 from edgeseg.app.data import dataset_from
 from edgeseg.app.data_check import DataReport, check_data
 from edgeseg.app.data_config import DataCheckConfig
-from edgeseg.data.findings import FINDINGS
+from edgeseg.data.findings import FINDINGS, scenes
 from edgeseg.data.sheet import contact_sheet, evenly
+from edgeseg.data.split import prefix_of
 from edgeseg.errors import EdgesegError, ImageError, UsageError
 from edgeseg.images import read_image
 from edgeseg.labels import label_counts
@@ -194,7 +195,7 @@ def test_leaks_between_training_and_validation(tmp_path: Path) -> None:
     street(tmp_path, "val", {"b": range(121, 131)})
     report = checked(tmp_path / "train", val=tmp_path / "val")
     told = text(report, "one scene")
-    assert "all 10 validation images are one scene: their names begin with 'b', numbers 121-130" in told
+    assert "all 10 validation images are one scene (b, numbers 121-130" in told
     assert "10 training images are of it too" in told and "is 5 away from a validation image (median; least 1)" in told
     assert "validation images are nearly training images (first: b_00121.png is nearly b_00120.png" in text(
         report, "near duplicates"
@@ -208,6 +209,20 @@ def test_leaks_between_training_and_validation(tmp_path: Path) -> None:
     split = checked(tmp_path / "train", split="by=prefix", fold="2/2")
     assert [one.images for one in split.sets] == [10, 10] and "one scene" in kinds(split)
     assert not text(split, "one scene").count("trained on") and "near duplicates" not in kinds(split)
+
+
+def test_names_that_tell_no_drives_tell_no_scenes() -> None:
+    def named(*stems: str) -> list[tuple[str, str]]:
+        return [(stem, prefix_of(stem)) for stem in stems]
+
+    assert not list(scenes(named("0001", "0002"), named("0003", "0004")))
+    assert not list(scenes(named("frame1", "frame2"), named("frame3", "frame4")))
+    assert not list(scenes(named("a_1", "b_1"), named("c_1")))
+    (line,) = scenes(named("a_1", "b_1"), named("c_1", "c_2"))
+    assert line.startswith("all 2 validation images are one scene (c, numbers 1-2): mIoU")
+    first, second = scenes(named("a_1", "b_1", "b_9"), named("b_5", "c_2"))
+    assert first.startswith("1 of 2 validation images are of drives that are trained on (b); mIoU")
+    assert "is 4 away from a validation image (median; least 4)" in second
 
 
 def test_other_findings(tmp_path: Path, laid_out: Lay) -> None:
@@ -273,5 +288,5 @@ def test_data_that_names_its_classes_needs_no_list(tmp_path: Path) -> None:
 def test_camvids_validation_is_said_to_be_one_scene(camvid: Path) -> None:
     report = check_data(DataCheckConfig((str(camvid / "train"),), str(camvid / "val"), "camvid"))
     told = text(report, "one scene")
-    assert "all 101 validation images are one scene: their names begin with '0016E5', numbers 7959-8159" in told
+    assert "all 101 validation images are one scene (0016E5, numbers 7959-8159" in told
     assert "204 training images are of it too" in told and not report.problems
