@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import shutil
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ _SHARED_MEMORY = re.compile(r"shared memory|bus error|/torch_\d+_\d+", re.IGNORE
 _OPEN_FILES = re.compile(r"too many open files|ancdata", re.IGNORECASE)
 _WORKER = re.compile(r"DataLoader worker.*(killed by signal: \w+|exited unexpectedly)", re.DOTALL)
 _ASKED_TO_END = re.compile(r"DataLoader worker.*killed by signal: (Terminated|Interrupt|Hangup)", re.DOTALL)
+_COMPILE = re.compile(r"backend='\w+' raised|No working C\+\+ compiler|InductorError|\w*Cxx?CompileError|InvalidCxx")
 _MEMORY = re.compile(
     r"out of memory|n[o']t allocate memory|not enough memory|bad_alloc|STATUS_ALLOC_FAILED|killed by signal: Killed",
     re.IGNORECASE,
@@ -35,7 +37,8 @@ def in_one_line(batch: int, crop: int, workers: int) -> Iterator[None]:
         workers: data-loader processes, for the message.
 
     Raises:
-        TrainingError: the GPU's, the machine's or the shared memory is used up, or a worker died.
+        TrainingError: the GPU's, the machine's or the shared memory or the disk is used up, a worker died, or
+            torch.compile failed.
         EdgesegError: a worker raised it; its message comes without the worker's traceback.
         KeyboardInterrupt: Ctrl-C, which Lightning turns into an exit; or a signal to the whole group of processes,
             as systemd and ``timeout`` send it, which a worker reports first.
@@ -66,6 +69,11 @@ def _line_of(error: Exception, batch: int, crop: int, workers: int) -> str | Non
             f"the {workers} data-loader workers ran out of shared memory{size}; start the container with more "
             "(docker run --shm-size 2g), or pass `workers` 0"
         )
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = f" ({error.filename})" if error.filename else ""
+        return f"the disk is full{where}; make room, and go on with `resume` after the first epoch"
+    if _COMPILE.search(text):
+        return f"torch.compile cannot compile the network here ({_reason(text)}); leave `compiled` out"
     if _OPEN_FILES.search(text):
         return (
             "too many files are open for the data-loader workers; raise the limit (ulimit -n 65536) or pass `workers` 0"
@@ -78,6 +86,12 @@ def _line_of(error: Exception, batch: int, crop: int, workers: int) -> str | Non
     if died:
         return f"a data-loader worker ended ({died[1]}); pass `workers` 0 to see why"
     return None
+
+
+def _reason(text: str) -> str:
+    """Return the first line of a message that says what was missing, cut to 160 characters."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return next((line for line in lines if "compiler" in line.lower()), lines[0])[:160]
 
 
 def _with_causes(error: BaseException | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from pathlib import Path
@@ -118,3 +119,21 @@ def test_the_words_of_pytorch(text: str, said: str) -> None:
 def test_what_is_not_known_stays_as_it_is() -> None:
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"), in_one_line(2, 32, 1):
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+
+def test_a_full_disk_is_one_line() -> None:
+    said = r"the disk is full \(run/last\.safetensors\); make room, and go on with"
+    with pytest.raises(TrainingError, match=said), in_one_line(2, 32, 0):
+        raise OSError(errno.ENOSPC, "No space left on device", "run/last.safetensors")
+
+
+def test_torch_compile_without_a_compiler_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch._inductor import config
+
+    monkeypatch.setattr(config.cpp, "cxx", ("no-such-compiler",))
+    network = torch.nn.Linear(3, 3)
+    network.compile()
+    said = "torch.compile cannot compile the network here .*compiler.*; leave `compiled` out"
+    with pytest.raises(TrainingError, match=said) as caught, in_one_line(2, 32, 0):
+        network(torch.ones(1, 3)).sum().backward()
+    assert "\n" not in str(caught.value)

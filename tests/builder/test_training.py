@@ -12,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeseg.builder.checkpoint import load_checkpoint
+from edgeseg.builder.checkpoint import SafetensorsIO, load_checkpoint
 from edgeseg.builder.data import EpochOrder, SeededCrops, TrainingCrops, class_weights
 from edgeseg.builder.networks import NetworkConfig, network_from_config
 from edgeseg.builder.run_folder import RUN_FILES
@@ -20,7 +20,7 @@ from edgeseg.builder.task import averaging
 from edgeseg.builder.training import EpochResult, TrainingPlan, TrainOptions, TrainRecipe, train
 from edgeseg.demo import CLASSES, PALETTE
 from edgeseg.demo.street import StreetDataset
-from edgeseg.errors import CheckpointError, DatasetError, ImageError, TrainingError
+from edgeseg.errors import CheckpointError, DatasetError, ImageError, TrainingError, UsageError
 from edgeseg.images import FolderDataset, InMemory, Joined, Sample, write_png
 from edgeseg.labels import label_counts
 from edgeseg.preprocess import normalized
@@ -49,6 +49,7 @@ def _train(
     config = NetworkConfig()
     torch.manual_seed(0)
     network = network_from_config(config)
+    folder.mkdir(exist_ok=True)
     best = train(network, config, SPEC, [DATA], DATA, recipe, folder, TrainOptions(resume=resume, report=report, **how))
     assert best.spec == SPEC and best.training["val_miou"] >= max((r.miou for r in results), default=0)
     return results
@@ -178,6 +179,53 @@ def test_the_average_follows_at_first_and_is_slow_later() -> None:
     late = [torch.zeros(1)]
     average(late, [torch.ones(1)], 5000)
     assert late[0].item() == pytest.approx(0.01)
+
+
+def test_a_run_ends_without_a_better_miou_and_stays_ended_until_it_is_told_otherwise(tmp_path: Path) -> None:
+    """With hardly any learning mIoU goes up and down."""
+    recipe = dataclasses.replace(RECIPE, epochs=9, patience=1, learning_rate=1e-12)
+    results = _train(tmp_path, recipe)
+    assert len(results) < 9
+    assert [result.is_best for result in results] == [True] * (len(results) - 1) + [False]
+    assert _train(tmp_path, recipe, resume=True) == []
+    more = _train(tmp_path, dataclasses.replace(recipe, epochs=len(results) + 1, patience=0), resume=True)
+    assert [result.epoch for result in more] == [len(results) + 1]
+
+
+def test_half_precision_is_nearly_full_precision_and_batches_are_added_up(tmp_path: Path) -> None:
+    losses = []
+    for precision in ("32", "bf16"):
+        how = {"epochs": 1, "precision": precision, "accumulate": 3, "clip": 5.0, "loss": "ce+0.5*dice"}
+        (result,) = _train(tmp_path / precision, dataclasses.replace(RECIPE, **how))  # type: ignore[arg-type]
+        losses.append(result.loss)
+    assert losses[0] != losses[1] and losses[0] == pytest.approx(losses[1], rel=0.02)
+    state = SafetensorsIO().load_checkpoint(tmp_path / "bf16" / "resume.safetensors")
+    assert state["global_step"] == 2, "two steps of four batches"
+    assert int(state["state_dict"]["averaged.n_averaged"]) == 2, "the average follows steps, not batches"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"loss": "dise"}, "did you mean dice"),
+        ({"optimizer": "adam"}, "did you mean adamw"),
+        ({"schedule": "cosin"}, "did you mean cosine"),
+        ({"class_weights": "1,2"}, "or 11 numbers above 0"),
+        ({"precision": "16"}, "there are 32, bf16, fp16"),
+        ({"growth": "33:1"}, "multiples of 32"),
+    ],
+)
+def test_a_recipe_that_cannot_be_followed_is_refused_before_any_image_is_read(
+    tmp_path: Path, change: dict[str, Any], said: str
+) -> None:
+    class Unread(InMemory):
+        def __getitem__(self, index: int) -> Sample:
+            raise AssertionError("an image was read")
+
+    config = NetworkConfig()
+    data = Unread([DATA[0]] * 4, "unread")
+    with pytest.raises(UsageError, match=said):
+        train(network_from_config(config), config, SPEC, [data], data, dataclasses.replace(RECIPE, **change), tmp_path)
 
 
 @pytest.mark.parametrize("rate", [1e8, 1e30])
