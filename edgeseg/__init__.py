@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgeseg.app.config import EngineOptions, RunConfig
+    from edgeseg.app.predict import open_predictor
     from edgeseg.app.run import run
     from edgeseg.app.segment import load, open_engine, segment
     from edgeseg.app.train import train
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     )
     from edgeseg.images import Dataset
     from edgeseg.metrics import ConfusionMatrix
+    from edgeseg.prediction.predictor import Prediction, PredictOptions, Predictor
     from edgeseg.ranges import Ranges
     from edgeseg.recipes import Recipe
     from edgeseg.report_data import Limits
@@ -71,6 +73,9 @@ __all__ = [
     "MissingDependencyError",
     "ModelSpec",
     "NetworkOptions",
+    "PredictOptions",
+    "Prediction",
+    "Predictor",
     "Preprocess",
     "Ranges",
     "Recipe",
@@ -86,6 +91,7 @@ __all__ = [
     "compile_model",
     "load",
     "open_engine",
+    "open_predictor",
     "read_bundle",
     "run",
     "segment",
@@ -98,6 +104,7 @@ _MODULES = {
         "EngineOptions",
         "RunConfig",
     ),
+    "edgeseg.app.predict": ("open_predictor",),
     "edgeseg.app.run": ("run",),
     "edgeseg.app.segment": (
         "load",
@@ -141,6 +148,11 @@ _MODULES = {
     ),
     "edgeseg.images": ("Dataset",),
     "edgeseg.metrics": ("ConfusionMatrix",),
+    "edgeseg.prediction.predictor": (
+        "PredictOptions",
+        "Prediction",
+        "Predictor",
+    ),
     "edgeseg.ranges": ("Ranges",),
     "edgeseg.recipes": ("Recipe",),
     "edgeseg.report_data": ("Limits",),

@@ -14,7 +14,20 @@ import edgeseg
 from edgeseg.engines.select import ENGINES
 
 PACKAGE = Path(edgeseg.__file__).parent
-ROOMS = ("cli", "app", "data", "bench", "selection", "runtime", "demo", "engines", "compiler", "builder", "device")
+ROOMS = (
+    "cli",
+    "app",
+    "data",
+    "bench",
+    "prediction",
+    "selection",
+    "runtime",
+    "demo",
+    "engines",
+    "compiler",
+    "builder",
+    "device",
+)
 MAY_IMPORT: dict[str, set[str]] = {
     "api": set(ROOMS),  # the public names, imported lazily
     "root": set(),
@@ -24,6 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "engines": {"device"},
     "runtime": {"engines", "device", "demo"},
     "selection": {"runtime"},
+    "prediction": {"engines"},
     "bench": {"runtime", "engines", "device"},
     "compiler": {"engines", "device"},
     "builder": set(),

@@ -1,0 +1,307 @@
+"""Predict stored pictures as well as the network can: several views of each, tile by tile, steady over time."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Callable, Iterator, Sequence
+
+from edgeseg.app.config import EngineOptions
+from edgeseg.app.engines import ProviderFrom, engine_name, on_jetson, opened_engine, quiet_provider
+from edgeseg.app.models import SHIPPED, bundle_or_default, chosen_path
+from edgeseg.app.predict_config import PredictConfig
+from edgeseg.bundle import Bundle, GraphEntry, read_bundle
+from edgeseg.errors import ForeignFileError, SinkError, UsageError, require
+from edgeseg.files import move_new
+from edgeseg.prediction.network import EngineNetwork, ScoringNetwork
+from edgeseg.prediction.predictor import PredictOptions, Predictor
+from edgeseg.progress import Progress
+from edgeseg.recipes import FP32
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from edgeseg.runtime.frame import Frame
+    from edgeseg.runtime.sinks.base import FrameSink
+    from edgeseg.runtime.sources.base import FrameSource
+    from edgeseg.runtime.sources.uri import Stream
+
+__all__ = ["Predicted", "open_predictor", "predict"]
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What came of a prediction.
+
+    Attributes:
+        model: its name, with the reason why it was taken.
+        engine: what ran it.
+        pictures: how many.
+        seconds: for all of them, reading and writing included.
+        outputs: where the results are, for people.
+    """
+
+    model: str
+    engine: str
+    pictures: int
+    seconds: float
+    outputs: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-serialisable dict."""
+        return {
+            "model": self.model,
+            "engine": self.engine,
+            "pictures": self.pictures,
+            "seconds": self.seconds,
+            "outputs": list(self.outputs),
+        }
+
+
+def open_predictor(
+    model: Bundle | str | Path | None = None,
+    options: PredictOptions = PredictOptions(),
+    engine: str | EngineOptions = "auto",
+    *,
+    on_note: Callable[[str], None] = lambda line: None,
+) -> Predictor:
+    """Open a predictor: the same numbers as ``edgeseg predict``.
+
+    Args:
+        model: a bundle, or the path of one or of a checkpoint; None is the shipped model.
+        options: how pictures are looked at.
+        engine: as of ``open_engine``. On the CPU the graph fp32 runs, where no graph is named.
+        on_note: takes a line for people at a time, while an engine is built and tested.
+
+    Raises:
+        EdgesegError: the model cannot be read, or the engine cannot be opened or gives no probabilities.
+    """
+    chosen = engine if isinstance(engine, EngineOptions) else EngineOptions(engine=engine)
+    if isinstance(model, Bundle):
+        network = _of_bundle(model, "model.edgeseg", chosen, on_note, quiet_provider)
+    elif model is not None and _is_checkpoint(Path(model)):
+        network = _of_checkpoint(Path(model))
+    else:
+        path = SHIPPED if model is None else Path(model)
+        network = _of_bundle(read_bundle(path), path.name, chosen, on_note, quiet_provider)
+    return Predictor(network, options)
+
+
+def predict(
+    config: PredictConfig, progress: Progress = Progress(), *, provider_from: ProviderFrom = quiet_provider
+) -> Predicted:
+    """Predict pictures and write what was asked for.
+
+    Args:
+        config: of the prediction.
+        progress: takes a line per step, and counts rows of a picture that is covered with windows.
+        provider_from: gives the maker of TensorRT engines.
+
+    Raises:
+        UsageError: it does not say what to predict, or where to write it.
+        EdgesegError: the model, the engine, a picture or an output cannot be used.
+    """
+    from edgeseg.runtime.sinks.clash import refuse_overwriting
+
+    began = time.perf_counter()
+    streams = _streams(config)
+    if config.output is None and config.probabilities is None:
+        raise UsageError("say where results go: `output` FOLDER for masks, `probabilities` FOLDER")
+    network, name = _network(config, progress, provider_from)
+    options = PredictOptions(tuple(config.scales), config.flip, config.tiles, config.overlap, config.smooth)
+    with ExitStack() as open_things:
+        predictor = open_things.enter_context(Predictor(network, options))
+        read = [config.model or chosen_path(), config.require_signature]
+        sinks = [config.output] if config.output else []
+        refuse_overwriting(streams, sinks, [path for path in read if path is not None])
+        sources = _sources(streams)
+        sink = open_things.enter_context(_sink(config, network, sources)) if config.output else None
+        keep = None
+        if config.probabilities is not None:
+            keep = _Probabilities(config.probabilities, len(sources) > 1, config.overwrite)
+        work = _Work(predictor, network, sink, keep, progress)
+        for source in sources:
+            work.through(*source)
+    outputs = tuple(str(one) for one in (sink and sink.description, config.probabilities) if one)
+    return Predicted(name, network.description, work.pictures, time.perf_counter() - began, outputs)
+
+
+class _Work:
+    """What happens to each picture."""
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        network: ScoringNetwork,
+        sink: FrameSink | None,
+        keep: _Probabilities | None,
+        progress: Progress,
+    ) -> None:
+        self._predictor, self._network, self._sink, self._keep = predictor, network, sink, keep
+        self._progress = progress
+        self.pictures = 0
+
+    def through(self, name: str, source: FrameSource) -> None:
+        """Predict every picture of a source. Raises EdgesegError."""
+        from edgeseg.runtime.sources.base import EndOfStream
+
+        self._predictor.forget()
+        with source:
+            while True:
+                try:
+                    frame = source.read()
+                except EndOfStream:
+                    return
+                if frame is not None:
+                    self._one(replace(frame, source=name))
+
+    def _one(self, frame: Frame) -> None:
+        from edgeseg.runtime.frame import Segmentation
+
+        began = time.perf_counter_ns()
+        height, width = frame.image.shape[:2]
+        shape = (len(self._network.spec.classes), height, width)
+
+        def take(top: int, band: np.ndarray) -> None:
+            kept(top, band)
+            self._progress.count(f"rows of {frame.name}", top + band.shape[1], height)
+
+        with self._keep.file(frame, shape) if self._keep is not None else _not_kept() as kept:
+            classes = self._predictor.predict_bands(frame.image, take)
+        laps_ms = {"infer": (time.perf_counter_ns() - began) / 1e6}
+        if self._sink is not None:
+            self._sink.write(Segmentation(frame, classes, laps_ms, len(self._network.spec.classes)))
+        self.pictures += 1
+
+
+class _Probabilities:
+    """Files of probabilities, written band by band, whole or not at all."""
+
+    def __init__(self, folder: Path, by_source: bool, overwrite: bool) -> None:
+        self._folder, self._by_source, self._overwrite = folder, by_source, overwrite
+
+    @contextmanager
+    def file(self, frame: Frame, shape: tuple[int, ...]) -> Iterator[Callable[[int, np.ndarray], None]]:
+        """Give what takes bands of CxHxW. Raises ForeignFileError: the file is there. SinkError: the disk refused."""
+        from numpy.lib import format as npy
+
+        folder = self._folder / frame.source.replace("/", "_") if self._by_source else self._folder
+        target = folder / f"{frame.name}.npy"
+        if target.exists() and not self._overwrite:
+            raise ForeignFileError(f"{target} is there and is not replaced; name another folder, or pass `overwrite`")
+        part = target.with_name(f".{target.name}.part")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with open(part, "wb") as file:
+                npy.write_array_header_1_0(file, {"descr": "<f2", "fortran_order": False, "shape": shape})
+                begin = file.tell()
+
+                def take(top: int, band: np.ndarray) -> None:
+                    for index, rows in enumerate(band.astype("<f2")):
+                        file.seek(begin + 2 * (index * shape[1] + top) * shape[2])
+                        file.write(rows.tobytes())
+
+                yield take
+            if self._overwrite:
+                part.replace(target)
+            else:
+                move_new(part, target)
+        except OSError as error:
+            raise SinkError(f"{self._folder} cannot be written: {error.strerror or error}; free space") from error
+        finally:
+            if part.exists():
+                part.unlink()
+
+
+@contextmanager
+def _not_kept() -> Iterator[Callable[[int, np.ndarray], None]]:
+    yield lambda top, band: None
+
+
+def _streams(config: PredictConfig) -> list[Stream]:
+    from edgeseg.runtime.sources.uri import streams_from_uri
+
+    if not config.pictures:
+        raise UsageError("say what to predict: `pictures` FILE, FOLDER or VIDEO")
+    return [stream for uri in config.pictures for stream in streams_from_uri(uri)]
+
+
+def _sources(streams: Sequence[Stream]) -> list[tuple[str, FrameSource]]:
+    """Make the sources. Raises UsageError: one is live."""
+    from edgeseg.runtime.gst.pipelines import CaptureOptions
+    from edgeseg.runtime.sources.uri import source_from_uri
+
+    options = CaptureOptions(jetson=on_jetson())
+    made = [(stream.name or str(index), source_from_uri(stream.uri, options)) for index, stream in enumerate(streams)]
+    for stream, (_, source) in zip(streams, made):
+        if source.is_live and not stream.uri.startswith("demo://"):  # which is rendered when it is asked for
+            raise UsageError(f"{source.description} is live and has no end; 'edgeseg run' streams it")
+    return made
+
+
+def _sink(config: PredictConfig, network: ScoringNetwork, sources: Sequence[tuple[str, FrameSource]]) -> FrameSink:
+    from edgeseg.metrics import ConfusionMatrix
+    from edgeseg.runtime.drawing.overlay import Painter
+    from edgeseg.runtime.sinks.uri import SinkContext, sink_from_uri
+    from edgeseg.runtime.state import RunState, SourceState
+
+    state = RunState(ConfusionMatrix(len(network.spec.classes), network.spec.ignore_id))
+    for name, source in sources:
+        state.sources[name] = SourceState(name, source.description, announced_fps=source.fps, is_live=False)
+    painter = Painter(network.spec, visualize=tuple(config.visualize.split(",")))
+    context = SinkContext(
+        network.spec, painter, state, network.description, by_source=len(sources) > 1, overwrite=config.overwrite
+    )
+    return sink_from_uri(str(config.output), context)
+
+
+def _network(config: PredictConfig, progress: Progress, provider_from: ProviderFrom) -> tuple[ScoringNetwork, str]:
+    """Return the network and its name, with the reason why it was taken."""
+    if config.model is not None and _is_checkpoint(config.model):
+        if config.require_signature is not None:
+            raise UsageError(f"a signature is required, and {config.model.name} is no bundle: it has none")
+        return _of_checkpoint(config.model), str(config.model)
+    bundle, name = bundle_or_default(config.model, config.require_signature)
+    options = EngineOptions(graph=config.graph, engine=config.engine, threads=config.threads)
+    return _of_bundle(bundle, name, options, progress.step, provider_from), name
+
+
+def _is_checkpoint(path: Path) -> bool:
+    return path.suffix == ".safetensors"
+
+
+def _of_checkpoint(path: Path) -> ScoringNetwork:
+    require("torch", "train")
+    from edgeseg.builder.checkpoint import load_checkpoint
+    from edgeseg.builder.scoring import CheckpointNetwork
+
+    return CheckpointNetwork(load_checkpoint(path), path.name)
+
+
+def _of_bundle(
+    bundle: Bundle, name: str, options: EngineOptions, tell: Callable[[str], None], provider_from: ProviderFrom
+) -> ScoringNetwork:
+    from edgeseg.engines.select import ENGINES
+
+    if ENGINES[engine_name(options.engine)].open is not None:
+        graph = options.graph or FP32
+        bundle, options = _with_scores(bundle, graph), replace(options, graph=graph)
+    engine = opened_engine(bundle, name, options, tell=tell, provider_from=provider_from)
+    try:
+        return EngineNetwork(engine, bundle.spec)
+    except BaseException:
+        engine.close()
+        raise
+
+
+def _with_scores(bundle: Bundle, graph: str) -> Bundle:
+    """Return the bundle with a graph that gives scores; one that it does not have is left to the engine to refuse."""
+    from edgeseg.compiler.graph.scored import scored_onnx
+
+    entry = bundle.graphs.get(graph)
+    if entry is None or entry.target == "tensorrt":
+        return bundle
+    scored = scored_onnx(entry.onnx, graph, len(bundle.spec.classes))
+    return replace(bundle, graphs={**bundle.graphs, graph: GraphEntry(scored, entry.recipe)})

@@ -1,0 +1,135 @@
+"""``edgeseg predict``: what it writes, and what it refuses in one line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgeseg.app.predict import open_predictor, predict
+from edgeseg.app.predict_config import PredictConfig
+from edgeseg.bundle import Bundle
+from edgeseg.demo.street import StreetDataset
+from edgeseg.errors import ForeignFileError, SinkError, UsageError
+from edgeseg.images import read_image, read_mask, write_png
+from edgeseg.prediction.predictor import PredictOptions
+from edgeseg.progress import Progress
+from tests.cli.test_cli import edgeseg, refused
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three pictures of a street, one of them of another size."""
+    (tmp_path / "street").mkdir()
+    for index, size in enumerate(("480x360", "640x480", "480x360")):
+        frame = StreetDataset(f"demo://street?frames=1&seed={index}&size={size}")[0].frame
+        write_png(tmp_path / "street" / f"{index}.png", frame)
+    return tmp_path
+
+
+def test_python_and_the_command_line_give_the_same_numbers(folder: Path, shipped: Bundle) -> None:
+    views = ("--scale", 1, "--scale", 0.75, "--flip")
+    done = edgeseg("predict", "street", *views, "-o", "out", "--probabilities", "p", "--json", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["pictures"] == 3
+    with open_predictor(shipped, PredictOptions(scales=(1.0, 0.75), flip=True)) as predictor:
+        for index in range(3):
+            found = predictor.predict(read_image(folder / "street" / f"{index}.png"), probabilities=True)
+            stored = np.load(folder / "p" / f"{index}.npy")
+            assert (read_mask(folder / "out" / "masks" / f"{index}.png") == found.classes).all()
+            assert stored.dtype == np.float16 and (folder / "out" / "overlays" / f"{index}.png").is_file()
+            assert found.probabilities is not None
+            np.testing.assert_array_equal(stored, found.probabilities.astype(np.float16))
+
+
+def test_tiles_count_rows_and_keep_the_size(folder: Path) -> None:
+    rows: list[tuple[str, int, int]] = []
+    config = PredictConfig(pictures=(str(folder / "street" / "1.png"),), output=str(folder / "out"), tiles=True)
+    predict(config, Progress(count=lambda *what: rows.append(what)))
+    assert rows[-1] == ("rows of 1", 480, 480) and len(rows) > 1
+    assert read_mask(folder / "out" / "masks" / "1.png").shape == (480, 640)
+
+
+def test_a_video_is_smoothed_in_order(tmp_path: Path) -> None:
+    video = "demo://street?frames=3&size=320x240"
+    for share, name in ((0.0, "plain"), (0.9, "steady")):
+        predict(PredictConfig(pictures=(video,), probabilities=tmp_path / name, smooth=share))
+    plain, steady = ([np.load(path) for path in sorted((tmp_path / name).iterdir())] for name in ("plain", "steady"))
+    assert len(plain) == 3
+    np.testing.assert_allclose(steady[0], plain[0], atol=1e-3)
+    expected = 0.9 * (0.9 * plain[0] + 0.1 * plain[1]) + 0.1 * plain[2]
+    np.testing.assert_allclose(steady[2], expected, atol=2e-3)
+
+
+def test_several_sources_do_not_overwrite_each_other(folder: Path) -> None:
+    first = str(folder / "street" / "0.png")
+    (folder / "other").mkdir()
+    write_png(folder / "other" / "0.png", read_image(folder / "street" / "2.png"))
+    names = (first, str(folder / "other" / "0.png"))
+    predict(PredictConfig(pictures=names, output=str(folder / "out"), probabilities=folder / "p"))
+    assert len(list((folder / "out" / "masks").rglob("*.png"))) == 2
+    assert len(list((folder / "p").rglob("*.npy"))) == 2
+
+
+def test_probabilities_that_are_there_stay(folder: Path) -> None:
+    (folder / "p").mkdir()
+    (folder / "p" / "0.npy").write_bytes(b"mine")
+    config = PredictConfig(pictures=(str(folder / "street" / "0.png"),), probabilities=folder / "p")
+    with pytest.raises(ForeignFileError, match="is not replaced"):
+        predict(config)
+    assert [path.read_bytes() for path in (folder / "p").iterdir()] == [b"mine"]
+    predict(PredictConfig(pictures=config.pictures, probabilities=folder / "p", overwrite=True))
+    assert np.load(folder / "p" / "0.npy").shape == (11, 360, 480)
+
+
+def test_a_full_disk_leaves_no_part_of_a_file(folder: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full on this system")
+    (folder / "p").mkdir()
+    (folder / "p" / ".0.npy.part").symlink_to("/dev/full")
+    config = PredictConfig(pictures=(str(folder / "street" / "0.png"),), probabilities=folder / "p")
+    with pytest.raises(SinkError, match="No space left"):
+        predict(config)
+    assert list((folder / "p").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (PredictConfig(output="out"), "say what to predict: `pictures`"),
+        (PredictConfig(pictures=("street",)), "say where results go: `output`"),
+        (PredictConfig(pictures=("rtsp://127.0.0.1/x",), output="out"), "is live and has no end"),
+        (PredictConfig(pictures=("data/masks",), output="data"), "among the images of the source"),
+        (PredictConfig(pictures=("street",), output="out", scales=()), "`scales`"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, config: PredictConfig, said: str
+) -> None:
+    monkeypatch.chdir(folder)
+    (folder / "data").mkdir()
+    (folder / "street").rename(folder / "data" / "masks")
+    (folder / "street").symlink_to("data/masks")
+    before = sorted(folder.rglob("*"))
+    with pytest.raises(UsageError, match=said):
+        predict(config)
+    assert sorted(folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("none.png", "-o", "out"), 1, "none.png"),
+        (("street", "-o", "out", "--graph", "int8-cpu"), 1, "edgeseg compile --scores"),
+        (("street", "-o", "out", "--graph", "int4"), 1, "no graph 'int4'"),
+        (("street", "-o", "out", "-m", "street/0.png"), 1, "0.png"),
+        (("cut.png", "-o", "out"), 1, "cut.png"),
+        (("street", "-o", "out.txt"), 1, "no sink for .txt"),
+    ],
+)
+def test_each_mistake_is_one_line(folder: Path, arguments: tuple[str, ...], code: int, said: str) -> None:
+    (folder / "cut.png").write_bytes((folder / "street" / "0.png").read_bytes()[:5000])
+    line = refused("predict", *arguments, cwd=folder, code=code)
+    assert said in line
