@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Iterator, Sequence
 
 from edgeseg.app.config import EngineOptions
-from edgeseg.app.engines import ProviderFrom, engine_name, on_jetson, opened_engine, quiet_provider
+from edgeseg.app.engines import FactoryFrom, engine_name, on_jetson, opened_engine, quiet_factory
 from edgeseg.app.models import SHIPPED, bundle_or_default, chosen_path
 from edgeseg.app.predict_config import PredictConfig
 from edgeseg.bundle import Bundle, GraphEntry, read_bundle
@@ -80,24 +80,24 @@ def open_predictor(
     """
     chosen = engine if isinstance(engine, EngineOptions) else EngineOptions(engine=engine)
     if isinstance(model, Bundle):
-        network = _of_bundle(model, "model.edgeseg", chosen, on_note, quiet_provider)
+        network = _of_bundle(model, "model.edgeseg", chosen, on_note, quiet_factory)
     elif model is not None and _is_checkpoint(Path(model)):
         network = _of_checkpoint(Path(model))
     else:
         path = SHIPPED if model is None else Path(model)
-        network = _of_bundle(read_bundle(path), path.name, chosen, on_note, quiet_provider)
+        network = _of_bundle(read_bundle(path), path.name, chosen, on_note, quiet_factory)
     return Predictor(network, options)
 
 
 def predict(
-    config: PredictConfig, progress: Progress = Progress(), *, provider_from: ProviderFrom = quiet_provider
+    config: PredictConfig, progress: Progress = Progress(), *, factory_from: FactoryFrom = quiet_factory
 ) -> Predicted:
     """Predict pictures and write what was asked for.
 
     Args:
         config: of the prediction.
         progress: takes a line per step, and counts rows of a picture that is covered with windows.
-        provider_from: gives the maker of TensorRT engines.
+        factory_from: gives the factory of TensorRT engines.
 
     Raises:
         UsageError: it does not say what to predict, or where to write it.
@@ -109,7 +109,7 @@ def predict(
     streams = _streams(config)
     if config.output is None and config.probabilities is None:
         raise UsageError("say where results go: `output` FOLDER for masks, `probabilities` FOLDER")
-    network, name = _network(config, progress, provider_from)
+    network, name = _network(config, progress, factory_from)
     options = PredictOptions(tuple(config.scales), config.flip, config.tiles, config.overlap, config.smooth)
     with ExitStack() as open_things:
         predictor = open_things.enter_context(Predictor(network, options))
@@ -257,7 +257,7 @@ def _sink(config: PredictConfig, network: ScoringNetwork, sources: Sequence[tupl
     return sink_from_uri(str(config.output), context)
 
 
-def _network(config: PredictConfig, progress: Progress, provider_from: ProviderFrom) -> tuple[ScoringNetwork, str]:
+def _network(config: PredictConfig, progress: Progress, factory_from: FactoryFrom) -> tuple[ScoringNetwork, str]:
     """Return the network and its name, with the reason why it was taken."""
     if config.model is not None and _is_checkpoint(config.model):
         if config.require_signature is not None:
@@ -265,7 +265,7 @@ def _network(config: PredictConfig, progress: Progress, provider_from: ProviderF
         return _of_checkpoint(config.model), str(config.model)
     bundle, name = bundle_or_default(config.model, config.require_signature)
     options = EngineOptions(graph=config.graph, engine=config.engine, threads=config.threads)
-    return _of_bundle(bundle, name, options, progress.step, provider_from), name
+    return _of_bundle(bundle, name, options, progress.step, factory_from), name
 
 
 def _is_checkpoint(path: Path) -> bool:
@@ -281,14 +281,14 @@ def _of_checkpoint(path: Path) -> ScoringNetwork:
 
 
 def _of_bundle(
-    bundle: Bundle, name: str, options: EngineOptions, tell: Callable[[str], None], provider_from: ProviderFrom
+    bundle: Bundle, name: str, options: EngineOptions, tell: Callable[[str], None], factory_from: FactoryFrom
 ) -> ScoringNetwork:
     from edgeseg.engines.select import ENGINES
 
     if ENGINES[engine_name(options.engine)].open is not None:
         graph = options.graph or FP32
         bundle, options = _with_scores(bundle, graph), replace(options, graph=graph)
-    engine = opened_engine(bundle, name, options, tell=tell, provider_from=provider_from)
+    engine = opened_engine(bundle, name, options, tell=tell, factory_from=factory_from)
     try:
         return EngineNetwork(engine, bundle.spec)
     except BaseException:

@@ -3,7 +3,7 @@
 from edgeseg.app.predict import predict
 from edgeseg.app.predict_config import PredictConfig
 from edgeseg.cli.console import JsonFlag, print_json, say, say_aside, stop_on_signals
-from edgeseg.cli.opening import tensorrt_provider
+from edgeseg.cli.opening import tensorrt_factory
 from edgeseg.cli.options import command
 from edgeseg.cli.progress import told_progress
 
@@ -16,7 +16,7 @@ def _predict(config: PredictConfig, as_json: JsonFlag = False) -> None:
     Example: edgeseg predict field.tif --tiles --flip -o masks
     """
     with stop_on_signals(), told_progress(say_aside if as_json else say) as progress:
-        found = predict(config, progress, provider_from=tensorrt_provider)
+        found = predict(config, progress, factory_from=tensorrt_factory)
     if as_json:
         print_json(found.to_json())
         return

@@ -12,7 +12,7 @@ import numpy as np
 
 __all__ = ["blended_bands", "window_starts"]
 
-_TALLEST = 256
+_TALLEST = 64
 """Rows of a band, at most."""
 
 

@@ -8,7 +8,6 @@ import numpy as np
 
 from edgeseg.prediction.network import ScoringNetwork
 from edgeseg.prediction.tiles import blended_bands
-from edgeseg.preprocess import resized_frame
 
 __all__ = ["averaged", "resized_probabilities"]
 
@@ -32,7 +31,7 @@ def averaged(network: ScoringNetwork, picture: np.ndarray, scales: Sequence[floa
     size_hw = network.spec.size_hw
     total: np.ndarray | None = None
     for scale in scales:
-        view = resized_frame(picture, (_scaled(size_hw[0], scale), _scaled(size_hw[1], scale)))
+        view = network.spec.preprocess.resized(picture, (_scaled(size_hw[0], scale), _scaled(size_hw[1], scale)))
         for is_mirrored in (False, True) if flip else (False,):
             found = _of_view(network, view[:, ::-1] if is_mirrored else view)
             found = resized_probabilities(found[:, :, ::-1] if is_mirrored else found, size_hw)
