@@ -80,7 +80,7 @@ def _migacz(counts: np.ndarray) -> float:
     return best / len(bins)
 
 
-@pytest.mark.parametrize("kind", ["bell", "tail", "sparse", "steps", "positive"])
+@pytest.mark.parametrize("kind", ["bell", "tail", "sparse", "steps", "positive", "near zero"])
 def test_the_entropy_range_is_that_of_the_published_algorithm(kind: str) -> None:
     rng = np.random.default_rng(3)
     values = {
@@ -89,6 +89,7 @@ def test_the_entropy_range_is_that_of_the_published_algorithm(kind: str) -> None
         "sparse": rng.laplace(size=700),
         "steps": np.rint(rng.laplace(size=5_000) * 40) / 40,
         "positive": np.maximum(rng.normal(size=20_000), 0),
+        "near zero": np.append(rng.uniform(-0.5, 1, 20_000) ** 9, np.full(20_000, 1.5 / (BINS // 2))),
     }[kind]
     amax = float(np.abs(values).max())
     counts = histogram_of(values, amax)

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edgeseg.bundle import Bundle
-from edgeseg.compiler.verify.gate import agreements, measured_accuracy, refusals
+from edgeseg.compiler.step_cache import StepCache
+from edgeseg.compiler.verify.gate import agreements, labelled_sha256, measured_accuracy, refusals
 from edgeseg.demo.street import StreetDataset
+from edgeseg.images import InMemory, Sample
 from edgeseg.report_data import Accuracy, Limits
+from tests.engines.tensorrt.tiny import run_onnx_all, tiny_bundle, tiny_frames
 
 FP32 = Accuracy(10, 1.0, 1.0, 0.70, 0.9, {"road": 0.9, "pole": 0.5, "absent": math.nan})
 
@@ -74,6 +78,35 @@ def test_the_score_of_one_class_everywhere_is_that_of_a_graph_that_does_so(shipp
     assert accuracy.commonest == shipped.spec.classes[common]
     assert accuracy.commonest_miou == pytest.approx((counted == common).mean() / len(held))
     assert not accuracy.is_poor
+
+
+def test_a_class_counts_from_its_first_labelled_pixel(tmp_path: Path) -> None:
+    """Of two frames whose labels are what the graph says, but for one pixel, with classes cached and anew."""
+    tiny, frames = tiny_bundle(), tiny_frames(2)
+    onnx, spec = tiny.graphs["fp32"].onnx, tiny.spec
+    right = run_onnx_all(onnx, frames)
+    labels = [np.full(spec.size_hw, spec.ignore_id, np.uint8) for _ in frames]
+    for number, pixels in ((0, 1), (1, 3)):
+        rows, columns = (places[:pixels] for places in np.nonzero(right[0] == number))
+        labels[0][rows, columns] = number
+    data = InMemory([Sample(str(n), *pair) for n, pair in enumerate(zip(frames, labels))], "two")
+    steps: list[tuple[int, int]] = []
+    for _ in range(2):
+        accuracy, maps = measured_accuracy(
+            onnx,
+            spec,
+            data,
+            cache=StepCache(tmp_path),
+            data_sha256=labelled_sha256(data, spec),
+            report=lambda *step: steps.append(step),
+        )
+        np.testing.assert_array_equal(maps, right)
+        assert [accuracy.iou[name] for name in spec.classes[:2]] == [1, 1] and math.isnan(accuracy.iou[spec.classes[2]])
+        assert (accuracy.miou, accuracy.commonest, accuracy.commonest_miou) == (1, spec.classes[1], 3 / 4 / 2)
+    assert steps == [(1, 2), (2, 2), (2, 2)], "the second time nothing is run"
+    unlabelled = InMemory([Sample("0", frames[0], None)], "one")
+    accuracy, _ = measured_accuracy(onnx, spec, unlabelled)
+    assert math.isnan(accuracy.miou) and accuracy.commonest == "" and math.isnan(accuracy.commonest_miou)
 
 
 def test_json_has_no_nan() -> None:
