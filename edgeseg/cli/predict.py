@@ -2,10 +2,11 @@
 
 from edgeseg.app.predict import predict
 from edgeseg.app.predict_config import PredictConfig
-from edgeseg.cli.console import JsonFlag, print_json, say, say_aside, stop_on_signals
+from edgeseg.cli.console import JsonFlag, print_json, say, say_aside
 from edgeseg.cli.opening import tensorrt_factory
 from edgeseg.cli.options import command
 from edgeseg.cli.progress import told_progress
+from edgeseg.cli.signals import stop_on_signals
 
 __all__ = ["predict_"]
 
