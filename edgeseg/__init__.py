@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgeseg.app.config import EngineOptions, RunConfig
+    from edgeseg.app.network import build
     from edgeseg.app.predict import open_predictor
     from edgeseg.app.run import run
     from edgeseg.app.segment import load, open_engine, segment
@@ -88,6 +89,7 @@ __all__ = [
     "TrainConfig",
     "TrainingError",
     "UsageError",
+    "build",
     "compile_model",
     "load",
     "open_engine",
@@ -104,6 +106,7 @@ _MODULES = {
         "EngineOptions",
         "RunConfig",
     ),
+    "edgeseg.app.network": ("build",),
     "edgeseg.app.predict": ("open_predictor",),
     "edgeseg.app.run": ("run",),
     "edgeseg.app.segment": (

@@ -86,9 +86,9 @@ def product_of(config: CompileConfig, given: Collection[str] = ()) -> str:
     idle = sorted(_OF_AN_ENGINE.intersection(given))
     if idle:
         raise UsageError(f"{_named(idle)} concern a TensorRT engine; add `flavour` tensorrt or rtx")
-    if not path.is_file():
+    if not path.is_file() and not (path / "config.json").is_file():
         seen = "is no file" if path.exists() else "does not exist"
-        raise UsageError(f"{path} {seen}; pass a checkpoint of 'edgeseg train', an .onnx file or a bundle")
+        raise UsageError(f"{path} {seen}; pass a checkpoint, an .onnx file or a bundle")
     if config.backend == "torch-tensorrt":
         _refuse_idle(given, _WITH_A_PROGRAM, "with `backend` torch-tensorrt")
         return "program"

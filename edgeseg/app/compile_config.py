@@ -26,20 +26,24 @@ class AllowedLoss(Config):
 
 @dataclass(frozen=True)
 class ForeignNetwork(Config):
-    """What only the user knows about an ONNX file of another exporter."""
+    """What only the user knows about an ONNX file of another exporter, or a checkpoint of another trainer."""
 
-    spec: Optional[Path] = option(None, help="ONNX file: its spec as JSON, instead of these flags:", is_path=True)
-    classes: Optional[str] = option(None, help="ONNX file: 'camvid' or a file of class names.")
-    ignore: Optional[int] = option(None, help="ONNX file: mask value that is no class.")
-    mean: Optional[str] = option(None, help="ONNX file: mean per channel, of 0-1 (or of 0-255).")
-    std: Optional[str] = option(None, help="ONNX file: standard deviation per channel.")
-    channel_order: Optional[str] = option(None, help="ONNX file: RGB or BGR.")
+    spec: Optional[Path] = option(
+        None, help="Network of others: its spec as JSON, instead of these flags:", is_path=True
+    )
+    classes: Optional[str] = option(None, help="Network of others: 'camvid' or a file of class names.")
+    ignore: Optional[int] = option(None, help="Network of others: mask value that is no class.")
+    mean: Optional[str] = option(None, help="Network of others: mean per channel, of 0-1 (or of 0-255).")
+    std: Optional[str] = option(None, help="Network of others: standard deviation per channel.")
+    channel_order: Optional[str] = option(None, help="Network of others: RGB or BGR.")
     layout: Optional[str] = option(None, help="ONNX file: NCHW or NHWC, where it cannot be told.")
     output: Optional[str] = option(None, help="ONNX file: which of several outputs.")
     background: Optional[str] = option(
-        None, help="ONNX file of sigmoids: the class where all are low, or 'none' where the largest wins."
+        None, help="Network of sigmoids: the class where all are low, or 'none' where the largest wins."
     )
-    threshold: Optional[float] = option(None, help="ONNX file of sigmoids: probability above which one says yes (0.5).")
+    network: Optional[str] = option(None, help="Checkpoint of others, where its weights do not tell: unet, fpn, ...")
+    encoder: Optional[str] = option(None, help="Checkpoint of others, where its weights do not tell: tu-NAME, ...")
+    threshold: Optional[float] = option(None, help="Network of sigmoids: probability above which one says yes (0.5).")
 
 
 @dataclass(frozen=True)
@@ -75,8 +79,8 @@ class CompileConfig(Config):
 
     model: Optional[Path] = option(
         None,
-        help="Checkpoint of 'edgeseg train', .onnx file or bundle; else the shipped model. Or a configuration "
-        "(.toml, .json).",
+        help="Checkpoint of 'edgeseg train' or of segmentation-models-pytorch, .onnx file or bundle; else the shipped "
+        "model. Or a configuration (.toml, .json).",
         is_argument=True,
         is_path=True,
     )

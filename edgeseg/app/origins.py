@@ -54,9 +54,13 @@ def origin_from(path: Path, config: CompileConfig, progress: Progress, *, accept
     """
     if path.suffix == ".onnx":
         return _from_onnx(path, config, progress)
+    if path.suffix != ".edgeseg" and _is_of_others(path):
+        return _from_foreign_checkpoint(path, config, progress)
     described = _described(config.onnx)
     if described:
-        raise UsageError(f"{', '.join(described)} describe an ONNX file; {path.name} carries its own description")
+        raise UsageError(
+            f"{', '.join(described)} describe a network of others; {path.name} carries its own description"
+        )
     if path.suffix == ".edgeseg":
         return _from_bundle(path, config, accepted)
     return _from_checkpoint(path, config, progress)
@@ -65,6 +69,49 @@ def origin_from(path: Path, config: CompileConfig, progress: Progress, *, accept
 def _described(foreign: ForeignNetwork) -> list[str]:
     """Return the names of the fields that are set, in backticks."""
     return [f"`{name}`" for name, value in asdict(foreign).items() if value is not None]
+
+
+def _is_of_others(path: Path) -> bool:
+    require("torch", "train")
+    from edgeseg.builder.checkpoint import is_own_checkpoint
+
+    return not is_own_checkpoint(path)
+
+
+def _from_foreign_checkpoint(path: Path, config: CompileConfig, progress: Progress) -> Origin:
+    """Of a checkpoint that code of segmentation-models-pytorch wrote."""
+    from edgeseg import __version__
+    from edgeseg.builder.foreign import foreign_network
+    from edgeseg.compiler.steps.float_graph import float_graph_from_module
+
+    foreign = config.onnx
+    idle = [f"`{name}`" for name in ("layout", "output") if getattr(foreign, name) is not None]
+    if idle:
+        raise UsageError(f"{', '.join(idle)} describe an ONNX file, and {path.name} is none; leave them out")
+    network = foreign_network(path, foreign.network, foreign.encoder)
+    shape = network.config
+    progress.step(
+        f"{path.name} is {shape.architecture} + {shape.encoder} of segmentation-models-pytorch, {shape.classes} "
+        f"{'classes' if shape.classes > 1 else 'class'}, {shape.in_channels} channels"
+    )
+    missing = [] if config.size else ["`size` WIDTHxHEIGHT"]
+    missing += [] if foreign.classes else [f"`classes` FILE (the network gives {shape.classes} channels)"]
+    if foreign.mean is None or foreign.std is None:
+        missing.append(
+            "`mean` R,G,B and `std` R,G,B (how its training scaled images; smp's own preprocessing of ImageNet is "
+            "0.485,0.456,0.406 and 0.229,0.224,0.225)"
+        )
+    missing += [] if foreign.channel_order or shape.in_channels == 1 else ["`channel_order` RGB or BGR"]
+    spec, remarks = _spec_of_others(config, size_hw_from(config.size) if config.size else None, missing, path)
+    graph = float_graph_from_module(network, spec, _network_options(config), progress)
+    provenance = {
+        "edgeseg": __version__,
+        "network": shape.to_json(),
+        "checkpoint": path.name,
+        "simplifier": config.simplifier,
+        **({"checkpoint_sha256": file_sha256(path)} if path.is_file() else {}),
+    }
+    return Origin(graph=graph, spec=spec, provenance=provenance, notes=tuple(remarks))
 
 
 def _from_bundle(path: Path, config: CompileConfig, accepted: PublicKeys | None) -> Origin:
@@ -97,7 +144,7 @@ def _from_checkpoint(path: Path, config: CompileConfig, progress: Progress) -> O
         spec=spec,
         provenance={
             "edgeseg": __version__,
-            "network": asdict(checkpoint.config),
+            "network": checkpoint.config.to_json(),
             "training": dict(checkpoint.training),
             "checkpoint_sha256": file_sha256(path),
             "simplifier": config.simplifier,
@@ -114,7 +161,7 @@ def _from_onnx(path: Path, config: CompileConfig, progress: Progress) -> Origin:
     facts = graph_facts(model)
     if len(facts.inputs) != 1:
         raise CompileError(f"{path.name} has {len(facts.inputs)} inputs; a segmentation network has one, the image")
-    spec, remarks = _foreign_spec(config, facts)
+    spec, remarks = _foreign_spec(config, facts, path)
     for remark in remarks:
         progress.step(remark)
     graph, lines = float_graph_from_onnx(model, spec, _network_options(config), progress)
@@ -147,7 +194,7 @@ def _network_options(config: CompileConfig) -> NetworkOptions:
     )
 
 
-def _foreign_spec(config: CompileConfig, facts: GraphFacts) -> tuple[ModelSpec, list[str]]:
+def _foreign_spec(config: CompileConfig, facts: GraphFacts, path: Path) -> tuple[ModelSpec, list[str]]:
     """The spec of an ONNX file, and what was taken from other numbers than were passed.
 
     It comes from ``spec``, or from the other fields; one error names everything that is missing.
@@ -155,13 +202,6 @@ def _foreign_spec(config: CompileConfig, facts: GraphFacts) -> tuple[ModelSpec, 
     from edgeseg.compiler.importers.onnx_network import missing_facts, stated_size_hw
 
     foreign = config.onnx
-    if foreign.spec is not None:
-        kept = ("`spec`", "`layout`", "`output`", "`background`", "`threshold`")
-        repeated = [name for name in _described(foreign) if name not in kept]
-        repeated += ["`size`"] if config.size else []
-        if repeated:
-            raise UsageError(f"`spec` says it already; leave out {', '.join(repeated)}")
-        return _read_spec(foreign.spec), []
     size_hw = size_hw_from(config.size) if config.size else stated_size_hw(facts, foreign.layout)
     missing = missing_facts(
         facts,
@@ -172,9 +212,25 @@ def _foreign_spec(config: CompileConfig, facts: GraphFacts) -> tuple[ModelSpec, 
         normalisation=foreign.mean is not None and foreign.std is not None,
         channel_order=foreign.channel_order is not None,
     )
+    return _spec_of_others(config, size_hw, missing, path)
+
+
+def _spec_of_others(
+    config: CompileConfig, size_hw: tuple[int, int] | None, missing: list[str], path: Path
+) -> tuple[ModelSpec, list[str]]:
+    """The spec of a network of others, and what was taken from other numbers than were passed."""
+    foreign = config.onnx
+    if foreign.spec is not None:
+        kept = ("`spec`", "`layout`", "`output`", "`background`", "`threshold`", "`network`", "`encoder`")
+        repeated = [name for name in _described(foreign) if name not in kept]
+        repeated += ["`size`"] if config.size else []
+        if repeated:
+            raise UsageError(f"`spec` says it already; leave out {', '.join(repeated)}")
+        return _read_spec(foreign.spec), []
     if missing or size_hw is None:
+        what = "the ONNX file" if path.suffix == ".onnx" else path.name
         raise UsageError(
-            f"the ONNX file does not say everything; pass {'; '.join(missing)} (or `spec` FILE.json, a spec as "
+            f"{what} does not say everything; pass {'; '.join(missing)} (or `spec` FILE.json, a spec as "
             "'edgeseg inspect --json' prints it)"
         )
     spec = spec_from(str(foreign.classes), f"{size_hw[1]}x{size_hw[0]}", foreign.ignore, background=foreign.background)

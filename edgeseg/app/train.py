@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Iterator, List, NamedTuple, Sequence, Tuple
+from typing import TYPE_CHECKING, Callable, Iterator, List, NamedTuple, Sequence, Tuple
 
 from edgeseg.app.config_file import read_config, refuse_edited, save_config
 from edgeseg.app.data import dataset_from, sides, spec_of_data
 from edgeseg.app.fields import absolute
+from edgeseg.app.network import config_of_training, started_network
 from edgeseg.app.train_config import TrainConfig
 from edgeseg.data.findings import scenes
 from edgeseg.data.opening import LayoutDataset
 from edgeseg.errors import EdgesegError, UsageError, require
-from edgeseg.files import file_sha256
 from edgeseg.images import Dataset, joined
 from edgeseg.spec import ModelSpec
 
@@ -67,12 +67,12 @@ def train(config: TrainConfig, progress: TrainingProgress = TrainingProgress()) 
     setup = _setup(config)
     validation = setup.validation
     _refuse_earlier_results(config)
-    network, shape, origin = _network(config, setup.spec)
+    network, shape, origin = _network(config, setup.spec, progress.line)
     from edgeseg.builder.training import TrainOptions
     from edgeseg.builder.training import train as fit
 
     config.out.mkdir(parents=True, exist_ok=True)
-    progress.line(f"network: {config.network} + {config.encoder}, {origin}")
+    progress.line(f"network: {shape.architecture} + {shape.encoder}, {origin}")
     for source in setup.training:
         progress.line(f"train on: {source.description}")
     progress.line(f"validate on: {validation.description}")
@@ -135,13 +135,15 @@ def _setup(config: TrainConfig) -> _Setup:
     return _Setup(spec, training, validation, TrainRecipe(**{**same, "crop": side}))
 
 
-def _network(config: TrainConfig, spec: ModelSpec) -> Tuple[PaddedNetwork, NetworkConfig, str]:
+def _network(
+    config: TrainConfig, spec: ModelSpec, report: Callable[[str], None] = lambda line: None
+) -> Tuple[PaddedNetwork, NetworkConfig, str]:
     """Build the network with its initial weights, and return where these come from."""
-    from edgeseg.builder.networks import NetworkConfig, network_from_config
-
-    shape = NetworkConfig(config.network, config.encoder, len(spec.classes))
-    network = network_from_config(shape)
-    return network, shape, _load_weights(network, shape, config.weights)
+    shape = config_of_training(config, len(spec.classes))
+    network, origin = started_network(
+        shape, config.weights, config.keep, freeze_encoder=config.freeze_encoder, report=report
+    )
+    return network, shape, origin
 
 
 def _scenes(training: Sequence[Dataset], validation: Dataset) -> Iterator[str]:
@@ -178,16 +180,3 @@ def _reads_as(config: TrainConfig, path: Path) -> bool:
         return read_config(TrainConfig, path) == config
     except EdgesegError:
         return False
-
-
-def _load_weights(network: Any, shape: NetworkConfig, weights: str) -> str:
-    """Load the initial weights into a network, and return where they come from."""
-    from edgeseg.builder.checkpoint import load_weights
-    from edgeseg.builder.weights import load_imagenet_encoder
-
-    if weights == "imagenet":
-        return load_imagenet_encoder(network, shape)
-    if weights == "none":
-        return "random weights"
-    load_weights(network, Path(weights))
-    return f"checkpoint {Path(weights).name}, sha256 {file_sha256(Path(weights))}"

@@ -11,6 +11,7 @@ from edgeseg.app.fields import Config, option
 
 __all__ = ["TrainConfig"]
 
+_NETWORK = "Network"
 _OPTIMIZATION = "Optimization"
 
 
@@ -46,14 +47,37 @@ class TrainConfig(Config):
     out: Path = option(
         Path("runs/train"), help="Folder for best/last/resume.safetensors and metrics.csv.", is_path=True
     )
-    network: str = option("edge_unet", help="edge_unet (ours) or unet (segmentation-models-pytorch).")
-    encoder: str = option("efficientnet_lite0", help="edge_unet: efficientnet_lite0, mobilenet_v2. unet: any of smp's.")
+    network: str = option(
+        "edge_unet",
+        help="edge_unet (ours), or of segmentation-models-pytorch: unet, unet++, manet, linknet, fpn, pspnet, "
+        "deeplabv3, deeplabv3+, pan, upernet, segformer, dpt.",
+    )
+    encoder: str = option(
+        "efficientnet_lite0",
+        help="edge_unet: efficientnet_lite0 (1, 2), mobilenet_v2. Others: any of smp's, and timm's as tu-NAME.",
+    )
     weights: str = option(
         "imagenet",
-        help="imagenet, none, or a checkpoint of this network to start from.",
+        help="imagenet or another set of the encoder, none, a package that ships them, or a file to start from.",
         is_path=True,
         absolute=_absolute_if_there,
     )
+    keep: str = option(
+        "all",
+        help="What to take of a file of weights: all, body (all but the head, for other classes) or encoder.",
+        choices=("all", "body", "encoder"),
+        panel=_NETWORK,
+    )
+    in_channels: int = option(3, help="1 lets the network see the brightness alone.", at_least=1, panel=_NETWORK)
+    decoder_channels: str = option(
+        "",
+        help="Of the decoder's stages, deepest first, as in 256,128,64,32,16; else the network's own.",
+        panel=_NETWORK,
+    )
+    depth: Optional[int] = option(
+        None, help="Stages of the encoder; else the network's own.", at_least=1, panel=_NETWORK
+    )
+    freeze_encoder: bool = option(False, help="Keep the encoder's weights and BatchNorm statistics.", panel=_NETWORK)
     size: str = option("480x360", help="Network input, WIDTHxHEIGHT.")
     ignore: Optional[int] = option(None, help="Mask value that is no class (camvid: 11, else 255).")
     split: Optional[str] = option(None, help=SPLIT_HELP)

@@ -21,7 +21,8 @@ def run_description(config: NetworkConfig, facts: Mapping[str, Any]) -> str:
     """Return as JSON what must be the same for a run to be resumed: all but the fields of ``CHANGEABLE``."""
     recipe = {key: value for key, value in facts["recipe"].items() if key not in CHANGEABLE}
     data = {key: facts[key] for key in ("training_data", "validation_data", "classes", "size_hw")}
-    network = {"network": config.architecture, "encoder": config.encoder}
+    shape = config.to_json()
+    network = {"network": shape.pop("architecture"), **{key: value for key, value in shape.items() if key != "classes"}}
     return json.dumps({"state": _STATE, **network, **data, **recipe}, sort_keys=True)
 
 

@@ -64,7 +64,8 @@ def compile_model(
 
     Args:
         network: maps 1x3xHxW float32 to logits 1xCxHxW: a torch module (segmentation-models-pytorch, torchvision,
-            transformers, your own; of a dict or tuple the logits are taken), or an ONNX graph. It is not changed.
+            transformers, your own; of a dict or tuple the logits are taken), or an ONNX graph. It is not changed. One
+            that maps 1x1xHxW gets the brightness of frames.
         spec: classes, input size and preprocessing of the network.
         evaluation: images on which every graph is judged, with labels for mIoU.
         calibration: images from which INT8 takes its ranges.

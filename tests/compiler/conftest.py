@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from edgeseg.builder.networks import NetworkConfig, PaddedNetwork, network_from_config
-from edgeseg.builder.weights import load_imagenet_encoder
+from edgeseg.builder.weights import load_start
 from edgeseg.compiler.calibration.collect import ranges_from_frames
 from edgeseg.compiler.steps.float_graph import float_graph_from_module
 from edgeseg.demo import CLASSES, PALETTE
@@ -32,7 +32,7 @@ def settled_network(config: NetworkConfig) -> PaddedNetwork:
     torch.manual_seed(0)
     network = network_from_config(config)
     if config.encoder == "efficientnet_lite0":
-        load_imagenet_encoder(network, config)
+        load_start(network, "imagenet")
     network.train()
     with torch.no_grad():
         for _ in range(8):

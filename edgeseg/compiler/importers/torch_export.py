@@ -33,23 +33,25 @@ def onnx_from_module(
     """Export a segmentation network; the module itself keeps its mode, types and device.
 
     Args:
-        module: maps Nx3xHxW float32 to logits NxCxHxW float32, or to a dict or tuple that holds them.
+        module: maps NxIxHxW float32 (I is 3, or 1 or 4 where that is what it takes) to logits NxCxHxW float32, or to a
+            dict or tuple that holds them.
         size_hw: the fixed input size in pixels.
         class_count: how many classes, by which logits are known among several tensors.
         report: called with a line for people where the module gives more than a tensor.
 
     Returns:
-        ONNX with input ``input`` 1x3xHxW and output ``logits``, proven equal to the module on random input.
+        ONNX with input ``input`` 1xIxHxW and output ``logits``, proven equal to the module on random input.
 
     Raises:
         CompileError: the module cannot be exported, or the graph computes something else.
     """
     torch = require("torch", "train")
     onnx = require("onnx", "compile")
-    example = torch.randn(1, 3, *size_hw, generator=torch.Generator().manual_seed(0))
     buffer = io.BytesIO()
     with exportable_module(module) as ready, warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")
+        shape = (1, _channels(torch, ready, size_hw), *size_hw)
+        example = torch.randn(shape, generator=torch.Generator().manual_seed(0))
         single, lines = single_output_module(torch, ready, size_hw, class_count)
         single.eval()
         try:
@@ -74,6 +76,19 @@ def onnx_from_module(
     model = onnx.load_model_from_string(buffer.getvalue())
     _prove_equal(model, example.numpy(), expected.float().numpy())
     return model
+
+
+def _channels(torch: Any, module: Any, size_hw: tuple[int, int]) -> int:
+    """How many channels the module's image has: what it says, else those of its first convolution if not three."""
+    convolutions = (part.in_channels for part in module.modules() if isinstance(part, torch.nn.Conv2d))
+    first = getattr(module, "in_channels", None) or next(convolutions, 3)
+    if first not in (1, 4):
+        return 3
+    try:
+        module(torch.zeros(1, first, *size_hw))
+    except Exception:  # modules raise many types; what fails with three says why
+        return 3
+    return int(first)
 
 
 def _refuse_chance(torch: Any, one: Any, other: Any) -> None:

@@ -33,7 +33,7 @@ def float_graph_from_module(
     options: NetworkOptions = NetworkOptions(),
     progress: Progress = Progress(),
 ) -> onnx.ModelProto:
-    """torch module (float NCHW -> logits) -> the folded FP32 graph.
+    """torch module (float NCHW -> logits) -> the folded FP32 graph, whose frames have three channels in any case.
 
     Raises:
         CompileError: the module cannot be exported.
