@@ -17,6 +17,7 @@ from edgeseg.spec import IGNORE_ID, ModelSpec
 __all__ = ["ClassMap", "MappedMask", "class_map"]
 
 _IGNORE = "ignore"
+_MOST_IDS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -35,15 +36,24 @@ class ClassMap:
 
     def classes(self, own: np.ndarray, path: Path) -> np.ndarray:
         """Return the HxW uint8 class ids of HxW own ids. Raises ImageError: an id is unknown."""
-        values, at = np.unique(own, return_inverse=True)
+        if own.dtype == np.uint8 and len(self.table) == 1 and self.rest is None and not self.is_closed:
+            return own  # ids of the model's own classes
+        least = min(UNLABELLED, int(own.min(initial=0)))
+        if int(own.max(initial=0)) - least > _MOST_IDS:
+            raise ImageError(f"{path} has the id {int(own.max())}, which is none of its data set")
+        shifted = own.astype(np.int64) - least
+        present = np.bincount(shifted.ravel()) > 0
+        values = np.flatnonzero(present) + least
         unknown = [value for value in values.tolist() if value not in self.table]
         if unknown and self.rest is None and (self.is_closed or min(unknown) < 0 or max(unknown) > 255):
             raise ImageError(
                 f"{path} has the id {', '.join(map(str, unknown[:6]))}, which its data set does not list; list it "
                 "there, or say with `rest` what unknown ids are"
             )
-        kept = [self.table.get(value, value if self.rest is None else self.rest) for value in values.tolist()]
-        return np.asarray(np.array(kept, np.uint8)[at].reshape(own.shape))
+        kept = np.zeros(len(present), np.uint8)
+        for value in values.tolist():
+            kept[value - least] = self.table.get(value, value if self.rest is None else self.rest)
+        return np.asarray(kept[shifted])
 
 
 @dataclass(frozen=True)

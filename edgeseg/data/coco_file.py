@@ -11,7 +11,9 @@ from edgeseg.data.layouts.base import Asked, images_by_name, one_of, refuse_all
 from edgeseg.errors import DatasetError, first_line
 from edgeseg.files import file_state
 
-__all__ = ["annotation_file", "categories", "coco_files", "image_paths", "is_panoptic", "read_coco"]
+_MOST_FILES, _MOST_ID = 50, 1 << 53
+
+__all__ = ["annotation_file", "categories", "coco_files", "image_paths", "is_panoptic", "number", "read_coco", "text"]
 
 
 def read_coco(path: Path) -> Mapping[str, Any]:
@@ -73,15 +75,36 @@ def is_panoptic(path: Path) -> bool | None:
 
 
 def _json_files(folder: Path) -> list[Path]:
-    return sorted([*folder.glob("*.json"), *folder.glob("annotations/*.json")])
+    """Return the files that may be COCO's; a folder of very many is one of other annotations, a file per image."""
+    found = sorted([*folder.glob("*.json"), *folder.glob("annotations/*.json")])
+    return found if len(found) <= _MOST_FILES else []
 
 
 def categories(content: Mapping[str, Any], path: Path) -> dict[int, str]:
     """Return the names of the categories by id. Raises DatasetError: they are broken."""
-    try:
-        return {int(one["id"]): str(one["name"]) for one in content["categories"]}
-    except (KeyError, TypeError, ValueError) as error:
-        raise DatasetError(f"{path} has a category without id or name ({first_line(error)})") from error
+    return {number(one, "id", path): text(one, "name", path) for one in content["categories"]}
+
+
+def number(entry: Mapping[str, Any], key: str, path: Path) -> int:
+    """Return a whole number of an entry. Raises DatasetError: it is missing or something else."""
+    value = entry.get(key)
+    if isinstance(value, str) and value.isdigit():
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool) or abs(value) > _MOST_ID:
+        raise DatasetError(f"{path}: {_shown(entry)} has no whole number as {key}")
+    return value
+
+
+def text(entry: Mapping[str, Any], key: str, path: Path) -> str:
+    """Return a text of an entry. Raises DatasetError: it is missing or something else."""
+    value = entry.get(key)
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise DatasetError(f"{path}: {_shown(entry)} has no text as {key}")
+    return value
+
+
+def _shown(entry: Mapping[str, Any]) -> str:
+    return json.dumps(entry)[:80]
 
 
 def image_paths(content: Mapping[str, Any], path: Path, asked: Asked) -> dict[int, Path]:
@@ -97,10 +120,7 @@ def image_paths(content: Mapping[str, Any], path: Path, asked: Asked) -> dict[in
     last = path.stem.rpartition("_")[2]
     around = (path.parent, path.parent.parent)
     places = [asked_for] if asked_for else [one / name for one in around for name in ("", "images", last, path.stem)]
-    try:
-        names = {int(one["id"]): str(one["file_name"]) for one in content["images"]}
-    except (KeyError, TypeError, ValueError) as error:
-        raise DatasetError(f"{path} has an image without id or file_name ({first_line(error)})") from error
+    names = {number(one, "id", path): text(one, "file_name", path) for one in content["images"]}
     if not names:
         raise DatasetError(f"{path} lists no image")
     first = next(iter(names.values()))

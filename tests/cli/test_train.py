@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
+from edgeseg.demo import CLASSES, PALETTE
+from edgeseg.demo.street import StreetDataset
 from edgeseg.images import write_png
 from tests.cli.test_cli import edgeseg, refused
 
@@ -116,3 +118,37 @@ def test_a_table_is_split_by_drive_and_augmented(tmp_path: Path, one_thread: Non
     assert "--augment is one of none, basic, strong, street" in line
     line = refused("train", "all", *words, "--val", "all", cwd=tmp_path, code=2)
     assert "--split takes validation images from the data, so leave --val out" in line
+
+
+def test_augmented_crops_are_drawn(tmp_path: Path, one_thread: None) -> None:
+    data_set(tmp_path, "train", 3, 1)
+    words = ("data", "augment", "train", "--classes", "ground,disc", "--size", "64x64", "--crop", 32, "--tiles", 8)
+    done = edgeseg(*words, "--augment", "industrial", "--sheet", "sheet.png", cwd=tmp_path)
+    assert done.returncode == 0 and done.stdout == "contact sheet: sheet.png\n", done.stderr
+    sheet = cv2.imread(str(tmp_path / "sheet.png"))
+    assert sheet.shape[0] > 2 * 240 and sheet.shape[1] > 4 * 480, "two rows of four crops, each beside its labels"
+    (tmp_path / "notes.txt").write_text("mine")
+    assert "exists and is no PNG" in refused(*words, "--sheet", "notes.txt", cwd=tmp_path, code=2)
+
+
+def test_eval_reads_other_layouts(tmp_path: Path) -> None:
+    """The shipped model on two rendered frames, as a folder and as a table of coloured masks: the same numbers."""
+    frames = StreetDataset("demo://street?frames=2&step=90&size=240x180")
+    (tmp_path / "val").mkdir()
+    (tmp_path / "valannot").mkdir()
+    (tmp_path / "colours").mkdir()
+    rows = ["image,mask"]
+    for index in range(2):
+        one = frames[index]
+        assert one.label is not None
+        write_png(tmp_path / "val" / f"{index}.png", one.frame)
+        write_png(tmp_path / "valannot" / f"{index}.png", one.label)
+        colours = np.array([*PALETTE, *[(1, 2, 3)] * (256 - len(PALETTE))], np.uint8)
+        write_png(tmp_path / "colours" / f"{index}.png", colours[one.label][..., ::-1])
+        rows.append(f"val/{index}.png,colours/{index}.png")
+    (tmp_path / "val.csv").write_text("\n".join(rows))
+    listed = "".join(f"{name} {red} {green} {blue}\n" for name, (red, green, blue) in zip(CLASSES, PALETTE))
+    (tmp_path / "colours.txt").write_text(f"{listed}void 1 2 3\n")
+    where = ("val", "csv://val.csv?masks=colours&colours=colours.txt&map=void:ignore")
+    told = [json.loads(edgeseg("eval", "--data", one, "--json", cwd=tmp_path).stdout) for one in where]
+    assert told[0]["iou"] == told[1]["iou"] and told[0]["miou"] > 0.2 and told[0]["images"] == 2

@@ -8,12 +8,14 @@ from typing import Any, Mapping, Sequence
 
 import numpy as np
 
-from edgeseg.data.coco_file import annotation_file, categories, coco_files, image_paths, read_coco
+from edgeseg.data.coco_file import annotation_file, categories, coco_files, image_paths, number, read_coco
 from edgeseg.data.layouts.base import COMMON, UNLABELLED, Asked, Found, Layout
 from edgeseg.data.shapes import polygon_mask, runs_mask, runs_of_text
-from edgeseg.errors import ImageError, first_line
+from edgeseg.errors import DatasetError, ImageError, first_line
 
 __all__ = ["LAYOUT"]
+
+_LONGEST, _FAR = 1 << 15, 10
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,8 @@ class _CocoLabel:
 
     def _drawn(self, annotation: Mapping[str, Any], size_hw: tuple[int, int]) -> tuple[np.ndarray, int]:
         try:
-            return _mask(annotation["segmentation"], size_hw), int(annotation["category_id"])
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            return _mask(annotation["segmentation"], size_hw), number(annotation, "category_id", self.path)
+        except (DatasetError, KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
             raise ImageError(
                 f"{self.path}, annotation {annotation.get('id', '?')} of {self.image}: its segmentation is neither "
                 f"polygons nor run lengths of the picture ({first_line(error)})"
@@ -58,6 +60,8 @@ def _mask(segmentation: Any, size_hw: tuple[int, int]) -> np.ndarray:
         points = np.asarray(polygon, np.float64)
         if points.ndim != 1 or len(points) % 2 or len(points) < 6 or not np.isfinite(points).all():
             raise ValueError(f"a polygon of {points.size} numbers")
+        if np.abs(points).max() > _FAR * max(size_hw):
+            raise ValueError(f"a polygon that reaches to {np.abs(points).max():g}")
         mask |= polygon_mask(polygon, size_hw)
     return mask
 
@@ -68,11 +72,21 @@ def _found(where: Path, asked: Asked) -> Found:
     images = image_paths(content, path, asked)
     of_image: dict[int, list[Mapping[str, Any]]] = {key: [] for key in images}
     for annotation in content["annotations"]:
-        of_image.setdefault(annotation.get("image_id", -1), []).append(annotation)
-    sizes = {one["id"]: (one.get("height") or 0, one.get("width") or 0) for one in content["images"]}
+        of_image.setdefault(number(annotation, "image_id", path), []).append(annotation)
+    sizes = {number(one, "id", path): _size(one, path) for one in content["images"]}
     labels = [_CocoLabel(path, file.name, sizes[key], of_image[key]) for key, file in images.items()]
     description = f"{len(images)} images of {path.name} (COCO)"
     return Found(list(images.values()), labels, description, categories(content, path), covers_all=False)
+
+
+def _size(image: Mapping[str, Any], path: Path) -> tuple[int, int]:
+    """Return height and width of an image; 0 and 0 where the file does not say. Raises DatasetError: nonsense."""
+    if image.get("height") is None or image.get("width") is None:
+        return 0, 0
+    size_hw = number(image, "height", path), number(image, "width", path)
+    if not 0 < min(size_hw) <= max(size_hw) <= _LONGEST:
+        raise DatasetError(f"{path}: an image is said to be {size_hw[1]}x{size_hw[0]}")
+    return size_hw
 
 
 LAYOUT = Layout(

@@ -8,10 +8,10 @@ from typing import Any, Mapping
 
 import numpy as np
 
-from edgeseg.data.coco_file import annotation_file, categories, coco_files, image_paths, read_coco
+from edgeseg.data.coco_file import annotation_file, categories, coco_files, image_paths, number, read_coco, text
 from edgeseg.data.encodings import colours_mask
 from edgeseg.data.layouts.base import COMMON, UNLABELLED, Asked, Found, Layout, refuse_all
-from edgeseg.errors import DatasetError, ImageError, first_line
+from edgeseg.errors import DatasetError, ImageError
 from edgeseg.image_bytes import compression_that_changes_samples
 from edgeseg.images import read_image
 
@@ -39,7 +39,7 @@ def _found(where: Path, asked: Asked) -> Found:
     content = read_coco(path)
     images = image_paths(content, path, asked)
     folder = asked.folder("labels", path.parent) or path.with_suffix("")
-    masks = {one["image_id"]: _label(one, folder, path) for one in content["annotations"]}
+    masks = {number(one, "image_id", path): _label(one, folder, path) for one in content["annotations"]}
     lost = [str(mask.path) for mask in masks.values() if not mask.path.is_file()]
     refuse_all(lost, f"masks of {path.name} are missing", "say where they are with `labels`")
     absent = [file.name for key, file in images.items() if key not in masks]
@@ -53,11 +53,11 @@ def _found(where: Path, asked: Asked) -> Found:
 
 
 def _label(annotation: Mapping[str, Any], folder: Path, path: Path) -> _SegmentMask:
-    try:
-        segments = {int(one["id"]): int(one["category_id"]) for one in annotation["segments_info"]}
-        return _SegmentMask(folder / str(annotation["file_name"]), segments)
-    except (KeyError, TypeError, ValueError) as error:
-        raise DatasetError(f"{path} has a broken annotation ({type(error).__name__} {first_line(error)})") from error
+    listed = annotation.get("segments_info")
+    if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
+        raise DatasetError(f"{path}: an annotation has no list segments_info of tables")
+    segments = {number(one, "id", path): number(one, "category_id", path) for one in listed}
+    return _SegmentMask(folder / text(annotation, "file_name", path), segments)
 
 
 LAYOUT = Layout(
