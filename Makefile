@@ -1,8 +1,8 @@
 # make demo   set up, run the shipped INT8 model on a rendered street (no torch needed)
-# make test   set up, run every test, JOBS files at once (those on GStreamer, brokers and browsers need setup-system, else they say skipped)
+# make test   set up, run every test, JOBS files at once (without setup-system some say skipped)
 # make test-light  those that need neither torch nor minutes, in a small environment of its own
-# make setup-system  what Debian or Ubuntu provides for them (root)
-# make test-system   only those
+# make setup-system  install what Debian or Ubuntu provides for tests on GStreamer, brokers and browsers (root)
+# make test-system   only those tests
 # make soak   half an hour of four cameras: does anything grow?
 # make check  lint, format, types, import rules
 # make fix    mend what ruff can mend, format, write the generated pages and lines of scripts anew
@@ -10,7 +10,10 @@
 # make release   wheel and sdist into dist/, tried alone on every Python from 3.8 to 3.13 that is here
 # make test-arm64  the package on an emulated arm64 root, end to end (root; debootstrap, qemu-user-static, binfmt-support)
 # make docs   the pages, into site/; a warning is an error
-# make fuzz   100,000 and more injured files against every reader
+# make fuzz   100,000 and more injured files against every reader (tens of minutes)
+# make street-model CAMVID=FOLDER  train and compile the shipped model again (an hour)
+# make setup-dev  only set up .venvs/dev
+# make clean  remove .venvs and everything that these make
 
 PYTHON ?= python3
 # On a Jetson the environment must see JetPack's tensorrt and cv2.

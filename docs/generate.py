@@ -89,7 +89,8 @@ def configuration_page() -> str:
 `edgeseg run`, `compile` and `train` take a file of settings in place of the model or the data.
 It ends in `.toml` or `.json`. Options beside it override it, and give what it lacks.
 `--no-legend` turns off what it turns on.
-`--save-config FILE` writes the settings of a command line to such a file. A file that was edited is not replaced.
+`--save-config FILE` writes the settings of a command line to such a file. The command goes on.
+A file that was edited is not replaced.
 
 ```toml
 # street.toml, for: edgeseg compile street.toml

@@ -55,7 +55,7 @@ class EngineBuild(Config):
     )
     int8_mode: str = option("auto", help="auto, implicit (frozen ranges) or qdq.", panel=_ENGINE)
     dla: Optional[int] = option(
-        None, help="Run on this DLA core, the GPU takes what it cannot.", at_least=0, panel=_ENGINE
+        None, help="Number of the DLA core to run on; the GPU takes what it cannot.", at_least=0, panel=_ENGINE
     )
     workspace_mib: Optional[int] = option(None, help="Most scratch memory of a layer.", at_least=1, panel=_ENGINE)
     opt_level: Optional[int] = option(

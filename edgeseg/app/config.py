@@ -100,7 +100,7 @@ class SinkConfig(Config):
         help="Let sinks replace files that are there; else videos, recordings and what edgeseg did not write stay.",
         panel=_SINKS,
     )
-    visualize: str = option("overlay", help="Some of overlay,mask,contours.", panel=_SINKS)
+    visualize: str = option("overlay", help="What pictures show: overlay,mask,contours or some of them.", panel=_SINKS)
     alpha: float = option(0.5, at_least=0.0, at_most=1.0, help="Share of class colour in the overlay.", panel=_SINKS)
     ignore_class: Sequence[str] = option((), help="A class that is not painted; several times.", panel=_SINKS)
     legend: bool = option(False, help="Class names in the picture.", panel=_SINKS)
@@ -169,9 +169,14 @@ class EngineOptions(Config):
         is_path=True,
         help="With `engine` torch-tensorrt: the .pt2 program that was compiled of the same network.",
     )
-    cuda_graph: str = option("auto", choices=("auto", "on", "off"), help="TensorRT: auto, on or off.", panel=_ENGINE)
+    cuda_graph: str = option(
+        "auto", choices=("auto", "on", "off"), help="TensorRT: work as one CUDA graph: auto, on, off.", panel=_ENGINE
+    )
     memory: str = option(
-        "auto", choices=("auto", "mapped", "copy"), help="TensorRT: auto, mapped or copy.", panel=_ENGINE
+        "auto",
+        choices=("auto", "mapped", "copy"),
+        help="TensorRT: how frames reach the GPU: auto, mapped, copy.",
+        panel=_ENGINE,
     )
     threads: int = option(0, at_least=0, at_most=1024, help="CPU threads, 0 for all.", panel=_ENGINE)
 

@@ -23,5 +23,5 @@ RequireSignatureOption = Annotated[
 ]
 SaveConfigOption = Annotated[
     Optional[Path],
-    typer.Option("--save-config", help="Write all this to a .toml or .json file, for the same command with FILE."),
+    typer.Option("--save-config", help="Also write this to a .toml or .json file, for the same command with FILE."),
 ]

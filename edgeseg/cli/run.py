@@ -37,7 +37,7 @@ def _run(
     ] = False,
     save: Annotated[
         Optional[Path],
-        typer.Option("--save-config", help="Write all this to a .toml or .json file, for 'edgeseg run FILE'."),
+        typer.Option("--save-config", help="Also write this to a .toml or .json file, for 'edgeseg run FILE'."),
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:

@@ -39,8 +39,10 @@ _SEALED = (
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 _SHOWN = "LoadState,ActiveState,SubState,Result,NRestarts,ExecMainStatus,StatusText,StateChangeTimestampMonotonic"
 
-NameOption = Annotated[str, typer.Option(help="Of the service.")]
-RootOption = Annotated[Path, typer.Option(help="Of the system that is installed into; systemctl is used for / only.")]
+NameOption = Annotated[str, typer.Option(help="Name of the service.")]
+RootOption = Annotated[
+    Path, typer.Option(help="Root folder of the system to install into; systemctl is used for / only.")
+]
 
 
 @dataclass(frozen=True)
