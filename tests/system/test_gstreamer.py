@@ -97,18 +97,18 @@ def test_a_stored_source_waits_for_its_reader() -> None:
 
 
 def test_a_stored_source_that_hangs_is_an_error_but_not_one_that_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gstreamer, "_LONGEST_SILENCE_S", 0.5)
     source = source_from_uri(TEST.format(100, "ball", 64, 48))
     assert isinstance(source, GstSource)
     with source:
-        held = list(iter_for(source, 5.0, most=8))
+        held = list(iter_for(source, HANG_S, most=8))
         assert len(held) == 8
+        monkeypatch.setattr(gstreamer, "_LONGEST_SILENCE_S", 0.5)
         assert not list(iter_for(source, 1.0)), "no slot is free: it waits for us"
         assert source.pid is not None
         os.kill(source.pid, signal.SIGSTOP)
         del held
         with pytest.raises(SourceError, match=r"stalled: no frame for 0\.5 s"):
-            for _ in iter_for(source, 5.0):
+            for _ in iter_for(source, HANG_S):
                 pass
 
 
