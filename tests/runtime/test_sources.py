@@ -207,11 +207,10 @@ def test_camera_list_from_a_device_tree(tmp_path: Path) -> None:
 
 def test_street_is_paced_and_labelled() -> None:
     waits: list[float] = []
-    source = StreetSource("demo://street?frames=3&size=160x120&fps=2&seed=4", sleep=waits.append)
+    source = StreetSource("demo://street?frames=3&size=160x120&fps=2&seed=4", sleep=waits.append, clock=lambda: 7.0)
     frames = frames_of(source)
     assert len(frames) == 3 and source.label_classes is not None
-    # No time passes in the fake sleep, so each wait reaches half a second further.
-    assert len(waits) == 3 and all(0.5 * i < wait <= 0.5 * (i + 1) for i, wait in enumerate(waits))
+    assert waits == [0.5, 1.0, 1.5], "no time passes on this clock, so each wait reaches half a second further"
     image, label = StreetScene(4, (120, 160), 2.0).render(1)
     np.testing.assert_array_equal(frames[1].image, image)
     assert frames[1].label is not None

@@ -18,16 +18,19 @@ class StreetSource(FrameSource):
 
     Args:
         uri: see ``edgeseg.demo.street.StreetUri``.
-        sleep: waits so many seconds; injected in tests.
+        sleep: waits so many seconds; injected in tests, as is the clock.
+        clock: seconds that only grow.
     """
 
     is_live = True
     label_classes = CLASSES
 
-    def __init__(self, uri: str, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self, uri: str, sleep: Callable[[float], None] = time.sleep, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
         self._uri = parse_street_uri(uri)
         self._scene = self._uri.scene()
-        self._sleep = sleep
+        self._sleep, self._clock = sleep, clock
         self.fps = self._uri.fps
         self._index = 0
         self._due = 0.0
@@ -36,15 +39,16 @@ class StreetSource(FrameSource):
 
     def open(self) -> None:
         """Begin with the first frame."""
-        self._index, self._due = 0, time.perf_counter()
+        self._index, self._due = 0, self._clock()
 
     def read(self) -> Frame | None:
         """Render the next frame when it is due. Raises EndOfStream."""
         if self._uri.frames and self._index >= self._uri.frames:
             raise EndOfStream
         image, label = self._scene.render(self._index * self._uri.step)
-        self._due = max(self._due + 1 / self._uri.fps, time.perf_counter())
-        self._sleep(max(0.0, self._due - time.perf_counter()))
+        now = self._clock()
+        self._due = max(self._due + 1 / self._uri.fps, now)
+        self._sleep(self._due - now)
         frame = Frame(image, self._index, time.perf_counter_ns(), f"{self._index:06d}", label)
         self._index += 1
         return frame
