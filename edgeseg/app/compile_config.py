@@ -11,6 +11,9 @@ from edgeseg.device.specifications import BOARDS
 
 __all__ = ["AllowedLoss", "CompileConfig", "EngineBuild", "ForeignNetwork"]
 
+CALIBRATORS = ("auto", "minmax", "moving-average", "percentile", "entropy", "mse")
+SIMPLIFIERS = ("onnxsim", "onnxslim", "none")
+"""Both as the compiler knows them, which is not imported for a line of help."""
 _ENGINE = "TensorRT engine, on the device"
 
 
@@ -18,10 +21,16 @@ _ENGINE = "TensorRT engine, on the device"
 class AllowedLoss(Config):
     """What the gate allows a graph to lose against FP32, in points and in percent."""
 
-    max_drop: float = option(1.0, help="Gate: allowed loss of mIoU in points.")
-    max_class_drop: float = option(3.0, help="Gate: allowed loss of any class's IoU in points.")
-    min_agreement: float = option(95.0, help="Gate: least share of pixels that agree with FP32, in %.")
-    min_boundary_agreement: float = option(80.0, help="Gate: the same within two pixels of class boundaries, in %.")
+    max_drop: float = option(1.0, at_least=0, at_most=100, help="Gate: allowed loss of mIoU in points.")
+    max_class_drop: float = option(
+        3.0, at_least=0, at_most=100, help="Gate: allowed loss of any class's IoU in points."
+    )
+    min_agreement: float = option(
+        95.0, at_least=0, at_most=100, help="Gate: least share of pixels that agree with FP32, in %."
+    )
+    min_boundary_agreement: float = option(
+        80.0, at_least=0, at_most=100, help="Gate: the same within two pixels of class boundaries, in %."
+    )
 
 
 @dataclass(frozen=True)
@@ -32,7 +41,9 @@ class ForeignNetwork(Config):
         None, help="Network of others: its spec as JSON, instead of these flags:", is_path=True
     )
     classes: Optional[str] = option(None, help="Network of others: 'camvid' or a file of class names.")
-    ignore: Optional[int] = option(None, help="Network of others: mask value that is no class.")
+    ignore: Optional[int] = option(
+        None, at_least=0, at_most=255, help="Network of others: mask value that is no class."
+    )
     mean: Optional[str] = option(None, help="Network of others: mean per channel, of 0-1 (or of 0-255).")
     std: Optional[str] = option(None, help="Network of others: standard deviation per channel.")
     channel_order: Optional[str] = option(None, help="Network of others: RGB or BGR.")
@@ -43,7 +54,9 @@ class ForeignNetwork(Config):
     )
     network: Optional[str] = option(None, help="Checkpoint of others, where its weights do not tell: unet, fpn, ...")
     encoder: Optional[str] = option(None, help="Checkpoint of others, where its weights do not tell: tu-NAME, ...")
-    threshold: Optional[float] = option(None, help="Network of sigmoids: probability above which one says yes (0.5).")
+    threshold: Optional[float] = option(
+        None, at_least=0, at_most=1, help="Network of sigmoids: probability above which one says yes (0.5)."
+    )
 
 
 @dataclass(frozen=True)
@@ -109,10 +122,12 @@ class CompileConfig(Config):
     )
     out: Optional[Path] = option(None, help="The bundle to write, NAME.edgeseg.", short="-o", is_path=True)
     size: Optional[str] = option(None, help="Another input size than the checkpoint's, WIDTHxHEIGHT.")
-    batch: int = option(1, help="Frames per inference, for several cameras.", at_least=1)
+    batch: int = option(1, help="Frames per inference, for several cameras.", at_least=1, at_most=64)
     scores: bool = option(False, help="Output class probabilities too.")
     argmax_first: bool = option(False, help="Class map before the last enlargement: faster, if the gate allows.")
-    calibrator: str = option("auto", help="auto, minmax, moving-average, percentile, entropy or mse.")
+    calibrator: str = option(
+        "auto", choices=CALIBRATORS, help="auto, minmax, moving-average, percentile, entropy or mse."
+    )
     equalize: bool = option(False, help="Cross-layer equalisation before calibration.")
     float_layers: Tuple[str, ...] = option(
         (), help="Keep this layer in float (its output tensor); may be repeated.", flag="--float-layer"
@@ -121,14 +136,14 @@ class CompileConfig(Config):
     sensitivity: bool = option(False, help="Rank layers by what their INT8 costs.")
     pareto: bool = option(False, help="Table of accuracy, size and latency over mixes of INT8 and float.")
     budget_ms: Optional[float] = option(
-        None, help="Most accurate mix within this time (CPU measured; board: lower bound)."
+        None, at_least=0, help="Most accurate mix within this time (CPU measured; board: lower bound)."
     )
     board: Optional[str] = option(None, help=f"Bound latency on: {', '.join(BOARDS)}.")
     limits: AllowedLoss = AllowedLoss()
     gate: bool = option(
         True, help="Refuse graphs that lose too much; without it they are stored, and the bundle is stamped."
     )
-    simplifier: str = option("onnxsim", help="onnxsim, onnxslim or none.")
+    simplifier: str = option("onnxsim", choices=SIMPLIFIERS, help="onnxsim, onnxslim or none.")
     float16: bool = option(False, help="Store FP32 weights as float16, for a smaller file.")
     onnx: ForeignNetwork = ForeignNetwork()
     check_tensorrt: Tuple[str, ...] = option(

@@ -154,19 +154,19 @@ def scenes(train: Named, val: Named) -> Iterator[str]:
         also = f"; {trained_on[group]} training images are of it too" if shared else ""
         yield (
             f"all {len(val)} validation images are one scene ({group}{clip}{also}): mIoU on them says little of other "
-            "scenes, so judge by several drives: --split by=prefix --fold 1/N"
+            "scenes, so judge by several drives: 'edgeseg train --split by=prefix --fold 1/N'"
         )
     elif shared:
         count = sum(judged_on[group] for group in shared)
         yield (
             f"{count} of {len(val)} validation images are of drives that are trained on ({_some(shared)}); "
-            "mIoU on them is higher than on new drives: --split by=prefix"
+            "mIoU on them is higher than on new drives: 'edgeseg train --split by=prefix'"
         )
     gaps = [gap for group in shared for gap in _gaps(train, val, group)]
     if gaps:
         yield (
             f"by the numbers in their names, the nearest training image of the same drive is {int(np.median(gaps))} "
-            f"away from a validation image (median; least {min(gaps)}): --split by=time-gap leaves a gap"
+            f"away from a validation image (median; least {min(gaps)}): 'edgeseg train --split by=time-gap' leaves a gap"
         )
 
 

@@ -146,3 +146,12 @@ def _network() -> onnx.ModelProto:
         [weight],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+
+
+def test_choices_are_those_of_the_compiler() -> None:
+    pytest.importorskip("onnx")
+    from edgeseg.app import compile_config
+    from edgeseg.compiler.calibration.calibrators import CALIBRATORS
+    from edgeseg.compiler.graph.simplify import SIMPLIFIERS
+
+    assert ("auto", *CALIBRATORS) == compile_config.CALIBRATORS and compile_config.SIMPLIFIERS == SIMPLIFIERS

@@ -10,6 +10,8 @@ from typing import Any, Optional, Sequence
 
 import pytest
 
+from edgeseg.app.compile_config import CompileConfig
+from edgeseg.app.config import RunConfig
 from edgeseg.app.config_file import (
     config_from_tree,
     read_config,
@@ -19,7 +21,18 @@ from edgeseg.app.config_file import (
     tree_of,
     write_config,
 )
-from edgeseg.app.fields import Config, absolute, config_with, fields_of, has_secrets, option, overridden
+from edgeseg.app.fields import (
+    Config,
+    Field,
+    absolute,
+    config_with,
+    fields_of,
+    has_secrets,
+    option,
+    overridden,
+    value_of,
+)
+from edgeseg.app.train_config import TrainConfig
 from edgeseg.credentials import has_credentials
 from edgeseg.errors import InputError, UsageError
 
@@ -275,3 +288,33 @@ def test_fields_are_listed_with_those_of_parts() -> None:
     fields = fields_of(Whole)
     assert [field.key for field in fields][-3:] == ["part.rate", "part.flip", "part.files"]
     assert {field.name: field.flag for field in fields}["rate"] == "--rate"
+
+
+def _other(field: Field) -> Any:
+    """A value of a field that is not its default."""
+    about = field.about
+    if about.choices:
+        value: Any = next(one for one in about.choices if one != field.default)
+    elif field.kind is bool:
+        value = not field.default
+    elif field.kind in (int, float):
+        least = 0 if about.at_least is None else about.at_least
+        value = field.kind(least + 1 if about.at_most is None else min(least + 1, about.at_most))
+        value = value if value != field.default else field.kind(least)
+    else:
+        value = field.kind("rtsp://me:p'w\"@h/\u00e9\u2028 #\\" if field.kind is str else "a b/\u00e9#'\"")
+    return (value, value) if field.is_many else value
+
+
+@pytest.mark.parametrize("suffix", [".toml", ".json"])
+@pytest.mark.parametrize("kind", [RunConfig, CompileConfig, TrainConfig])
+def test_every_field_of_every_command_is_saved_and_read_as_it_was(
+    kind: type[Config], suffix: str, tmp_path: Path
+) -> None:
+    path = tmp_path / f"all{suffix}"
+    config = config_with(kind, {field.name: _other(field) for field in fields_of(kind)})
+    assert all(value_of(config, field) != field.default for field in fields_of(kind))
+    save_config(config, path)
+    assert read_config(kind, path) == config
+    if has_secrets(config):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
