@@ -166,7 +166,8 @@ def scenes(train: Named, val: Named) -> Iterator[str]:
     if gaps:
         yield (
             f"by the numbers in their names, the nearest training image of the same drive is {int(np.median(gaps))} "
-            f"away from a validation image (median; least {min(gaps)}): 'edgeseg train --split by=time-gap' leaves a gap"
+            f"away from a validation image (median; least {min(gaps)}): "
+            "'edgeseg train --split by=time-gap' leaves a gap"
         )
 
 
