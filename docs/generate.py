@@ -252,13 +252,14 @@ def _row(option: Any) -> str:
     names = ", ".join(f"`{name}`" for name in (*option.opts, *option.secondary_opts))
     default = option.default
     shown = "" if default in (None, False, "", ()) or callable(default) or option.is_flag else str(default)
-    shown = getattr(default, "value", shown)
+    shown = ", ".join(map(str, default)) if isinstance(default, (list, tuple)) else getattr(default, "value", shown)
     variable = f" Also from the environment: `{option.envvar}`." if option.envvar else ""
     return f"| {names} | {f'`{_cell(str(shown))}`' if str(shown) else ''} | {_cell(option.help or '')}{variable} |"
 
 
 def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+    """A help text for a table; brackets in it are no links."""
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;").replace("[", "\\[")
 
 
 WRITTEN = {
