@@ -136,6 +136,12 @@ def test_lists_in_every_form(
     assert listed_files(folder / "list.txt") == [folder / name for name in names]
 
 
+def test_lists_quote_the_shortest_names(tmp_path: Path) -> None:
+    touched(tmp_path, "a")
+    (tmp_path / "list.txt").write_text("\"a\"\n'a'\n\"a'\n''\n")
+    assert [path.name for path in listed_files(tmp_path / "list.txt")] == ["a", "a", "\"a'", "''"]
+
+
 def test_lists_name_files_of_any_bytes_and_ones_that_look_like_comments(tmp_path: Path) -> None:
     for name in (b"Stra\xdfe.png", b"#1.png", b" 2.png", b'"3".png'):
         Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).write_bytes(b"")
