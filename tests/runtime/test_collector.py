@@ -15,6 +15,7 @@ from edgeseg.runtime.loop.collector import Collector
 from edgeseg.runtime.loop.feed import Feed, Supervision
 from edgeseg.runtime.policy import Policy
 from edgeseg.runtime.state import RunState, SourceState
+from tests import HANG_S
 from tests.fakes import ScriptedSource
 
 FOREVER_S = 3600.0
@@ -140,3 +141,52 @@ def test_what_is_too_old_is_counted_and_not_taken(
     feeds[1].deliver()
     assert collected(collector, 2) == ["1"]
     assert feeds[0].state.dropped["stale"] == 1 and not feeds[0].has_mail()
+
+
+class Held(ScriptedSource):
+    """A camera whose read returns when the test lets it, with the end of the stream."""
+
+    def __init__(self) -> None:
+        super().__init__([], live=True)
+        self.may_end = threading.Event()
+
+    def read(self) -> Frame | None:
+        assert self.may_end.wait(HANG_S)
+        return super().read()
+
+
+def test_close_waits_for_who_ends_and_names_who_does_not() -> None:
+    collector, run, sources = Collector(), RunState(ConfusionMatrix(2, 255)), [Held(), Held()]
+    for number, source in enumerate(sources):
+        mine = SourceState(str(number), source.description, is_live=True)
+        collector.add(Feed(source, run, mine, Policy("latest"), Supervision(), collector.changed))
+    feeds = list(collector)
+
+    def is_over() -> bool:
+        """Nobody waits any longer as soon as the first feed has ended."""
+        sources[0].may_end.set()
+        return not feeds[0].lives()
+
+    assert collector.close(is_over) == ["1"]
+    assert sources[0].closed == 1 and feeds[0].state.status == feeds[1].state.status == "ended"
+    sources[1].may_end.set()
+    feeds[1].wait(HANG_S)
+
+
+def test_what_waited_at_the_end_is_counted(collector_of: Made) -> None:
+    collector, feeds = collector_of(2)
+    feeds[1].deliver()
+    collector.remove(feeds[0])
+    assert collector.close(lambda: True) == []
+    assert [feed.state.dropped["stopped"] for feed in feeds] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("is_live", "message"), [(True, "the driver hangs in a read"), (False, "one picture takes too long to read")]
+)
+def test_who_hangs_in_a_read_has_failed(collector_of: Made, is_live: bool, message: str) -> None:
+    collector, (hangs, works) = collector_of(2)
+    hangs.state.is_live = is_live
+    hangs._reading_since, works._reading_since = time.monotonic() - FOREVER_S, time.monotonic()
+    collector.check_stuck()
+    assert hangs.finished and message in str(hangs.failure) and not works.finished
