@@ -107,7 +107,7 @@ def test_a_source_tells_nothing_of_its_password(scheme: str, password: str) -> N
 @given(scheme=st.sampled_from(["rtsp", "ftp", "mqtt"]), password=_PASSWORDS)
 def test_a_sink_tells_nothing_of_its_password(scheme: str, password: str) -> None:
     address = f"{scheme}://admin:{password}@127.0.0.1:1/t"
-    assume(scheme != "mqtt" or "%" not in password)  # else it may be right, and the broker is waited for
+    assume(scheme == "rtsp" or "%" not in password)  # else it may be right: p@%Et99/ has a host behind its @
     make = RtspSink if scheme == "rtsp" else address_parts
     assert _unseen(_said(lambda: make(address, None) if make is RtspSink else make(address).hostname))
 
