@@ -438,7 +438,7 @@ def _ids_of_decoder(data: bytes, path: Path) -> np.ndarray:
     if mask.ndim != 2 or not np.issubdtype(mask.dtype, np.integer):
         raise ImageError(
             f"{path} is {mask.shape} {mask.dtype}; a mask has one channel of whole numbers holding class ids "
-            "(a coloured picture must be converted to ids first)"
+            "(a coloured picture must be converted to ids first, or declared: data://FOLDER?masks=colours)"
         )
     if mask.size and not 0 <= int(mask.min()) <= int(mask.max()) <= 255:
         raise ImageError(

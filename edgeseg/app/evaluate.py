@@ -12,9 +12,9 @@ from edgeseg.app.data import dataset_from
 from edgeseg.app.engines import FactoryFrom, opened_engine, quiet_factory
 from edgeseg.app.models import bundle_or_default
 from edgeseg.bundle import Bundle
-from edgeseg.errors import DatasetError, UsageError
+from edgeseg.errors import DatasetError, ImageError, UsageError
 from edgeseg.images import checked_mask, image_files, read_mask, stem_key
-from edgeseg.labels import refuse_single_class
+from edgeseg.labels import label_counts, refuse_single_class
 from edgeseg.metrics import ConfusionMatrix
 from edgeseg.progress import Progress
 from edgeseg.spec import ModelSpec
@@ -106,9 +106,13 @@ def _of_model(
         threads=config.threads,
     )
     with opened_engine(bundle, name, options, tell=progress.step, factory_from=factory_from) as engine:
-        confusion = evaluate_engine(
-            engine, bundle.spec, dataset, on_map=lambda index, _: progress.count("images", index + 1, images)
-        )
+        try:
+            confusion = evaluate_engine(
+                engine, bundle.spec, dataset, on_map=lambda index, _: progress.count("images", index + 1, images)
+            )
+        except ImageError:
+            label_counts(dataset, bundle.spec)  # names all files that cannot be used, where there are several
+            raise
         what = f"{name} on {dataset.description} ({engine.description})"
     return Evaluation(what, bundle.spec, images, confusion)
 

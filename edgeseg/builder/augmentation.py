@@ -20,8 +20,8 @@ class Augmentation:
         least_scale, most_scale: bounds of the scale, drawn evenly.
         log_scale: 1 draws the logarithm of the scale evenly, so that 0.5 and 2 are as likely.
         rotation: largest turn in degrees; what turns in is void.
-        elastic: share of crops that are bent.
         balanced: share of crops that are placed around a pixel of a class that is rare in the image.
+        elastic: share of crops that are bent.
         flip: share of crops that are mirrored left to right.
         vertical_flip: share that are mirrored upside down.
         quarter_turns: share that are turned by 90, 180 or 270 degrees (of square crops; others by 180).
@@ -40,8 +40,8 @@ class Augmentation:
     most_scale: float = 1.75
     log_scale: float = 0.0
     rotation: float = 0.0
-    elastic: float = 0.0
     balanced: float = 0.0
+    elastic: float = 0.0
     flip: float = 0.5
     vertical_flip: float = 0.0
     quarter_turns: float = 0.0

@@ -51,12 +51,12 @@ class CropMaker:
             image, mask = self._pipeline(image, mask)
         if self._how.rotation:
             image, mask = v2.RandomRotation(self._how.rotation, fill=_VOID)(image, mask)
-        if self._how.elastic and _chance(self._how.elastic):
-            image, mask = v2.ElasticTransform(alpha=60.0, sigma=8.0, fill=_VOID)(image, mask)
         if self._how.balanced and _chance(self._how.balanced):
             image, mask = self._around_rare(image, mask)
         else:
             image, mask = self._random_crop(image, mask)
+        if self._how.elastic and _chance(self._how.elastic):
+            image, mask = v2.ElasticTransform(alpha=60.0, sigma=8.0, fill=_VOID)(image, mask)
         for step in self._steps:
             image, mask = step(image, mask)
         return self._camera(image), mask

@@ -152,3 +152,7 @@ def test_eval_reads_other_layouts(tmp_path: Path) -> None:
     where = ("val", "csv://val.csv?masks=colours&colours=colours.txt&map=void:ignore")
     told = [json.loads(edgeseg("eval", "--data", one, "--json", cwd=tmp_path).stdout) for one in where]
     assert told[0]["iou"] == told[1]["iou"] and told[0]["miou"] > 0.2 and told[0]["images"] == 2
+    for index in range(2):
+        write_png(tmp_path / "valannot" / f"{index}.png", np.full((180, 240), 77 + index, np.uint8))
+    line = refused("eval", "--data", "val", cwd=tmp_path)
+    assert "2 of 2 images or their masks cannot be used: (1) " in line and "class id 77" in line and "id 78" in line
