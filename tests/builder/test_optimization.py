@@ -11,9 +11,10 @@ from edgeseg.builder.losses import LOSSES
 from edgeseg.builder.networks import NetworkConfig, network_from_config
 from edgeseg.builder.optimization import OPTIMIZERS, SCHEDULES, rate_factor
 from edgeseg.builder.recipe import CropStage, TrainRecipe, crop_stages
-from edgeseg.builder.task import loss_weights, parameter_groups
+from edgeseg.builder.task import SegmentationTask, loss_weights, parameter_groups
 from edgeseg.builder.training import precision_of
 from edgeseg.errors import UsageError
+from edgeseg.spec import ModelSpec
 
 HALF = 0.5**0.9
 VALUES = {
@@ -101,3 +102,14 @@ def test_help_names_what_the_tables_have() -> None:
     help_of = {field.name: field.about.help for field in fields_of(TrainConfig)}
     for name, table in (("loss", LOSSES), ("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
         assert all(row in help_of[name] for row in table), f"--{name} has another list"
+
+
+def test_a_compiled_network_keeps_the_names_of_its_weights() -> None:
+    """What is compiled is called so in the checkpoint as well; compiling itself waits for the first batch."""
+    spec = ModelSpec(("a", "b"), ((0, 0, 0), (9, 9, 9)), (32, 32))
+    tasks = [
+        SegmentationTask(network_from_config(NetworkConfig(classes=2)), spec, TrainRecipe(compiled=on), torch.ones(2))
+        for on in (False, True)
+    ]
+    assert tasks[0].state_dict().keys() == tasks[1].state_dict().keys()
+    assert [task.network._compiled_call_impl is not None for task in tasks] == [False, True]
