@@ -186,13 +186,17 @@ def _size(image: Any, size: Any, scale_factor: Any) -> tuple[int, int]:
 
 
 def _pooled(torch: Any, name: str, image: Any, output_size: Any, return_indices: bool = False) -> Any:
-    """Adaptive pooling in slices; None where the exporter can write it by itself, or nobody can."""
+    """Adaptive pooling by kernels, else in slices; None where the exporter can write it by itself, or nobody can."""
     axes = (-1,) if name.endswith("1d") else (-2, -1)
     wanted = [output_size] * len(axes) if isinstance(output_size, int) else list(output_size)
     sizes = [int(image.shape[axis]) for axis in axes]
     wanted = [size if count is None else int(count) for size, count in zip(sizes, wanted)]
-    if return_indices or all(size % count == 0 for size, count in zip(sizes, wanted)):
+    if return_indices or all(count == 1 for count in wanted):
         return None
+    if all(size % count == 0 for size, count in zip(sizes, wanted)):
+        # Said with a kernel: where the exporter has lost the size of a map, it can write adaptive pooling to 1 only.
+        plain = getattr(torch.nn.functional, name[len("adaptive_") :])
+        return plain(image, [size // count for size, count in zip(sizes, wanted)])
     for axis, size, count in zip(axes, sizes, wanted):
         pieces = [
             image.narrow(axis, start, end - start)
