@@ -177,6 +177,12 @@ def test_json_that_is_no_configuration(tmp_path: Path, text: str) -> None:
         read_config(Whole, path)
 
 
+def test_json_that_says_something_twice_is_told_what(tmp_path: Path) -> None:
+    (tmp_path / "c.json").write_text('{"name": "a", "part": {"rate": 1, "flip": "none", "flip": "rotate-90"}}')
+    with pytest.raises(UsageError, match="c.json is no JSON: 'flip' is given twice"):
+        read_config(Whole, tmp_path / "c.json")
+
+
 def test_files_that_cannot_be_read_or_written(tmp_path: Path) -> None:
     for path, data in ((tmp_path / "gone.toml", None), (tmp_path / "bytes.toml", b"\xff"), (tmp_path, None)):
         if data is not None:

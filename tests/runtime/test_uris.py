@@ -186,7 +186,13 @@ def test_a_sink_of_a_path_writes_there_and_nowhere_else(scheme: str, spec: Model
     place, row = tmp_path / "kept", SINKS[scheme]
     with sink_from_uri(f"{scheme}://{place}" if scheme else str(place), context(spec)) as sink:
         sink.write(segmentation(blocks(0)))
-    assert place.exists() and set(tmp_path.iterdir()) <= set(row.files(place))
+    assert row.is_path and place.exists() and set(tmp_path.iterdir()) <= set(row.files(place))
+
+
+@pytest.mark.parametrize("scheme", ["null", "display"])
+def test_a_sink_that_takes_nothing_says_what_it_got(scheme: str, spec: ModelSpec) -> None:
+    with pytest.raises(UsageError, match=f"^{scheme}:// takes nothing behind it, got {scheme}://a$"):
+        sink_from_uri(f"{scheme}://a", context(spec))
 
 
 def test_a_folder_is_what_is_one_or_has_no_suffix(spec: ModelSpec, tmp_path: Path) -> None:
