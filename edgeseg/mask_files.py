@@ -244,6 +244,7 @@ def _what_masks_there_are(folder: Path, image: Path) -> str:
     named = sorted(path.name for path in folder.iterdir() if path.stem == image.stem and not is_hidden(path))
     if named:
         lossy = "compression changes class ids: " if Path(named[0]).suffix.lower() in _LOSSY_SUFFIXES else ""
-        return f"there is {named[0]}, {lossy}masks are read from {', '.join(_LABEL_SUFFIXES)}"
+        black = "; black and white in JPEG: data://FOLDER?masks=threshold" if lossy else ""
+        return f"there is {named[0]}, {lossy}masks are read from {', '.join(_LABEL_SUFFIXES)}{black}"
     held = sorted(path.name for path in folder.iterdir() if not is_hidden(path))
     return f"the folder holds {held[0]}; {rule}" if held else f"the folder is empty; {rule}"

@@ -51,7 +51,10 @@ def _rows(path: Path) -> list[tuple[str, str, str, str]]:
         raise DatasetError(f"{path} cannot be read as a table of pairs ({error})") from error
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
     mark = max(",;\t", key=lambda one: lines[0].count(one) if lines else 0)
-    table = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=mark)]
+    try:
+        table = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=mark)]
+    except csv.Error as error:  # a zero byte before Python 3.11, or a cell of very many letters
+        raise DatasetError(f"{path} cannot be read as a table of pairs ({error})") from error
     if not table:
         raise DatasetError(f"{path} is empty; its first line is image,mask")
     head = [name.casefold() for name in table[0]]
