@@ -229,7 +229,7 @@ def test_each_refusal_is_one_line_with_its_exit_code(folder: Path, key: Any) -> 
         (("mine.edgeseg", "--require-signature", "private.pem"), 1, "private.pem holds a private key"),
         (("mine.edgeseg", "--require-signature", "none.pem"), 1, "none.pem cannot be read"),
         (("mine.edgeseg", "--require-signature", "."), 1, ". cannot be read (Is a directory)"),
-        (("mine.edgeseg", "--require-signature", ""), 1, "cannot be read (Is a directory)"),
+        (("mine.edgeseg", "--require-signature", ""), 2, "--require-signature is empty"),
     ):
         assert message in one_line(edgeseg("verify", *words, cwd=folder), code)
     said = one_line(edgeseg("verify", "mine.edgeseg", cwd=folder, **{REQUIRE_SIGNATURE: ""}), 2)
