@@ -10,7 +10,7 @@ from edgeseg.app.config_file import read_config
 from edgeseg.app.fields import absolute
 from edgeseg.app.train import CONFIG_NAME, TrainingProgress, train
 from edgeseg.app.train_config import TrainConfig
-from edgeseg.errors import UsageError
+from edgeseg.errors import EdgesegError, UsageError
 from tests.cli.test_cli import edgeseg, refused
 from tests.cli.test_train import data_set
 
@@ -72,3 +72,53 @@ def test_a_configuration_of_somebody_is_not_replaced(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=f"{CONFIG_NAME} exists and would be replaced"):
         train(small(tmp_path))
     assert (tmp_path / "run" / CONFIG_NAME).read_text() == "# mine\n"
+
+
+def test_a_network_of_one_channel_trains_from_somebodys_body_and_compiles(tmp_path: Path, one_thread: None) -> None:
+    """A checkpoint of smp of other classes gives all but the head; its encoder stays as it is."""
+    import torch
+
+    from edgeseg.builder.networks import NetworkConfig, network_from_config
+
+    shape = NetworkConfig("unet", "resnet18", 19, in_channels=1, decoder_channels=(32, 16, 8), depth=3)
+    theirs = network_from_config(shape).network.state_dict()
+    torch.save({"state_dict": theirs}, tmp_path / "theirs.pth")
+    data_set(tmp_path, "train", 4, 1)
+    data_set(tmp_path, "val", 2, 1)
+    config = small(
+        tmp_path,
+        network="U-Net",
+        encoder="resnet18",
+        in_channels=1,
+        decoder_channels="32,16,8",
+        depth=3,
+        freeze_encoder=True,
+        weights=str(tmp_path / "theirs.pth"),
+        keep="body",
+    )
+    heard: list[str] = []
+    best = train(config, TrainingProgress(line=heard.append))
+    assert heard[0].startswith("network: unet + resnet18, checkpoint theirs.pth, all weights but the head's")
+    assert best.config == NetworkConfig("unet", "resnet18", 2, in_channels=1, decoder_channels=(32, 16, 8), depth=3)
+    own = best.network.network.state_dict()
+    encoder = [name for name in own if name.startswith("encoder.")]
+    assert encoder and all(torch.equal(own[name], theirs[name]) for name in encoder)
+    assert not torch.equal(own["decoder.blocks.0.conv1.0.weight"], theirs["decoder.blocks.0.conv1.0.weight"])
+    made = edgeseg("compile", tmp_path / "run" / "best.safetensors", "--eval", "val", "-o", "o.edgeseg", cwd=tmp_path)
+    assert made.returncode == 0 and "grey in front" in made.stdout, made.stderr
+
+
+def test_names_that_are_not_there_are_one_line(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="training needs torch, which the light suites leave out")
+    data_set(tmp_path, "train", 4, 1)
+    data_set(tmp_path, "val", 2, 1)
+    said = {
+        "no network 'unnet'; nearest: unet": {"network": "unnet"},
+        "has no encoder 'restnet18'; nearest: resnet18": {"network": "unet", "encoder": "restnet18"},
+        "`in_channels` is 1 or 3 here": {"in_channels": 4},
+        "`decoder_channels` are whole numbers": {"decoder_channels": "64,x"},
+    }
+    for message, wrong in said.items():
+        with pytest.raises(EdgesegError) as refusal:
+            train(small(tmp_path, **wrong))
+        assert message in str(refusal.value) and "\n" not in str(refusal.value)

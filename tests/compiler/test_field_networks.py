@@ -515,11 +515,16 @@ def test_a_grey_network_sees_the_brightness_of_colours(order: str, layout: str) 
     with torch.inference_mode():
         expected = module.network(torch.from_numpy(grey[None, None])).argmax(1).numpy()
     assert np.mean(run(graph, frame)[0] == expected) > 0.999
+    if layout == "NCHW":  # the module itself: how many channels it takes is told by its first convolution
+        made = float_graph_from_module(module, spec_of(3, preprocess=preprocess))
+        assert np.mean(run(made, frame)[0] == expected) > 0.999
 
 
 def test_other_channel_counts_and_one_class_say_what_to_do() -> None:
     with pytest.raises(CompileError, match="has 4 channels; a camera gives 3, or 1 of grey"):
         compiled_graph(exported(body(3, 1, channels=4), shape=(1, 4, *SIZE)), spec_of(3))
+    with pytest.raises(CompileError, match="has 4 channels; a camera gives 3, or 1 of grey"):
+        float_graph_from_module(body(3, 1, channels=4), spec_of(3))
     with pytest.raises(SpecError, match="list the class of all other pixels in front of it, e.g. background"):
         spec_of(1)
     with pytest.raises(UsageError, match="one channel decides between two classes: list both"):
