@@ -71,7 +71,10 @@ def compiled_graph(
     model: onnx.ModelProto, spec: ModelSpec, *, scores: bool = False, simplify: bool = True, **sigmoids: Any
 ) -> onnx.ModelProto:
     """The folded graph, without the child process: these graphs are ours."""
-    owner = OwnerFacts(len(spec.classes), spec.size_hw, scores=scores, sigmoids=Sigmoids(**sigmoids))
+    order = spec.preprocess.channel_order
+    owner = OwnerFacts(
+        len(spec.classes), spec.size_hw, channel_order=order, scores=scores, sigmoids=Sigmoids(**sigmoids)
+    )
     network, _ = network_graph(model, wanted_from_facts(model, owner))
     return folded_onnx(simplified_onnx(network).model if simplify else network, spec, scores=scores)
 
@@ -509,7 +512,7 @@ def test_a_grey_network_sees_the_brightness_of_colours(order: str, layout: str) 
     preprocess = Preprocess((0.4,) * 3, (0.2,) * 3, order)
     module = Grey().eval()
     model = exported(module, shape=(1, 1, *SIZE) if layout == "NCHW" else (1, *SIZE, 1))
-    graph = compiled_graph(model, spec_of(3, preprocess=preprocess), channel_order=order)
+    graph = compiled_graph(model, spec_of(3, preprocess=preprocess))
     frame = frames_of(SIZE, 1)[0]
     grey = (frame.astype(np.float32) @ np.float32([0.114, 0.587, 0.299]) / 255 - 0.4) / 0.2
     with torch.inference_mode():
