@@ -85,11 +85,18 @@ def address_parts(address: str, *, at_later: bool = True) -> SplitResult:
             f"{shown} is no address {scheme}://[USER:PASSWORD@]HOST[:PORT]/PATH, with a PORT of 1 to 65535; in USER and"
             f" PASSWORD {_ESCAPES}"
         ) from None
-    is_user = ":" in parts.netloc and "." not in host and ":" not in host and host != "localhost"
+    is_user = ":" in parts.netloc and not _is_plain_host(host)
     is_cut = "@" not in parts.netloc and "@" in address and (is_user or not at_later)
+    # Of u:p@ss/w@HOST the host would be ss, and a message that names it would tell a part of the password.
+    is_cut |= "@" in parts.netloc and "@" in address.partition(parts.netloc)[2] and not _is_plain_host(host)
     if is_cut or "@" in parts.fragment:
         raise UsageError(
             f"{redacted(address)}: a sign in USER or PASSWORD ends them before the @; {_ESCAPES}; behind HOST write an "
             "@ as %40"
         )
     return parts
+
+
+def _is_plain_host(host: str) -> bool:
+    """Tell whether a host is a name with a dot, a number or this machine: no word of a password looks so by chance."""
+    return "." in host or ":" in host or host == "localhost"
