@@ -138,7 +138,8 @@ def _setup(config: TrainConfig) -> _Setup:
 def _network(
     config: TrainConfig, spec: ModelSpec, report: Callable[[str], None] = lambda line: None
 ) -> Tuple[PaddedNetwork, NetworkConfig, str]:
-    """Build the network with its initial weights, and return where these come from."""
+    """Build the network with its initial weights, of which chance follows the seed, and return where they come from."""
+    require("torch", "train").manual_seed(config.seed)
     shape = config_of_training(config, len(spec.classes))
     network, origin = started_network(
         shape, config.weights, config.keep, freeze_encoder=config.freeze_encoder, report=report

@@ -152,7 +152,7 @@ def test_what_was_trained_elsewhere_is_named_for_what_it_is(tmp_path: Path) -> N
 def test_a_misfit_is_counted_and_not_dumped(path: Path) -> None:
     with pytest.raises(CheckpointError, match="[0-9]+ of the network's [0-9]+ tensors are in the file; ") as caught:
         load_weights(network_from_config(NetworkConfig("edge_unet", "mobilenet_v2", 3)), path)
-    assert len(str(caught.value)) < 500
+    assert len(str(caught.value)) - len(str(path)) < 430  # of 350 names
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

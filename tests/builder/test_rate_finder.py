@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import repeat
 from pathlib import Path
 
 import pytest
 import torch
 
+from edgeseg.app.train import find_rate as find_rate_of
+from edgeseg.app.train_config import TrainConfig
 from edgeseg.builder.networks import NetworkConfig, network_from_config
 from edgeseg.builder.rate_finder import rate_search
 from edgeseg.builder.recipe import TrainRecipe
@@ -78,6 +81,14 @@ def test_a_command_says_a_rate_and_writes_nothing(tmp_path: Path, monkeypatch: p
     told = json.loads(done.stdout)
     assert 1e-7 < told["learning_rate"] < 1 and len(told["rates"]) == len(told["losses"])
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_search_follows_its_seed(tmp_path: Path) -> None:
+    data_set(tmp_path, "train", 4, 1)
+    folder = str(tmp_path / "train")
+    config = TrainConfig((folder,), folder, "ground,disc", crop=32, batch=2, workers=0, find_rate=4)
+    first, again, other = (find_rate_of(replace(config, seed=seed)).losses for seed in (3, 3, 4))
+    assert first == again != other
 
 
 def test_networks_of_edgeseg_have_what_the_finder_needs() -> None:
