@@ -65,6 +65,7 @@ def test_a_folder_holds_its_configuration_and_goes_on_with_it(tmp_path: Path, on
 
 
 def test_a_configuration_of_somebody_is_not_replaced(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="training needs torch, which the light suites leave out")
     data_set(tmp_path, "train", 2, 1)
     data_set(tmp_path, "val", 2, 1)
     (tmp_path / "run").mkdir()
