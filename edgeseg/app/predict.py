@@ -117,11 +117,11 @@ def predict(
         sinks = [config.output] if config.output else []
         refuse_overwriting(streams, sinks, [path for path in read if path is not None])
         sources = _sources(streams)
-        sink = open_things.enter_context(_sink(config, network, sources)) if config.output else None
+        sink = open_things.enter_context(_sink(config, predictor, sources)) if config.output else None
         keep = None
         if config.probabilities is not None:
             keep = _Probabilities(config.probabilities, len(sources) > 1, config.overwrite)
-        work = _Work(predictor, network, sink, keep, progress)
+        work = _Work(predictor, sink, keep, progress)
         for source in sources:
             work.through(*source)
     outputs = tuple(str(one) for one in (sink and sink.description, config.probabilities) if one)
@@ -129,18 +129,16 @@ def predict(
 
 
 class _Work:
-    """What happens to each picture."""
+    """Predict the pictures of sources and write what is wanted of each."""
 
     def __init__(
         self,
         predictor: Predictor,
-        network: ScoringNetwork,
         sink: FrameSink | None,
         keep: _Probabilities | None,
         progress: Progress,
     ) -> None:
-        self._predictor, self._network, self._sink, self._keep = predictor, network, sink, keep
-        self._progress = progress
+        self._predictor, self._sink, self._keep, self._progress = predictor, sink, keep, progress
         self.pictures = 0
 
     def through(self, name: str, source: FrameSource) -> None:
@@ -162,17 +160,17 @@ class _Work:
 
         began = time.perf_counter_ns()
         height, width = frame.image.shape[:2]
-        shape = (len(self._network.spec.classes), height, width)
+        class_count = len(self._predictor.spec.classes)
 
         def take(top: int, band: np.ndarray) -> None:
             kept(top, band)
             self._progress.count(f"rows of {frame.name}", top + band.shape[1], height)
 
-        with self._keep.file(frame, shape) if self._keep is not None else _not_kept() as kept:
+        with self._keep.file(frame, (class_count, height, width)) if self._keep is not None else _not_kept() as kept:
             classes = self._predictor.predict_bands(frame.image, take)
         laps_ms = {"infer": (time.perf_counter_ns() - began) / 1e6}
         if self._sink is not None:
-            self._sink.write(Segmentation(frame, classes, laps_ms, len(self._network.spec.classes)))
+            self._sink.write(Segmentation(frame, classes, laps_ms, class_count))
         self.pictures += 1
 
 
@@ -241,18 +239,18 @@ def _sources(streams: Sequence[Stream]) -> list[tuple[str, FrameSource]]:
     return made
 
 
-def _sink(config: PredictConfig, network: ScoringNetwork, sources: Sequence[tuple[str, FrameSource]]) -> FrameSink:
+def _sink(config: PredictConfig, predictor: Predictor, sources: Sequence[tuple[str, FrameSource]]) -> FrameSink:
     from edgeseg.metrics import ConfusionMatrix
     from edgeseg.runtime.drawing.overlay import Painter
     from edgeseg.runtime.sinks.uri import SinkContext, sink_from_uri
     from edgeseg.runtime.state import RunState, SourceState
 
-    state = RunState(ConfusionMatrix(len(network.spec.classes), network.spec.ignore_id))
+    state = RunState(ConfusionMatrix(len(predictor.spec.classes), predictor.spec.ignore_id))
     for name, source in sources:
         state.sources[name] = SourceState(name, source.description, announced_fps=source.fps, is_live=False)
-    painter = Painter(network.spec, visualize=tuple(config.visualize.split(",")))
+    painter = Painter(predictor.spec, visualize=tuple(config.visualize.split(",")))
     context = SinkContext(
-        network.spec, painter, state, network.description, by_source=len(sources) > 1, overwrite=config.overwrite
+        predictor.spec, painter, state, predictor.description, by_source=len(sources) > 1, overwrite=config.overwrite
     )
     return sink_from_uri(str(config.output), context)
 

@@ -10,15 +10,13 @@ import numpy as np
 
 from edgeseg.errors import ImageError, UsageError
 from edgeseg.prediction.network import ScoringNetwork
-from edgeseg.prediction.tiles import blended_bands
+from edgeseg.prediction.tiles import BAND_ROWS, blended_bands
 from edgeseg.prediction.views import averaged
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 __all__ = ["PredictOptions", "Prediction", "Predictor"]
-
-_BAND = 256
 
 
 @dataclass(frozen=True)
@@ -73,6 +71,7 @@ class Predictor:
         options: how pictures are looked at.
 
     Attributes:
+        spec: classes and size of the network.
         description: what runs, for people.
     """
 
@@ -171,7 +170,7 @@ def _enlarged_bands(probabilities: np.ndarray, size_hw: tuple[int, ...]) -> Iter
     rows = np.clip((np.arange(height) + 0.5) * wide.shape[1] / height - 0.5, 0, wide.shape[1] - 1)
     above = np.minimum(rows.astype(int), wide.shape[1] - 2) if wide.shape[1] > 1 else np.zeros(height, int)
     share = (rows - above).astype(np.float32)[:, None]
-    for top in range(0, height, _BAND):
-        band = slice(top, min(top + _BAND, height))
+    for top in range(0, height, BAND_ROWS):
+        band = slice(top, min(top + BAND_ROWS, height))
         below = np.minimum(above[band] + 1, wide.shape[1] - 1)
         yield top, wide[:, above[band]] * (1 - share[band]) + wide[:, below] * share[band]

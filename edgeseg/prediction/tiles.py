@@ -10,10 +10,10 @@ from typing import Callable, Iterator
 
 import numpy as np
 
-__all__ = ["blended_bands", "window_starts"]
+__all__ = ["BAND_ROWS", "blended_bands", "window_starts"]
 
-_TALLEST = 64
-"""Rows of a band, at most."""
+BAND_ROWS = 64
+"""Rows of a band of probabilities, at most: what is in memory at once."""
 
 
 def blended_bands(
@@ -44,8 +44,8 @@ def blended_bands(
                 total = np.zeros((len(found), size_hw[0], lefts[-1] + size_hw[1]), np.float32)
             total[:, :, left : left + size_hw[1]] += found * weights
         assert total is not None
-        for begin in range(top, min(following, height), _TALLEST):
-            end = min(begin + _TALLEST, following, height)
+        for begin in range(top, min(following, height), BAND_ROWS):
+            end = min(begin + BAND_ROWS, following, height)
             sums = row_sums[begin:end, None] * column_sums[:width]
             yield begin, total[:, begin - top : end - top, :width] / sums
         done = following - top

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +47,7 @@ def test_a_checkpoint_predicts_what_pytorch_and_its_graph_give(tmp_path: Path, c
 
 
 def test_a_checkpoint_has_no_signature(tmp_path: Path, checkpoint: Checkpoint) -> None:
-    save_checkpoint(replace(checkpoint), tmp_path / "c.safetensors")
+    save_checkpoint(checkpoint, tmp_path / "c.safetensors")
     config = PredictConfig(
         pictures=("demo://street?frames=1",),
         output=str(tmp_path / "out"),

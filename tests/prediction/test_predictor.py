@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from edgeseg.app.config import EngineOptions
 from edgeseg.app.predict import open_predictor
 from edgeseg.app.segment import segment
 from edgeseg.bundle import Bundle
@@ -140,8 +141,6 @@ def test_options_out_of_range_are_refused(options: dict[str, object], says: str)
 
 
 def test_graphs_without_probabilities_are_refused_with_the_way_out(shipped: Bundle) -> None:
-    from edgeseg.app.config import EngineOptions
-
     with pytest.raises(CompileError, match="predict with the graph fp32"):
         open_predictor(shipped, engine=EngineOptions(graph="int8-cpu"))
     with OrtEngine(shipped.graphs["int8-cpu"].onnx) as engine, pytest.raises(EngineError, match="gives classes only"):
