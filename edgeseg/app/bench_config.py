@@ -76,6 +76,10 @@ class EvalConfig(Config):
     labels: Optional[Path] = option(
         None, help="Folder of label masks, where they are not beside the images.", is_path=True
     )
+    by_size: Optional[str] = option(
+        None,
+        help="Count objects too, connected pixels of a class, by area: limits in pixels, as in 16,64,256.",
+    )
     graph: Optional[str] = graph_field()
     engine: str = engine_field()
     fallback: bool = fallback_field()

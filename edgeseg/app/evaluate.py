@@ -16,6 +16,7 @@ from edgeseg.errors import DatasetError, ImageError, UsageError
 from edgeseg.images import checked_mask, image_files, read_mask, stem_key
 from edgeseg.labels import label_counts, refuse_single_class
 from edgeseg.metrics import ConfusionMatrix
+from edgeseg.objects import ObjectCounts, limits_from
 from edgeseg.progress import Progress
 from edgeseg.spec import ModelSpec
 
@@ -31,12 +32,14 @@ class Evaluation:
         spec: classes of the model.
         images: how many.
         confusion: predictions against labels.
+        objects: the same of objects by size; None where they were not asked for.
     """
 
     what: str
     spec: ModelSpec
     images: int
     confusion: ConfusionMatrix
+    objects: ObjectCounts | None = None
 
     @property
     def ignored(self) -> float:
@@ -49,15 +52,24 @@ class Evaluation:
         """Return the IoU of every class, 0 to 1; NaN where it is neither labelled nor predicted."""
         return dict(zip(self.spec.classes, (float(value) for value in self.confusion.iou())))
 
+    @property
+    def dice(self) -> dict[str, float]:
+        """Return the Dice score of every class, as ``iou``."""
+        return dict(zip(self.spec.classes, (float(value) for value in self.confusion.dice())))
+
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-serialisable dict, but for NaN."""
+        rows = None if self.objects is None else self.objects.rows(self.spec.classes)
         return {
             "what": self.what,
             "images": self.images,
             "miou": self.confusion.miou(),
+            "mean_dice": self.confusion.mean_dice(),
             "pixel_accuracy": self.confusion.pixel_accuracy(),
             "ignored": self.ignored,
             "iou": self.iou,
+            "dice": self.dice,
+            "objects": None if rows is None else [row.to_json() for row in rows],
         }
 
 
@@ -75,24 +87,31 @@ def evaluate(
         UsageError: it does not say what to evaluate.
         EdgesegError: the bundle, the engine, the images or the labels cannot be used.
     """
+    limits = None if config.by_size is None else limits_from(config.by_size)
     bundle, name = bundle_or_default(config.model, config.require_signature)
+    objects = None if limits is None else ObjectCounts(len(bundle.spec.classes), limits, bundle.spec.ignore_id)
     if (config.data is None) == (config.masks is None):
         raise UsageError("say what to evaluate: `data` FOLDER (runs the model) or `masks` FOLDER `labels` FOLDER")
     if config.masks is None:
-        found = _of_model(config, bundle, name, progress, factory_from)
+        found = _of_model(config, bundle, name, objects, progress, factory_from)
     else:
         if config.labels is None:
             raise UsageError("`masks` needs `labels` FOLDER")
-        confusion, images = _of_masks(config.masks, config.labels, bundle.spec)
+        confusion, images = _of_masks(config.masks, config.labels, bundle.spec, objects)
         what = f"masks in {config.masks} against {config.labels}, classes of {name}"
-        found = Evaluation(what, bundle.spec, images, confusion)
+        found = Evaluation(what, bundle.spec, images, confusion, objects)
     where = f"the labels of {config.labels or config.data}"
     refuse_single_class(found.confusion.counts.sum(1), found.confusion.ignored, bundle.spec, where)
     return found
 
 
 def _of_model(
-    config: EvalConfig, bundle: Bundle, name: str, progress: Progress, factory_from: FactoryFrom
+    config: EvalConfig,
+    bundle: Bundle,
+    name: str,
+    objects: ObjectCounts | None,
+    progress: Progress,
+    factory_from: FactoryFrom,
 ) -> Evaluation:
     from edgeseg.engines.evaluate import evaluate_engine
 
@@ -108,16 +127,20 @@ def _of_model(
     with opened_engine(bundle, name, options, tell=progress.step, factory_from=factory_from) as engine:
         try:
             confusion = evaluate_engine(
-                engine, bundle.spec, dataset, on_map=lambda index, _: progress.count("images", index + 1, images)
+                engine,
+                bundle.spec,
+                dataset,
+                on_map=lambda index, _: progress.count("images", index + 1, images),
+                on_pair=(lambda classes, label: None) if objects is None else objects.update,
             )
         except ImageError:
             label_counts(dataset, bundle.spec)  # names all files that cannot be used, where there are several
             raise
         what = f"{name} on {dataset.description} ({engine.description})"
-    return Evaluation(what, bundle.spec, images, confusion)
+    return Evaluation(what, bundle.spec, images, confusion, objects)
 
 
-def _of_masks(masks: Path, labels: Path, spec: ModelSpec) -> tuple[ConfusionMatrix, int]:
+def _of_masks(masks: Path, labels: Path, spec: ModelSpec, objects: ObjectCounts | None) -> tuple[ConfusionMatrix, int]:
     folder = masks / "masks" if (masks / "masks").is_dir() else masks
     confusion = ConfusionMatrix(len(spec.classes), spec.ignore_id)
     predictions, truths = _by_stem(folder), _by_stem(labels)
@@ -126,7 +149,10 @@ def _of_masks(masks: Path, labels: Path, spec: ModelSpec) -> tuple[ConfusionMatr
         raise DatasetError(f"{len(missing)} of {len(truths)} labels have no mask in {folder} (first: {missing[0]})")
     for stem, path in sorted(truths.items()):
         prediction = read_mask(predictions[stem])
-        confusion.update(prediction, checked_mask(read_mask(path, len(spec.classes)), prediction, spec, path))
+        label = checked_mask(read_mask(path, len(spec.classes)), prediction, spec, path)
+        confusion.update(prediction, label)
+        if objects is not None:
+            objects.update(prediction, label)
     return confusion, len(truths)
 
 

@@ -1,6 +1,7 @@
 """``edgeseg eval``: mIoU of a bundle, or of a folder of masks, against labels."""
 
 import math
+from typing import Sequence
 
 from edgeseg.app.bench_config import EvalConfig
 from edgeseg.app.evaluate import Evaluation, evaluate
@@ -9,10 +10,11 @@ from edgeseg.cli.opening import tensorrt_factory
 from edgeseg.cli.options import command
 from edgeseg.cli.progress import told_progress
 from edgeseg.images import ignored_ids
+from edgeseg.objects import ObjectRow
 
 
 def _eval(config: EvalConfig, as_json: JsonFlag = False) -> None:
-    """Measure IoU per class, mIoU and pixel accuracy.
+    """Measure IoU, Dice and pixel accuracy, and which objects were found.
 
     Example: edgeseg eval street.edgeseg --data camvid/val
     """
@@ -28,8 +30,9 @@ eval_ = command(EvalConfig, _eval)
 
 
 def _print(found: Evaluation) -> None:
-    iou, confusion = found.iou, found.confusion
-    table(found.what, ["class", "IoU %"], [[label, percent(value)] for label, value in iou.items()])
+    iou, dice, confusion = found.iou, found.dice, found.confusion
+    rows = [[label, percent(value), percent(dice[label])] for label, value in iou.items()]
+    table(found.what, ["class", "IoU %", "Dice %"], rows)
     missing = [label for label, value in iou.items() if not math.isfinite(value)]
     if missing:
         say(f"neither labelled nor predicted, not in the mean: {', '.join(missing)}")
@@ -43,6 +46,21 @@ def _print(found: Evaluation) -> None:
         )
     if found.ignored:
         say(f"ignored (label {ignored_ids(found.spec)}): {percent(found.ignored)} % of the pixels")
+    if found.objects is not None:
+        _print_objects(found.objects.rows(found.spec.classes))
     say(
-        f"mIoU {percent(confusion.miou())}, pixel accuracy {percent(confusion.pixel_accuracy())}, {found.images} images"
+        f"mIoU {percent(confusion.miou())}, mean Dice {percent(confusion.mean_dice())}, "
+        f"pixel accuracy {percent(confusion.pixel_accuracy())}, {found.images} images"
     )
+
+
+def _print_objects(rows: Sequence[ObjectRow]) -> None:
+    columns = ["class", "area", "labelled", "found", "recall %", "covered %", "predicted", "in vain"]
+    shown = [
+        [
+            one.name, one.size, str(one.labelled), str(one.found), percent(one.recall), percent(one.covered),
+            str(one.predicted), str(one.in_vain),
+        ]
+        for one in rows
+    ]  # fmt: skip
+    table("objects: connected pixels of a class; found is touched by a prediction of the class", columns, shown)

@@ -29,7 +29,7 @@ COMMANDS: Dict[str, Tuple[str, str, str]] = {
     ),
     "run": ("run", "run", "Stream frames through a model and report ms/frame. Ctrl-C stops and prints the summary."),
     "predict": ("predict", "predict_", "Predict pictures, folders and videos, as well as the network can."),
-    "eval": ("eval", "eval_", "Measure IoU per class, mIoU and pixel accuracy."),
+    "eval": ("eval", "eval_", "Measure IoU, Dice and pixel accuracy, and which objects were found."),
     "bench": (
         "bench",
         "bench",

@@ -20,6 +20,7 @@ def evaluate_engine(
     data: Dataset,
     *,
     on_map: Callable[[int, np.ndarray], None] = lambda index, classes: None,
+    on_pair: Callable[[np.ndarray, np.ndarray], None] = lambda classes, label: None,
 ) -> ConfusionMatrix:
     """Run every image of a data set and count predictions against labels, at the labels' own size.
 
@@ -28,6 +29,7 @@ def evaluate_engine(
         spec: spec of its graph.
         data: images; those without labels are run but not counted.
         on_map: called with (index, HxW class map at network size, valid during the call).
+        on_pair: called with (class map, label) of an image that has one, both HxW uint8 at the label's size.
 
     Raises:
         ImageError: an image or label cannot be used.
@@ -38,6 +40,8 @@ def evaluate_engine(
         spec.resized(frame, out=engine.input[0])
         classes = engine.infer(engine.input)[0]
         if label is not None:
-            confusion.update(spec.class_map_on(classes, (label.shape[0], label.shape[1])), label)
+            found = spec.class_map_on(classes, (label.shape[0], label.shape[1]))
+            confusion.update(found, label)
+            on_pair(found, label)
         on_map(index, classes)
     return confusion

@@ -156,3 +156,17 @@ def test_eval_reads_other_layouts(tmp_path: Path) -> None:
         write_png(tmp_path / "valannot" / f"{index}.png", np.full((180, 240), 77 + index, np.uint8))
     line = refused("eval", "--data", "val", cwd=tmp_path)
     assert "2 of 2 images or their masks cannot be used: (1) " in line and "class id 77" in line and "id 78" in line
+
+
+def test_eval_tells_dice_and_which_objects_were_found(tmp_path: Path) -> None:
+    for folder, mask in (("labels", [[0, 1, 1, 0, 0, 1]]), ("found", [[0, 1, 0, 0, 0, 0]])):
+        (tmp_path / folder).mkdir()
+        write_png(tmp_path / folder / "a.png", np.array(mask, np.uint8))
+    words = ("eval", "--masks", "found", "--labels", "labels", "--by-size", "2")
+    said = edgeseg(*words, cwd=tmp_path).stdout
+    assert "Dice %" in said and "mean Dice 62.50," in said and "0-1 pixels" in said and "2 pixels and more" in said
+    told = json.loads(edgeseg(*words, "--json", cwd=tmp_path).stdout)
+    small, large = [one for one in told["objects"] if one["class"] == "building"]
+    assert (small["labelled"], small["recall"], large["labelled"], large["recall"]) == (1, 0, 1, 1)
+    assert large["covered"] == 0.5 and told["dice"]["building"] == 0.5
+    assert "--by-size is areas in pixels that rise" in refused(*words[:-1], "4,2", cwd=tmp_path, code=2)
