@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from pathlib import Path
 from typing import Any, Mapping, Sequence
 from urllib.parse import quote, urlencode
@@ -12,12 +15,22 @@ from edgeseg.data.class_map import MappedMask, class_map
 from edgeseg.data.layouts import LAYOUTS, layout_of
 from edgeseg.data.layouts.base import Asked, Found
 from edgeseg.data.split import groups_of, part_of, rule_from
+from edgeseg.data.windows import cut, picture_hw, places, window_from
 from edgeseg.errors import DatasetError, UsageError, first_line
-from edgeseg.images import Mask, StoredDataset
+from edgeseg.images import Mask, Sample, StoredDataset
 from edgeseg.spec import ModelSpec
 from edgeseg.uris import checked_parameters
 
-__all__ = ["DECLARATION", "SCHEME", "LayoutDataset", "classes_of", "is_of_layout", "opened", "with_parameters"]
+__all__ = [
+    "DECLARATION",
+    "SCHEME",
+    "LayoutDataset",
+    "WindowDataset",
+    "classes_of",
+    "is_of_layout",
+    "opened",
+    "with_parameters",
+]
 
 DECLARATION = "dataset.toml"
 """File in a data set's folder that says its layout and parameters, so that nobody has to pass them."""
@@ -51,6 +64,37 @@ class LayoutDataset(StoredDataset):
         return LayoutDataset(Found(files, (), f"{self.description}, {what}", self.names), masks, self._spec, groups)
 
 
+class WindowDataset(LayoutDataset):
+    """Windows of labelled images, at the images' own resolution. ``files`` has an image as often as it has windows.
+
+    Args:
+        whole: the images.
+        window_hw: height and width of a window in pixels.
+    """
+
+    def __init__(self, whole: LayoutDataset, window_hw: tuple[int, int]) -> None:
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
+            sizes = list(threads.map(picture_hw, whole.files))
+        placed = [(index, place) for index, size_hw in enumerate(sizes) for place in places(size_hw, window_hw)]
+        self._window_hw, self._places = window_hw, [place for _, place in placed]
+        images = [index for index, _ in placed]
+        what = f"{len(placed)} windows of {window_hw[1]}x{window_hw[0]}"
+        found = Found([whole.files[index] for index in images], (), f"{whole.description}, {what}", whole.names)
+        groups = [whole.groups[index] for index in images]
+        super().__init__(found, [whole.masks[index] for index in images], whole._spec, groups)
+
+    def __getitem__(self, index: int) -> Sample:
+        return cut(super().__getitem__(index), self._places[index], self._window_hw)
+
+    def part(self, indices: Sequence[int], what: str) -> LayoutDataset:
+        """Return the data set of some of the windows; ``what`` stands behind its description."""
+        chosen = copy(self)
+        for name in ("files", "masks", "groups", "_places"):
+            setattr(chosen, name, [getattr(self, name)[index] for index in indices])
+        chosen.description = f"{self.description}, {what}"
+        return chosen
+
+
 def opened(where: str, *, spec: ModelSpec | None = None, need_labels: bool = False, **more: str) -> LayoutDataset:
     """Open a data set.
 
@@ -73,7 +117,9 @@ def opened(where: str, *, spec: ModelSpec | None = None, need_labels: bool = Fal
     if spec is not None and any(label is not None for label in found.labels):
         ids = class_map(found, asked, path if path.is_dir() else path.parent)
         masks = [None if label is None else MappedMask(label, ids) for label in found.labels]
-    return _part(LayoutDataset(found, masks, spec), asked.values)
+    data = _part(LayoutDataset(found, masks, spec), asked.values)
+    window = asked.values.get("windows")
+    return data if window is None else WindowDataset(data, window_from(window))
 
 
 def classes_of(where: str) -> tuple[str, ...]:

@@ -26,8 +26,9 @@ COMMON: Mapping[str, str] = {
     "split": "RULE",
     "fold": "I/N",
     "part": "train|val",
+    "windows": "WIDTHxHEIGHT",
 }
-"""Parameters that every layout has; see ``edgeseg.data.class_map`` and ``edgeseg.data.split``."""
+"""Parameters that every layout has; see ``class_map``, ``split`` and ``windows`` of ``edgeseg.data``."""
 
 
 class Label(Protocol):
