@@ -82,9 +82,11 @@ def spec_of_data(classes: str | None, ignore: int | None, where: str, size: str 
         UsageError: nobody names the classes, or the class list cannot be read.
         DatasetError: the data cannot be opened.
     """
+    if where.startswith("demo://"):
+        classes = classes or "camvid"
     if classes is not None:
         return spec_from(classes, size, ignore)
-    names = () if where.startswith("demo://") else classes_of(where)
+    names = classes_of(where)
     if not names:
         raise UsageError(f"{where} does not name its classes; pass `classes`: names as in road,car,sky, or a file")
     colours = [hue(index, len(names)) for index in range(len(names))]

@@ -6,15 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Iterator
 
-from edgeseg.app.data import sides, spec_of_data
+from edgeseg.app.data import dataset_from, sides, spec_of_data
 from edgeseg.app.data_config import DataCheckConfig
 from edgeseg.app.targets import is_png, refuse_foreign
 from edgeseg.data.check import SetReport, checked
 from edgeseg.data.findings import Finding, found_in
-from edgeseg.data.opening import LayoutDataset, opened
 from edgeseg.data.sheet import contact_sheet, evenly
 from edgeseg.errors import EdgesegError
-from edgeseg.images import write_png
+from edgeseg.images import Dataset, write_png
 from edgeseg.progress import Progress
 from edgeseg.spec import ModelSpec
 
@@ -67,9 +66,10 @@ def check_data(config: DataCheckConfig, progress: Progress = Progress()) -> Data
         refuse_foreign(config.sheet, "PNG", is_png)
     train, val = sides(config.data, config.validation, config.split, config.fold)
     spec = spec_of_data(config.classes, config.ignore, train[0])
-    reports, opened_sets = [], []
+    reports: list[SetReport] = []
+    opened_sets: list[Dataset] = []
     for role, names in (("training", train), ("validation", val)):
-        data = [opened(name, spec=spec) for name in names]
+        data = [dataset_from(name, spec=spec) for name in names]
         if data:
             reports.append(_together(role, data, spec, progress))
             opened_sets += data
@@ -78,7 +78,7 @@ def check_data(config: DataCheckConfig, progress: Progress = Progress()) -> Data
     return DataReport(spec, tuple(reports), tuple(found_in(reports, spec)), config.sheet)
 
 
-def _together(role: str, data: list[LayoutDataset], spec: ModelSpec, progress: Progress) -> SetReport:
+def _together(role: str, data: list[Dataset], spec: ModelSpec, progress: Progress) -> SetReport:
     reports = [checked(role, one, spec, progress.count) for one in data]
     first, *others = reports
     for other in others:
@@ -86,7 +86,7 @@ def _together(role: str, data: list[LayoutDataset], spec: ModelSpec, progress: P
     return first
 
 
-def _tiles(data: list[LayoutDataset], most: int) -> Iterator[Any]:
+def _tiles(data: list[Dataset], most: int) -> Iterator[Any]:
     """Yield samples evenly spread over the data sets; those that cannot be read are left out."""
     index = [(one, inner) for one in data for inner in range(len(one))]
     for at in evenly(len(index), most):

@@ -13,9 +13,10 @@ from typing import Any, Callable, Mapping, Sequence
 import numpy as np
 
 from edgeseg.data.opening import LayoutDataset
+from edgeseg.data.split import prefix_of
 from edgeseg.errors import EdgesegError
 from edgeseg.image_bytes import kind_of, tiff_tags
-from edgeseg.images import checked_mask, read_image
+from edgeseg.images import Dataset, Sample, checked_mask, read_image
 from edgeseg.spec import IGNORE_ID, ModelSpec
 
 __all__ = ["FINGERPRINT_HW", "Problem", "Seen", "SetReport", "checked", "shares"]
@@ -127,18 +128,19 @@ class _Look:
 
 
 def checked(
-    role: str, data: LayoutDataset, spec: ModelSpec, count: Callable[[str, int, int], None] = lambda *_: None
+    role: str, data: Dataset, spec: ModelSpec, count: Callable[[str, int, int], None] = lambda *_: None
 ) -> SetReport:
     """Read every image and mask once; what cannot be read is a problem and stops nothing.
 
     Args:
         role: ``"training"`` or ``"validation"``.
-        data: opened with the spec and without the demand for labels.
+        data: opened with the spec and without the demand for labels. Rendered images are looked at, too.
         spec: classes that the masks may name.
         count: called with (what, images done, images in all).
     """
     looks: list[_Look] = []
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
+    is_stored = isinstance(data, LayoutDataset)
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1) if is_stored else 1) as threads:
         for look in threads.map(lambda index: _look_at(data, index, spec), range(len(data))):
             looks.append(look)
             count(f"{role} images", len(looks), len(data))
@@ -162,7 +164,15 @@ def checked(
     )
 
 
-def _look_at(data: LayoutDataset, index: int, spec: ModelSpec) -> _Look:
+def _look_at(data: Dataset, index: int, spec: ModelSpec) -> _Look:
+    if isinstance(data, LayoutDataset):
+        return _look_at_file(data, index, spec)
+    sample, look = data[index], _Look([], "rendered")
+    _note(look, Path(sample.name), prefix_of(sample.name), sample)
+    return look
+
+
+def _look_at_file(data: LayoutDataset, index: int, spec: ModelSpec) -> _Look:
     path, mask = data.files[index], data.masks[index]
     look = _Look([] if mask is not None else [Problem(str(path), f"{path} has no mask")])
     try:
@@ -172,11 +182,16 @@ def _look_at(data: LayoutDataset, index: int, spec: ModelSpec) -> _Look:
         look.problems.append(Problem(str(path), str(error)))
         _look_at_both(data, index, spec, look)
         return look
+    _note(look, path, data.groups[index], sample)
+    return look
+
+
+def _note(look: _Look, path: Path, group: str, sample: Sample) -> None:
+    """Keep what is needed of a sample that could be read."""
     look.size = f"{sample.frame.shape[1]}x{sample.frame.shape[0]}"
-    look.seen = _seen(path, data.groups[index], sample.frame)
+    look.seen = _seen(path, group, sample.frame)
     if sample.label is not None:
         look.histogram = np.bincount(sample.label.ravel(), minlength=256)
-    return look
 
 
 def _look_at_both(data: LayoutDataset, index: int, spec: ModelSpec, look: _Look) -> None:

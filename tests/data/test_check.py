@@ -290,3 +290,13 @@ def test_camvids_validation_is_said_to_be_one_scene(camvid: Path) -> None:
     told = text(report, "one scene")
     assert "all 101 validation images are one scene (0016E5, numbers 7959-8159" in told
     assert "204 training images are of it too" in told and not report.problems
+
+
+def test_rendered_images_are_looked_at_too() -> None:
+    config = DataCheckConfig(("demo://street?frames=2&step=90&size=64x48",), "demo://street?frames=2&seed=5&size=64x48")
+    report = check_data(config)
+    assert report.spec.classes[0] == "sky" and report.problems == 0
+    first, second = report.sets
+    assert dict(first.kinds) == {"rendered": 2} and second.sizes == {"64x48": 2}
+    assert int(first.pixels.sum()) == 2 * 64 * 48
+    assert [one.kind for one in report.findings if one.kind == "one scene"]
