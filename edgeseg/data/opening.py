@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
@@ -117,7 +118,7 @@ def opened(where: str, *, spec: ModelSpec | None = None, need_labels: bool = Fal
     if spec is not None and any(label is not None for label in found.labels):
         ids = class_map(found, asked, path if path.is_dir() else path.parent)
         masks = [None if label is None else MappedMask(label, ids) for label in found.labels]
-    data = _part(LayoutDataset(found, masks, spec), asked.values)
+    data = _thinned(_part(LayoutDataset(found, masks, spec), asked.values), asked.values)
     window = asked.values.get("windows")
     return data if window is None else WindowDataset(data, window_from(window))
 
@@ -195,3 +196,14 @@ def _part(data: LayoutDataset, values: Mapping[str, str]) -> LayoutDataset:
     rule = rule_from(values["split"], values.get("fold"))
     indices = part_of(rule, data.files, data.groups)[part]
     return data.part(indices, f"{part} of {rule}: {len(indices)} images")
+
+
+def _thinned(data: LayoutDataset, values: Mapping[str, str]) -> LayoutDataset:
+    """Return every N-th image of a data set, the first with them. Raises UsageError: N is no number from 1."""
+    if "every" not in values:
+        return data
+    step = int(values["every"]) if re.fullmatch(r"\d{1,9}", values["every"]) else 0
+    if step < 1:
+        raise UsageError(f"`every` is N, a whole number from 1, to take every N-th image, got {values['every']!r}")
+    kept = range(0, len(data.files), step)
+    return data if step == 1 else data.part(kept, f"one image of every {step}: {len(kept)} images")

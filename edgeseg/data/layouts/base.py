@@ -26,9 +26,11 @@ COMMON: Mapping[str, str] = {
     "split": "RULE",
     "fold": "I/N",
     "part": "train|val",
+    "every": "N",
     "windows": "WIDTHxHEIGHT",
 }
-"""Parameters that every layout has; see ``class_map``, ``split`` and ``windows`` of ``edgeseg.data``."""
+"""Parameters that every layout has; see ``class_map``, ``split`` and ``windows`` of ``edgeseg.data``. ``every`` takes
+the first of every N images, in the order of their names: pictures of a video are all alike."""
 
 
 class Label(Protocol):
