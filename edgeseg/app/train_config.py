@@ -33,7 +33,7 @@ class TrainConfig(Config):
     )
     validation: Optional[str] = option(
         None,
-        help="Labelled data on which mIoU is measured after every epoch; or see `split`.",
+        help="Labelled data on which mIoU is measured after every epoch (see `validate_every`); or see `split`.",
         flag="--val",
         is_path=True,
         absolute=absolute_data,
@@ -139,6 +139,13 @@ class TrainConfig(Config):
     precision: str = option(
         "auto",
         help="auto, 32, bf16 or fp16 (mixed with float32); auto is bf16 or fp16 on a GPU and 32 on a CPU.",
+        panel=_OPTIMIZATION,
+    )
+    validate_every: int = option(
+        1,
+        help="Epochs from one validation to the next; the first and the last are validated too.",
+        flag="--val-every",
+        at_least=1,
         panel=_OPTIMIZATION,
     )
     patience: int = option(

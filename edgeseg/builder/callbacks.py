@@ -112,6 +112,7 @@ class Keeper(pl.Callback):
         self._report = options.report
         self._run = run_description(config, facts)
         self._patience = int(facts["recipe"]["patience"])
+        self._validate_every = int(facts["recipe"]["validate_every"])
         self._best, self._best_epoch = -math.inf, 0
         self._started = time.monotonic()
         self._found: dict[int, Tensor] = {}
@@ -132,9 +133,14 @@ class Keeper(pl.Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Start the clock of an epoch."""
-        if batch_idx == 0:
-            self._started = time.monotonic()
+        """Start the clock of an epoch, and say whether it is validated."""
+        if batch_idx > 0:
+            return
+        self._started = time.monotonic()
+        epoch = trainer.current_epoch + 1
+        is_due = epoch in (1, trainer.max_epochs) or epoch % self._validate_every == 0
+        # Lightning validates where this divides the epoch's number.
+        trainer.check_val_every_n_epoch = 1 if is_due else epoch + 1
 
     def on_validation_batch_end(
         self,
@@ -151,7 +157,7 @@ class Keeper(pl.Callback):
             self._found[batch_idx] = outputs
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keep and report the results of an epoch."""
+        """Keep and report the results of an epoch that was validated."""
         assert isinstance(pl_module, SegmentationTask)
         result = self._result(trainer, pl_module)
         training = {**self._facts, "epochs_trained": result.epoch, "val_miou": result.miou, "val_iou": result.iou}

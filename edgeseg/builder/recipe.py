@@ -38,6 +38,7 @@ class TrainRecipe:
         average_decay: the largest share of the moving average of the weights that is kept in a step. This average
             is validated and saved. The share begins lower, see ``task.averaging``.
         precision: ``32``, ``bf16`` or ``fp16`` (mixed with float32), or ``auto``: bf16 or fp16 on a GPU, 32 on a CPU.
+        validate_every: epochs from one validation to the next; the first and the last epoch are validated too.
         patience: epochs without a better mIoU after which the run ends; 0 is never.
         compiled: whether the network is compiled by ``torch.compile``.
         workers: data-loader processes.
@@ -62,13 +63,14 @@ class TrainRecipe:
     accumulate: int = 1
     average_decay: float = 0.99
     precision: str = "auto"
+    validate_every: int = 1
     patience: int = 0
     compiled: bool = False
     workers: int = 2
     seed: int = 0
 
 
-CHANGEABLE = ("epochs", "patience", "compiled", "workers")
+CHANGEABLE = ("epochs", "validate_every", "patience", "compiled", "workers")
 """Fields of a recipe that may differ when a run is resumed."""
 
 

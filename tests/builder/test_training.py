@@ -67,6 +67,23 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Epoch
     return folder, _train(folder, RECIPE)
 
 
+def test_validates_the_first_the_last_and_every_nth_epoch(
+    tmp_path: Path, straight: tuple[Path, list[EpochResult]]
+) -> None:
+    seldom = dataclasses.replace(RECIPE, epochs=4, validate_every=3)
+    # Nothing is told of the second epoch, so the plug is pulled in the third, which is repeated.
+    with pytest.raises(PullThePlug):
+        _train(tmp_path, seldom, stop_after=2)
+    results = _train(tmp_path, seldom, resume=True)
+    rows = list(csv.DictReader((tmp_path / "metrics.csv").read_text().splitlines()))
+    assert [row["epoch"] for row in rows] == ["1", "3", "4"]
+    assert [result.epoch for result in results] == [3, 4]
+    short = dataclasses.replace(RECIPE, validate_every=2)
+    assert [result.epoch for result in _train(tmp_path / "short", short)] == [1, 2, 3]
+    for name, value in _weights(straight[0]).items():
+        assert torch.equal(value, _weights(tmp_path / "short")[name]), name
+
+
 def test_saves_logs_and_resumes_the_very_run_that_was_interrupted(
     tmp_path: Path, straight: tuple[Path, list[EpochResult]]
 ) -> None:
