@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Mapping, Sequence
 
@@ -102,6 +103,7 @@ def config_of_training(config: TrainConfig, classes: int) -> NetworkConfig:
         in_channels=config.in_channels,
         decoder_channels=_numbers(config.decoder_channels),
         depth=config.depth,
+        options=dict(_option(text) for text in config.network_options),
     )
 
 
@@ -133,3 +135,14 @@ def _numbers(text: str) -> tuple[int, ...] | None:
         return tuple(int(part) for part in text.replace(",", " ").split())
     except ValueError:
         raise UsageError(f"`decoder_channels` are whole numbers such as 256,128,64,32,16, got {text!r}") from None
+
+
+def _option(text: str) -> tuple[str, Any]:
+    """Read ``NAME=VALUE``; the value is what JSON reads (true, 3, null), else the text. Raises UsageError."""
+    name, separator, value = text.partition("=")
+    if not separator or not name.strip().isidentifier() or not value.strip():
+        raise UsageError(f"`network_options` are NAME=VALUE, as in decoder_attention_type=scse, got {text!r}")
+    try:
+        return name.strip(), json.loads(value)
+    except ValueError:
+        return name.strip(), value.strip()

@@ -77,6 +77,13 @@ class TrainConfig(Config):
     depth: Optional[int] = option(
         None, help="Stages of the encoder; else the network's own.", at_least=1, panel=_NETWORK
     )
+    network_options: Tuple[str, ...] = option(
+        (),
+        help="NAME=VALUE of the network, as in decoder_attention_type=scse (unet) or context=true (edge_unet); may be "
+        "given several times.",
+        flag="--network-option",
+        panel=_NETWORK,
+    )
     freeze_encoder: bool = option(False, help="Keep the encoder's weights and BatchNorm statistics.", panel=_NETWORK)
     size: str = option("480x360", help="Network input, WIDTHxHEIGHT.")
     ignore: Optional[int] = option(None, help="Mask value that is no class (camvid: 11, else 255).")

@@ -118,6 +118,8 @@ def test_names_that_are_not_there_are_one_line(tmp_path: Path) -> None:
         "has no encoder 'restnet18'; nearest: resnet18": {"network": "unet", "encoder": "restnet18"},
         "`in_channels` is 1 or 3 here": {"in_channels": 4},
         "`decoder_channels` are whole numbers": {"decoder_channels": "64,x"},
+        "`network_options` are NAME=VALUE": {"network_options": ("context",)},
+        "edge_unet has one option": {"network_options": ("context=1",)},
     }
     for message, wrong in said.items():
         with pytest.raises(EdgesegError) as refusal:

@@ -18,6 +18,7 @@ from edgeseg.errors import SpecError
 
 CONFIGS = [
     *(NetworkConfig("edge_unet", encoder, 5) for encoder in EDGE_ENCODERS),
+    NetworkConfig("edge_unet", "mobilenet_v2", 5, options={"context": True}),
     NetworkConfig("unet", "mobilenet_v2", 5),
     NetworkConfig("unet", "efficientnet-b0", 5),
 ]
@@ -35,6 +36,28 @@ def test_any_input_size_forward_and_backward(config: NetworkConfig) -> None:
     assert missing <= {"_conv_head", "_bn1"}, (
         "only the classifier's layers that smp keeps in its EfficientNets are idle"
     )
+
+
+def test_context_begins_as_nothing_and_then_sees_the_whole_image() -> None:
+    without = network_from_config(NetworkConfig(encoder="mobilenet_v2")).eval()
+    network = network_from_config(NetworkConfig(encoder="mobilenet_v2", options={"context": True})).eval()
+    added = network.load_state_dict(without.state_dict(), strict=False)
+    assert added.missing_keys and {name.split(".")[1] for name in added.missing_keys} == {"context"}
+    image = torch.randn(1, 3, 64, 480)
+    with torch.inference_mode():
+        torch.testing.assert_close(network(image), without(image))
+        nn.init.ones_(network.network.context.wide[1].weight)
+        changed = image.clone()
+        changed[..., :32] = 0
+        far = network.network.context(_deepest(network, image)) - network.network.context(_deepest(network, changed))
+    assert far[..., -1].abs().max() > 0, "the right end knows of the left one"
+
+
+def _deepest(network: nn.Module, image: torch.Tensor) -> torch.Tensor:
+    """Features of stride 32, all 0 but in the left column, where they are the image's."""
+    features = network.network.encoder(image)[-1].clone()
+    features[..., 1:] = 0
+    return features
 
 
 @pytest.mark.parametrize("architecture", ["edge_unet", "unet", "deeplabv3plus", "pspnet"])
@@ -67,6 +90,8 @@ def test_padding_does_not_change_what_needs_none(architecture: str) -> None:
         (NetworkConfig("linknet", "resnet18", decoder_channels=(8,)), "takes its decoder channels from the encoder"),
         (NetworkConfig("edge_unet", decoder_channels=(8, 8)), r"3 decoder stages \(strides 16, 8, 4\), got 2"),
         (NetworkConfig("edge_unet", depth=3), "edge_unet has no depth"),
+        (NetworkConfig("edge_unet", options={"kontext": True}), "edge_unet has one option, context=true or false"),
+        (NetworkConfig("edge_unet", options={"context": "yes"}), "edge_unet has one option, context=true or false"),
         (NetworkConfig("unet", "resnet18", options={"pretrained": True}), "unet has no option 'pretrained'; it has"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

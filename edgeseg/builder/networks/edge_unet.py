@@ -36,6 +36,7 @@ class EdgeUnet(nn.Module):
         classes: number of output channels.
         decoder_channels: channels at strides 16, 8 and 4.
         in_channels: of the image.
+        context: whether the deepest features go through ``StripContext``.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class EdgeUnet(nn.Module):
         classes: int,
         decoder_channels: tuple[int, ...] = (128, 96, 64),
         in_channels: int = 3,
+        context: bool = False,
     ) -> None:
         super().__init__()
         self.encoder = timm.create_model(
@@ -51,6 +53,7 @@ class EdgeUnet(nn.Module):
         )
         skips = self.encoder.feature_info.channels()
         deep = skips[-1]
+        self.context = StripContext(deep) if context else nn.Identity()
         stages = []
         for skip, channels in zip(reversed(skips[:-1]), decoder_channels):
             stages.append(DecoderStage(deep, skip, channels))
@@ -61,9 +64,40 @@ class EdgeUnet(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Compute logits NxCxHxW from a float image NxIxHxW; H and W are multiples of 32."""
         *skips, deep = self.encoder(image)
+        deep = self.context(deep)
         for stage in self.decoder:
             deep = stage(deep, skips.pop())
         return F.interpolate(self.head(deep), scale_factor=4.0, mode="bilinear", align_corners=False)
+
+
+class StripContext(nn.Module):
+    """Context for the deepest features: what stands far to the sides, above and below, and in the image as a whole.
+
+    Long depthwise strips (Hou et al. 2020, "Strip Pooling", with learned weights in place of the mean) and the global
+    mean are added to a narrow copy of the features, whose projection is added to them. It begins as the identity.
+
+    Args:
+        channels: of the features.
+        width: channels of the copy.
+        length: of the strips, in cells of stride 32.
+    """
+
+    def __init__(self, channels: int, width: int = 96, length: int = 11) -> None:
+        super().__init__()
+        self.narrow = nn.Sequential(_conv_bn(channels, width, 1), nn.ReLU6(inplace=True))
+        self.across = nn.Conv2d(width, width, (1, length), padding=(0, length // 2), groups=width)
+        self.along = nn.Conv2d(width, width, (length, 1), padding=(length // 2, 0), groups=width)
+        self.everywhere = nn.Conv2d(width, width, 1)
+        self.wide = _conv_bn(width, channels, 1)
+        nn.init.zeros_(self.wide.get_parameter("1.weight"))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Compute NxCxHxW from NxCxHxW."""
+        narrow = self.narrow(features)
+        whole = self.everywhere(narrow.mean((2, 3), keepdim=True))
+        seen = F.relu6(narrow + self.across(narrow) + self.along(narrow) + whole)
+        added: Tensor = features + self.wide(seen)
+        return added
 
 
 class DecoderStage(nn.Module):
@@ -101,9 +135,13 @@ def edge_unet_from_config(config: NetworkConfig) -> PaddedNetwork:
     channels = config.decoder_channels or (128, 96, 64)
     if len(channels) != _STAGES:
         raise SpecError(f"edge_unet has {_STAGES} decoder stages (strides 16, 8, 4), got {len(channels)} channels")
-    if config.depth not in (None, 5) or config.options:
-        raise SpecError(f"edge_unet has no depth or options to choose, got {config.depth} and {dict(config.options)}")
-    return PaddedNetwork(EdgeUnet(config.encoder, config.classes, channels, config.in_channels), config)
+    if config.depth not in (None, 5):
+        raise SpecError(f"edge_unet has no depth to choose, got {config.depth}")
+    options = dict(config.options)
+    context = options.pop("context", False)
+    if options or not isinstance(context, bool):
+        raise SpecError(f"edge_unet has one option, context=true or false; got {dict(config.options)}")
+    return PaddedNetwork(EdgeUnet(config.encoder, config.classes, channels, config.in_channels, context), config)
 
 
 def _conv_bn(inputs: int, outputs: int, kernel: int, groups: int = 1) -> nn.Sequential:
