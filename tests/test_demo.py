@@ -64,3 +64,16 @@ def test_dataset_is_a_labelled_stretch() -> None:
         StreetDataset("demo://street")
     with pytest.raises(UsageError, match="demo://street"):
         StreetDataset("demo://street?frames=1&size=8x8")
+
+
+def test_towns_share_the_frames_and_are_the_streets_of_their_seeds() -> None:
+    data = StreetDataset("demo://street?frames=7&towns=3&seed=4&step=5&size=64x48")
+    names = [data[index].name for index in range(7)]
+    assert names == [
+        f"street{seed}-{number:05d}" for seed, count in ((4, 3), (5, 2), (6, 2)) for number in range(count)
+    ]
+    alone = StreetDataset("demo://street?frames=2&seed=6&step=5&size=64x48")
+    np.testing.assert_array_equal(data[6].frame, alone[1].frame)
+    for uri in ("demo://street?towns=2", "demo://street?towns=3&frames=2", "demo://street?towns=0&frames=2"):
+        with pytest.raises(UsageError, match="towns is at least 1 and at most frames"):
+            parse_street_uri(uri)

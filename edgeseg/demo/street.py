@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 from edgeseg.demo import StreetScene
+from edgeseg.demo.chance import Image
 from edgeseg.errors import UsageError
 from edgeseg.images import Sample
 from edgeseg.uris import checked_parameters
 
-__all__ = ["StreetDataset", "StreetUri", "parse_street_uri"]
+__all__ = ["StreetDataset", "StreetUri", "Streets", "parse_street_uri"]
 
 
-_PARAMETERS = {"seed": "N", "frames": "N", "fps": "N", "size": "WIDTHxHEIGHT", "step": "N"}
+_PARAMETERS = {"seed": "N", "frames": "N", "fps": "N", "size": "WIDTHxHEIGHT", "step": "N", "towns": "N"}
 _LARGEST = 8192
-_MOST = {"seed": 2**63, "frames": 10**9, "step": 10**6}
+_MOST = {"seed": 2**63, "frames": 10**9, "step": 10**6, "towns": 1000}
 _RATES = (1e-3, 1e6)
 
 
@@ -29,6 +30,7 @@ class StreetUri:
         fps: frames per second of the rendered camera.
         size_hw: height and width in pixels.
         step: render every ``step``-th frame, so that a data set holds less alike pictures.
+        towns: streets that the frames are shared out to, of the seeds from ``seed`` on.
     """
 
     seed: int = 0
@@ -36,6 +38,7 @@ class StreetUri:
     fps: float = 30.0
     size_hw: tuple[int, int] = (480, 640)
     step: int = 1
+    towns: int = 1
 
     def scene(self) -> StreetScene:
         """Build the renderer of this URI.
@@ -70,6 +73,7 @@ def parse_street_uri(uri: str) -> StreetUri:
             fps=float(values.get("fps", 30)),
             size_hw=(int(height), int(width)),
             step=int(values.get("step", 1)),
+            towns=int(values.get("towns", 1)),
         )
     except ValueError as error:
         raise UsageError(f"demo://street: {error} in {uri!r}") from error
@@ -82,7 +86,37 @@ def parse_street_uri(uri: str) -> StreetUri:
         raise UsageError(f"demo://street: fps is {_RATES[0]:g} to {_RATES[1]:g}, got {parsed.fps}")
     if parsed.frames < 0 or parsed.step < 1 or parsed.seed < 0:
         raise UsageError(f"demo://street: frames and seed must be >= 0 and step >= 1, got {uri!r}")
+    if not 1 <= parsed.towns <= (parsed.frames or 1):
+        raise UsageError(f"demo://street: towns is at least 1 and at most frames, got {uri!r}")
     return parsed
+
+
+class Streets:
+    """The streets of a URI, one after the other. Each is built when it is first asked for.
+
+    Args:
+        uri: that was parsed.
+
+    Raises:
+        UsageError: the size or the rate cannot be rendered.
+    """
+
+    def __init__(self, uri: StreetUri) -> None:
+        self._uri, self._scenes = uri, {uri.seed: uri.scene()}
+
+    def place(self, index: int) -> tuple[int, int]:
+        """Return the seed of the street that a frame is of, and the frame's number in it, from 0."""
+        uri = self._uri
+        town = index * uri.towns // uri.frames if uri.frames else 0
+        first = -(-town * uri.frames // uri.towns)
+        return uri.seed + town, index - first
+
+    def render(self, index: int) -> tuple[Image, Image]:
+        """Return frame ``index``, HxWx3 uint8 BGR, and its labels, HxW uint8."""
+        seed, number = self.place(index)
+        if seed not in self._scenes:
+            self._scenes[seed] = replace(self._uri, seed=seed).scene()
+        return self._scenes[seed].render(number * self._uri.step)
 
 
 class StreetDataset:
@@ -96,7 +130,7 @@ class StreetDataset:
         self._uri = parse_street_uri(uri)
         if not self._uri.frames:
             raise UsageError(f"{uri} is endless; say how many frames, e.g. demo://street?frames=300")
-        self._scene = self._uri.scene()
+        self._streets = Streets(self._uri)
         self.description = f"{self._uri.frames} rendered frames of {uri}"
 
     def __len__(self) -> int:
@@ -105,5 +139,6 @@ class StreetDataset:
     def __getitem__(self, index: int) -> Sample:
         if not 0 <= index < len(self):
             raise IndexError(index)
-        frame, label = self._scene.render(index * self._uri.step)
-        return Sample(f"street{self._uri.seed}-{index:05d}", frame, label)
+        frame, label = self._streets.render(index)
+        seed, number = self._streets.place(index)
+        return Sample(f"street{seed}-{number:05d}", frame, label)

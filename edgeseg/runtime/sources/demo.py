@@ -6,7 +6,7 @@ import time
 from typing import Callable
 
 from edgeseg.demo import CLASSES
-from edgeseg.demo.street import parse_street_uri
+from edgeseg.demo.street import Streets, parse_street_uri
 from edgeseg.runtime.frame import Frame
 from edgeseg.runtime.sources.base import EndOfStream, FrameSource
 
@@ -29,7 +29,7 @@ class StreetSource(FrameSource):
         self, uri: str, sleep: Callable[[float], None] = time.sleep, clock: Callable[[], float] = time.perf_counter
     ) -> None:
         self._uri = parse_street_uri(uri)
-        self._scene = self._uri.scene()
+        self._streets = Streets(self._uri)
         self._sleep, self._clock = sleep, clock
         self.fps = self._uri.fps
         self._index = 0
@@ -45,7 +45,7 @@ class StreetSource(FrameSource):
         """Render the next frame when it is due. Raises EndOfStream."""
         if self._uri.frames and self._index >= self._uri.frames:
             raise EndOfStream
-        image, label = self._scene.render(self._index * self._uri.step)
+        image, label = self._streets.render(self._index)
         now = self._clock()
         self._due = max(self._due + 1 / self._uri.fps, now)
         self._sleep(self._due - now)
