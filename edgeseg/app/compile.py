@@ -12,7 +12,7 @@ from edgeseg.app.data import dataset_from
 from edgeseg.app.engines import cache_folder, on_jetson
 from edgeseg.app.fields import fields_of, value_of
 from edgeseg.app.models import SHIPPED, accepted_keys
-from edgeseg.app.origins import Origin, origin_from
+from edgeseg.app.origins import Origin, brings_ranges, origin_from
 from edgeseg.app.targets import is_bundle, is_program, refuse_foreign
 from edgeseg.bundle import write_bundle
 from edgeseg.device.specifications import BOARDS
@@ -190,16 +190,19 @@ def _graphs(config: CompileConfig) -> tuple[str, ...]:
 def _refuse_without_calibration(config: CompileConfig, path: Path, graphs: Sequence[str]) -> None:
     """Refuse INT8 without images, and what is for INT8 without INT8. Raises UsageError."""
     calibrates = any(recipe_from_name(name).needs_ranges for name in graphs)
-    if calibrates and not config.calibration and path.suffix != ".edgeseg":
+    if calibrates and not (config.calibration or brings_ranges(path)):
         raise UsageError(
             "INT8 needs calibration images; pass `calibration` FOLDER (a few hundred frames of your camera)"
         )
     if config.calibration and not calibrates:
         raise UsageError("`calibration` is for `int8`; without it nothing is calibrated")
     ranks = config.sensitivity or config.pareto or config.budget_ms is not None
-    if (ranks or config.float_layers or config.board or config.calibrator != "auto") and not calibrates:
+    if (
+        ranks or config.float_layers or config.board or config.per_tensor or config.calibrator != "auto"
+    ) and not calibrates:
         raise UsageError(
-            "`sensitivity`, `pareto`, `budget_ms`, `float_layers`, `board` and `calibrator` are for `int8`; add it"
+            "`sensitivity`, `pareto`, `budget_ms`, `float_layers`, `board`, `per_tensor` and `calibrator` are for "
+            "`int8`; add it"
         )
     if config.board is not None and config.board not in BOARDS:
         raise UsageError(f"no board {config.board!r}; there are {', '.join(BOARDS)}")
@@ -227,6 +230,7 @@ def _options(config: CompileConfig, graphs: tuple[str, ...], origin: Origin) -> 
         ),
         gate=config.gate,
         equalize=config.equalize,
+        per_channel=not config.per_tensor,
         float_layers=config.float_layers,
         mixed=config.mixed,
         sensitivity=config.sensitivity,

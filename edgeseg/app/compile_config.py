@@ -128,6 +128,9 @@ class CompileConfig(Config):
     calibrator: str = option(
         "auto", choices=CALIBRATORS, help="auto, minmax, moving-average, percentile, entropy or mse."
     )
+    per_tensor: bool = option(
+        False, help="INT8 with one weight scale per layer, not one per output channel; see 'edgeseg train --qat'."
+    )
     equalize: bool = option(False, help="Cross-layer equalisation before calibration.")
     float_layers: Tuple[str, ...] = option(
         (), help="Keep this layer in float (its output tensor); may be repeated.", flag="--float-layer"

@@ -19,11 +19,12 @@ from edgeseg.signature import PublicKeys
 from edgeseg.spec import ModelSpec, Preprocess, of_byte_scale
 
 if TYPE_CHECKING:
+    from edgeseg.builder.checkpoint import Checkpoint
     from edgeseg.compiler.importers.onnx_network import GraphFacts
     from edgeseg.compiler.options import NetworkOptions
     from edgeseg.progress import Progress
 
-__all__ = ["Origin", "origin_from"]
+__all__ = ["Origin", "brings_ranges", "origin_from", "ranges_of_graph"]
 
 
 @dataclass(frozen=True)
@@ -139,9 +140,12 @@ def _from_checkpoint(path: Path, config: CompileConfig, progress: Progress) -> O
 
     checkpoint = load_checkpoint(path)
     spec = checkpoint.spec if config.size is None else replace(checkpoint.spec, size_hw=size_hw_from(config.size))
+    graph = float_graph_from_module(checkpoint.network, spec, _network_options(config), progress)
     return Origin(
-        graph=float_graph_from_module(checkpoint.network, spec, _network_options(config), progress),
+        graph=graph,
         spec=spec,
+        ranges=ranges_of_graph(checkpoint.ranges, graph),
+        notes=_notes_on_rounding(checkpoint, config),
         provenance={
             "edgeseg": __version__,
             "network": checkpoint.config.to_json(),
@@ -150,6 +154,38 @@ def _from_checkpoint(path: Path, config: CompileConfig, progress: Progress) -> O
             "simplifier": config.simplifier,
         },
     )
+
+
+def _notes_on_rounding(checkpoint: Checkpoint, config: CompileConfig) -> tuple[str, ...]:
+    """Tell where a network was fine-tuned for other weight scales than it is compiled with."""
+    per_tensor = bool(checkpoint.training.get("recipe", {}).get("per_tensor", False))
+    if checkpoint.ranges is None or not config.int8 or per_tensor == config.per_tensor:
+        return ()
+    trained, compiled = ("tensor", "channel") if per_tensor else ("channel", "tensor")
+    return (f"the network was fine-tuned with one weight scale per {trained}, and is compiled with one per {compiled}",)
+
+
+def brings_ranges(path: Path) -> bool:
+    """Return whether a file may bring ranges of INT8: a bundle, or a checkpoint that was fine-tuned with some."""
+    if path.suffix != ".safetensors":
+        return path.suffix == ".edgeseg"
+    require("torch", "train")
+    from edgeseg.builder.checkpoint import has_ranges
+
+    return has_ranges(path)
+
+
+def ranges_of_graph(ranges: Ranges | None, graph: Any) -> Ranges | None:
+    """Return a checkpoint's ranges as those of its graph, which a network's weights and names of tensors make.
+
+    None where a tensor has no range, which is then asked for: the graph is of another simplifier or torch.
+    """
+    from edgeseg.compiler.graph.fold import SCORES
+    from edgeseg.compiler.graph.tensors import float_activations, graph_sha256
+
+    if ranges is None or not set(float_activations(graph)) <= {*ranges.tensors, SCORES}:
+        return None
+    return replace(ranges, graph_sha256=graph_sha256(graph))
 
 
 def _from_onnx(path: Path, config: CompileConfig, progress: Progress) -> Origin:

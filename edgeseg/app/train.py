@@ -12,6 +12,7 @@ from edgeseg.app.data import dataset_from, sides, spec_of_data
 from edgeseg.app.fields import absolute
 from edgeseg.app.network import config_of_training, started_network
 from edgeseg.app.train_config import TrainConfig
+from edgeseg.app.train_int8 import quantized_network, refuse_without_checkpoint
 from edgeseg.data.findings import scenes
 from edgeseg.data.opening import LayoutDataset
 from edgeseg.errors import EdgesegError, UsageError, require
@@ -67,7 +68,7 @@ def train(config: TrainConfig, progress: TrainingProgress = TrainingProgress()) 
     setup = _setup(config)
     validation = setup.validation
     _refuse_earlier_results(config)
-    network, shape, origin = _network(config, setup.spec, progress.line)
+    network, shape, origin = _network(config, setup, progress.line)
     from edgeseg.builder.training import TrainOptions
     from edgeseg.builder.training import train as fit
 
@@ -104,7 +105,7 @@ def find_rate(config: TrainConfig) -> RateSearch:
         EdgesegError: images, masks or weights cannot be used, or no rate was found.
     """
     setup = _setup(config)
-    network, _, _ = _network(config, setup.spec)
+    network, _, _ = _network(config, setup)
     from edgeseg.builder.rate_finder import find_rate as search
 
     return search(network, setup.spec, setup.training, setup.recipe, config.find_rate)
@@ -120,6 +121,7 @@ class _Setup(NamedTuple):
 
 
 def _setup(config: TrainConfig) -> _Setup:
+    refuse_without_checkpoint(config)
     train_on, validate_on = sides(config.data, config.validation, config.split, config.fold)
     if not validate_on:
         raise UsageError("`validation` is missing; name data on which mIoU is measured, or pass `split`")
@@ -136,14 +138,17 @@ def _setup(config: TrainConfig) -> _Setup:
 
 
 def _network(
-    config: TrainConfig, spec: ModelSpec, report: Callable[[str], None] = lambda line: None
+    config: TrainConfig, setup: _Setup, report: Callable[[str], None] = lambda line: None
 ) -> Tuple[PaddedNetwork, NetworkConfig, str]:
     """Build the network with its initial weights, of which chance follows the seed, and return where they come from."""
     require("torch", "train").manual_seed(config.seed)
-    shape = config_of_training(config, len(spec.classes))
+    shape = config_of_training(config, len(setup.spec.classes))
     network, origin = started_network(
         shape, config.weights, config.keep, freeze_encoder=config.freeze_encoder, report=report
     )
+    if config.qat:
+        origin += ", fine-tuned for INT8"
+        network = quantized_network(network, setup.spec, setup.training, setup.recipe, report)
     return network, shape, origin
 
 

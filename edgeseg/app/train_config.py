@@ -13,6 +13,7 @@ __all__ = ["TrainConfig"]
 
 _NETWORK = "Network"
 _OPTIMIZATION = "Optimization"
+_INT8 = "INT8"
 
 
 def _absolute_if_there(text: str) -> str:
@@ -160,6 +161,14 @@ class TrainConfig(Config):
     )
     compiled: bool = option(
         False, help="Compile the network with torch.compile.", flag="--compile", panel=_OPTIMIZATION
+    )
+    qat: bool = option(
+        False,
+        help="Fine-tune the checkpoint that `weights` names under INT8 arithmetic (docs: Set a training).",
+        panel=_INT8,
+    )
+    per_tensor: bool = option(
+        False, help="With `qat`: one weight scale per layer, not one per output channel.", panel=_INT8
     )
     workers: int = option(2, help="Data-loader processes.", at_least=0)
     seed: int = option(0, help="Of weights, shuffling and augmentation.", at_least=0)

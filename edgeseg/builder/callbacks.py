@@ -162,7 +162,7 @@ class Keeper(pl.Callback):
         result = self._result(trainer, pl_module)
         training = {**self._facts, "epochs_trained": result.epoch, "val_miou": result.miou, "val_iou": result.iou}
         averaged = cast(PaddedNetwork, pl_module.averaged.module)
-        checkpoint = Checkpoint(averaged, self._config, pl_module.spec, training)
+        checkpoint = Checkpoint(averaged, self._config, pl_module.spec, training, averaged.ranges)
         save_checkpoint(checkpoint, self._folder.path / "last.safetensors")
         if result.is_best:
             self._best, self._best_epoch = result.miou, result.epoch

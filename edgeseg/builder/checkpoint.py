@@ -19,11 +19,20 @@ from torch import Tensor
 from edgeseg.builder.networks import NetworkConfig, PaddedNetwork, network_from_config
 from edgeseg.builder.weights.files import HEADER, StoredWeights, read_weights
 from edgeseg.builder.weights.mapping import load_stored
-from edgeseg.errors import CheckpointError, SpecError, first_line
+from edgeseg.errors import CheckpointError, CompileError, SpecError, first_line
 from edgeseg.files import atomic_write
+from edgeseg.ranges import Ranges
 from edgeseg.spec import ModelSpec
 
-__all__ = ["Checkpoint", "SafetensorsIO", "is_own_checkpoint", "load_checkpoint", "load_weights", "save_checkpoint"]
+__all__ = [
+    "Checkpoint",
+    "SafetensorsIO",
+    "has_ranges",
+    "is_own_checkpoint",
+    "load_checkpoint",
+    "load_weights",
+    "save_checkpoint",
+]
 
 SCHEMA = 2
 """2 is of networks that 0.2 does not know: it would leave an activation out."""
@@ -38,12 +47,14 @@ class Checkpoint:
         config: how to build the network.
         spec: classes, palette, size and preprocessing.
         training: recipe, metrics and data sets, as written by the trainer.
+        ranges: of INT8, that the network was fine-tuned with; None for a network trained in float.
     """
 
     network: PaddedNetwork
     config: NetworkConfig
     spec: ModelSpec
     training: Mapping[str, Any] = field(default_factory=dict)
+    ranges: Ranges | None = None
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
@@ -58,6 +69,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
         "network": network,
         "spec": checkpoint.spec.to_json(),
         "training": dict(checkpoint.training),
+        **({} if checkpoint.ranges is None else {"ranges": checkpoint.ranges.to_json()}),
     }
     tensors = {name: value.detach().cpu().contiguous() for name, value in checkpoint.network.state_dict().items()}
     atomic_write(path, safetensors.torch.save(tensors, metadata={HEADER: json.dumps(header)}))
@@ -76,14 +88,15 @@ def load_checkpoint(path: Path) -> Checkpoint:
         config = NetworkConfig.from_json(header["network"])
         spec = ModelSpec.from_json(header["spec"])
         training = dict(header.get("training", {}))
-    except (KeyError, TypeError, ValueError, OverflowError, SpecError) as error:
+        ranges = Ranges.from_json(header["ranges"]) if "ranges" in header else None
+    except (KeyError, TypeError, ValueError, OverflowError, SpecError, CompileError) as error:
         raise CheckpointError(f"{path} has a malformed header: {first_line(error)}") from error
     # A network with one output has two classes, and one of sigmoids may have a background besides.
     if config.classes not in (len(spec.classes), len(spec.classes) - 1):
         raise CheckpointError(f"{path} is of a network of {config.classes} classes and names {len(spec.classes)}")
     network = network_from_config(config)
     load_stored(network, stored)
-    return Checkpoint(network.eval(), config, spec, training)
+    return Checkpoint(network.eval(), config, spec, training, ranges)
 
 
 def load_weights(network: PaddedNetwork, path: Path) -> None:
@@ -93,6 +106,15 @@ def load_weights(network: PaddedNetwork, path: Path) -> None:
         CheckpointError: the file cannot be read, or its tensors do not fit or are not finite.
     """
     load_stored(network, read_weights(path))
+
+
+def has_ranges(path: Path) -> bool:
+    """Return whether a file is a checkpoint that was fine-tuned for INT8, and says with which ranges."""
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            return "ranges" in json.loads((file.metadata() or {}).get(HEADER, "{}"))
+    except (OSError, safetensors.SafetensorError, ValueError, RecursionError, TypeError):
+        return False
 
 
 def is_own_checkpoint(path: Path) -> bool:

@@ -41,6 +41,8 @@ class TrainRecipe:
         validate_every: epochs from one validation to the next; the first and the last epoch are validated too.
         patience: epochs without a better mIoU after which the run ends; 0 is never.
         compiled: whether the network is compiled by ``torch.compile``.
+        qat: whether the network computes as its INT8 graph.
+        per_tensor: whether that graph has one scale per weight, else one per output channel.
         workers: data-loader processes.
         seed: seed of weights, shuffling and augmentation.
     """
@@ -66,6 +68,8 @@ class TrainRecipe:
     validate_every: int = 1
     patience: int = 0
     compiled: bool = False
+    qat: bool = False
+    per_tensor: bool = False
     workers: int = 2
     seed: int = 0
 

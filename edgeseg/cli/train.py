@@ -44,9 +44,12 @@ def _train(config: TrainConfig, save: SaveConfigOption = None, as_json: JsonFlag
         print_json({"checkpoint": str(checkpoint), "minutes": minutes, **best.training})
         return
     facts = best.training
-    say(f"best mIoU {percent(facts['val_miou'])} (epoch {facts['epochs_trained']}), {minutes:.1f} min: {checkpoint}")
+    score = f"{'INT8 ' if config.qat else ''}mIoU {percent(facts['val_miou'])}"
+    say(f"best {score} (epoch {facts['epochs_trained']}), {minutes:.1f} min: {checkpoint}")
     train_on, validate_on = sides(config.data, config.validation, config.split, config.fold)
-    data = f"--calib {shlex.quote(train_on[0])} --eval {shlex.quote(validate_on[0])}"
+    # A network that was fine-tuned for INT8 brings its ranges.
+    data = "" if config.qat else f"--calib {shlex.quote(train_on[0])} "
+    data += f"{'--per-tensor ' if config.per_tensor else ''}--eval {shlex.quote(validate_on[0])}"
     say(f"next: edgeseg compile {checkpoint} --int8 {data} -o {config.out.name}.edgeseg")
 
 

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from edgeseg.builder.networks.config import NetworkConfig
 from edgeseg.errors import SpecError
+from edgeseg.ranges import Ranges
 
 __all__ = ["PaddedNetwork"]
 
@@ -24,7 +25,12 @@ class PaddedNetwork(nn.Module):
         network: with an ``encoder``, and a head whose logits have the image's size.
         config: what built it.
         stride: the multiple, in pixels.
+
+    Attributes:
+        ranges: of INT8, that the network was trained with; None for a network trained in float.
     """
+
+    ranges: Ranges | None = None
 
     def __init__(self, network: nn.Module, config: NetworkConfig, stride: int = 32) -> None:
         super().__init__()

@@ -1,0 +1,164 @@
+"""Make a network train under the arithmetic of its INT8 graph: the compiler gives the graph, the builder runs it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Callable, Mapping, Sequence
+
+import numpy as np
+
+from edgeseg.app.train_config import TrainConfig
+from edgeseg.errors import CompileError, UsageError, require
+from edgeseg.images import Dataset, Sample, joined
+from edgeseg.preprocess import NetworkFrames, normalized
+from edgeseg.ranges import Ranges
+from edgeseg.recipes import StaticInt8
+from edgeseg.spec import ModelSpec
+
+if TYPE_CHECKING:
+    import onnx
+
+    from edgeseg.builder.networks import PaddedNetwork
+    from edgeseg.builder.quantization import QuantizedNetwork, TrainedGraph
+    from edgeseg.builder.recipe import TrainRecipe
+
+__all__ = ["quantized_network", "refuse_without_checkpoint"]
+
+_FRAMES = 256
+_PROOFS = 2
+_SMALL_SHARE = 0.01
+
+
+def refuse_without_checkpoint(config: TrainConfig) -> None:
+    """Refuse what cannot be fine-tuned for INT8, before anything is read. Raises UsageError."""
+    if config.per_tensor and not config.qat:
+        raise UsageError("`per_tensor` is for `qat`; add it")
+    if not config.qat:
+        return
+    if not Path(config.weights).exists():
+        raise UsageError(
+            f"`qat` fine-tunes a trained network, and `weights` {config.weights!r} is no file; train without `qat` "
+            "first, then pass its best.safetensors"
+        )
+    if config.keep != "all":
+        raise UsageError(f"`qat` fine-tunes a whole network; leave `keep` {config.keep} out")
+
+
+def quantized_network(
+    network: PaddedNetwork,
+    spec: ModelSpec,
+    training: Sequence[Dataset],
+    recipe: TrainRecipe,
+    report: Callable[[str], None] = lambda line: None,
+) -> QuantizedNetwork:
+    """Return a network that computes as the INT8 graph that the compiler would emit for TensorRT now.
+
+    Ranges are those of training images, at most 256, evenly spread.
+
+    Args:
+        network: with the weights to start from. It is used, not copied.
+        spec: classes, size and preprocessing.
+        training: where the calibration images come from.
+        recipe: says the sizes of crops, and whether weights have one scale or one per channel.
+        report: takes a line per step.
+
+    Raises:
+        CompileError: the network cannot be exported, calibrated or quantized, or torch computes something else.
+        UsageError: there are too few training images.
+    """
+    require("onnx", "compile")
+    from edgeseg.builder.quantization import QuantizedNetwork
+    from edgeseg.builder.recipe import crop_stages
+    from edgeseg.compiler.calibration.collect import MINIMUM_FRAMES, ranges_from_frames
+
+    sizes = [spec.size_hw, *((stage.height, stage.width) for stage in crop_stages(recipe))]
+    images = joined(training)
+    if len(images) < MINIMUM_FRAMES:
+        raise UsageError(f"`qat` takes ranges from {MINIMUM_FRAMES} training images or more, got {len(images)}")
+    graphs = _folded_graphs(network, spec, sizes)
+    frames = NetworkFrames(_Spread(images, _FRAMES), spec)
+    report(f"int8: ranges of {len(frames)} training images")
+    ranges = replace(ranges_from_frames(graphs[spec.size_hw], frames), means={})
+    knobs = StaticInt8("tensorrt", per_channel=not recipe.per_tensor, bias_correction=False)
+    emitted = _emitted_graphs(graphs, ranges, knobs)
+    made = QuantizedNetwork(network, spec, emitted, ranges, per_channel=not recipe.per_tensor)
+    agreement = _agreement(made, emitted[0], frames.evenly_spread(_PROOFS), spec)
+    trained, all_of_them = made.trained
+    report(
+        f"int8: {trained} of {all_of_them} convolutions are trained, weights rounded per "
+        f"{'tensor' if recipe.per_tensor else 'channel'}; {100 * agreement:.2f} % of pixels as the compiled graph's"
+    )
+    return made
+
+
+class _Spread:
+    """At most so many images of a data set, evenly spread."""
+
+    def __init__(self, data: Dataset, count: int) -> None:
+        self._data = data
+        self._places = np.unique(np.linspace(0, len(data) - 1, min(count, len(data))).astype(int))
+        self.description = data.description
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self._data[int(self._places[index])]
+
+
+def _folded_graphs(
+    network: PaddedNetwork, spec: ModelSpec, sizes: Sequence[tuple[int, int]]
+) -> dict[tuple[int, int], onnx.ModelProto]:
+    """Return the folded FP32 graph of every size, once each: size in pixels -> graph."""
+    from edgeseg.compiler.steps.float_graph import float_graph_from_module
+
+    return {size: float_graph_from_module(network, replace(spec, size_hw=size)) for size in dict.fromkeys(sizes)}
+
+
+def _emitted_graphs(
+    graphs: Mapping[tuple[int, int], onnx.ModelProto], ranges: Ranges, recipe: StaticInt8
+) -> list[TrainedGraph]:
+    """Emit the INT8 graph of every size from one set of ranges. Raises CompileError: they are not of one kind."""
+    from edgeseg.builder.quantization import TrainedGraph
+    from edgeseg.compiler.quantize.emit import emitted_onnx
+
+    made = [TrainedGraph(size, graph, emitted_onnx(graph, ranges, recipe)) for size, graph in graphs.items()]
+    pairs = {sum(node.op_type == "QuantizeLinear" for node in one.quantized.graph.node) for one in made}
+    if len(pairs) > 1:
+        sizes = ", ".join(f"{width}x{height}" for height, width in graphs)
+        raise CompileError(
+            f"the INT8 graphs of the sizes {sizes} round {' and '.join(map(str, sorted(pairs)))} tensors; pass `crop` "
+            "or `growth` of the network's own size"
+        )
+    return made
+
+
+def _agreement(made: QuantizedNetwork, graph: TrainedGraph, frames: Sequence[np.ndarray], spec: ModelSpec) -> float:
+    """Return the share of pixels that have the class of the compiled graph.
+
+    A value on the edge of two levels falls to either side, and so do others behind it. A network that is hardly
+    trained changes classes by that: torch has to be nearer to the INT8 graph than half of what INT8 changes.
+
+    Raises:
+        CompileError: it is not.
+    """
+    import torch
+
+    from edgeseg.compiler.graph.run import run_onnx
+
+    same, as_float = [], []
+    for frame in frames:
+        feeds = {graph.quantized.graph.input[0].name: frame[None]}
+        expected, in_float = run_onnx(graph.quantized, feeds)[0], run_onnx(graph.folded, feeds)[0]
+        with torch.no_grad():
+            found = made(torch.from_numpy(normalized(frame[None], spec.preprocess))).argmax(1).numpy()
+        same.append(float(np.mean(found == expected)))
+        as_float.append(float(np.mean(in_float == expected)))
+    share = float(np.mean(same))
+    if 1 - share > max(_SMALL_SHARE, (1 - float(np.mean(as_float))) / 2):
+        raise CompileError(
+            f"torch computes something else than the compiled INT8 graph: {100 * share:.2f} % of pixels agree; please "
+            "report this network"
+        )
+    return share
