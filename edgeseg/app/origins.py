@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from edgeseg.compiler.options import NetworkOptions
     from edgeseg.progress import Progress
 
-__all__ = ["Origin", "brings_ranges", "origin_from", "ranges_of_graph"]
+__all__ = ["Origin", "brings_ranges", "origin_from", "ranges_of_graph", "spec_from_file"]
 
 
 @dataclass(frozen=True)
@@ -262,7 +262,7 @@ def _spec_of_others(
         repeated += ["`size`"] if config.size else []
         if repeated:
             raise UsageError(f"`spec` says it already; leave out {', '.join(repeated)}")
-        return _read_spec(foreign.spec), []
+        return spec_from_file(foreign.spec, "spec"), []
     if missing or size_hw is None:
         what = "the ONNX file" if path.suffix == ".onnx" else path.name
         raise UsageError(
@@ -286,13 +286,22 @@ def _preprocess(foreign: ForeignNetwork) -> tuple[Preprocess, list[str]]:
     return taken, ["mean and std are of pixels of 0-255; of 0-1 they are mean {} and std {}".format(*shown)]
 
 
-def _read_spec(path: Path) -> ModelSpec:
+def spec_from_file(path: Path, field: str) -> ModelSpec:
+    """Read a spec as 'edgeseg inspect --json' prints it.
+
+    Args:
+        path: of the JSON file.
+        field: that named it, for messages.
+
+    Raises:
+        UsageError, SpecError: it cannot be read, or is no spec.
+    """
     try:
         data = json.loads(path.read_text())
     except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise UsageError(f"`spec` {path} cannot be read as JSON: {error}") from error
+        raise UsageError(f"`{field}` {path} cannot be read as JSON: {error}") from error
     if not isinstance(data, dict):
-        raise SpecError(f"`spec` {path} holds a {type(data).__name__}, not an object")
+        raise SpecError(f"`{field}` {path} holds a {type(data).__name__}, not an object")
     return ModelSpec.from_json(data.get("spec", data))
 
 

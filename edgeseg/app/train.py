@@ -11,6 +11,7 @@ from edgeseg.app.config_file import read_config, refuse_edited, save_config
 from edgeseg.app.data import dataset_from, sides, spec_of_data
 from edgeseg.app.fields import absolute
 from edgeseg.app.network import config_of_training, started_network
+from edgeseg.app.origins import spec_from_file
 from edgeseg.app.train_config import TrainConfig
 from edgeseg.app.train_int8 import quantized_network, refuse_without_checkpoint
 from edgeseg.data.findings import scenes
@@ -21,6 +22,7 @@ from edgeseg.spec import ModelSpec
 
 if TYPE_CHECKING:
     from edgeseg.builder.checkpoint import Checkpoint
+    from edgeseg.builder.distillation.maps import Teaching
     from edgeseg.builder.networks import NetworkConfig, PaddedNetwork
     from edgeseg.builder.rate_finder import RateSearch
     from edgeseg.builder.recipe import TrainRecipe
@@ -31,6 +33,8 @@ __all__ = ["CONFIG_NAME", "TrainingProgress", "find_rate", "train"]
 CONFIG_NAME = "training.toml"
 _CHECKPOINTS = ("best.safetensors", "last.safetensors")
 _CROP = 288
+_MAPS = "teacher-maps"
+"""Folder in that of the run for what teachers say of the images."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,7 @@ def train(config: TrainConfig, progress: TrainingProgress = TrainingProgress()) 
     setup = _setup(config)
     validation = setup.validation
     _refuse_earlier_results(config)
+    teaching = _teaching(config, setup.spec, progress.line)
     network, shape, origin = _network(config, setup, progress.line)
     from edgeseg.builder.training import TrainOptions
     from edgeseg.builder.training import train as fit
@@ -90,7 +95,7 @@ def train(config: TrainConfig, progress: TrainingProgress = TrainingProgress()) 
             save_config(kept, there)
         progress.epoch(result)
 
-    options = TrainOptions(origin, config.resume, progress.plan, progress.step, report)
+    options = TrainOptions(origin, config.resume, progress.plan, progress.step, report, teaching)
     return fit(network, shape, setup.spec, setup.training, validation, setup.recipe, config.out, options)
 
 
@@ -135,6 +140,25 @@ def _setup(config: TrainConfig) -> _Setup:
 
     same = {field.name: getattr(config, field.name) for field in fields(TrainRecipe) if hasattr(config, field.name)}
     return _Setup(spec, training, validation, TrainRecipe(**{**same, "crop": side}))
+
+
+def _teaching(config: TrainConfig, spec: ModelSpec, report: Callable[[str], None]) -> Teaching | None:
+    """Load the teachers. Raises UsageError: fields about teachers are set, and there are none."""
+    if config.teacher is None:
+        given = {"distill": config.distill, "teacher_spec": config.teacher_spec, "teacher_maps": config.teacher_maps}
+        idle = [f"`{name}`" for name, value in given.items() if value]
+        if idle:
+            raise UsageError(f"{', '.join(idle)} say how to learn from `teacher`, which is missing; name a checkpoint")
+        return None
+    from edgeseg.builder.distillation.maps import Teaching
+    from edgeseg.builder.distillation.teacher import load_teacher
+
+    described = None if config.teacher_spec is None else spec_from_file(config.teacher_spec, "teacher_spec")
+    teachers = [load_teacher(Path(one.strip()), spec, described) for one in config.teacher.split(",")]
+    for teacher in teachers:
+        shape = teacher.network.config
+        report(f"teacher: {teacher.name}, {shape.architecture} + {shape.encoder}")
+    return Teaching(teachers, config.teacher_maps or config.out / _MAPS, report)
 
 
 def _network(

@@ -14,11 +14,17 @@ __all__ = ["TrainConfig"]
 _NETWORK = "Network"
 _OPTIMIZATION = "Optimization"
 _INT8 = "INT8"
+_TEACHERS = "Teachers"
 
 
 def _absolute_if_there(text: str) -> str:
     """Return the absolute path of a file that exists; any other text (``imagenet``, ``road,car,sky``) as it is."""
     return os.path.abspath(text) if os.path.exists(text) else text
+
+
+def _absolute_each(text: str) -> str:
+    """Return paths that are joined by commas, each absolute."""
+    return ",".join(os.path.abspath(one.strip()) for one in text.split(","))
 
 
 @dataclass(frozen=True)
@@ -173,6 +179,31 @@ class TrainConfig(Config):
     workers: int = option(2, help="Data-loader processes.", at_least=0)
     seed: int = option(0, help="Of weights, shuffling and augmentation.", at_least=0)
     resume: bool = option(False, help="Go on from OUT/resume.safetensors.")
+    teacher: Optional[str] = option(
+        None,
+        help="Learn from trained networks too: checkpoints of edgeseg or segmentation-models-pytorch, with commas.",
+        is_path=True,
+        absolute=_absolute_each,
+        panel=_TEACHERS,
+    )
+    distill: str = option(
+        "",
+        help="How: NAME=VALUE,... of kl (0.5), temperature (2), channel (0), channel_temperature (4), labels (1), "
+        "scales (0.8:1:1.33), flip (1), stride (4).",
+        panel=_TEACHERS,
+    )
+    teacher_spec: Optional[Path] = option(
+        None,
+        help="Spec of teachers that carry none (JSON, as 'edgeseg inspect --json' prints it).",
+        is_path=True,
+        panel=_TEACHERS,
+    )
+    teacher_maps: Optional[Path] = option(
+        None,
+        help="Folder for what teachers say of the images, to be used by several trainings; else OUT/teacher-maps.",
+        is_path=True,
+        panel=_TEACHERS,
+    )
     find_rate: int = option(
         0,
         help="Look for a learning rate in so many steps (100 is usual), say it and end; nothing is written.",

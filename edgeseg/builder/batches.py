@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from edgeseg.builder.augmentation import augmentation_from_text
-from edgeseg.builder.data import EpochOrder, SeededCrops
+from edgeseg.builder.data import EpochOrder, Maps, SeededCrops
 from edgeseg.builder.recipe import TrainRecipe, crop_stages
 from edgeseg.errors import DatasetError
 from edgeseg.images import Dataset
@@ -37,6 +37,11 @@ class GrowingCrops(TorchDataset[Any]):
         self._crops = [SeededCrops(sources, spec, size, recipe.seed, augment) for size in sizes]
         self.largest = max(max(one.height, one.width) for one in self._stages)
         """Longest side of any crop in pixels."""
+
+    def learn_from(self, maps: Sequence[Maps]) -> None:
+        """Let samples have what teachers say, as of ``SeededCrops``."""
+        for crops in self._crops:
+            crops.learn_from(maps)
 
     def __len__(self) -> int:
         return len(self._crops[0])
@@ -87,6 +92,8 @@ def usable_labels(sources: Sequence[Dataset], spec: ModelSpec, where: str) -> La
 
 def training_batches(crops: GrowingCrops, recipe: TrainRecipe, epoch: int) -> DataLoader[Any]:
     """Return the batches of an epoch and of those after it, (Nx3xHxW float32, NxHxW int64).
+
+    Where there are teachers, their log-probabilities are a third, NxCxHxW float16.
 
     Args:
         crops: the samples.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from edgeseg.spec import IGNORE_ID
 
 __all__ = ["CropMaker", "mixed"]
 
+Crop = Tuple[Tensor, ...]
 _VOID: dict[Any, Any] = {tv_tensors.Image: 0, tv_tensors.Mask: IGNORE_ID}
 
 
@@ -46,7 +47,23 @@ class CropMaker:
 
     def __call__(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Return a crop (3xCxC uint8, CxC uint8) of an RGB image (3xHxW uint8) and its mask (HxW uint8)."""
+        return self._crop_of(*self._scaled(image, mask))
+
+    def with_places(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the crop that a call returns, and where each of its pixels was.
+
+        Returns:
+            image 3xCxC uint8, mask CxC uint8, and places 2xCxC float32: row and column in the image of network size,
+            from 0 at the centre of its first pixel. Where the mask is void, a place may be any number.
+        """
         image, mask = self._scaled(image, mask)
+        # Nearest neighbours: a place moves to where the label moves. Float32 has every id, and fractions of pixels.
+        layers = torch.cat((mask[None].float(), _places(mask.shape, self._size_hw)))
+        image, layers = self._crop_of(image, tv_tensors.Mask(layers))
+        return image, layers[0].to(torch.uint8), layers[1:].as_subclass(Tensor)
+
+    def _crop_of(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Return a crop of a scaled image and its mask, HxW, or LxHxW of which the first layer is the mask."""
         if self._pipeline is not None:
             image, mask = self._pipeline(image, mask)
         if self._how.rotation:
@@ -100,17 +117,18 @@ class CropMaker:
 
     def _around_rare(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Place the crop so that it holds a pixel of one of the image's classes; the rarer, the likelier."""
-        pixels = torch.bincount(mask.flatten().int(), minlength=256).float()
+        labels = mask if mask.ndim == 2 else mask[0]
+        pixels = torch.bincount(labels.flatten().int(), minlength=256).float()
         pixels[IGNORE_ID] = 0
         if not pixels.any():
             return self._random_crop(image, mask)  # type: ignore[no-any-return]
         wish = torch.where(pixels > 0, pixels.clamp_min(1).rsqrt(), torch.zeros(()))
         chosen = torch.multinomial(wish, 1)
-        places = (mask == chosen).nonzero()
+        places = (labels == chosen).nonzero()
         row, column = places[int(torch.randint(len(places), (1,)))].tolist()
         image, mask, row, column = self._padded(image, mask, row, column)
-        top = self._start(row, self._crop[0], mask.shape[0])
-        left = self._start(column, self._crop[1], mask.shape[1])
+        top = self._start(row, self._crop[0], mask.shape[-2])
+        left = self._start(column, self._crop[1], mask.shape[-1])
         return (
             ops.crop(image, top, left, *self._crop),
             ops.crop(mask, top, left, *self._crop),
@@ -118,7 +136,7 @@ class CropMaker:
 
     def _padded(self, image: Tensor, mask: Tensor, row: int, column: int) -> tuple[Tensor, Tensor, int, int]:
         """Surround image and mask with void up to the crop's size."""
-        down, right = max(0, self._crop[0] - mask.shape[0]), max(0, self._crop[1] - mask.shape[1])
+        down, right = max(0, self._crop[0] - mask.shape[-2]), max(0, self._crop[1] - mask.shape[-1])
         if not (down or right):
             return image, mask, row, column
         top, left = int(torch.randint(down + 1, (1,))), int(torch.randint(right + 1, (1,)))
@@ -167,35 +185,40 @@ class _Turn(torch.nn.Module):
         )
 
 
-def mixed(
-    crop: tuple[Tensor, Tensor], other: Callable[[], tuple[Tensor, Tensor]], how: Augmentation
-) -> tuple[Tensor, Tensor]:
+def mixed(crop: Crop, other: Callable[[], Crop], how: Augmentation) -> Crop:
     """Paste parts of another crop into a crop: half of its classes (ClassMix) or a rectangle (CutMix).
 
     Args:
-        crop: image 3xHxW and label HxW.
+        crop: image 3xHxW, label HxW, and what else belongs to its pixels (LxHxW).
         other: makes the other crop, of the same size; not called where nothing is pasted.
         how: says the shares.
     """
     if how.classmix and _chance(how.classmix):
-        image, label = other()
+        pasted = other()
+        label = pasted[1]
         held = torch.unique(label[label != IGNORE_ID])
         chosen = held[torch.randperm(len(held))[: (len(held) + 1) // 2]]
-        return _pasted(crop, (image, label), torch.isin(label, chosen))
+        return _pasted(crop, pasted, torch.isin(label, chosen))
     if how.cutmix and _chance(how.cutmix):
-        image, label = other()
-        height, width = label.shape
+        pasted = other()
+        height, width = pasted[1].shape
         side = math.sqrt(float(torch.empty(1).uniform_(0.1, 0.5)))  # of 10 to 50 % of the area
         high, wide = max(1, round(side * height)), max(1, round(side * width))
         top, left = int(torch.randint(height - high + 1, (1,))), int(torch.randint(width - wide + 1, (1,)))
-        where = torch.zeros(label.shape, dtype=torch.bool)
+        where = torch.zeros((height, width), dtype=torch.bool)
         where[top : top + high, left : left + wide] = True
-        return _pasted(crop, (image, label), where)
+        return _pasted(crop, pasted, where)
     return crop
 
 
-def _pasted(crop: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor], where: Tensor) -> tuple[Tensor, Tensor]:
-    return torch.where(where, other[0], crop[0]), torch.where(where, other[1], crop[1])
+def _pasted(crop: Crop, other: Crop, where: Tensor) -> Crop:
+    return tuple(torch.where(where, theirs, mine) for theirs, mine in zip(other, crop))
+
+
+def _places(size: Sequence[int], size_hw: tuple[int, int]) -> Tensor:
+    """Return row and column of the pixels of a scaled image in the image of network size, 2xHxW float32."""
+    rows, columns = ((torch.arange(new) + 0.5) * (old / new) - 0.5 for new, old in zip(size, size_hw))
+    return torch.stack(torch.meshgrid(rows, columns, indexing="ij"))
 
 
 def _compressed(image: Tensor, quality: int) -> Tensor:
@@ -210,6 +233,12 @@ def _compressed(image: Tensor, quality: int) -> Tensor:
 
 def _chance(share: float) -> bool:
     return bool(torch.rand(1) < share)
+
+
+def _layers_first(mask: np.ndarray) -> Tensor:
+    if mask.ndim == 2:
+        return torch.from_numpy(mask.astype(np.uint8))
+    return torch.from_numpy(np.ascontiguousarray(mask.transpose(2, 0, 1), np.float32))
 
 
 def _pipeline(path: str) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
@@ -230,16 +259,18 @@ def _pipeline(path: str) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
 
             random.seed(seed)
             np.random.seed(seed)
-        result = loaded(image=image.permute(1, 2, 0).contiguous().numpy(), mask=mask.numpy())
+        layers = mask.numpy() if mask.ndim == 2 else np.ascontiguousarray(mask.permute(1, 2, 0).numpy())
+        result = loaded(image=image.permute(1, 2, 0).contiguous().numpy(), mask=layers)
         picture, ids = np.ascontiguousarray(result["image"]), np.ascontiguousarray(result["mask"])
-        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or ids.shape != picture.shape[:2]:
+        shape = (*picture.shape[:2], *layers.shape[2:])
+        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or ids.shape != shape:
             raise UsageError(
                 f"{path} gives a picture {picture.shape} {picture.dtype} and a mask {ids.shape}; it has to give HxWx3 "
                 "uint8 and HxW, so leave Normalize and ToTensorV2 out"
             )
         return (
             tv_tensors.Image(torch.from_numpy(picture).permute(2, 0, 1)),
-            tv_tensors.Mask(torch.from_numpy(ids.astype(np.uint8))),
+            tv_tensors.Mask(_layers_first(ids)),
         )
 
     return applied

@@ -5,11 +5,12 @@ Order and augmentation follow from (seed, epoch, image) alone, so that a resumed
 
 from __future__ import annotations
 
-from typing import Any, Iterator, Sequence
+from typing import Any, Iterator, Protocol, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torch.utils.data import ConcatDataset, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
@@ -19,7 +20,23 @@ from edgeseg.images import Dataset
 from edgeseg.preprocess import normalized
 from edgeseg.spec import IGNORE_ID, ModelSpec
 
-__all__ = ["EpochOrder", "SeededCrops", "TrainingCrops", "ValidationImages", "class_weights", "epoch_seed"]
+__all__ = [
+    "EpochOrder",
+    "Maps",
+    "SeededCrops",
+    "TrainingCrops",
+    "ValidationImages",
+    "at_places",
+    "class_weights",
+    "epoch_seed",
+]
+
+
+class Maps(Protocol):
+    """What teachers say of the images of a data set."""
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """Return log-probabilities of an image, Kxhxw float16."""
 
 
 class TrainingCrops(TorchDataset[Any]):
@@ -43,18 +60,36 @@ class TrainingCrops(TorchDataset[Any]):
     ) -> None:
         self._source, self._spec = source, spec
         self._make = CropMaker(augment, spec.size_hw, crop)
+        self._maps: Maps | None = None
+
+    def learn_from(self, maps: Maps) -> None:
+        """Let an item have what teachers say of it, too.
+
+        Args:
+            maps: log-probabilities of each whole image, Kxhxw float16 of any height and width.
+        """
+        self._maps = maps
 
     def __len__(self) -> int:
         return len(self._source)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        """Return a float32 image 3xCxC and an int64 label CxC with ``IGNORE_ID`` as void."""
+    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
+        """Return a float32 image 3xCxC, an int64 label CxC with ``IGNORE_ID`` as void, and a teacher's KxCxC float16.
+
+        The last is there after ``learn_from``. Image and label are the same with and without it.
+        """
         _, frame, label = self._source[index]
         assert label is not None
         rgb = torch.from_numpy(np.ascontiguousarray(frame[..., ::-1])).permute(2, 0, 1)
-        image, mask = self._make(rgb, torch.from_numpy(_void_as_ignore(label, self._spec)))
+        labels = torch.from_numpy(_void_as_ignore(label, self._spec))
+        more: tuple[Tensor, ...] = ()
+        if self._maps is None:
+            image, mask = self._make(rgb, labels)
+        else:
+            image, mask, places = self._make.with_places(rgb, labels)
+            more = (at_places(self._maps[index], places, self._spec.size_hw),)
         bgr = image.permute(1, 2, 0).numpy()[None, ..., ::-1]
-        return torch.from_numpy(normalized(bgr, self._spec.preprocess)[0]), mask.long()
+        return torch.from_numpy(normalized(bgr, self._spec.preprocess)[0]), mask.long(), *more
 
 
 class ValidationImages(TorchDataset[Any]):
@@ -94,22 +129,28 @@ class SeededCrops(TorchDataset[Any]):
         augment: Augmentation = PRESETS["basic"],
     ) -> None:
         parts = [TrainingCrops(source, spec, crop, augment) for source in sources]
+        self._parts = parts
         self._crops: ConcatDataset[Any] = ConcatDataset(parts)
         self._seed, self._augment = seed, augment
+
+    def learn_from(self, maps: Sequence[Maps]) -> None:
+        """Let samples have what teachers say, as of ``TrainingCrops``; one sequence of maps per source."""
+        for part, of_source in zip(self._parts, maps):
+            part.learn_from(of_source)
 
     def __len__(self) -> int:
         return len(self._crops)
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, ...]:
         """Return the sample of a key that ``EpochOrder`` yields."""
         epoch, index = key
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(epoch_seed(self._seed, epoch, index))
             return mixed(self._crops[index], self._other, self._augment)
 
-    def _other(self) -> tuple[Tensor, Tensor]:
+    def _other(self) -> tuple[Tensor, ...]:
         """Return a crop of any image, for a mix."""
-        found: tuple[Tensor, Tensor] = self._crops[int(torch.randint(len(self._crops), (1,)))]
+        found: tuple[Tensor, ...] = self._crops[int(torch.randint(len(self._crops), (1,)))]
         return found
 
 
@@ -140,6 +181,24 @@ class EpochOrder(Sampler[Any]):
 def epoch_seed(*numbers: int) -> int:
     """Derive a 32-bit seed from all of the numbers."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+
+def at_places(values: np.ndarray, places: Tensor, size_hw: tuple[int, int]) -> Tensor:
+    """Return the values of a map at places, bilinear; beyond its edge those of the edge.
+
+    Args:
+        values: Kxhxw of any float type, of a whole image.
+        places: row and column in the image of network size, 2xCxC float32, from 0 at the centre of the first pixel.
+        size_hw: network size.
+
+    Returns:
+        KxCxC float16.
+    """
+    height, width = size_hw
+    # From -1 at the first edge of the image to 1 at its last.
+    grid = torch.stack(((places[1] + 0.5) * (2 / width) - 1, (places[0] + 0.5) * (2 / height) - 1), -1)
+    whole = torch.from_numpy(np.asarray(values, np.float32))[None]
+    return F.grid_sample(whole, grid[None], padding_mode="border", align_corners=False)[0].half()
 
 
 def class_weights(pixels: np.ndarray) -> Tensor:

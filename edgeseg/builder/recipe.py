@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Callable
 
+from edgeseg.builder.distillation.maps import Teaching
 from edgeseg.errors import UsageError
 
 __all__ = ["CHANGEABLE", "CropStage", "EpochResult", "TrainOptions", "TrainRecipe", "TrainingPlan", "crop_stages"]
@@ -37,6 +38,7 @@ class TrainRecipe:
         accumulate: batches per step.
         average_decay: the largest share of the moving average of the weights that is kept in a step. This average
             is validated and saved. The share begins lower, see ``task.averaging``.
+        distill: how it learns from teachers, as ``distillation.options`` reads it.
         precision: ``32``, ``bf16`` or ``fp16`` (mixed with float32), or ``auto``: bf16 or fp16 on a GPU, 32 on a CPU.
         validate_every: epochs from one validation to the next; the first and the last epoch are validated too.
         patience: epochs without a better mIoU after which the run ends; 0 is never.
@@ -64,6 +66,7 @@ class TrainRecipe:
     clip: float = 0.0
     accumulate: int = 1
     average_decay: float = 0.99
+    distill: str = ""
     precision: str = "auto"
     validate_every: int = 1
     patience: int = 0
@@ -171,7 +174,7 @@ class EpochResult:
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """What a training is told besides its recipe; none of it changes the weights.
+    """What a training is told besides its recipe; of it, only ``teaching`` changes the weights.
 
     Attributes:
         origin: where the initial weights come from; stored in the checkpoints.
@@ -181,6 +184,7 @@ class TrainOptions:
         on_step: called with a line (epoch, step, loss, time left) after every step, and with an empty one after an
             epoch.
         report: called after every epoch.
+        teaching: teachers to learn from; None for none.
     """
 
     origin: str = "random weights"
@@ -188,3 +192,4 @@ class TrainOptions:
     on_start: Callable[[TrainingPlan], None] = lambda plan: None
     on_step: Callable[[str], None] | None = None
     report: Callable[[EpochResult], None] = lambda result: None
+    teaching: Teaching | None = None

@@ -13,7 +13,7 @@ from edgeseg.errors import CheckpointError
 
 __all__ = ["epochs_done", "run_description"]
 
-_STATE = 4
+_STATE = 5
 """Version of what ``resume.safetensors`` holds."""
 
 
@@ -21,6 +21,7 @@ def run_description(config: NetworkConfig, facts: Mapping[str, Any]) -> str:
     """Return as JSON what must be the same for a run to be resumed: all but the fields of ``CHANGEABLE``."""
     recipe = {key: value for key, value in facts["recipe"].items() if key not in CHANGEABLE}
     data = {key: facts[key] for key in ("training_data", "validation_data", "classes", "size_hw")}
+    data["teachers"] = facts.get("teachers", [])
     shape = config.to_json()
     network = {"network": shape.pop("architecture"), **{key: value for key, value in shape.items() if key != "classes"}}
     return json.dumps({"state": _STATE, **network, **data, **recipe}, sort_keys=True)

@@ -88,6 +88,7 @@ def _settings(facts: Mapping[str, Any]) -> str:
         "initial weights": facts["initial_weights"],
         "training data": ", ".join(facts["training_data"]),
         "validation data": facts["validation_data"],
+        **({"teachers": ", ".join(facts["teachers"])} if facts.get("teachers") else {}),
         "size": "{1}x{0}".format(*facts["size_hw"]),
         **{name.replace("_", " "): value for name, value in facts["recipe"].items()},
         **facts["versions"],

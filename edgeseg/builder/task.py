@@ -12,6 +12,8 @@ from torch.optim.swa_utils import AveragedModel
 
 from edgeseg.builder.choice import choice
 from edgeseg.builder.data import epoch_seed
+from edgeseg.builder.distillation.loss import distilled
+from edgeseg.builder.distillation.options import distillation_from_text
 from edgeseg.builder.losses import criterion_from_text
 from edgeseg.builder.networks import PaddedNetwork
 from edgeseg.builder.optimization import OPTIMIZERS, rate_factor
@@ -25,7 +27,7 @@ __all__ = ["SegmentationTask", "averaging", "loss_weights", "parameter_groups"]
 
 
 class SegmentationTask(pl.LightningModule):
-    """One network under training, with its averaged twin that is validated and saved.
+    """One network under training, with its average that is validated and saved.
 
     Args:
         network: the network with its initial weights.
@@ -50,6 +52,7 @@ class SegmentationTask(pl.LightningModule):
         self.spec, self.recipe = spec, recipe
         self.class_weights = loss_weights(recipe.class_weights, weights)
         self.loss = criterion_from_text(recipe.loss, len(spec.classes))
+        self.distillation = distillation_from_text(recipe.distill)
         self.confusion = ConfusionMatrix(len(spec.classes), spec.ignore_id)
         self.losses: list[float] = []
 
@@ -65,8 +68,8 @@ class SegmentationTask(pl.LightningModule):
         self.loss.weights.copy_(self.class_weights**exponent)
         self.loss.progress = self.current_epoch / self.recipe.epochs
 
-    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor | None:
-        """Return the loss of a batch (Nx3xHxW float32, NxHxW int64), or None where every label is void.
+    def training_step(self, batch: tuple[Tensor, ...], index: int) -> Tensor | None:
+        """Return the loss of a batch, see ``loss_of``, or None where every label is void.
 
         Raises:
             TrainingError: the loss is not finite.
@@ -82,11 +85,17 @@ class SegmentationTask(pl.LightningModule):
             )
         return loss
 
-    def loss_of(self, batch: tuple[Tensor, Tensor]) -> Tensor:
-        """Compute the loss of a batch (Nx3xHxW float32, NxHxW int64) in which at least one pixel is no void."""
-        images, labels = batch
+    def loss_of(self, batch: tuple[Tensor, ...]) -> Tensor:
+        """Compute the loss of a batch in which at least one pixel is no void.
+
+        Args:
+            batch: images Nx3xHxW float32, labels NxHxW int64, and where there are teachers, their log-probabilities
+                NxCxHxW float16.
+        """
+        images, labels, *maps = batch
         logits = self.network(images.contiguous(memory_format=torch.channels_last))
-        return self.loss(logits, labels)  # type: ignore[no-any-return]
+        loss: Tensor = self.loss(logits, labels)
+        return distilled(loss, logits, labels, maps[0], self.distillation) if maps else loss
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Take a step, and add the weights after it to the average."""

@@ -19,6 +19,8 @@ from edgeseg.builder.callbacks import Keeper, StepLine
 from edgeseg.builder.checkpoint import Checkpoint, SafetensorsIO, load_checkpoint
 from edgeseg.builder.choice import choice
 from edgeseg.builder.data import ValidationImages, class_weights
+from edgeseg.builder.distillation.maps import teacher_maps
+from edgeseg.builder.distillation.options import distillation_from_text
 from edgeseg.builder.failures import in_one_line
 from edgeseg.builder.losses import criterion_from_text
 from edgeseg.builder.networks import NetworkConfig, PaddedNetwork
@@ -63,7 +65,8 @@ def train(
         ImageError: an image or mask of either set cannot be used.
         CheckpointError: the state to resume from cannot be read or is of another run.
         UsageError: a field of the recipe cannot be used.
-        TrainingError: the loss is no number, or memory is short.
+        ForeignFileError: a file of somebody else has the name of a map of the teachers.
+        TrainingError: the loss is no number, or memory or the disk is short.
     """
     _quiet_lightning()
     pl.seed_everything(recipe.seed, workers=True, verbose=False)
@@ -71,7 +74,7 @@ def train(
     trained_on, crops = usable_crops(training, spec, recipe)
     validated_on = usable_labels([validation], spec, "the validation masks")
     task = SegmentationTask(network, spec, recipe, class_weights(trained_on.classes))
-    facts = _facts(spec, training, validation, recipe, options.origin)
+    facts = _facts(spec, training, validation, recipe, options)
     state = folder / "resume.safetensors" if options.resume else None
     done = epochs_done(state, run_description(config, facts), recipe.epochs) if state else 0
     kept = RunFolder(folder, {**facts, "network": asdict(config)}, spec)
@@ -80,6 +83,9 @@ def train(
     remarks = _remarks(trained_on, validated_on, spec)
     device = _device(trainer.strategy.root_device)
     options.on_start(TrainingPlan(device, len(crops), len(crops) // recipe.batch, done + 1, recipe.epochs, remarks))
+    if options.teaching and done < recipe.epochs:
+        how = distillation_from_text(recipe.distill)
+        crops.learn_from(teacher_maps(options.teaching, training, spec, how, _best_device(), options.on_step))
     validation_loader = DataLoader(ValidationImages(validation, spec), 1, num_workers=min(1, recipe.workers))
     with in_one_line(recipe.batch, crops.largest, recipe.workers):
         trainer.fit(task, training_batches(crops, recipe, done), validation_loader, ckpt_path=state)
@@ -95,6 +101,7 @@ def _refuse_unusable(recipe: TrainRecipe, spec: ModelSpec) -> None:
     loss_weights(recipe.class_weights, torch.ones(classes))
     choice("optimizer", recipe.optimizer, OPTIMIZERS)
     choice("schedule", recipe.schedule, SCHEDULES)
+    distillation_from_text(recipe.distill)
     precision_of(recipe.precision, _best_device())
 
 
@@ -125,11 +132,12 @@ def precision_of(name: str, device: torch.device) -> Any:
 
 
 def _facts(
-    spec: ModelSpec, training: Sequence[Dataset], validation: Dataset, recipe: TrainRecipe, origin: str
+    spec: ModelSpec, training: Sequence[Dataset], validation: Dataset, recipe: TrainRecipe, options: TrainOptions
 ) -> dict[str, Any]:
     """Return what checkpoints say of a run."""
     return {
-        "initial_weights": origin,
+        "initial_weights": options.origin,
+        **({"teachers": options.teaching.described()} if options.teaching else {}),
         "recipe": asdict(recipe),
         "classes": list(spec.classes),
         "size_hw": list(spec.size_hw),

@@ -1,0 +1,1 @@
+"""Learn from what other networks say of the training images, beside their labels."""
