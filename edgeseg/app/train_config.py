@@ -150,6 +150,13 @@ class TrainConfig(Config):
         at_most=0.99999,
         panel=_OPTIMIZATION,
     )
+    snapshots: int = option(
+        0,
+        help="Save the mean of the averaged weights of the last so many epochs; 0 saves the latest average.",
+        at_least=0,
+        at_most=100,
+        panel=_OPTIMIZATION,
+    )
     precision: str = option(
         "auto",
         help="auto, 32, bf16 or fp16 (mixed with float32); auto is bf16 or fp16 on a GPU and 32 on a CPU.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Any, Callable, cast
+from typing import Any, Callable
 
 import numpy as np
 import pytorch_lightning as pl
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from edgeseg.builder.charts import SampleView
 from edgeseg.builder.checkpoint import Checkpoint, save_checkpoint
-from edgeseg.builder.networks import NetworkConfig, PaddedNetwork
+from edgeseg.builder.networks import NetworkConfig
 from edgeseg.builder.recipe import EpochResult, TrainOptions
 from edgeseg.builder.resume import run_description
 from edgeseg.builder.run_folder import RunFolder
@@ -161,8 +161,8 @@ class Keeper(pl.Callback):
         assert isinstance(pl_module, SegmentationTask)
         result = self._result(trainer, pl_module)
         training = {**self._facts, "epochs_trained": result.epoch, "val_miou": result.miou, "val_iou": result.iou}
-        averaged = cast(PaddedNetwork, pl_module.averaged.module)
-        checkpoint = Checkpoint(averaged, self._config, pl_module.spec, training, averaged.ranges)
+        judged = pl_module.judged
+        checkpoint = Checkpoint(judged, self._config, pl_module.spec, training, judged.ranges)
         save_checkpoint(checkpoint, self._folder.path / "last.safetensors")
         if result.is_best:
             self._best, self._best_epoch = result.miou, result.epoch

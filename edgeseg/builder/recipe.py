@@ -38,6 +38,8 @@ class TrainRecipe:
         accumulate: batches per step.
         average_decay: the largest share of the moving average of the weights that is kept in a step. This average
             is validated and saved. The share begins lower, see ``task.averaging``.
+        snapshots: what is validated and saved is the mean of the last so many of those averages, one per epoch; 0 is
+            the average itself. See ``snapshots.Snapshots``.
         distill: how it learns from teachers, as ``distillation.options`` reads it.
         precision: ``32``, ``bf16`` or ``fp16`` (mixed with float32), or ``auto``: bf16 or fp16 on a GPU, 32 on a CPU.
         validate_every: epochs from one validation to the next; the first and the last epoch are validated too.
@@ -66,6 +68,7 @@ class TrainRecipe:
     clip: float = 0.0
     accumulate: int = 1
     average_decay: float = 0.99
+    snapshots: int = 0
     distill: str = ""
     precision: str = "auto"
     validate_every: int = 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Callable, Sequence
+from typing import Any, Callable, Sequence, cast
 
 import pytorch_lightning as pl
 import torch
@@ -18,6 +18,7 @@ from edgeseg.builder.losses import criterion_from_text
 from edgeseg.builder.networks import PaddedNetwork
 from edgeseg.builder.optimization import OPTIMIZERS, rate_factor
 from edgeseg.builder.recipe import TrainRecipe
+from edgeseg.builder.snapshots import Snapshots
 from edgeseg.errors import TrainingError, UsageError
 from edgeseg.metrics import ConfusionMatrix
 from edgeseg.resizing import class_map_at
@@ -47,6 +48,7 @@ class SegmentationTask(pl.LightningModule):
         self.network = network.to(memory_format=torch.channels_last)
         # BatchNorm statistics are averages already: the averaged network takes the trained one's after every step.
         self.averaged = AveragedModel(self.network, multi_avg_fn=averaging(recipe.average_decay), use_buffers=False)
+        self.snapshots = Snapshots(self.network, recipe.snapshots) if recipe.snapshots else None
         if recipe.compiled:
             self.network.compile()  # in place: the names of the weights stay
         self.spec, self.recipe = spec, recipe
@@ -67,6 +69,11 @@ class SegmentationTask(pl.LightningModule):
         exponent = 1 + (last - 1) * self.current_epoch / max(1, self.recipe.epochs - 1)
         self.loss.weights.copy_(self.class_weights**exponent)
         self.loss.progress = self.current_epoch / self.recipe.epochs
+
+    @property
+    def judged(self) -> PaddedNetwork:
+        """Return the network that is validated and saved."""
+        return cast(PaddedNetwork, self.snapshots.network if self.snapshots else self.averaged.module)
 
     def training_step(self, batch: tuple[Tensor, ...], index: int) -> Tensor | None:
         """Return the loss of a batch, see ``loss_of``, or None where every label is void.
@@ -103,7 +110,7 @@ class SegmentationTask(pl.LightningModule):
         self.averaged.update_parameters(self.network)
 
     def on_validation_epoch_start(self) -> None:
-        """Start a new confusion matrix.
+        """Take a snapshot, and start a new confusion matrix.
 
         Raises:
             TrainingError: a weight or a statistic of the averaged network is not finite.
@@ -114,13 +121,16 @@ class SegmentationTask(pl.LightningModule):
                 f"the weights or their statistics are no longer finite after epoch {self.current_epoch + 1}; start "
                 f"again with a smaller `learning_rate` (it was {self.recipe.learning_rate:g})"
             )
+        if self.snapshots is not None:
+            batches = self.trainer.train_dataloader
+            self.snapshots.take(cast(PaddedNetwork, self.averaged.module), (batch[0] for batch in batches))
         self.confusion = ConfusionMatrix(len(self.spec.classes), self.spec.ignore_id)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
-        """Count the averaged network's class map of one image (1x3xHxW float32) against its label, and return it."""
+        """Count the saved network's class map of one image (1x3xHxW float32) against its label, and return it."""
         image, label = batch
         with torch.autocast(self.device.type, enabled=False):  # mIoU is that of the stored weights, in float32
-            classes = self.averaged(image.contiguous(memory_format=torch.channels_last)).argmax(1).to(torch.uint8)
+            classes = self.judged(image.contiguous(memory_format=torch.channels_last)).argmax(1).to(torch.uint8)
         target = label[0].cpu().numpy()
         self.confusion.update(class_map_at(classes[0].cpu().numpy(), target.shape), target)
         return classes[0]  # type: ignore[no-any-return]

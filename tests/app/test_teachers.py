@@ -47,7 +47,7 @@ def test_a_student_learns_of_two_teachers_and_its_folder_trains_it_again(tmp_pat
     (tmp_path / "spec.json").write_text(edgeseg("inspect", "large.edgeseg", "--json", cwd=tmp_path).stdout)
     words = ("train", "train", "--val", "val", "--classes", "ground,disc", *SMALL, "--encoder", "mobilenet_v2")
     told = ("--teacher", f"large/{teacher.name}, theirs.pt", "--teacher-spec", "spec.json", "--distill", VIEWS)
-    done = edgeseg(*words, *told, "--teacher-maps", "maps", "--out", "run", cwd=tmp_path)
+    done = edgeseg(*words, *told, "--teacher-maps", "maps", "--snapshots", 2, "--out", "run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (
         "teacher: best.safetensors, edge_unet + efficientnet_lite0\nteacher: theirs.pt, unet + mobilenet_v2"
