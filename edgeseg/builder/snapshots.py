@@ -30,7 +30,7 @@ class Snapshots(nn.Module):
         most: snapshots that are kept.
 
     Attributes:
-        network: has the mean weights after ``take``.
+        network: has the mean weights after ``average``.
     """
 
     def __init__(self, network: PaddedNetwork, most: int) -> None:
@@ -39,21 +39,21 @@ class Snapshots(nn.Module):
         self._most = most
         self._kept: list[list[Tensor]] = []
 
-    def take(self, network: PaddedNetwork, images: Iterable[Tensor]) -> None:
-        """Keep a snapshot of a network's weights, forget the oldest, and set the mean.
-
-        Args:
-            network: built as the one that was copied.
-            images: batches of training images, Nx3xHxW float32, on any device.
-        """
+    def take(self, network: PaddedNetwork) -> None:
+        """Keep a snapshot of the weights of a network, built as the one that was copied, and forget the oldest."""
         new = [value.detach().to("cpu", copy=True) for value in network.parameters()]
         self._kept = [*self._kept, new][-self._most :]
+
+    def average(self, images: Iterable[Tensor]) -> None:
+        """Set the mean of the snapshots, of which there must be one, and measure its BatchNorm statistics.
+
+        Args:
+            images: batches of training images, Nx3xHxW float32, on any device.
+        """
         with torch.no_grad():
             # On the CPU, in one order: a resumed run has the same sums.
             for mean, values in zip(self.network.parameters(), zip(*self._kept)):
                 mean.copy_(torch.stack(values).mean(0))
-            for own, value in zip(self.network.buffers(), network.buffers()):
-                own.copy_(value)
         measure_statistics(self.network, images)
 
     def get_extra_state(self) -> dict[str, Any]:

@@ -109,8 +109,13 @@ class SegmentationTask(pl.LightningModule):
         super().optimizer_step(*args, **kwargs)
         self.averaged.update_parameters(self.network)
 
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Take a snapshot at the end of an epoch, whether it is validated or not."""
+        if self.snapshots is not None and self.trainer.is_last_batch:
+            self.snapshots.take(cast(PaddedNetwork, self.averaged.module))
+
     def on_validation_epoch_start(self) -> None:
-        """Take a snapshot, and start a new confusion matrix.
+        """Average the snapshots, and start a new confusion matrix.
 
         Raises:
             TrainingError: a weight or a statistic of the averaged network is not finite.
@@ -122,8 +127,7 @@ class SegmentationTask(pl.LightningModule):
                 f"again with a smaller `learning_rate` (it was {self.recipe.learning_rate:g})"
             )
         if self.snapshots is not None:
-            batches = self.trainer.train_dataloader
-            self.snapshots.take(cast(PaddedNetwork, self.averaged.module), (batch[0] for batch in batches))
+            self.snapshots.average(batch[0] for batch in self.trainer.train_dataloader)
         self.confusion = ConfusionMatrix(len(self.spec.classes), self.spec.ignore_id)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:

@@ -49,7 +49,8 @@ def test_weights_are_the_mean_of_the_last_ones_and_the_oldest_is_forgotten() -> 
     networks = [small(seed) for seed in range(5)]
     snapshots = Snapshots(networks[0], 3)
     for count, network in enumerate(networks, 1):
-        snapshots.take(network, IMAGES)
+        snapshots.take(network)
+        snapshots.average(IMAGES)
         last = networks[max(0, count - 3) : count]
         for mean, *values in zip(snapshots.network.parameters(), *(one.parameters() for one in last)):
             torch.testing.assert_close(mean, sum(values) / len(values))
@@ -64,7 +65,8 @@ def test_statistics_are_those_of_the_mean_weights_on_the_images_given() -> None:
     snapshots = Snapshots(small(0), 2)
     networks = [small(1), small(2)]
     for network in networks:
-        snapshots.take(network, IMAGES)
+        snapshots.take(network)
+    snapshots.average(IMAGES)
     convolution, norm, _ = encoder(snapshots.network)
     with torch.no_grad():
         maps = [convolution(images) for images in IMAGES]
@@ -147,6 +149,12 @@ def test_a_resumed_run_is_the_run_and_workers_change_nothing(tmp_path: Path, str
         assert torch.equal(value, other.network.state_dict()[name]), name
     kept = SafetensorsIO().load_checkpoint(tmp_path / "resume.safetensors")["state_dict"]["snapshots._extra_state"]
     assert len(kept["kept"]) == 2
+
+
+def test_epochs_that_are_not_validated_are_in_the_mean(tmp_path: Path, straight: Path) -> None:
+    run(tmp_path, replace(RECIPE, validate_every=9))
+    one, other = (load_checkpoint(folder / "last.safetensors").network for folder in (straight, tmp_path))
+    assert all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())
 
 
 def test_another_number_of_snapshots_is_another_run(straight: Path) -> None:
