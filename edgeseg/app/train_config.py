@@ -33,7 +33,7 @@ class TrainConfig(Config):
 
     data: Tuple[str, ...] = option(
         help="Labelled data: folders, LAYOUT://PATH?... (docs: Layouts of data), demo://street?frames=400. Or a "
-        "configuration (.toml, .json).",
+        "configuration (.toml, .json), and other data than its own behind it.",
         is_argument=True,
         is_path=True,
         absolute=absolute_data,

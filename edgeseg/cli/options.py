@@ -70,7 +70,7 @@ def values_in(kind: Type[Config], context: Any, file_in: str = "") -> Dict[str, 
     Args:
         kind: of the configuration.
         context: of the command that ``command`` made.
-        file_in: as of ``command``. The file need not be whole.
+        file_in: as of ``command``. The file need not be whole. What stands behind it takes the place of its value.
 
     Raises:
         UsageError: a value of the file is wrong. InputError: the file cannot be read.
@@ -78,11 +78,10 @@ def values_in(kind: Type[Config], context: Any, file_in: str = "") -> Dict[str, 
     fields = {field.name for field in fields_of(kind)}
     values = {name: _plain(value) for name, value in given_in(context).items() if name in fields}
     stands = values.get(file_in)
-    if isinstance(stands, list) and len(stands) == 1:
-        stands = stands[0]
-    if stands is not None and not isinstance(stands, list) and is_config_file(Path(stands)):
+    first, *rest = stands if isinstance(stands, list) else [stands]
+    if first is not None and is_config_file(Path(first)):
         del values[file_in]
-        return overridden(kind, read_values(kind, Path(stands)), values)
+        return overridden(kind, read_values(kind, Path(first)), {**values, **({file_in: rest} if rest else {})})
     return values
 
 

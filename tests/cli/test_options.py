@@ -76,6 +76,22 @@ def test_a_file_stands_where_the_model_does_and_options_override_it(tmp_path: Pa
     assert got[0] == Whole("a", model=Path("m"), sources=["z"], mixed=False, depth=1)
 
 
+@dataclass(frozen=True)
+class Several(Config):
+    data: Sequence[str] = option(help="Some.", is_argument=True)
+    depth: int = option(1, help="How deep.")
+
+
+def test_what_stands_behind_a_file_takes_the_place_of_its_value(tmp_path: Path) -> None:
+    path, got = tmp_path / "c.toml", []
+    path.write_text("data = ['a', 'b']\ndepth = 3\n")
+    app = typer.Typer(pretty_exceptions_enable=False)
+    app.command()(command(Several, got.append, file_in="data"))
+    for words in ([], ["c"], ["c", "d", "--depth", "4"]):
+        assert CliRunner().invoke(app, [str(path), *words]).exit_code == 0
+    assert got == [Several(("a", "b"), 3), Several(("c",), 3), Several(("c", "d"), 4)]
+
+
 def test_options_turn_off_what_a_file_turns_on_and_give_what_it_lacks(tmp_path: Path) -> None:
     path = tmp_path / "c.toml"
     path.write_text("fast = true\n")
