@@ -4,7 +4,7 @@ import math
 import shlex
 import sys
 import time
-from typing import TYPE_CHECKING, Callable, Optional
+from typing import TYPE_CHECKING, Callable, Mapping, Optional
 
 from edgeseg.app.config_file import save_config
 from edgeseg.app.data import sides
@@ -45,12 +45,19 @@ def _train(config: TrainConfig, save: SaveConfigOption = None, as_json: JsonFlag
         return
     facts = best.training
     score = f"{'INT8 ' if config.qat else ''}mIoU {percent(facts['val_miou'])}"
+    score += f", mean Dice {percent(_mean_dice(facts['val_iou']))}"
     say(f"best {score} (epoch {facts['epochs_trained']}), {minutes:.1f} min: {checkpoint}")
     train_on, validate_on = sides(config.data, config.validation, config.split, config.fold)
     # A network that was fine-tuned for INT8 brings its ranges.
     data = "" if config.qat else f"--calib {shlex.quote(train_on[0])} "
     data += f"{'--per-tensor ' if config.per_tensor else ''}--eval {shlex.quote(validate_on[0])}"
     say(f"next: edgeseg compile {checkpoint} --int8 {data} -o {config.out.name}.edgeseg")
+
+
+def _mean_dice(iou: Mapping[str, float]) -> float:
+    """Return the mean Dice score over the classes that occur: Dice is 2 IoU / (1 + IoU)."""
+    dice = [2 * one / (1 + one) for one in iou.values() if math.isfinite(one)]
+    return sum(dice) / len(dice) if dice else math.nan
 
 
 def _show_rate(found: "RateSearch", as_json: bool) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -108,6 +110,11 @@ def test_a_table_is_split_by_drive_and_augmented(tmp_path: Path, one_thread: Non
     assert "train on: 9 images of pairs.csv, train of split by=prefix, fold 2/3: 6 images" in done.stdout
     assert "validate on: 9 images of pairs.csv, val of split by=prefix, fold 2/3: 3 images" in done.stdout
     assert "validation: all 3 validation images are one scene (drive1, numbers 1-7): mIoU" in done.stdout
+    with (tmp_path / "run" / "metrics.csv").open() as file:
+        best = max(csv.DictReader(file), key=lambda row: float(row["val_miou"]))
+    said = re.search(r"best mIoU ([\d.]+), mean Dice ([\d.]+) \(epoch", done.stdout)
+    assert said and float(said[1]) == pytest.approx(100 * float(best["val_miou"]), abs=0.01)
+    assert float(said[2]) == pytest.approx(100 * float(best["val_dice"]), abs=0.01)
     where = "csv://pairs.csv?masks=binary&split=by=prefix&fold=2/3"
     assert f"--calib '{where}&part=train' --eval '{where}&part=val'" in done.stdout
     kept = (tmp_path / "run" / "training.toml").read_text()
