@@ -88,6 +88,7 @@ def configuration_page() -> str:
 
 `edgeseg run`, `compile` and `train` take a file of settings in place of the model or the data.
 It ends in `.toml` or `.json`. Options beside it override it, and give what it lacks.
+So does data behind it: `edgeseg train mine.toml data/more`.
 `--no-legend` turns off what it turns on.
 `--save-config FILE` writes the settings of a command line to such a file. The command goes on.
 A file that was edited is not replaced.
