@@ -18,7 +18,7 @@ import sys
 import time
 from pathlib import Path
 
-from edgeseg.app.models import SHIPPED
+from edgeseg.app.shipped import SHIPPED
 from edgeseg.bundle import read_bundle
 from edgeseg.compiler.calibration.collect import ranges_from_frames
 from edgeseg.compiler.steps.float_graph import float_graph_from_bundle, float_graph_from_module

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 import edgeseg
-from edgeseg.app.models import SHIPPED
+from edgeseg.app.shipped import SHIPPED
 from edgeseg.builder.networks import NetworkConfig, network_from_config
 from edgeseg.bundle import Bundle, read_bundle
 from edgeseg.compiler.options import CompileOptions

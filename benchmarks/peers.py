@@ -23,7 +23,7 @@ import numpy as np
 import onnx
 from tensorrt_placement import MODELOPT, ONNXRUNTIME, quantize_with_onnxruntime
 
-from edgeseg.app.models import SHIPPED
+from edgeseg.app.shipped import SHIPPED
 from edgeseg.bundle import Bundle, read_bundle
 from edgeseg.compiler.calibration.collect import ranges_from_frames
 from edgeseg.compiler.quantize.emit import emitted_onnx

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from edgeseg.app.data import dataset_from
-from edgeseg.app.models import SHIPPED
 from edgeseg.app.predict import open_predictor
+from edgeseg.app.shipped import SHIPPED
 from edgeseg.bundle import read_bundle
 from edgeseg.demo.street import StreetDataset
 from edgeseg.images import write_png

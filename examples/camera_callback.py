@@ -4,10 +4,11 @@ python examples/camera_callback.py [SOURCE]     # 0 is /dev/video0; without one,
 """
 
 import sys
+from pathlib import Path
 
 import edgeseg
-from edgeseg.app.models import SHIPPED as MODEL  # or the path of yours
 
+MODEL = Path("street")  # a name of `edgeseg models`, or the path of yours
 SOURCE = sys.argv[1] if len(sys.argv) > 1 else "demo://street?frames=30"
 PEDESTRIAN = edgeseg.load(MODEL).spec.classes.index("pedestrian")
 

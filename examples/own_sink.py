@@ -4,9 +4,11 @@ python examples/own_sink.py
 """
 
 import sqlite3
+from pathlib import Path
 
 import edgeseg
-from edgeseg.app.models import SHIPPED as MODEL  # or the path of yours
+
+MODEL = Path("street")  # a name of `edgeseg models`, or the path of yours
 
 
 class RoadTable(edgeseg.FrameSink):

@@ -11,7 +11,7 @@ from typing import Iterator
 import numpy as np
 import pytest
 
-from edgeseg.app.models import SHIPPED
+from edgeseg.app.shipped import SHIPPED
 from edgeseg.bundle import Bundle, read_bundle
 from edgeseg.images import write_png
 from edgeseg.spec import ModelSpec

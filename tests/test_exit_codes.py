@@ -13,8 +13,8 @@ import pytest
 from edgeseg.app.compile_config import CompileConfig
 from edgeseg.app.config import RunConfig
 from edgeseg.app.fields import Config, Field, config_with, fields_of
-from edgeseg.app.models import SHIPPED
 from edgeseg.app.run import inputs_of, plan_of
+from edgeseg.app.shipped import SHIPPED
 from edgeseg.app.train_config import TrainConfig
 from edgeseg.errors import UsageError
 from edgeseg.runtime.sinks.uri import SINKS, sink_from_uri

@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from typer.testing import CliRunner
 
-from edgeseg.app.models import SHIPPED
+from edgeseg.app.shipped import SHIPPED
 from edgeseg.bundle import Bundle, GraphEntry, _sealed_zip, read_bundle, write_bundle
 from edgeseg.cli.console import printable
 from edgeseg.cli.main import app

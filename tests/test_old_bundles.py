@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeseg.app.models import SHIPPED
+from edgeseg.app.shipped import SHIPPED
 from edgeseg.bundle import Bundle, read_bundle, write_bundle
 from edgeseg.compiler.report.summary import cells, graph_rows
 from edgeseg.engines.golden import run_self_test

@@ -11,8 +11,9 @@ from edgeseg.app.config import REQUIRE_SIGNATURE
 from edgeseg.app.data import dataset_from
 from edgeseg.app.engines import cache_folder, on_jetson
 from edgeseg.app.fields import fields_of, value_of
-from edgeseg.app.models import SHIPPED, accepted_keys
+from edgeseg.app.models import accepted_keys
 from edgeseg.app.origins import Origin, brings_ranges, origin_from
+from edgeseg.app.shipped import model_path
 from edgeseg.app.targets import is_bundle, is_program, refuse_foreign
 from edgeseg.bundle import write_bundle
 from edgeseg.device.specifications import BOARDS
@@ -69,7 +70,7 @@ def product_of(config: CompileConfig, given: Collection[str] = ()) -> str:
     Raises:
         UsageError: the file is missing or cannot become that, or a field that was set does nothing for it.
     """
-    path = config.model or SHIPPED
+    path = model_path(config.model)
     given = _set(config, given)
     if config.require_signature is not None and path.suffix != ".edgeseg":
         raise UsageError(
@@ -109,7 +110,7 @@ def compile_bundle(config: CompileConfig, progress: Progress = Progress()) -> Co
         UsageError: parts of the configuration do not fit each other, the file or the target.
         EdgesegError: the file cannot be read or compiled.
     """
-    path = config.model or SHIPPED
+    path = model_path(config.model)
     graphs = _graphs(config)
     _refuse_without_calibration(config, path, graphs)
     target = _target(path, config.out, ".edgeseg")
@@ -134,7 +135,7 @@ def compile_program(config: CompileConfig) -> CompiledProgram:
         UsageError: the file is no checkpoint, or the target is something else.
         EdgesegError: it cannot be read or compiled.
     """
-    path = config.model or SHIPPED
+    path = model_path(config.model)
     if path.suffix in (".edgeseg", ".onnx"):
         raise UsageError(f"`backend` torch-tensorrt compiles a torch module: pass a checkpoint, not {path.name}")
     target = _target(path, config.out, ".pt2")

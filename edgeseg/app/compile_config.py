@@ -7,6 +7,7 @@ from typing import Optional, Tuple
 from edgeseg.app.data import absolute_data
 from edgeseg.app.fields import Config, option
 from edgeseg.app.model_fields import signature_field
+from edgeseg.app.shipped import absolute_model
 from edgeseg.device.specifications import BOARDS
 
 __all__ = ["AllowedLoss", "CompileConfig", "EngineBuild", "ForeignNetwork"]
@@ -92,10 +93,11 @@ class CompileConfig(Config):
 
     model: Optional[Path] = option(
         None,
-        help="Checkpoint of 'edgeseg train' or of segmentation-models-pytorch, .onnx file or bundle; else the shipped "
-        "model. Or a configuration (.toml, .json).",
+        help="Checkpoint of 'edgeseg train' or of segmentation-models-pytorch, .onnx file, bundle or a name of "
+        "'edgeseg models'; else the shipped model. Or a configuration (.toml, .json).",
         is_argument=True,
         is_path=True,
+        absolute=absolute_model,
     )
     int8: bool = option(False, help="Emit the INT8 graphs (TensorRT Q/DQ, CPU Q/DQ, dynamic).")
     fp16: bool = option(False, help="Emit FP16 graphs for strongly typed TensorRT (10 and 11); with `int8` mixed.")

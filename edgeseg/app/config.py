@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Optional, Sequence
 
 from edgeseg.app.fields import Config, option
+from edgeseg.app.shipped import absolute_model
 from edgeseg.credentials import has_credentials
 from edgeseg.engines.select import ENGINES
 from edgeseg.runtime.alarms.actions import absolute_action, actions_help, is_secret_action
@@ -189,7 +190,9 @@ class RunConfig(Config):
         None,
         is_path=True,
         is_argument=True,
-        help="A bundle; else your newest *.edgeseg here, else the shipped one. Or a configuration (.toml, .json).",
+        absolute=absolute_model,
+        help="A bundle, or a name of 'edgeseg models'; else your newest *.edgeseg here, else the shipped one. Or a "
+        "configuration (.toml, .json).",
     )
     camera: Optional[int] = option(
         None, at_least=0, help="Camera number N of /dev/videoN.", replaces=("sources",), panel=_SOURCES

@@ -4,6 +4,7 @@ from typing import Any
 
 from edgeseg.app.config import ENGINE_NAMES, REQUIRE_SIGNATURE
 from edgeseg.app.fields import option
+from edgeseg.app.shipped import absolute_model
 
 __all__ = ["engine_field", "fallback_field", "graph_field", "model_field", "program_field", "signature_field"]
 
@@ -12,9 +13,10 @@ def model_field() -> Any:
     """Declare the bundle that a command works on."""
     return option(
         None,
-        help="A bundle; else your newest *.edgeseg here, else the shipped one.",
+        help="A bundle, or a name of 'edgeseg models'; else your newest *.edgeseg here, else the shipped one.",
         is_argument=True,
         is_path=True,
+        absolute=absolute_model,
     )
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import List, Optional, Tuple
 
 from edgeseg.app.config import REQUIRE_SIGNATURE
+from edgeseg.app.shipped import SHIPPED, model_path, shipped_models
 from edgeseg.bundle import Bundle, read_bundle
 from edgeseg.errors import BundleError, UsageError
 from edgeseg.images import IMAGE_SUFFIXES
 from edgeseg.signature import PublicKeys, public_keys_from_file
 
 __all__ = [
-    "SHIPPED",
     "accepted_keys",
     "bundle_or_default",
     "chosen_path",
@@ -23,8 +23,6 @@ __all__ = [
     "signature_lines",
     "without_reason",
 ]
-
-SHIPPED = Path(__file__).resolve().parent.parent / "models" / "street.edgeseg"
 
 _REASON = re.compile(r"(?<=\.edgeseg) \(the [^()]*\)$")
 _URI = re.compile(r"[a-z][a-z0-9+.-]*:/")
@@ -38,7 +36,7 @@ def bundle_or_default(path: Optional[Path], require_signature: Optional[Path]) -
     Bundles that were compiled from the shipped model are demos: they come after the user's own.
 
     Args:
-        path: of the bundle, if one was named.
+        path: of the bundle, or the name of a shipped one, if one was named.
         require_signature: file of the public keys one of which must have signed it; None demands nothing.
 
     Returns:
@@ -49,7 +47,8 @@ def bundle_or_default(path: Optional[Path], require_signature: Optional[Path]) -
     """
     accepted = accepted_keys(require_signature)
     if path is not None:
-        return _named(path, accepted), str(path)
+        found = model_path(path)
+        return _named(found, accepted), str(path) if found == path else f"{found.name} (the shipped model of that name)"
     here = _newest_first()
     if not here:
         if not SHIPPED.is_file():
@@ -91,8 +90,14 @@ def signature_lines(bundle: Bundle, require_signature: Optional[Path]) -> Tuple[
     )
 
 
-def chosen_path() -> Path:
-    """Return the file that ``bundle_or_default`` takes where none is named. Raises BundleError as that does."""
+def chosen_path(path: Optional[Path] = None) -> Path:
+    """Return the file that ``bundle_or_default`` takes. Raises BundleError as that does.
+
+    Args:
+        path: as of ``bundle_or_default``.
+    """
+    if path is not None:
+        return model_path(path)
     here = _newest_first()
     return _own_first(here, None)[0] if here else SHIPPED
 
@@ -149,6 +154,8 @@ def _named(path: Path, accepted: Optional[PublicKeys]) -> Bundle:
 
 def _remedy(path: Path) -> str:
     suffix = path.suffix.lower()
+    if not path.exists() and len(path.parts) == 1 and not suffix:
+        return f"shipped are {', '.join(shipped_models())}, or name a file"
     if suffix in _NETWORK_SUFFIXES and path.is_file():
         return f"a network is compiled into one first: edgeseg compile {path}"
     is_source = suffix in (*IMAGE_SUFFIXES, *_VIDEO_SUFFIXES) or _URI.match(str(path)) or path.is_dir()

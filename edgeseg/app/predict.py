@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Callable, Iterator, Sequence
 
 from edgeseg.app.config import EngineOptions
 from edgeseg.app.engines import FactoryFrom, engine_name, on_jetson, opened_engine, quiet_factory
-from edgeseg.app.models import SHIPPED, bundle_or_default, chosen_path
+from edgeseg.app.models import bundle_or_default, chosen_path
 from edgeseg.app.predict_config import PredictConfig
+from edgeseg.app.shipped import model_path
 from edgeseg.bundle import Bundle, GraphEntry, read_bundle
 from edgeseg.errors import ForeignFileError, SinkError, UsageError, require
 from edgeseg.files import move_new
@@ -84,7 +85,7 @@ def open_predictor(
     elif model is not None and _is_checkpoint(Path(model)):
         network = _of_checkpoint(Path(model))
     else:
-        path = SHIPPED if model is None else Path(model)
+        path = model_path(model)
         network = _of_bundle(read_bundle(path), path.name, chosen, on_note, quiet_factory)
     return Predictor(network, options)
 
@@ -113,7 +114,7 @@ def predict(
     options = PredictOptions(tuple(config.scales), config.flip, config.tiles, config.overlap, config.smooth)
     with ExitStack() as open_things:
         predictor = open_things.enter_context(Predictor(network, options))
-        read = [config.model or chosen_path(), config.require_signature]
+        read = [chosen_path(config.model), config.require_signature]
         sinks = [config.output] if config.output else []
         refuse_overwriting(streams, sinks, [path for path in read if path is not None])
         sources = _sources(streams)

@@ -6,6 +6,7 @@ from typing import Optional, Sequence
 
 from edgeseg.app.fields import Config, option
 from edgeseg.app.model_fields import engine_field, signature_field
+from edgeseg.app.shipped import absolute_model
 
 __all__ = ["PredictConfig"]
 
@@ -23,7 +24,9 @@ class PredictConfig(Config):
         None,
         short="-m",
         is_path=True,
-        help="A bundle or a checkpoint; else your newest *.edgeseg here, else the shipped one.",
+        absolute=absolute_model,
+        help="A bundle, a name of 'edgeseg models' or a checkpoint; else your newest *.edgeseg here, else the shipped "
+        "one.",
     )
     output: Optional[str] = option(
         None,

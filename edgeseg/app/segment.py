@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Callable
 
 from edgeseg.app.config import EngineOptions
 from edgeseg.app.engines import opened_engine
-from edgeseg.app.models import SHIPPED
+from edgeseg.app.shipped import model_path
 from edgeseg.bundle import Bundle, read_bundle
 from edgeseg.errors import UsageError
 
@@ -25,12 +25,12 @@ def load(path: str | Path | None = None) -> Bundle:
     """Read and verify a bundle; without a path the shipped model.
 
     Args:
-        path: of a ``.edgeseg`` file. ``read_bundle`` also demands signatures.
+        path: of a ``.edgeseg`` file, or the name of a shipped model. ``read_bundle`` also demands signatures.
 
     Raises:
         BundleError: missing, truncated, altered, or from a newer edgeseg.
     """
-    return read_bundle(SHIPPED if path is None else Path(path))
+    return read_bundle(model_path(path))
 
 
 def open_engine(

@@ -14,7 +14,8 @@ import typer
 from typing_extensions import Annotated
 
 from edgeseg import __version__
-from edgeseg.app.models import SHIPPED, bundle_or_default
+from edgeseg.app.models import bundle_or_default
+from edgeseg.app.shipped import SHIPPED
 from edgeseg.cli.console import JsonFlag, print_json, say, say_aside
 from edgeseg.cli.signals import stop_on_signals
 from edgeseg.device.doctor import Finding, findings

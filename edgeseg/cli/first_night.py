@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
 
 from edgeseg import __version__
-from edgeseg.app.models import SHIPPED
+from edgeseg.app.shipped import SHIPPED
 from edgeseg.device.anonymous import identity_of, without_identity
 from edgeseg.device.probe import Probe
 from edgeseg.device.record import write_record

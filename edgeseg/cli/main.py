@@ -40,6 +40,7 @@ COMMANDS: Dict[str, Tuple[str, str, str]] = {
         "tune",
         "Build FP16, implicit INT8 and Q/DQ (and DLA) engines, time them, keep the fastest that passes its self-test.",
     ),
+    "models": ("models", "models", "List the models that come with edgeseg, and what each was measured to achieve."),
     "inspect": ("inspect", "inspect", "Verify a bundle and show its spec, graphs, measured accuracy and provenance."),
     "sign": (
         "sign",

@@ -256,7 +256,7 @@ def service_config(args: Sequence[str]) -> RunConfig:
         if sink_kind(uri).not_in_service:
             raise UsageError(sink_kind(uri).not_in_service)
     keys_file(config.require_signature)
-    return replace(config, model=config.model or chosen_path(), sinks=config.sinks or ("null://",))
+    return replace(config, model=chosen_path(config.model), sinks=config.sinks or ("null://",))
 
 
 def require_signed(config: RunConfig) -> None:

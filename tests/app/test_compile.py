@@ -13,7 +13,7 @@ from edgeseg.app.compile import compile_bundle, product_of
 from edgeseg.app.compile_config import AllowedLoss, CompileConfig, EngineBuild, ForeignNetwork
 from edgeseg.app.config_file import read_config, write_config
 from edgeseg.app.device_engine import flavour_of
-from edgeseg.app.models import SHIPPED
+from edgeseg.app.shipped import SHIPPED
 from edgeseg.bundle import read_bundle
 from edgeseg.errors import UsageError
 from edgeseg.progress import Progress

@@ -11,7 +11,7 @@ import pytest
 
 import edgeseg
 from edgeseg import EdgesegError, EndOfStream, Frame, FrameSink, FrameSource, ImageError, RunConfig, UsageError
-from edgeseg.app.models import SHIPPED
+from edgeseg.app.shipped import SHIPPED
 
 STREET = "demo://street?frames=3&size=160x120"
 IMAGE = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)

@@ -8,7 +8,7 @@ from typing import Any, Callable
 import pytest
 import torch
 
-from edgeseg.app.models import SHIPPED
+from edgeseg.app.shipped import SHIPPED
 from edgeseg.builder.checkpoint import Checkpoint, SafetensorsIO, load_checkpoint, load_weights, save_checkpoint
 from edgeseg.builder.networks import NetworkConfig, network_from_config
 from edgeseg.errors import CheckpointError

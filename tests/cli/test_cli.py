@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from edgeseg import __version__
-from edgeseg.app.models import SHIPPED
+from edgeseg.app.shipped import SHIPPED
 from edgeseg.cli.main import COMMANDS, command_line
 from edgeseg.images import image_files, read_mask, write_png
 from tests import HANG_S

@@ -15,7 +15,8 @@ from typing import Callable
 import numpy as np
 import pytest
 
-from edgeseg.app.models import SHIPPED, bundle_or_default, chosen_path, model_stem, without_reason
+from edgeseg.app.models import bundle_or_default, chosen_path, model_stem, without_reason
+from edgeseg.app.shipped import SHIPPED
 from edgeseg.bundle import Bundle, read_bundle, write_bundle
 from edgeseg.cli import main
 from edgeseg.cli.progress import shown_progress

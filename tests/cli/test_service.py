@@ -14,7 +14,7 @@ import pytest
 
 from edgeseg.app.config import RunConfig
 from edgeseg.app.config_file import read_config
-from edgeseg.app.models import SHIPPED
+from edgeseg.app.shipped import SHIPPED
 from edgeseg.cli.service import MARKER, quoted, service_config, status_from
 from edgeseg.errors import UsageError
 from tests import HANG_S

@@ -17,7 +17,7 @@ import pytest
 from typer.testing import CliRunner
 
 from edgeseg.app.config import REQUIRE_SIGNATURE
-from edgeseg.app.models import SHIPPED
+from edgeseg.app.shipped import SHIPPED
 from edgeseg.bundle import GraphEntry, read_bundle, sign_bundle, write_bundle
 from edgeseg.cli.main import app, command_line
 from edgeseg.cli.service import require_signed, service_config

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from edgeseg.app.models import SHIPPED
+from edgeseg.app.shipped import SHIPPED
 from edgeseg.app.targets import is_bundle, is_calibration_cache, is_page, is_program, is_sidecar, refuse_foreign
 from edgeseg.errors import ForeignFileError, UsageError
 from edgeseg.runtime.sources import source_from_uri

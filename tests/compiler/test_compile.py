@@ -16,7 +16,7 @@ import pytest
 
 from edgeseg.app.compile import compile_bundle
 from edgeseg.app.compile_config import CompileConfig
-from edgeseg.app.models import SHIPPED
+from edgeseg.app.shipped import SHIPPED
 from edgeseg.bundle import read_bundle
 from edgeseg.compiler.quantize.emit import EMITTERS
 from edgeseg.compiler.quantize.qdq import cpu_qdq_onnx

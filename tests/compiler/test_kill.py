@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from edgeseg.app.models import SHIPPED
+from edgeseg.app.shipped import SHIPPED
 from edgeseg.bundle import read_bundle
 from tests import HANG_S
 
