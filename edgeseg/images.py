@@ -20,6 +20,7 @@ from edgeseg.image_bytes import (
     tiff_tags,
     tiffs_of_pages,
 )
+from edgeseg.label_planes import planes_from_ids
 from edgeseg.mask_files import MASK_NAMES, MaskFiles, mask_files, stem_key
 from edgeseg.picture_files import IMAGE_SUFFIXES, image_files
 from edgeseg.spec import IGNORE_ID, ModelSpec
@@ -51,7 +52,10 @@ _BITS_PER_SAMPLE, _PHOTOMETRIC, _BLACK_IS_ZERO = 258, 262, 1
 
 
 class Sample(NamedTuple):
-    """One image of a data set: name without suffix, HxWx3 uint8 BGR, HxW uint8 class ids or None."""
+    """One image of a data set: name without suffix, HxWx3 uint8 BGR, its label or None.
+
+    A label is HxW uint8 class ids, for a spec of mode multilabel KxHxW planes of ``label_planes``.
+    """
 
     name: str
     frame: np.ndarray
@@ -125,16 +129,18 @@ def read_mask(path: Path, classes: int = 1) -> np.ndarray:
 
 
 def checked_mask(mask: np.ndarray, frame: np.ndarray, spec: ModelSpec, path: object) -> np.ndarray:
-    """Return the mask (HxW uint8) after proof that it fits its image (HxWx3) and the spec.
+    """Return the mask (HxW uint8, or KxHxW planes) after proof that it fits its image (HxWx3) and the spec.
 
     Raises:
         ImageError: the sizes differ, or an id is no class of the spec; the message names ``path``.
     """
-    if mask.shape != frame.shape[:2]:
+    if mask.shape[-2:] != frame.shape[:2]:
         raise ImageError(
-            f"{path} is {mask.shape[1]}x{mask.shape[0]} but its image is {frame.shape[1]}x{frame.shape[0]}; "
+            f"{path} is {mask.shape[-1]}x{mask.shape[-2]} but its image is {frame.shape[1]}x{frame.shape[0]}; "
             "masks must have the size of their images"
         )
+    if mask.ndim == 3:
+        return mask
     counted = mask[(mask != spec.ignore_id) & (mask != IGNORE_ID)]
     if counted.size and int(counted.max()) >= len(spec.classes):
         raise ImageError(
@@ -182,7 +188,7 @@ class Mask(Protocol):
         """Return the file that messages name."""
 
     def read(self, spec: ModelSpec, size_hw: tuple[int, int]) -> np.ndarray:
-        """Return HxW uint8 class ids. Raises ImageError: they cannot be read.
+        """Return HxW uint8 class ids, or KxHxW planes of labels. Raises ImageError: they cannot be read.
 
         Args:
             spec: the classes.
@@ -240,7 +246,10 @@ class StoredDataset:
             return Sample(path.stem, frame, None)
         mask = label.read(self._spec, (frame.shape[0], frame.shape[1]))
         _refuse_unsure_turn(exif_orientation(data), mask, frame, path)
-        return Sample(path.stem, frame, checked_mask(mask, frame, self._spec, label.path))
+        mask = checked_mask(mask, frame, self._spec, label.path)
+        if self._spec.mode == "multilabel" and mask.ndim == 2:
+            mask = planes_from_ids(mask, self._spec)
+        return Sample(path.stem, frame, mask)
 
 
 class FolderDataset(StoredDataset):
@@ -318,7 +327,7 @@ def _refuse_unsure_turn(orientation: int, mask: np.ndarray, frame: np.ndarray, p
     Some tools draw masks on the stored pixels, others on the upright picture. Only a mask of the turned size tells.
     """
     changes_sides = orientation >= 5 and frame.shape[0] != frame.shape[1]
-    if orientation == 1 or (changes_sides and mask.shape != frame.shape[1::-1]):
+    if orientation == 1 or (changes_sides and mask.shape[-2:] != frame.shape[1::-1]):
         return  # of the turned size, or of a wrong one that is refused as such
     seen = "has the size it had before" if changes_sides else "does not tell on which of the two it was drawn"
     raise ImageError(

@@ -12,6 +12,7 @@ import numpy as np
 
 from edgeseg.errors import DatasetError, ImageError
 from edgeseg.images import Dataset, StoredDataset, ignored_ids
+from edgeseg.label_planes import pixel_counts
 from edgeseg.spec import IGNORE_ID, ModelSpec
 
 __all__ = ["LabelCounts", "label_counts", "refuse_single_class", "refuse_unusable_labels"]
@@ -25,10 +26,11 @@ class LabelCounts:
 
     Attributes:
         masks: number of masks.
-        classes: pixels per class id, int64 of length C.
+        classes: pixels per class id, int64 of length C; a pixel with several labels counts for each.
         ignored: pixels that are no class.
         one_class_masks: masks that hold one class and ``IGNORE_ID`` and nothing else, as masks of 0 and 255 do.
         pictures: a digest of each different image.
+        pixels: pixels that are a class.
     """
 
     masks: int
@@ -36,6 +38,7 @@ class LabelCounts:
     ignored: int
     one_class_masks: int
     pictures: frozenset[bytes] = frozenset()
+    pixels: int = 0
 
     def absent(self, spec: ModelSpec) -> tuple[str, ...]:
         """Return the names of the classes that no mask holds."""
@@ -48,6 +51,7 @@ class LabelCounts:
             self.ignored + other.ignored,
             self.one_class_masks + other.one_class_masks,
             self.pictures | other.pictures,
+            self.pixels + other.pixels,
         )
 
 
@@ -66,10 +70,12 @@ def label_counts(data: Dataset, spec: ModelSpec) -> LabelCounts:
         except ImageError as error:
             return error
         pictures.add(hashlib.blake2b(frame.tobytes(), digest_size=16).digest())
-        histogram = np.bincount(np.zeros(0, np.uint8) if label is None else label.ravel(), minlength=256)
+        histogram = pixel_counts(np.zeros((0, 0), np.uint8) if label is None else label)
         classes = histogram[: len(spec.classes)]
+        ignored = int(histogram.sum() - classes.sum())
+        pixels = 0 if label is None else label.shape[-2] * label.shape[-1] - ignored
         is_one = np.count_nonzero(classes) == 1 and histogram[IGNORE_ID] > 0
-        return LabelCounts(1, classes, int(histogram.sum() - classes.sum()), int(is_one))
+        return LabelCounts(1, classes, ignored, int(is_one), pixels=pixels)
 
     broken: list[ImageError] = []
     total = LabelCounts(0, np.zeros(len(spec.classes), np.int64), 0, 0)

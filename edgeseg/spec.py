@@ -14,7 +14,7 @@ from edgeseg.resizing import RULES, require_frame
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["IGNORE_ID", "ModelSpec", "Preprocess", "of_byte_scale"]
+__all__ = ["IGNORE_ID", "MODES", "ModelSpec", "Preprocess", "of_byte_scale"]
 
 SCHEMA = 1
 _LONGEST_NAME = 256
@@ -22,6 +22,9 @@ _UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")
 _TURNS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 IGNORE_ID = 255
 """Label value that is never trained on or counted, besides ``ModelSpec.ignore_id``."""
+
+MODES = ("multiclass", "binary", "multilabel")
+"""How a network tells classes, in the words of segmentation-models-pytorch; see ``ModelSpec.mode``."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,11 @@ class ModelSpec:
         size_hw: height and width of the network's input in pixels.
         preprocess: how a frame becomes the input.
         ignore_id: label value that is not a class (void); ``IGNORE_ID`` is ignored as well.
+        mode: ``"multiclass"``: a logit per class and softmax; the largest wins. ``"binary"``: two classes and one
+            logit, that of class 1, behind a sigmoid. ``"multilabel"``: a logit and a sigmoid per class but class 0,
+            each for itself, so that a pixel may carry several; class 0 stands where none is above ``threshold``. In a
+            class map, which has one class per pixel, the largest above it wins.
+        threshold: probability above which a sigmoid says yes.
 
     Raises:
         SpecError: the fields do not fit each other or are out of range.
@@ -131,12 +139,15 @@ class ModelSpec:
     size_hw: tuple[int, int]
     preprocess: Preprocess = Preprocess()
     ignore_id: int = IGNORE_ID
+    mode: str = MODES[0]
+    threshold: float = 0.5
 
     def __post_init__(self) -> None:
+        self._refuse_mode()
         if len(self.classes) == 1:
             raise SpecError(
                 f"a model has 2 to 254 classes, got 1 ({self.classes[0]!r}); list the class of all other pixels in "
-                "front of it, e.g. background"
+                "front of it, e.g. background, or pass `mode` binary"
             )
         if not 2 <= len(self.classes) <= 254:
             raise SpecError(f"a model has 2 to 254 classes, got {len(self.classes)}")
@@ -160,6 +171,54 @@ class ModelSpec:
             raise SpecError(f"size_hw is (height, width) of at least 32 pixels each, got {self.size_hw}")
         if 0 <= self.ignore_id < len(self.classes):
             raise SpecError(f"ignore_id {self.ignore_id} is also the id of class {self.classes[self.ignore_id]!r}")
+
+    def _refuse_mode(self) -> None:
+        """Raise SpecError for a mode that does not exist or does not fit the classes."""
+        if self.mode not in MODES:
+            raise SpecError(f"mode is one of {', '.join(MODES)}, got {self.mode!r}; a newer edgeseg may know it")
+        if self.mode == "binary" and len(self.classes) != 2:
+            remedy = "several are mode multiclass, or multilabel where a pixel carries more than one"
+            if len(self.classes) == 1:
+                remedy = f"list it in front: background,{self.classes[0]}"
+            raise SpecError(
+                "mode binary has two classes, first that of all other pixels, got "
+                f"{len(self.classes)} ({', '.join(self.classes[:6])}); {remedy}"
+            )
+        if not 0 < self.threshold < 1:
+            raise SpecError(f"a threshold is a probability between 0 and 1, got {self.threshold:g}")
+        if self.mode == "multiclass" and self.threshold != 0.5:
+            raise SpecError(
+                f"a threshold is for mode binary and multilabel, got {self.threshold:g}; leave it out: of several "
+                "classes the most probable wins"
+            )
+
+    @property
+    def has_sigmoids(self) -> bool:
+        """Tell whether the network has a sigmoid for every class but class 0."""
+        return self.mode != "multiclass"
+
+    @property
+    def outputs(self) -> int:
+        """Return the number of channels that the network gives."""
+        return len(self.classes) - self.has_sigmoids
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """Return the names of the classes that are measured: of several labels per pixel, class 0 is none."""
+        return self.classes[1:] if self.mode == "multilabel" else self.classes
+
+    @property
+    def decision(self) -> str:
+        """Describe how a pixel gets its class."""
+        first, *others = self.classes
+        above = f"probability is above {self.threshold:g}"
+        if self.mode == "binary":
+            return f"binary, {others[0]} where its {above}, else {first}"
+        if self.mode == "multilabel":
+            return (
+                f"multilabel, {len(others)} labels, each where its {above}; a map shows the most probable, or {first}"
+            )
+        return f"multiclass, the most probable of {len(self.classes)} classes"
 
     def resized(self, frame: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Bring a camera frame to the network's size. What the compiled graph takes is made here and nowhere else.
@@ -186,7 +245,10 @@ class ModelSpec:
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-serialisable dict that ``from_json`` turns back into an equal spec."""
-        return {"schema": SCHEMA, **json.loads(json.dumps(asdict(self)))}
+        fields: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        if not self.has_sigmoids:  # bundles and checkpoints of softmax stay what they were
+            del fields["mode"], fields["threshold"]
+        return {"schema": SCHEMA, **fields}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> ModelSpec:
@@ -210,6 +272,8 @@ class ModelSpec:
                     resize=str(pre["resize"]),
                 ),
                 ignore_id=int(data["ignore_id"]),
+                mode=str(data.get("mode", MODES[0])),
+                threshold=float(data.get("threshold", 0.5)),
             )
         except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise SpecError(f"spec is incomplete or malformed: {type(error).__name__}: {first_line(error)}") from error

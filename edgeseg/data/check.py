@@ -17,6 +17,7 @@ from edgeseg.data.split import prefix_of
 from edgeseg.errors import EdgesegError
 from edgeseg.image_bytes import kind_of, tiff_tags
 from edgeseg.images import Dataset, Sample, checked_mask, read_image
+from edgeseg.label_planes import pixel_counts
 from edgeseg.spec import IGNORE_ID, ModelSpec
 
 __all__ = ["FINGERPRINT_HW", "Problem", "Seen", "SetReport", "checked", "shares"]
@@ -191,7 +192,7 @@ def _note(look: _Look, path: Path, group: str, sample: Sample) -> None:
     look.size = f"{sample.frame.shape[1]}x{sample.frame.shape[0]}"
     look.seen = _seen(path, group, sample.frame)
     if sample.label is not None:
-        look.histogram = np.bincount(sample.label.ravel(), minlength=256)
+        look.histogram = pixel_counts(sample.label)
 
 
 def _look_at_both(data: LayoutDataset, index: int, spec: ModelSpec, look: _Look) -> None:

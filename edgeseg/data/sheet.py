@@ -6,6 +6,7 @@ from typing import Iterable, Sequence
 
 import numpy as np
 
+from edgeseg.label_planes import flat_label
 from edgeseg.spec import ModelSpec
 
 __all__ = ["contact_sheet", "evenly"]
@@ -19,7 +20,8 @@ def contact_sheet(tiles: Iterable[tuple[str, np.ndarray, np.ndarray | None]], sp
     """Draw pictures beside their masks over them, and a legend, as HxWx3 uint8 BGR.
 
     Args:
-        tiles: caption, picture HxWx3 uint8 BGR, and class ids HxW uint8 or None. Ids that are no class are hatched.
+        tiles: caption, picture HxWx3 uint8 BGR, and class ids HxW uint8, planes KxHxW or None. Ids that are
+            no class are hatched.
         spec: names and colours of the classes.
     """
     drawn = [_tile(*tile, spec) for tile in tiles]
@@ -47,7 +49,9 @@ def _tile(caption: str, picture: np.ndarray, ids: np.ndarray | None, spec: Model
     small = cv2.resize(picture, (_TILE_WIDTH, height), interpolation=cv2.INTER_AREA)
     over = small
     if ids is not None:
-        over = _over(small, cv2.resize(ids, (_TILE_WIDTH, height), interpolation=cv2.INTER_NEAREST_EXACT), spec)
+        over = _over(
+            small, cv2.resize(flat_label(ids), (_TILE_WIDTH, height), interpolation=cv2.INTER_NEAREST_EXACT), spec
+        )
     tile = np.full((height + _CAPTION, 2 * _TILE_WIDTH + _GAP, 3), _PAPER, np.uint8)
     tile[_CAPTION:, :_TILE_WIDTH], tile[_CAPTION:, -_TILE_WIDTH:] = small, over
     plain = caption.encode("ascii", "replace").decode()

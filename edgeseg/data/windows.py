@@ -67,12 +67,13 @@ def cut(sample: Sample, place: tuple[int, int], window_hw: tuple[int, int]) -> S
     """
     import cv2
 
-    window = np.s_[place[0] : place[0] + window_hw[0], place[1] : place[1] + window_hw[1]]
-    frame, label = sample.frame[window], None if sample.label is None else sample.label[window]
+    rows, columns = (slice(start, start + side) for start, side in zip(place, window_hw))
+    frame, label = sample.frame[rows, columns], None if sample.label is None else sample.label[..., rows, columns]
     below, right = (side - has for side, has in zip(window_hw, frame.shape))
     if below or right:
         frame = cv2.copyMakeBorder(frame, 0, below, 0, right, cv2.BORDER_REFLECT)
         if label is not None:
-            label = cv2.copyMakeBorder(label, 0, below, 0, right, cv2.BORDER_CONSTANT, value=IGNORE_ID)
+            outside = [*[(0, 0)] * (label.ndim - 2), (0, below), (0, right)]
+            label = np.pad(label, outside, constant_values=IGNORE_ID)
     label = None if label is None else np.ascontiguousarray(label)
     return Sample(f"{sample.name}-y{place[0]}x{place[1]}", np.ascontiguousarray(frame), label)

@@ -8,6 +8,7 @@ import numpy as np
 
 from edgeseg.engines.base import Engine
 from edgeseg.images import Dataset
+from edgeseg.label_planes import label_beside
 from edgeseg.metrics import ConfusionMatrix
 from edgeseg.spec import ModelSpec
 
@@ -40,8 +41,8 @@ def evaluate_engine(
         spec.resized(frame, out=engine.input[0])
         classes = engine.infer(engine.input)[0]
         if label is not None:
-            found = spec.class_map_on(classes, (label.shape[0], label.shape[1]))
+            found = spec.class_map_on(classes, (label.shape[-2], label.shape[-1]))
             confusion.update(found, label)
-            on_pair(found, label)
+            on_pair(found, label_beside(label, found))
         on_map(index, classes)
     return confusion

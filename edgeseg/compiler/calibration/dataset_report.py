@@ -10,6 +10,7 @@ import numpy as np
 
 from edgeseg.files import text_of
 from edgeseg.images import Dataset
+from edgeseg.label_planes import pixel_counts
 from edgeseg.report_data import CalibrationReport
 from edgeseg.spec import IGNORE_ID, ModelSpec
 
@@ -56,7 +57,7 @@ def calibration_report(
         seen.add(digest)
         if label is not None:
             labelled += 1
-            pixels += np.bincount(label.ravel(), minlength=256)
+            pixels += pixel_counts(label)
         report(index + 1, len(frames))
     pixels[[spec.ignore_id, IGNORE_ID]] = 0
     total = int(pixels.sum())

@@ -11,6 +11,7 @@ from edgeseg.compiler.steps.job import Job
 from edgeseg.compiler.verify.gate import measured_accuracy
 from edgeseg.engines.golden import FLOAT_AGREEMENT
 from edgeseg.images import InMemory, Sample
+from edgeseg.label_planes import flat_label
 from edgeseg.recipes import INT8_TENSORRT
 
 __all__ = ["golden_frames", "self_test_limits"]
@@ -52,5 +53,7 @@ def self_test_limits(job: Job, entries: Mapping[str, GraphEntry], golden: Golden
 
 
 def _at_network_size(job: Job, sample: Sample) -> Sample:
-    label = None if sample.label is None else job.spec.resized_labels(sample.label)
+    label = sample.label
+    if label is not None:  # which of several labels is right, one value per pixel cannot say
+        label = job.spec.resized_labels(flat_label(label, several=job.spec.ignore_id))
     return Sample(sample.name, job.spec.resized(sample.frame), label)
