@@ -9,7 +9,7 @@ from typing import Mapping
 
 import numpy as np
 
-from edgeseg.data.layouts.base import UNLABELLED, Asked, Found, Label
+from edgeseg.data.layouts.base import UNLABELLED, Asked, Found, Label, Layers
 from edgeseg.errors import DatasetError, ImageError, UsageError
 from edgeseg.files import text_from
 from edgeseg.spec import IGNORE_ID, ModelSpec
@@ -69,8 +69,31 @@ class MappedMask:
         return self.label.path
 
     def read(self, spec: ModelSpec, size_hw: tuple[int, int]) -> np.ndarray:
-        """Return HxW uint8 class ids. Raises ImageError: the annotation cannot be read, or an id is unknown."""
+        """Return HxW uint8 class ids, of a multi-label spec KxHxW planes where annotations may overlap.
+
+        Raises:
+            ImageError: the annotation cannot be read, or an id is unknown.
+        """
+        layers = getattr(self.label, "layers", None)
+        if spec.mode == "multilabel" and layers is not None:
+            return self._planes(layers(size_hw), len(spec.classes) - 1)
         return self.ids.classes(self.label.own_ids(len(spec.classes), size_hw), self.path)
+
+    def _planes(self, layers: Layers, labels: int) -> np.ndarray:
+        """Lay annotations over each other: what one says, the others do not hide."""
+        planes = np.zeros((labels, *layers.size_hw), np.uint8)
+        covered = np.zeros(layers.size_hw, bool)
+        for _, mask in layers.held:
+            covered |= mask
+        void = np.zeros(layers.size_hw, bool)
+        for own, mask in (*layers.held, (UNLABELLED, ~covered)):
+            target = int(self.ids.classes(np.array([[own]], np.int32), self.path)[0, 0])
+            if target == IGNORE_ID:
+                void |= mask
+            elif target:
+                planes[target - 1] |= mask
+        planes[:, void] = IGNORE_ID
+        return planes
 
 
 def class_map(found: Found, asked: Asked, where: Path) -> ClassMap:
@@ -142,6 +165,8 @@ def _unlabelled(found: Found, asked: Asked, spec: ModelSpec) -> int:
         return IGNORE_ID
     if "background" in spec.classes:
         return spec.classes.index("background")
+    if spec.has_sigmoids:
+        return 0
     raise UsageError(
         "the data does not say what pixels without annotation are; pass unlabelled=CLASS "
         f"({', '.join(spec.classes)}) or unlabelled=ignore"

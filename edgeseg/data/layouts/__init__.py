@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Mapping
 
-from edgeseg.data.layouts import cityscapes, coco, coco_panoptic, csv_pairs, folders, voc, yolo
+from edgeseg.data.layouts import cityscapes, class_folders, coco, coco_panoptic, csv_pairs, folders, voc, yolo
 from edgeseg.data.layouts.base import Layout
 from edgeseg.errors import UsageError
 
@@ -18,6 +18,7 @@ LAYOUTS: Mapping[str, Layout] = {
     "coco": coco.LAYOUT,
     "coco-panoptic": coco_panoptic.LAYOUT,
     "csv": csv_pairs.LAYOUT,
+    "class-folders": class_folders.LAYOUT,
     "folders": folders.LAYOUT,
 }
 """Scheme -> layout. A path without a scheme has the one that fits it; ``folders`` fits every folder."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable, Mapping, Protocol, Sequence
+from typing import Callable, Mapping, NamedTuple, Protocol, Sequence
 
 import numpy as np
 
@@ -13,7 +13,18 @@ from edgeseg.picture_files import IMAGE_SUFFIXES, is_hidden
 from edgeseg.spec import ModelSpec
 from edgeseg.uris import UriKind
 
-__all__ = ["COMMON", "UNLABELLED", "Asked", "Found", "Label", "Layout", "images_by_name", "refuse_all"]
+__all__ = [
+    "COMMON",
+    "UNLABELLED",
+    "Asked",
+    "Found",
+    "Label",
+    "Layers",
+    "Layout",
+    "flat_ids",
+    "images_by_name",
+    "refuse_all",
+]
 
 UNLABELLED = -1
 """Own id of pixels that no annotation covers."""
@@ -47,6 +58,26 @@ class Label(Protocol):
             classes: number of classes that ids may name, as of ``read_mask``.
             size_hw: of the image, for annotations that have no size of their own.
         """
+
+
+class Layers(NamedTuple):
+    """Annotations of one image that may overlap. A ``Label`` that has them has a method ``layers(size_hw)`` too.
+
+    Attributes:
+        size_hw: height and width of the image that they are of.
+        held: own id and HxW bool of each annotation; several may have one id.
+    """
+
+    size_hw: tuple[int, int]
+    held: Sequence[tuple[int, np.ndarray]]
+
+
+def flat_ids(layers: Layers) -> np.ndarray:
+    """Draw annotations as HxW int32 of own ids and ``UNLABELLED``, small ones over large ones."""
+    own = np.full(layers.size_hw, UNLABELLED, np.int32)
+    for kind, mask in sorted(layers.held, key=lambda one: -int(one[1].sum())):
+        own[mask] = kind
+    return own
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any, Mapping, Sequence
 import numpy as np
 
 from edgeseg.data.coco_file import annotation_file, categories, coco_files, image_paths, number, read_coco
-from edgeseg.data.layouts.base import COMMON, UNLABELLED, Asked, Found, Layout
+from edgeseg.data.layouts.base import COMMON, Asked, Found, Layers, Layout, flat_ids
 from edgeseg.data.shapes import polygon_mask, runs_mask, runs_of_text
 from edgeseg.errors import DatasetError, ImageError, first_line
 
@@ -29,15 +29,17 @@ class _CocoLabel:
 
     def own_ids(self, classes: int, size_hw: tuple[int, int]) -> np.ndarray:
         """Draw the annotations, small ones over large ones. Raises ImageError: one is broken."""
-        own = np.full(self.size_hw if min(self.size_hw) > 0 else size_hw, UNLABELLED, np.int32)
-        drawn = [self._drawn(one, (own.shape[0], own.shape[1])) for one in self.annotations]
-        for mask, category in sorted(drawn, key=lambda one: -int(one[0].sum())):
-            own[mask] = category
-        return own
+        return flat_ids(self.layers(size_hw))
 
-    def _drawn(self, annotation: Mapping[str, Any], size_hw: tuple[int, int]) -> tuple[np.ndarray, int]:
+    def layers(self, size_hw: tuple[int, int]) -> Layers:
+        """Draw each annotation by itself. Raises ImageError: one is broken."""
+        size_hw = self.size_hw if min(self.size_hw) > 0 else size_hw
+        return Layers(size_hw, [self._drawn(one, size_hw) for one in self.annotations])
+
+    def _drawn(self, annotation: Mapping[str, Any], size_hw: tuple[int, int]) -> tuple[int, np.ndarray]:
         try:
-            return _mask(annotation["segmentation"], size_hw), number(annotation, "category_id", self.path)
+            mask = _mask(annotation["segmentation"], size_hw)
+            return number(annotation, "category_id", self.path), mask
         except (DatasetError, KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
             raise ImageError(
                 f"{self.path}, annotation {annotation.get('id', '?')} of {self.image}: its segmentation is neither "

@@ -9,7 +9,7 @@ from typing import Iterator
 
 import numpy as np
 
-from edgeseg.data.layouts.base import COMMON, UNLABELLED, Asked, Found, Layout, images_by_name, one_of
+from edgeseg.data.layouts.base import COMMON, Asked, Found, Layers, Layout, flat_ids, images_by_name, one_of
 from edgeseg.data.shapes import polygon_mask
 from edgeseg.errors import DatasetError, ImageError
 from edgeseg.files import text_from
@@ -29,13 +29,14 @@ class _YoloLabel:
 
     def own_ids(self, classes: int, size_hw: tuple[int, int]) -> np.ndarray:
         """Draw the polygons, small ones over large ones. Raises ImageError naming the lines that are broken."""
-        own = np.full(size_hw, UNLABELLED, np.int32)
-        drawn = list(self._drawn(size_hw)) if self.path.is_file() else []  # an image without objects has no file
-        for mask, kind in sorted(drawn, key=lambda one: -int(one[0].sum())):
-            own[mask] = kind
-        return own
+        return flat_ids(self.layers(size_hw))
 
-    def _drawn(self, size_hw: tuple[int, int]) -> Iterator[tuple[np.ndarray, int]]:
+    def layers(self, size_hw: tuple[int, int]) -> Layers:
+        """Draw each polygon by itself. Raises ImageError naming the lines that are broken."""
+        # An image without objects has no file.
+        return Layers(size_hw, list(self._drawn(size_hw)) if self.path.is_file() else [])
+
+    def _drawn(self, size_hw: tuple[int, int]) -> Iterator[tuple[int, np.ndarray]]:
         for number, line in enumerate(text_from(self.path.read_bytes()).splitlines(), 1):
             if not line.strip():
                 continue
@@ -50,7 +51,7 @@ class _YoloLabel:
                 raise ImageError(
                     f"{self.path}, line {number} is no polygon of three or more points between 0 and 1: {line[:40]!r}"
                 )
-            yield polygon_mask((values.reshape(-1, 2) * size_hw[::-1]).ravel().tolist(), size_hw), own
+            yield own, polygon_mask((values.reshape(-1, 2) * size_hw[::-1]).ravel().tolist(), size_hw)
 
 
 def _found(where: Path, asked: Asked) -> Found:
