@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Sequence
+from typing import NamedTuple, Sequence
 
 from edgeseg.class_list import classes_from, hue
 from edgeseg.data.layouts import LAYOUTS
@@ -14,10 +14,11 @@ from edgeseg.demo import PALETTE as CAMVID_PALETTE
 from edgeseg.demo.street import StreetDataset
 from edgeseg.errors import UsageError
 from edgeseg.images import Dataset
-from edgeseg.spec import IGNORE_ID, ModelSpec, Preprocess
+from edgeseg.spec import IGNORE_ID, MODES, ModelSpec, Preprocess
 from edgeseg.uris import absolute_uri
 
 __all__ = [
+    "Head",
     "absolute_augmentation",
     "absolute_data",
     "dataset_from",
@@ -29,6 +30,27 @@ __all__ = [
 ]
 
 CAMVID_VOID = 11
+_NO_LABEL = ("background", "none")
+
+
+class Head(NamedTuple):
+    """How a network tells classes: ``mode`` and ``threshold`` of a spec."""
+
+    mode: str = MODES[0]
+    threshold: float = 0.5
+
+    def refuse_without_background(self, names: Sequence[str]) -> None:
+        """Raise UsageError for classes of sigmoids whose class 0 is not that of all other pixels."""
+        if self.mode == "multilabel" and names[0].casefold() not in _NO_LABEL:
+            raise UsageError(
+                f"`mode` multilabel needs class 0 for pixels without a label, got {', '.join(names[:6])}; list it in "
+                f"front, as in background,{','.join(names[:6])}"
+            )
+        if self.mode == "binary" and len(names) == 1:
+            raise UsageError(
+                f"`mode` binary needs the class of all other pixels, got {names[0]!r} alone; list it in front: "
+                f"background,{names[0]}"
+            )
 
 
 def size_hw_from(text: str) -> tuple[int, int]:
@@ -49,27 +71,34 @@ def triple_from(text: str, flag: str) -> tuple[float, float, float]:
     return first, second, third
 
 
-def spec_from(classes: str, size: str, ignore: int | None, *, background: str | None = None) -> ModelSpec:
+def spec_from(
+    classes: str, size: str, ignore: int | None, *, background: str | None = None, head: Head = Head()
+) -> ModelSpec:
     """Return the spec of ``classes`` (``camvid``, names with commas, or a file of names), ``size`` and ``ignore``.
 
     A ``background`` that is no class of the list, and not ``none``, becomes class 0 in black.
 
     Raises:
-        UsageError: the class list cannot be read.
+        UsageError: the class list cannot be read, or lacks the class 0 of several labels.
         SpecError: the parts do not fit each other.
     """
     if classes == "camvid":
+        head.refuse_without_background(CAMVID_CLASSES)
         void = CAMVID_VOID if ignore is None else ignore
-        return ModelSpec(CAMVID_CLASSES, CAMVID_PALETTE, size_hw_from(size), Preprocess(), void)
+        return ModelSpec(CAMVID_CLASSES, CAMVID_PALETTE, size_hw_from(size), Preprocess(), void, *head)
+    if head.mode != MODES[0] and "," not in classes and not os.path.exists(classes):
+        head.refuse_without_background((classes,))
     names, palette = classes_from(classes)
+    head.refuse_without_background(names)
     if background not in (None, "none", *names):
         names, palette = [str(background), *names], [(0, 0, 0), *palette]
-    return ModelSpec(
-        tuple(names), tuple(palette), size_hw_from(size), Preprocess(), IGNORE_ID if ignore is None else ignore
-    )
+    void = IGNORE_ID if ignore is None else ignore
+    return ModelSpec(tuple(names), tuple(palette), size_hw_from(size), Preprocess(), void, *head)
 
 
-def spec_of_data(classes: str | None, ignore: int | None, where: str, size: str = "480x360") -> ModelSpec:
+def spec_of_data(
+    classes: str | None, ignore: int | None, where: str, size: str = "480x360", head: Head = Head()
+) -> ModelSpec:
     """Return a spec of the classes that are given, else of those that the data itself names.
 
     Args:
@@ -77,6 +106,7 @@ def spec_of_data(classes: str | None, ignore: int | None, where: str, size: str 
         ignore: as of ``spec_from``.
         where: names the data.
         size: of the network's input.
+        head: mode and threshold.
 
     Raises:
         UsageError: nobody names the classes, or the class list cannot be read.
@@ -85,13 +115,14 @@ def spec_of_data(classes: str | None, ignore: int | None, where: str, size: str 
     if where.startswith("demo://"):
         classes = classes or "camvid"
     if classes is not None:
-        return spec_from(classes, size, ignore)
+        return spec_from(classes, size, ignore, head=head)
     names = classes_of(where)
     if not names:
         raise UsageError(f"{where} does not name its classes; pass `classes`: names as in road,car,sky, or a file")
+    head.refuse_without_background(names)
     colours = [hue(index, len(names)) for index in range(len(names))]
     void = IGNORE_ID if ignore is None else ignore
-    return ModelSpec(names, tuple(colours), size_hw_from(size), Preprocess(), void)
+    return ModelSpec(names, tuple(colours), size_hw_from(size), Preprocess(), void, *head)
 
 
 def dataset_from(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Iterator
 
-from edgeseg.app.data import dataset_from, spec_of_data
+from edgeseg.app.data import Head, dataset_from, spec_of_data
 from edgeseg.app.data_config import DataAugmentConfig
 from edgeseg.app.targets import is_png, refuse_foreign
 from edgeseg.data.sheet import contact_sheet, evenly
@@ -31,8 +32,8 @@ def draw_augmented(config: DataAugmentConfig) -> Path:
     refuse_foreign(config.sheet, "PNG", is_png)
     require("torch", "train")
     require("torchvision", "train")
-    spec = spec_of_data(config.classes, config.ignore, config.data[0], config.size)
-    plain = ModelSpec(spec.classes, spec.palette, spec.size_hw, _AS_IT_IS, spec.ignore_id)
+    spec = spec_of_data(config.classes, config.ignore, config.data[0], config.size, Head(config.mode))
+    plain = replace(spec, preprocess=_AS_IT_IS)
     write_png(config.sheet, contact_sheet(_crops(config, plain), plain))
     return config.sheet
 

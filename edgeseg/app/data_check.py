@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Iterator
 
-from edgeseg.app.data import dataset_from, sides, spec_of_data
+from edgeseg.app.data import Head, dataset_from, sides, spec_of_data
 from edgeseg.app.data_config import DataCheckConfig
 from edgeseg.app.targets import is_png, refuse_foreign
 from edgeseg.data.check import SetReport, checked
@@ -65,7 +65,7 @@ def check_data(config: DataCheckConfig, progress: Progress = Progress()) -> Data
     if config.sheet is not None:
         refuse_foreign(config.sheet, "PNG", is_png)
     train, val = sides(config.data, config.validation, config.split, config.fold)
-    spec = spec_of_data(config.classes, config.ignore, train[0])
+    spec = spec_of_data(config.classes, config.ignore, train[0], head=Head(config.mode))
     reports: list[SetReport] = []
     opened_sets: list[Dataset] = []
     for role, names in (("training", train), ("validation", val)):

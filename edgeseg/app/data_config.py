@@ -7,8 +7,17 @@ from typing import Optional, Tuple
 
 from edgeseg.app.data import absolute_augmentation, absolute_data
 from edgeseg.app.fields import Config, option
+from edgeseg.spec import MODES
 
-__all__ = ["CLASSES_HELP", "FOLD_HELP", "SPLIT_HELP", "AUGMENT_HELP", "DataAugmentConfig", "DataCheckConfig"]
+__all__ = [
+    "CLASSES_HELP",
+    "FOLD_HELP",
+    "SPLIT_HELP",
+    "AUGMENT_HELP",
+    "MODE_HELP",
+    "DataAugmentConfig",
+    "DataCheckConfig",
+]
 
 _DATA = "Labelled data: a folder, a file, or LAYOUT://PATH?... (docs: Layouts of data)."
 CLASSES_HELP = (
@@ -22,6 +31,10 @@ AUGMENT_HELP = (
     "none, basic, strong, street, medical, industrial or aerial, with changes as in street,classmix=0; or "
     "albumentations:FILE."
 )
+MODE_HELP = (
+    "multiclass: one class per pixel, softmax; binary: one object class, one sigmoid; multilabel: a sigmoid per class, "
+    "and a pixel may carry several."
+)
 FOLD_HELP = "I/N: the I-th of N parts of the split is for validation."
 
 
@@ -34,6 +47,7 @@ class DataCheckConfig(Config):
         None, help="Data for validation.", flag="--val", is_path=True, absolute=absolute_data
     )
     classes: Optional[str] = option(None, help=CLASSES_HELP, is_path=True, absolute=os.path.abspath)
+    mode: str = option(MODES[0], help=MODE_HELP, choices=MODES)
     ignore: Optional[int] = option(None, help="Mask value that is no class (camvid: 11, else 255).")
     split: Optional[str] = option(None, help=SPLIT_HELP)
     fold: Optional[str] = option(None, help=FOLD_HELP)
@@ -47,6 +61,7 @@ class DataAugmentConfig(Config):
 
     data: Tuple[str, ...] = option(help=_DATA, is_argument=True, is_path=True, absolute=absolute_data)
     classes: Optional[str] = option(None, help=CLASSES_HELP, is_path=True, absolute=os.path.abspath)
+    mode: str = option(MODES[0], help=MODE_HELP, choices=MODES)
     ignore: Optional[int] = option(None, help="Mask value that is no class (camvid: 11, else 255).")
     augment: str = option("basic", help=AUGMENT_HELP, is_path=True, absolute=absolute_augmentation)
     size: str = option("480x360", help="Network input, WIDTHxHEIGHT.")

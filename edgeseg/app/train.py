@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Callable, Iterator, List, NamedTuple, Sequence, Tuple
 
 from edgeseg.app.config_file import read_config, refuse_edited, save_config
-from edgeseg.app.data import dataset_from, sides, spec_of_data
+from edgeseg.app.data import Head, dataset_from, sides, spec_of_data
 from edgeseg.app.fields import absolute
 from edgeseg.app.network import config_of_training, started_network
 from edgeseg.app.origins import spec_from_file
@@ -79,6 +79,7 @@ def train(config: TrainConfig, progress: TrainingProgress = TrainingProgress()) 
 
     config.out.mkdir(parents=True, exist_ok=True)
     progress.line(f"network: {shape.architecture} + {shape.encoder}, {origin}")
+    progress.line(f"mode: {setup.spec.decision}")
     for source in setup.training:
         progress.line(f"train on: {source.description}")
     progress.line(f"validate on: {validation.description}")
@@ -130,7 +131,7 @@ def _setup(config: TrainConfig) -> _Setup:
     train_on, validate_on = sides(config.data, config.validation, config.split, config.fold)
     if not validate_on:
         raise UsageError("`validation` is missing; name data on which mIoU is measured, or pass `split`")
-    spec = spec_of_data(config.classes, config.ignore, config.data[0], config.size)
+    spec = spec_of_data(config.classes, config.ignore, config.data[0], config.size, Head(config.mode, config.threshold))
     side = _crop(config, spec)
     training = [dataset_from(item, spec=spec, need_labels=True) for item in train_on]
     validation = joined([dataset_from(item, spec=spec, need_labels=True) for item in validate_on])
@@ -166,7 +167,7 @@ def _network(
 ) -> Tuple[PaddedNetwork, NetworkConfig, str]:
     """Build the network with its initial weights, of which chance follows the seed, and return where they come from."""
     require("torch", "train").manual_seed(config.seed)
-    shape = config_of_training(config, len(setup.spec.classes))
+    shape = config_of_training(config, setup.spec.outputs)
     network, origin = started_network(
         shape, config.weights, config.keep, freeze_encoder=config.freeze_encoder, report=report
     )

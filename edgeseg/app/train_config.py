@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Optional, Tuple
 
 from edgeseg.app.data import absolute_augmentation, absolute_data
-from edgeseg.app.data_config import AUGMENT_HELP, CLASSES_HELP, FOLD_HELP, SPLIT_HELP
+from edgeseg.app.data_config import AUGMENT_HELP, CLASSES_HELP, FOLD_HELP, MODE_HELP, SPLIT_HELP
 from edgeseg.app.fields import Config, option
+from edgeseg.spec import MODES
 
 __all__ = ["TrainConfig"]
 
@@ -50,6 +51,10 @@ class TrainConfig(Config):
         help=CLASSES_HELP,
         is_path=True,
         absolute=_absolute_if_there,
+    )
+    mode: str = option(MODES[0], help=MODE_HELP, choices=MODES)
+    threshold: float = option(
+        0.5, help="Of mode binary and multilabel: probability above which a pixel is of a class.", panel=_NETWORK
     )
     out: Path = option(
         Path("runs/train"), help="Folder for best/last/resume.safetensors and metrics.csv.", is_path=True

@@ -18,6 +18,7 @@ from edgeseg.builder.resume import run_description
 from edgeseg.builder.run_folder import RunFolder
 from edgeseg.builder.task import SegmentationTask
 from edgeseg.images import Dataset
+from edgeseg.label_planes import flat_label
 from edgeseg.resizing import class_map_at
 
 __all__ = ["Keeper", "StepLine"]
@@ -185,7 +186,8 @@ class Keeper(pl.Callback):
         for index, found in sorted(self._found.items()):
             name, frame, label = self._validation[index]
             assert label is not None
-            samples.append(SampleView(name, frame, label, class_map_at(found.cpu().numpy(), label.shape)))
+            shown = flat_label(label)
+            samples.append(SampleView(name, frame, shown, class_map_at(found.cpu().numpy(), shown.shape)))
         return samples
 
     def _result(self, trainer: pl.Trainer, task: SegmentationTask) -> EpochResult:
@@ -195,7 +197,7 @@ class Keeper(pl.Callback):
             loss=float(np.mean(task.losses)) if task.losses else math.nan,
             miou=confusion.miou(),
             pixel_accuracy=confusion.pixel_accuracy(),
-            iou=dict(zip(task.spec.classes, (float(value) for value in confusion.iou()))),
+            iou=dict(zip(task.spec.measured, (float(value) for value in confusion.iou()))),
             is_best=confusion.miou() > self._best,
             seconds=time.monotonic() - self._started,
             dice=confusion.mean_dice(),

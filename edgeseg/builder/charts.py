@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Mapping, Sequence
 
 import numpy as np
 
+from edgeseg.metrics import tallies
 from edgeseg.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def results_picture(
     Args:
         curves: title of a panel -> name of a curve -> a value per epoch; three panels.
         iou: IoU per class, 0-1; NaN for a class that does not occur.
-        counts: CxC pixels; row = label, column = prediction.
+        counts: CxC pixels; row = label, column = prediction. Of a multi-label network Kx2x2 of ``MultilabelCounts``.
         classes: name per class.
 
     Returns:
@@ -65,8 +66,14 @@ def results_picture(
     draw = _Drawing(ImageDraw.Draw(picture))
     for index, (title, lines) in enumerate(curves.items()):
         _curves(draw, (index * _PANEL[0], 0), title, lines)
-    _bars(draw, (0, _PANEL[1]), iou, classes)
-    _matrix(draw, (int(1.5 * _PANEL[0]), _PANEL[1]), counts, classes)
+    _bars(draw, (0, _PANEL[1]), "IoU per class, %", iou, classes)
+    right = (int(1.5 * _PANEL[0]), _PANEL[1])
+    if counts.ndim == 2:
+        _matrix(draw, right, counts, classes)
+    else:
+        hits, labelled, _, _ = tallies(counts)
+        recall = [float(hit / all_of_it) if all_of_it else math.nan for hit, all_of_it in zip(hits, labelled)]
+        _bars(draw, right, "Found of each label's pixels, %", recall, classes)
     small = picture.resize((width, height), Image.Resampling.LANCZOS)
     return np.ascontiguousarray(np.asarray(small)[..., ::-1])
 
@@ -152,11 +159,11 @@ def _across(epoch: float, epochs: int, left: float, right: float) -> float:
     return left + (right - left) * epoch / max(1, epochs - 1)
 
 
-def _bars(draw: _Drawing, at: tuple[int, int], iou: Sequence[float], classes: Sequence[str]) -> None:
+def _bars(draw: _Drawing, at: tuple[int, int], title: str, values: Sequence[float], classes: Sequence[str]) -> None:
     left, top, right = at[0] + 150, at[1] + 44, at[0] + int(1.5 * _PANEL[0]) - 70
-    draw.text(at[0] + _MARGIN[0], at[1] + 14, "IoU per class, %", 14)
+    draw.text(at[0] + _MARGIN[0], at[1] + 14, title, 14)
     height = min(28.0, (_BOTTOM - 60) / len(classes))
-    for index, (name, value) in enumerate(zip(classes, iou)):
+    for index, (name, value) in enumerate(zip(classes, values)):
         y, share = top + index * height, value if math.isfinite(value) else 0.0
         draw.box(left, y + 2, right, y + height - 1, _PALE)
         draw.box(left, y + 2, left + share * (right - left), y + height - 1, _LINES[0])

@@ -91,8 +91,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
         ranges = Ranges.from_json(header["ranges"]) if "ranges" in header else None
     except (KeyError, TypeError, ValueError, OverflowError, SpecError, CompileError) as error:
         raise CheckpointError(f"{path} has a malformed header: {first_line(error)}") from error
-    # A network with one output has two classes, and one of sigmoids may have a background besides.
-    if config.classes not in (len(spec.classes), len(spec.classes) - 1):
+    # A network of others with one output has two classes, and one of sigmoids may have a background besides.
+    fitting = (spec.outputs,) if spec.has_sigmoids else (len(spec.classes), len(spec.classes) - 1)
+    if config.classes not in fitting:
         raise CheckpointError(f"{path} is of a network of {config.classes} classes and names {len(spec.classes)}")
     network = network_from_config(config)
     load_stored(network, stored)

@@ -18,6 +18,7 @@ from torchvision.transforms.v2 import functional as ops
 
 from edgeseg.builder.augmentation import Augmentation
 from edgeseg.errors import UsageError, first_line, require
+from edgeseg.label_planes import pixel_counts
 from edgeseg.spec import IGNORE_ID
 
 __all__ = ["CropMaker", "mixed"]
@@ -46,7 +47,10 @@ class CropMaker:
         self._steps = [*self._geometry(), *self._light()]
 
     def __call__(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Return a crop (3xCxC uint8, CxC uint8) of an RGB image (3xHxW uint8) and its mask (HxW uint8)."""
+        """Return a crop (3xCxC uint8, CxC uint8) of an RGB image (3xHxW uint8) and its mask (HxW uint8).
+
+        A mask may be of planes, KxHxW uint8: then that of the crop is too.
+        """
         return self._crop_of(*self._scaled(image, mask))
 
     def with_places(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -112,19 +116,19 @@ class CropMaker:
             scale = math.exp(drawn) if self._how.log_scale else drawn
         size = [max(1, round(scale * side)) for side in self._size_hw]
         resized = ops.resize(image, size, antialias=True)
-        labels = ops.resize(mask[None], size, interpolation=v2.InterpolationMode.NEAREST_EXACT)
-        return tv_tensors.Image(resized), tv_tensors.Mask(labels[0])
+        planes = mask[None] if mask.ndim == 2 else mask
+        labels = ops.resize(planes, size, interpolation=v2.InterpolationMode.NEAREST_EXACT)
+        return tv_tensors.Image(resized), tv_tensors.Mask(labels[0] if mask.ndim == 2 else labels)
 
     def _around_rare(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Place the crop so that it holds a pixel of one of the image's classes; the rarer, the likelier."""
-        labels = mask if mask.ndim == 2 else mask[0]
-        pixels = torch.bincount(labels.flatten().int(), minlength=256).float()
+        labels = mask[0] if mask.is_floating_point() else mask  # behind a mask there may be its places
+        pixels = torch.from_numpy(pixel_counts(labels.to(torch.uint8).numpy())).float()
         pixels[IGNORE_ID] = 0
         if not pixels.any():
             return self._random_crop(image, mask)  # type: ignore[no-any-return]
         wish = torch.where(pixels > 0, pixels.clamp_min(1).rsqrt(), torch.zeros(()))
-        chosen = torch.multinomial(wish, 1)
-        places = (labels == chosen).nonzero()
+        places = _held(labels, int(torch.multinomial(wish, 1))).nonzero()
         row, column = places[int(torch.randint(len(places), (1,)))].tolist()
         image, mask, row, column = self._padded(image, mask, row, column)
         top = self._start(row, self._crop[0], mask.shape[-2])
@@ -189,19 +193,22 @@ def mixed(crop: Crop, other: Callable[[], Crop], how: Augmentation) -> Crop:
     """Paste parts of another crop into a crop: half of its classes (ClassMix) or a rectangle (CutMix).
 
     Args:
-        crop: image 3xHxW, label HxW, and what else belongs to its pixels (LxHxW).
+        crop: image 3xHxW, label HxW (or KxHxW planes), and what else belongs to its pixels (LxHxW).
         other: makes the other crop, of the same size; not called where nothing is pasted.
         how: says the shares.
     """
     if how.classmix and _chance(how.classmix):
         pasted = other()
         label = pasted[1]
-        held = torch.unique(label[label != IGNORE_ID])
+        held = torch.from_numpy(np.flatnonzero(pixel_counts(label.numpy().astype(np.uint8))[:IGNORE_ID]))
         chosen = held[torch.randperm(len(held))[: (len(held) + 1) // 2]]
-        return _pasted(crop, pasted, torch.isin(label, chosen))
+        where = torch.zeros(label.shape[-2:], dtype=torch.bool)
+        for one in chosen.tolist():
+            where |= _held(label, one)
+        return _pasted(crop, pasted, where)
     if how.cutmix and _chance(how.cutmix):
         pasted = other()
-        height, width = pasted[1].shape
+        height, width = pasted[1].shape[-2:]
         side = math.sqrt(float(torch.empty(1).uniform_(0.1, 0.5)))  # of 10 to 50 % of the area
         high, wide = max(1, round(side * height)), max(1, round(side * width))
         top, left = int(torch.randint(height - high + 1, (1,))), int(torch.randint(width - wide + 1, (1,)))
@@ -209,6 +216,13 @@ def mixed(crop: Crop, other: Callable[[], Crop], how: Augmentation) -> Crop:
         where[top : top + high, left : left + wide] = True
         return _pasted(crop, pasted, where)
     return crop
+
+
+def _held(mask: Tensor, chosen: int) -> Tensor:
+    """Return where a mask HxW, or planes KxHxW, hold a class, HxW bool; class 0 of planes is no label."""
+    if mask.ndim == 2:
+        return mask == chosen
+    return (mask == 0).all(0) if chosen == 0 else mask[chosen - 1] == 1
 
 
 def _pasted(crop: Crop, other: Crop, where: Tensor) -> Crop:
@@ -238,7 +252,8 @@ def _chance(share: float) -> bool:
 def _layers_first(mask: np.ndarray) -> Tensor:
     if mask.ndim == 2:
         return torch.from_numpy(mask.astype(np.uint8))
-    return torch.from_numpy(np.ascontiguousarray(mask.transpose(2, 0, 1), np.float32))
+    kind = np.uint8 if mask.dtype == np.uint8 else np.float32  # planes of labels, or a mask and its places
+    return torch.from_numpy(np.ascontiguousarray(mask.transpose(2, 0, 1), kind))
 
 
 def _pipeline(path: str) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:

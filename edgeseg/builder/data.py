@@ -17,6 +17,7 @@ from torch.utils.data import Dataset as TorchDataset
 from edgeseg.builder.augmentation import PRESETS, Augmentation
 from edgeseg.builder.crops import CropMaker, mixed
 from edgeseg.images import Dataset
+from edgeseg.label_planes import planes_from_ids
 from edgeseg.preprocess import normalized
 from edgeseg.spec import IGNORE_ID, ModelSpec
 
@@ -42,7 +43,8 @@ class Maps(Protocol):
 class TrainingCrops(TorchDataset[Any]):
     """Random crops: scaled, flipped, changed in colour as ``augment`` says; void where the crop leaves the image.
 
-    An item is a float32 image 3xCxC and an int64 label CxC with ``IGNORE_ID`` as void.
+    An item is a float32 image 3xCxC and an int64 label CxC with ``IGNORE_ID`` as void; of a multi-label spec KxCxC
+    planes of 0, 1 and ``IGNORE_ID``.
 
     Args:
         source: labelled samples.
@@ -81,7 +83,7 @@ class TrainingCrops(TorchDataset[Any]):
         _, frame, label = self._source[index]
         assert label is not None
         rgb = torch.from_numpy(np.ascontiguousarray(frame[..., ::-1])).permute(2, 0, 1)
-        labels = torch.from_numpy(_void_as_ignore(label, self._spec))
+        labels = torch.from_numpy(_prepared(label, self._spec))
         more: tuple[Tensor, ...] = ()
         if self._maps is None:
             image, mask = self._make(rgb, labels)
@@ -102,11 +104,13 @@ class ValidationImages(TorchDataset[Any]):
         return len(self._source)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        """Return a float32 image 3xHxW and the uint8 label at the source's size."""
+        """Return a float32 image 3xHxW and the uint8 label at the source's size, HxW or KxHxW planes."""
         _, frame, label = self._source[index]
         assert label is not None
         network_input = self._spec.resized(frame)[None]
-        return torch.from_numpy(normalized(network_input, self._spec.preprocess)[0]), torch.from_numpy(label)
+        return torch.from_numpy(normalized(network_input, self._spec.preprocess)[0]), torch.from_numpy(
+            _of_mode(label, self._spec)
+        )
 
 
 class SeededCrops(TorchDataset[Any]):
@@ -216,5 +220,10 @@ def class_weights(pixels: np.ndarray) -> Tensor:
     return torch.from_numpy((weights / weights.mean()).astype(np.float32))
 
 
-def _void_as_ignore(label: np.ndarray, spec: ModelSpec) -> np.ndarray:
-    return np.where(label == spec.ignore_id, np.uint8(IGNORE_ID), label)
+def _of_mode(label: np.ndarray, spec: ModelSpec) -> np.ndarray:
+    return planes_from_ids(label, spec) if spec.mode == "multilabel" and label.ndim == 2 else label
+
+
+def _prepared(label: np.ndarray, spec: ModelSpec) -> np.ndarray:
+    label = _of_mode(label, spec)
+    return label if label.ndim == 3 else np.where(label == spec.ignore_id, np.uint8(IGNORE_ID), label)

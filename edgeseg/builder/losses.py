@@ -9,7 +9,7 @@ import inspect
 import math
 import re
 from dataclasses import dataclass
-from typing import Any, Callable
+from typing import Any, Callable, Mapping
 
 import segmentation_models_pytorch as smp
 import torch
@@ -20,7 +20,7 @@ from edgeseg.builder.choice import choice
 from edgeseg.errors import UsageError
 from edgeseg.spec import IGNORE_ID
 
-__all__ = ["LOSSES", "Criterion", "Pixels", "criterion_from_text"]
+__all__ = ["LOSSES", "Criterion", "Loss", "Pixels", "criterion_from_text", "terms_from_text", "within"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Pixels:
 
     Attributes:
         logits: NxCxHxW float32.
-        labels: NxHxW int64; ``IGNORE_ID`` is void.
+        labels: NxHxW int64, of sigmoids NxCxHxW planes; ``IGNORE_ID`` is void.
         weights: weight per class, (C,) float32.
         progress: share of the epochs that are done, 0-1.
     """
@@ -52,9 +52,9 @@ def cross_entropy(classes: int, smoothing: float = 0.0, keep: float = 1.0, after
         keep: share of the pixels, those with the largest loss, that are learned from (OHEM).
         after: share of the training after which ``keep`` holds; all pixels count until then.
     """
-    _within("ce", "smoothing", smoothing, 0, 0.999)
-    _within("ce", "keep", keep, 1e-6, 1)
-    _within("ce", "after", after, 0, 1)
+    within("ce", "smoothing", smoothing, 0, 0.999)
+    within("ce", "keep", keep, 1e-6, 1)
+    within("ce", "after", after, 0, 1)
 
     def loss(of: Pixels) -> Tensor:
         if keep == 1 or of.progress < after:
@@ -80,7 +80,7 @@ def dice(classes: int, smooth: float = 0.0, log: bool = False, foreground: bool 
         log: take -log of the score instead of 1 - score.
         foreground: leave class 0 out.
     """
-    _within("dice", "smooth", smooth, 0, math.inf)
+    within("dice", "smooth", smooth, 0, math.inf)
     counted = list(range(1, classes)) if foreground else None
     return _of_smp(smp.losses.DiceLoss, smooth=smooth, log_loss=log, classes=counted)
 
@@ -96,7 +96,7 @@ def tversky(classes: int, alpha: float = 0.3, beta: float = 0.7, gamma: float = 
         smooth: added above and below.
     """
     for name, value in (("alpha", alpha), ("beta", beta), ("gamma", gamma), ("smooth", smooth)):
-        _within("tversky", name, value, 0, math.inf)
+        within("tversky", name, value, 0, math.inf)
     return _of_smp(smp.losses.TverskyLoss, alpha=alpha, beta=beta, gamma=gamma, smooth=smooth)
 
 
@@ -108,7 +108,7 @@ def jaccard(classes: int, smooth: float = 0.0, log: bool = False) -> Loss:
         smooth: added above and below.
         log: take -log of the score instead of 1 - score.
     """
-    _within("jaccard", "smooth", smooth, 0, math.inf)
+    within("jaccard", "smooth", smooth, 0, math.inf)
     # JaccardLoss of older smp has no ignore_index; Tversky with both weights 1 is the same.
     return _of_smp(smp.losses.TverskyLoss, alpha=1.0, beta=1.0, smooth=smooth, log_loss=log)
 
@@ -120,7 +120,7 @@ def focal(classes: int, gamma: float = 2.0) -> Loss:
         classes: number of classes C.
         gamma: the larger, the less easy pixels count; 0 is binary cross-entropy.
     """
-    _within("focal", "gamma", gamma, 0, math.inf)
+    within("focal", "gamma", gamma, 0, math.inf)
     return _of_smp(smp.losses.FocalLoss, gamma=gamma)
 
 
@@ -196,17 +196,22 @@ def criterion_from_text(text: str, classes: int) -> Criterion:
     Raises:
         UsageError: a name, a setting or a value is wrong; the message says what is right.
     """
-    return Criterion([_term(one, classes) for one in re.split(r"\+(?![^(]*\))", re.sub(r"\s", "", text))], classes)
+    return Criterion(terms_from_text(text, classes, LOSSES), classes)
 
 
-def _term(text: str, classes: int) -> tuple[float, Loss]:
+def terms_from_text(text: str, classes: int, table: Mapping[str, Callable[..., Loss]]) -> list[tuple[float, Loss]]:
+    """Build the terms of a sum of losses of a table; see ``criterion_from_text``. Raises UsageError."""
+    return [_term(one, classes, table) for one in re.split(r"\+(?![^(]*\))", re.sub(r"\s", "", text))]
+
+
+def _term(text: str, classes: int, table: Mapping[str, Callable[..., Loss]]) -> tuple[float, Loss]:
     match = re.fullmatch(r"(?:([^*()]+)\*)?([^*()]+)(?:\((.*)\))?", text)
     if not match:
         raise UsageError(f"`loss` is a sum such as ce+0.5*dice(smooth=1), got {text!r} in it")
     factor = _number("loss", "factor", match[1] or "1")
     if not factor > 0:
         raise UsageError(f"`loss` has the factor {match[1]}; a factor is above 0")
-    build = choice("loss", match[2], LOSSES)
+    build = choice("loss", match[2], table)
     settings = [one.partition("=") for one in (match[3] or "").split(",") if one]
     return factor, build(classes, **{name: _setting(match[2], build, name, value) for name, _, value in settings})
 
@@ -228,7 +233,8 @@ def _number(loss: str, name: str, text: str) -> float:
         raise UsageError(f"the {name} of {loss} is a number, got {text!r}") from None
 
 
-def _within(loss: str, name: str, value: float, low: float, high: float) -> None:
+def within(loss: str, name: str, value: float, low: float, high: float) -> None:
+    """Raise UsageError for a setting of a loss that is out of its limits."""
     if not (low <= value <= high and math.isfinite(value)):
         limits = f"from {low:g} to {high:g}" if math.isfinite(high) else f"of at least {low:g}"
         raise UsageError(f"the {name} of {loss} is a number {limits}, got {value:g}")

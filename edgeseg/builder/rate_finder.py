@@ -12,8 +12,8 @@ from torch import Tensor
 
 from edgeseg.builder.batches import training_batches, usable_crops
 from edgeseg.builder.choice import choice
-from edgeseg.builder.data import class_weights
 from edgeseg.builder.failures import in_one_line
+from edgeseg.builder.heads import weights_by_rarity
 from edgeseg.builder.networks import PaddedNetwork
 from edgeseg.builder.optimization import OPTIMIZERS
 from edgeseg.builder.recipe import TrainRecipe
@@ -64,7 +64,7 @@ def find_rate(
     """
     labels, crops = usable_crops(training, spec, recipe)
     torch.manual_seed(recipe.seed)
-    task = SegmentationTask(network, spec, recipe, class_weights(labels.classes))
+    task = SegmentationTask(network, spec, recipe, weights_by_rarity(labels, spec))
     task.loss.weights.copy_(task.class_weights)
     epochs = (batch for epoch in count() for batch in training_batches(crops, recipe, epoch))
     with in_one_line(recipe.batch, crops.largest, recipe.workers):

@@ -15,12 +15,13 @@ __all__ = ["epochs_done", "run_description"]
 
 _STATE = 5
 """Version of what ``resume.safetensors`` holds."""
+_UNSAID = {"mode": "multiclass", "threshold": 0.5}
 
 
 def run_description(config: NetworkConfig, facts: Mapping[str, Any]) -> str:
     """Return as JSON what must be the same for a run to be resumed: all but the fields of ``CHANGEABLE``."""
     recipe = {key: value for key, value in facts["recipe"].items() if key not in CHANGEABLE}
-    data = {key: facts[key] for key in ("training_data", "validation_data", "classes", "size_hw")}
+    data = {key: facts[key] for key in ("training_data", "validation_data", "classes", "mode", "threshold", "size_hw")}
     data["teachers"] = facts.get("teachers", [])
     shape = config.to_json()
     network = {"network": shape.pop("architecture"), **{key: value for key, value in shape.items() if key != "classes"}}
@@ -42,7 +43,7 @@ def epochs_done(path: Path, run: str, epochs: int) -> int:
         raise CheckpointError(f"nothing to resume: {path} does not exist; leave `resume` out to start")
     state = SafetensorsIO().load_checkpoint(path)
     earlier = next((item["run"] for item in state["callbacks"].values() if "run" in item), "{}")
-    one, other = json.loads(earlier), json.loads(run)
+    one, other = {**_UNSAID, **json.loads(earlier)}, json.loads(run)
     if one.get("state") != _STATE:
         raise CheckpointError(f"{path} was written by another version of edgeseg; start a new `out`")
     differing = [f"{key} was {one.get(key)} and is {value}" for key, value in other.items() if one.get(key) != value]

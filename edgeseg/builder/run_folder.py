@@ -26,6 +26,7 @@ _METRICS, _CONFUSION, _RESULTS, _SAMPLES, _SUMMARY = (
     "samples.png",
     "summary.html",
 )
+_DECISIONS = ("rightly not found", "wrongly found", "missed", "rightly found")
 RUN_FILES = (_METRICS, _CONFUSION, _RESULTS, _SAMPLES, _SUMMARY)
 """Names of the files that ``RunFolder`` writes."""
 
@@ -51,7 +52,7 @@ class RunFolder:
         Args:
             result: of the epoch.
             best: number and mIoU of the best epoch so far, which may be this one.
-            counts: its confusion matrix, CxC; kept of the best epoch.
+            counts: its confusion matrix CxC, or Kx2x2 of ``MultilabelCounts``; kept of the best epoch.
             samples: validation images with what was found; kept of the best epoch.
 
         Raises:
@@ -63,14 +64,14 @@ class RunFolder:
             self._write_picture(_SAMPLES, samples_picture(samples, self._spec))
         counts = self._confusion()
         best_row = next((row for row in rows if int(row["epoch"]) == best[0]), rows[-1])
-        iou = [float(best_row[f"iou {name}"]) for name in self._spec.classes]
-        self._write_picture(_RESULTS, results_picture(_curves(rows), iou, counts, self._spec.classes))
+        iou = [float(best_row[f"iou {name}"]) for name in self._spec.measured]
+        self._write_picture(_RESULTS, results_picture(_curves(rows), iou, counts, self._spec.measured))
         pictures = {"Results": _RESULTS, "Samples: image, label, found": _SAMPLES}
         page = summary_html(
             {**self._facts, "epochs_trained": best[0], "val_miou": best[1]},
             rows,
             counts,
-            self._spec.palette,
+            dict(zip(self._spec.classes, self._spec.palette)),
             {title: (self.path / name).read_bytes() for title, name in pictures.items()},
         )
         atomic_write(self.path / _SUMMARY, page.encode())
@@ -100,17 +101,18 @@ class RunFolder:
         return rows
 
     def _write_confusion(self, counts: np.ndarray) -> None:
-        names = self._spec.classes
-        body = [[name, *map(str, row)] for name, row in zip(names, counts)]
-        _write_table(self.path / _CONFUSION, ["label / found", *names], body)
+        head = ["label / found", *self._spec.classes] if counts.ndim == 2 else ["label", *_DECISIONS]
+        body = [[name, *map(str, row.ravel())] for name, row in zip(self._spec.measured, counts)]
+        _write_table(self.path / _CONFUSION, head, body)
 
     def _confusion(self) -> np.ndarray:
         path = self.path / _CONFUSION
-        classes = len(self._spec.classes)
+        names = self._spec.measured
+        shape = (len(names), 2, 2) if self._spec.mode == "multilabel" else (len(names), len(names))
         if not path.exists():
-            return np.zeros((classes, classes), np.int64)
+            return np.zeros(shape, np.int64)
         lines = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))
-        return np.array([[int(value) for value in line[1:]] for line in lines[1:]], np.int64)
+        return np.array([[int(value) for value in line[1:]] for line in lines[1:]], np.int64).reshape(shape)
 
     def _write_picture(self, name: str, picture: np.ndarray) -> None:
         atomic_write(self.path / name, encoded_png(picture, self.path / name))

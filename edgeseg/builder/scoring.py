@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from edgeseg.builder.checkpoint import Checkpoint
+from edgeseg.builder.heads import probabilities
 from edgeseg.preprocess import normalized
 
 __all__ = ["CheckpointNetwork"]
@@ -27,7 +28,7 @@ class CheckpointNetwork:
         """Return CxHxW float32 for a frame HxWx3 uint8 BGR of ``spec.size_hw``."""
         with torch.inference_mode():
             logits = self._network(torch.from_numpy(normalized(frame[None], self.spec.preprocess)))
-            found: np.ndarray = logits.softmax(dim=1)[0].numpy()
+            found: np.ndarray = probabilities(logits, self.spec)[0].numpy()
         return found
 
     def close(self) -> None:

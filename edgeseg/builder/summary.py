@@ -10,6 +10,8 @@ from typing import Any, Mapping, Sequence
 
 import numpy as np
 
+from edgeseg.metrics import tallies
+
 __all__ = ["summary_html"]
 
 _STYLE = """
@@ -27,7 +29,7 @@ def summary_html(
     facts: Mapping[str, Any],
     rows: Sequence[Mapping[str, str]],
     counts: np.ndarray,
-    palette: Sequence[Sequence[int]],
+    palette: Mapping[str, Sequence[int]],
     pictures: Mapping[str, bytes],
 ) -> str:
     """Return the page of a run.
@@ -35,11 +37,12 @@ def summary_html(
     Args:
         facts: what its checkpoints say, with ``epochs_trained`` and ``val_miou`` of the best.
         rows: of the table of metrics, one per epoch.
-        counts: confusion matrix of the best epoch, CxC; row = label, column = prediction.
-        palette: RGB per class.
+        counts: confusion matrix of the best epoch, CxC; row = label, column = prediction. Of a multi-label network
+            Kx2x2 of ``MultilabelCounts``.
+        palette: name -> RGB of every class.
         pictures: title -> PNG.
     """
-    classes = list(facts["classes"])
+    classes = list(palette)[-len(counts) :]  # class 0 of several labels is not measured
     best = facts["epochs_trained"]
     shown = "".join(
         f'<h2>{html.escape(title)}</h2><img alt="{html.escape(title)}" '
@@ -51,13 +54,13 @@ def summary_html(
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
         f"<style>{_STYLE}</style><body><h1>{html.escape(title)}</h1>{shown}"
         f"<h2>Classes, epoch {best}</h2>{_classes(classes, counts, palette)}"
-        f"<h2>Confusion: of each label's pixels (row), % found as (column)</h2>{_confusion(classes, counts)}"
+        f"{_confusion(classes, counts) if counts.ndim == 2 else ''}"
         f"<h2>Settings</h2>{_settings(facts)}<h2>Epochs</h2>{_epochs(rows)}</body></html>\n"
     )
 
 
-def _classes(classes: Sequence[str], counts: np.ndarray, palette: Sequence[Sequence[int]]) -> str:
-    hits, labels, found = np.diag(counts), counts.sum(1), counts.sum(0)
+def _classes(classes: Sequence[str], counts: np.ndarray, palette: Mapping[str, Sequence[int]]) -> str:
+    hits, labels, found, pixels = tallies(counts)
     body = []
     for index, name in enumerate(classes):
         union = labels[index] + found[index] - hits[index]
@@ -66,9 +69,9 @@ def _classes(classes: Sequence[str], counts: np.ndarray, palette: Sequence[Seque
             _ratio(2 * hits[index], labels[index] + found[index]),
             _ratio(hits[index], labels[index]),
             _ratio(hits[index], found[index]),
-            _ratio(labels[index], counts.sum()),
+            _ratio(labels[index], pixels[index]),
         )
-        swatch = f'<i class="colour" style="background: rgb({",".join(map(str, palette[index]))})"></i>'
+        swatch = f'<i class="colour" style="background: rgb({",".join(map(str, palette[name]))})"></i>'
         body.append([swatch + html.escape(name), *map(_percent, measures)])
     return _table(["class", "IoU", "Dice", "recall", "precision", "share of pixels"], body)
 
@@ -79,7 +82,8 @@ def _confusion(classes: Sequence[str], counts: np.ndarray) -> str:
     for name, row in zip(names, counts):
         shares = [_ratio(value, row.sum()) for value in row]
         body.append([name, *(f"{100 * share:.1f}" if share >= 0.0005 else "" for share in shares)])
-    return _table(["", *names], body)
+    table = _table(["", *names], body)
+    return f"<h2>Confusion: of each label's pixels (row), % found as (column)</h2>{table}"
 
 
 def _settings(facts: Mapping[str, Any]) -> str:
@@ -90,6 +94,8 @@ def _settings(facts: Mapping[str, Any]) -> str:
         "validation data": facts["validation_data"],
         **({"teachers": ", ".join(facts["teachers"])} if facts.get("teachers") else {}),
         "size": "{1}x{0}".format(*facts["size_hw"]),
+        "mode": facts["mode"],
+        **({} if facts["mode"] == "multiclass" else {"threshold": facts["threshold"]}),
         **{name.replace("_", " "): value for name, value in facts["recipe"].items()},
         **facts["versions"],
     }

@@ -14,14 +14,12 @@ from edgeseg.builder.choice import choice
 from edgeseg.builder.data import epoch_seed
 from edgeseg.builder.distillation.loss import distilled
 from edgeseg.builder.distillation.options import distillation_from_text
-from edgeseg.builder.losses import criterion_from_text
+from edgeseg.builder.heads import class_ids, count_found, criterion_of, new_counts
 from edgeseg.builder.networks import PaddedNetwork
 from edgeseg.builder.optimization import OPTIMIZERS, rate_factor
 from edgeseg.builder.recipe import TrainRecipe
 from edgeseg.builder.snapshots import Snapshots
 from edgeseg.errors import TrainingError, UsageError
-from edgeseg.metrics import ConfusionMatrix
-from edgeseg.resizing import class_map_at
 from edgeseg.spec import IGNORE_ID, ModelSpec
 
 __all__ = ["SegmentationTask", "averaging", "loss_weights", "parameter_groups"]
@@ -34,7 +32,7 @@ class SegmentationTask(pl.LightningModule):
         network: the network with its initial weights.
         spec: classes, size, preprocessing.
         recipe: everything that decides the run.
-        weights: weight per class by how rare it is, (C,) float32.
+        weights: weight per output by how rare its class is, (K,) float32.
     """
 
     def __init__(
@@ -53,9 +51,9 @@ class SegmentationTask(pl.LightningModule):
             self.network.compile()  # in place: the names of the weights stay
         self.spec, self.recipe = spec, recipe
         self.class_weights = loss_weights(recipe.class_weights, weights)
-        self.loss = criterion_from_text(recipe.loss, len(spec.classes))
+        self.loss = criterion_of(recipe.loss, spec)
         self.distillation = distillation_from_text(recipe.distill)
-        self.confusion = ConfusionMatrix(len(spec.classes), spec.ignore_id)
+        self.confusion = new_counts(spec)
         self.losses: list[float] = []
 
     def on_train_batch_start(self, batch: Any, index: int) -> None:
@@ -115,7 +113,7 @@ class SegmentationTask(pl.LightningModule):
             self.snapshots.take(cast(PaddedNetwork, self.averaged.module))
 
     def on_validation_epoch_start(self) -> None:
-        """Average the snapshots, and start a new confusion matrix.
+        """Average the snapshots, and start new counts.
 
         Raises:
             TrainingError: a weight or a statistic of the averaged network is not finite.
@@ -128,16 +126,15 @@ class SegmentationTask(pl.LightningModule):
             )
         if self.snapshots is not None:
             self.snapshots.average(batch[0] for batch in self.trainer.train_dataloader)
-        self.confusion = ConfusionMatrix(len(self.spec.classes), self.spec.ignore_id)
+        self.confusion = new_counts(self.spec)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
         """Count the saved network's class map of one image (1x3xHxW float32) against its label, and return it."""
         image, label = batch
         with torch.autocast(self.device.type, enabled=False):  # mIoU is that of the stored weights, in float32
-            classes = self.judged(image.contiguous(memory_format=torch.channels_last)).argmax(1).to(torch.uint8)
-        target = label[0].cpu().numpy()
-        self.confusion.update(class_map_at(classes[0].cpu().numpy(), target.shape), target)
-        return classes[0]  # type: ignore[no-any-return]
+            logits = self.judged(image.contiguous(memory_format=torch.channels_last))
+        count_found(self.confusion, logits[0], label[0].cpu().numpy(), self.spec)
+        return class_ids(logits, self.spec)[0]
 
     def configure_optimizers(self) -> Any:
         """Return optimizer and schedule in Lightning's form."""

@@ -18,11 +18,11 @@ from edgeseg.builder.batches import training_batches, usable_crops, usable_label
 from edgeseg.builder.callbacks import Keeper, StepLine
 from edgeseg.builder.checkpoint import Checkpoint, SafetensorsIO, load_checkpoint
 from edgeseg.builder.choice import choice
-from edgeseg.builder.data import ValidationImages, class_weights
+from edgeseg.builder.data import ValidationImages
 from edgeseg.builder.distillation.maps import teacher_maps
 from edgeseg.builder.distillation.options import distillation_from_text
 from edgeseg.builder.failures import in_one_line
-from edgeseg.builder.losses import criterion_from_text
+from edgeseg.builder.heads import criterion_of, weights_by_rarity
 from edgeseg.builder.networks import NetworkConfig, PaddedNetwork
 from edgeseg.builder.optimization import OPTIMIZERS, SCHEDULES
 from edgeseg.builder.recipe import EpochResult, TrainingPlan, TrainOptions, TrainRecipe
@@ -73,7 +73,7 @@ def train(
     _refuse_unusable(recipe, spec)
     trained_on, crops = usable_crops(training, spec, recipe)
     validated_on = usable_labels([validation], spec, "the validation masks")
-    task = SegmentationTask(network, spec, recipe, class_weights(trained_on.classes))
+    task = SegmentationTask(network, spec, recipe, weights_by_rarity(trained_on, spec))
     facts = _facts(spec, training, validation, recipe, options)
     state = folder / "resume.safetensors" if options.resume else None
     done = epochs_done(state, run_description(config, facts), recipe.epochs) if state else 0
@@ -96,9 +96,8 @@ def train(
 
 def _refuse_unusable(recipe: TrainRecipe, spec: ModelSpec) -> None:
     """Raise UsageError for a recipe that cannot be followed, before any image is read."""
-    classes = len(spec.classes)
-    criterion_from_text(recipe.loss, classes)
-    loss_weights(recipe.class_weights, torch.ones(classes))
+    criterion_of(recipe.loss, spec)
+    loss_weights(recipe.class_weights, torch.ones(spec.outputs))
     choice("optimizer", recipe.optimizer, OPTIMIZERS)
     choice("schedule", recipe.schedule, SCHEDULES)
     distillation_from_text(recipe.distill)
@@ -140,6 +139,8 @@ def _facts(
         **({"teachers": options.teaching.described()} if options.teaching else {}),
         "recipe": asdict(recipe),
         "classes": list(spec.classes),
+        "mode": spec.mode,
+        "threshold": spec.threshold,
         "size_hw": list(spec.size_hw),
         "training_data": [source.description for source in training],
         "validation_data": validation.description,
@@ -165,7 +166,7 @@ def _remarks_on(counts: LabelCounts, spec: ModelSpec, what: str) -> Iterator[str
             f"ignored: right if {IGNORE_ID} means no class, else convert it to the class's id"
         )
     elif counts.ignored:
-        share = counts.ignored / (counts.ignored + int(counts.classes.sum()))
+        share = counts.ignored / (counts.ignored + counts.pixels)
         yield f"{100 * share:.1f} % of the {what} masks' pixels are no class (label {ignored_ids(spec)})"
 
 
