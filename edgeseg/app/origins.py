@@ -58,6 +58,8 @@ def origin_from(path: Path, config: CompileConfig, progress: Progress, *, accept
     if path.suffix != ".edgeseg" and _is_of_others(path):
         return _from_foreign_checkpoint(path, config, progress)
     described = _described(config.onnx)
+    if path.suffix != ".edgeseg":
+        described = [name for name in described if name != "`threshold`"]  # a network of sigmoids takes another one
     if described:
         raise UsageError(
             f"{', '.join(described)} describe a network of others; {path.name} carries its own description"
@@ -136,11 +138,15 @@ def _from_checkpoint(path: Path, config: CompileConfig, progress: Progress) -> O
     require("torch", "train")
     from edgeseg import __version__
     from edgeseg.builder.checkpoint import load_checkpoint
+    from edgeseg.compiler.options import NetworkOptions
     from edgeseg.compiler.steps.float_graph import float_graph_from_module
 
     checkpoint = load_checkpoint(path)
     spec = checkpoint.spec if config.size is None else replace(checkpoint.spec, size_hw=size_hw_from(config.size))
-    graph = float_graph_from_module(checkpoint.network, spec, _network_options(config), progress)
+    if config.onnx.threshold is not None:
+        spec = replace(spec, threshold=config.onnx.threshold)
+    options = replace(_network_options(config), threshold=NetworkOptions.threshold)
+    graph = float_graph_from_module(checkpoint.network, spec, options, progress)
     return Origin(
         graph=graph,
         spec=spec,

@@ -89,6 +89,8 @@ def _print(bundle: Bundle, name: str, require_signature: Optional[Path]) -> None
     say(f"input:   {spec.size_hw[1]}x{spec.size_hw[0]} uint8 BGR, {pre.resize}")
     say(f"         mean {pre.mean}, std {pre.std} ({pre.channel_order})")
     say(f"classes: {', '.join(spec.classes)}")
+    if spec.has_sigmoids:
+        say(f"mode:    {spec.decision}")
     table(f"graphs, judged on {report.evaluation_data or 'nothing'}", _COLUMNS, cells(stored, _COLUMNS))
     judged = {row.name: row.result.accuracy for row in stored if row.result is not None}
     labelled = {name: accuracy for name, accuracy in judged.items() if math.isfinite(accuracy.miou)}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from edgeseg.compiler.graph.fold import SCORES
 from edgeseg.compiler.graph.onnx_graph import OnnxGraph, checked_onnx, dims_of
 from edgeseg.errors import CompileError, require
@@ -9,13 +11,14 @@ from edgeseg.errors import CompileError, require
 __all__ = ["scored_onnx"]
 
 
-def scored_onnx(serialised: bytes, name: str, classes: int) -> bytes:
-    """Return a compiled graph with the output ``scores``: the softmax of what it takes the class of.
+def scored_onnx(serialised: bytes, name: str, classes: int, *, sigmoids: bool = False) -> bytes:
+    """Return a compiled graph with the output ``scores``: the softmax of what it takes the class of, or its sigmoids.
 
     Args:
         serialised: an ONNX model that gives ``classes`` NxHxW; it comes back as it is where it gives scores.
         name: of the graph, for messages.
         classes: how many the network has.
+        sigmoids: of all channels but the first, which then has what the largest of them leaves.
 
     Returns:
         An ONNX model with ``scores`` NxCxHxW float32 behind ``classes``.
@@ -40,6 +43,20 @@ def scored_onnx(serialised: bytes, name: str, classes: int) -> bytes:
             "model of 'edgeseg compile --scores'"
         )
     graph.add("Cast", [choice.input[0]], "logits_of_scores", to=onnx.TensorProto.FLOAT)
-    graph.add("Softmax", ["logits_of_scores"], SCORES, axis=1)
+    if sigmoids:
+        _add_sigmoids(graph)
+    else:
+        graph.add("Softmax", ["logits_of_scores"], SCORES, axis=1)
     graph.give(SCORES, onnx.TensorProto.FLOAT, [batch, classes, height, width])
     return bytes(checked_onnx(model).SerializeToString())
+
+
+def _add_sigmoids(graph: OnnxGraph) -> None:
+    """Put the sigmoids of all channels but the first, and before them what the largest leaves, behind the logits."""
+    for name, value in (("starts", 1), ("ends", np.iinfo(np.int32).max), ("axes", 1)):
+        graph.add_constant(f"labels_{name}", np.array([value], np.int64))
+    graph.add("Slice", ["logits_of_scores", "labels_starts", "labels_ends", "labels_axes"], "logits_of_labels")
+    each = graph.add("Sigmoid", ["logits_of_labels"], "scores_of_labels")
+    largest = graph.add("ReduceMax", [each], "score_of_any_label", axes=[1], keepdims=1)
+    one = graph.add_constant("whole_score", np.float32(1))
+    graph.add("Concat", [graph.add("Sub", [one, largest], "score_of_no_label"), each], SCORES, axis=1)

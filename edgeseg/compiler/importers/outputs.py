@@ -271,6 +271,8 @@ def _stride(part: int, size: int) -> int | None:
 
 def _independent(tail: _Tail, end: Ending, wanted: Wanted) -> bool:
     """Whether every channel judges by itself: by the last operator, or by values of 0-1 that do not add up to 1."""
+    if wanted.sigmoids.behind_logits:
+        return True
     if end.independent or end.weighted or end.activations or end.misplaced or "ArgMax" in end.removed:
         return end.independent
     return _of_zero_to_one(tail.values) and not _adds_up(tail.values)

@@ -19,12 +19,14 @@ class Sigmoids:
         exclusive: several sigmoids are exclusive classes, and the largest wins however low it is.
         likely_background: id of the class that is the background if there is one sigmoid less than classes.
         threshold: probability above which a sigmoid says yes.
+        behind_logits: the logits are those of sigmoids that the graph does not have.
     """
 
     background: int | None = None
     exclusive: bool = False
     likely_background: int | None = None
     threshold: float = 0.5
+    behind_logits: bool = False
 
 
 def sigmoids_of_classes(classes: Sequence[str], background: str | None = None, threshold: float = 0.5) -> Sigmoids:

@@ -227,6 +227,7 @@ def _provenance(bundle: Bundle) -> Markup:
     told: list[tuple[str, object]] = [
         *provenance_facts(bundle),
         ("classes", f"{len(spec.classes)}: {', '.join(spec.classes)}"),
+        *([("mode", spec.decision)] if spec.has_sigmoids else []),
         ("input", f"{spec.size_hw[1]}×{spec.size_hw[0]} uint8 BGR, {pre.resize}"),
         ("normalisation", f"mean {_triple(pre.mean)}; std {_triple(pre.std)} ({pre.channel_order})"),
     ]

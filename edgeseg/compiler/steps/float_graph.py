@@ -13,7 +13,7 @@ from edgeseg.compiler.importers.canonical import network_graph
 from edgeseg.compiler.importers.normalisation import check_scaled_once, own_scaling
 from edgeseg.compiler.importers.onnx_network import graph_facts, network_graph_from_onnx, wanted_from_facts
 from edgeseg.compiler.importers.torch_export import onnx_from_module
-from edgeseg.compiler.importers.wanted import OwnerFacts, sigmoids_of_classes
+from edgeseg.compiler.importers.wanted import OwnerFacts, Sigmoids, sigmoids_of_classes
 from edgeseg.compiler.options import NetworkOptions
 from edgeseg.errors import CompileError, UsageError, require
 from edgeseg.progress import Progress
@@ -114,9 +114,21 @@ def _owner_facts(spec: ModelSpec, options: NetworkOptions, *, layout: str | None
         layout=layout,
         output=options.output,
         channel_order=spec.preprocess.channel_order,
-        sigmoids=sigmoids_of_classes(spec.classes, options.background, options.threshold),
+        sigmoids=_sigmoids(spec, options),
         scores=options.scores,
     )
+
+
+def _sigmoids(spec: ModelSpec, options: NetworkOptions) -> Sigmoids:
+    """Say how sigmoids become classes. Raises UsageError: what the spec says is said again."""
+    if not spec.has_sigmoids:
+        return sigmoids_of_classes(spec.classes, options.background, options.threshold)
+    if options.background is not None or options.threshold != NetworkOptions.threshold:
+        raise UsageError(
+            f"the spec is of mode {spec.mode} and has the background {spec.classes[0]!r} and the threshold "
+            f"{spec.threshold:g}; leave `background` and `threshold` out, and change the spec's threshold"
+        )
+    return Sigmoids(background=0, threshold=spec.threshold, behind_logits=True)
 
 
 def _refuse_sequences(graph: onnx.GraphProto) -> None:
