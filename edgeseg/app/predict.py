@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Sequence
 
 from edgeseg.app.config import EngineOptions
 from edgeseg.app.engines import FactoryFrom, engine_name, on_jetson, opened_engine, quiet_factory
 from edgeseg.app.models import bundle_or_default, chosen_path
 from edgeseg.app.predict_config import PredictConfig
+from edgeseg.app.predict_files import ClassMaskFiles, PredictionFiles, ProbabilityFiles
 from edgeseg.app.shipped import model_path
 from edgeseg.bundle import Bundle, GraphEntry, read_bundle
-from edgeseg.errors import ForeignFileError, SinkError, UsageError, require
-from edgeseg.files import move_new
+from edgeseg.errors import UsageError, require
 from edgeseg.prediction.network import EngineNetwork, ScoringNetwork
 from edgeseg.prediction.predictor import PredictOptions, Predictor
 from edgeseg.progress import Progress
 from edgeseg.recipes import FP32
+from edgeseg.spec import ModelSpec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -108,9 +109,14 @@ def predict(
 
     began = time.perf_counter()
     streams = _streams(config)
-    if config.output is None and config.probabilities is None:
-        raise UsageError("say where results go: `output` FOLDER for masks, `probabilities` FOLDER")
+    if config.output is None and config.probabilities is None and config.class_masks is None:
+        raise UsageError("say where results go: `output` FOLDER for masks, `class_masks` or `probabilities` FOLDER")
     network, name = _network(config, progress, factory_from)
+    if network.spec.mode == "multilabel" and config.output is not None and config.class_masks is None:
+        progress.step(
+            "the model finds several labels per pixel, and a map has one: that is the most probable; pass "
+            "`class_masks` FOLDER for a mask of each label"
+        )
     options = PredictOptions(tuple(config.scales), config.flip, config.tiles, config.overlap, config.smooth)
     with ExitStack() as open_things:
         predictor = open_things.enter_context(Predictor(network, options))
@@ -119,13 +125,11 @@ def predict(
         refuse_overwriting(streams, sinks, [path for path in read if path is not None])
         sources = _sources(streams)
         sink = open_things.enter_context(_sink(config, predictor, sources)) if config.output else None
-        keep = None
-        if config.probabilities is not None:
-            keep = _Probabilities(config.probabilities, len(sources) > 1, config.overwrite)
-        work = _Work(predictor, sink, keep, progress)
+        work = _Work(predictor, sink, _files(config, predictor.spec, len(sources) > 1), progress)
         for source in sources:
             work.through(*source)
-    outputs = tuple(str(one) for one in (sink and sink.description, config.probabilities) if one)
+    written = (sink and sink.description, config.probabilities, config.class_masks)
+    outputs = tuple(str(one) for one in written if one)
     return Predicted(name, network.description, work.pictures, time.perf_counter() - began, outputs)
 
 
@@ -136,10 +140,10 @@ class _Work:
         self,
         predictor: Predictor,
         sink: FrameSink | None,
-        keep: _Probabilities | None,
+        files: Sequence[PredictionFiles],
         progress: Progress,
     ) -> None:
-        self._predictor, self._sink, self._keep, self._progress = predictor, sink, keep, progress
+        self._predictor, self._sink, self._files, self._progress = predictor, sink, files, progress
         self.pictures = 0
 
     def through(self, name: str, source: FrameSource) -> None:
@@ -164,10 +168,12 @@ class _Work:
         class_count = len(self._predictor.spec.classes)
 
         def take(top: int, band: np.ndarray) -> None:
-            kept(top, band)
+            for kept in takers:
+                kept(top, band)
             self._progress.count(f"rows of {frame.name}", top + band.shape[1], height)
 
-        with self._keep.file(frame, (class_count, height, width)) if self._keep is not None else _not_kept() as kept:
+        with ExitStack() as open_files:
+            takers = [open_files.enter_context(one.file(frame, (class_count, height, width))) for one in self._files]
             classes = self._predictor.predict_bands(frame.image, take)
         laps_ms = {"infer": (time.perf_counter_ns() - began) / 1e6}
         if self._sink is not None:
@@ -175,48 +181,13 @@ class _Work:
         self.pictures += 1
 
 
-class _Probabilities:
-    """Files of probabilities, written band by band, whole or not at all."""
-
-    def __init__(self, folder: Path, by_source: bool, overwrite: bool) -> None:
-        self._folder, self._by_source, self._overwrite = folder, by_source, overwrite
-
-    @contextmanager
-    def file(self, frame: Frame, shape: tuple[int, ...]) -> Iterator[Callable[[int, np.ndarray], None]]:
-        """Give what takes bands of CxHxW. Raises ForeignFileError: the file is there. SinkError: the disk refused."""
-        from numpy.lib import format as npy
-
-        folder = self._folder / frame.source.replace("/", "_") if self._by_source else self._folder
-        target = folder / f"{frame.name}.npy"
-        if target.exists() and not self._overwrite:
-            raise ForeignFileError(f"{target} is there and is not replaced; name another folder, or pass `overwrite`")
-        part = target.with_name(f".{target.name}.part")
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with open(part, "wb") as file:
-                npy.write_array_header_1_0(file, {"descr": "<f2", "fortran_order": False, "shape": shape})
-                begin = file.tell()
-
-                def take(top: int, band: np.ndarray) -> None:
-                    for index, rows in enumerate(band.astype("<f2")):
-                        file.seek(begin + 2 * (index * shape[1] + top) * shape[2])
-                        file.write(rows.tobytes())
-
-                yield take
-            if self._overwrite:
-                part.replace(target)
-            else:
-                move_new(part, target)
-        except OSError as error:
-            raise SinkError(f"{self._folder} cannot be written: {error.strerror or error}; free space") from error
-        finally:
-            if part.exists():
-                part.unlink()
-
-
-@contextmanager
-def _not_kept() -> Iterator[Callable[[int, np.ndarray], None]]:
-    yield lambda top, band: None
+def _files(config: PredictConfig, spec: ModelSpec, by_source: bool) -> list[PredictionFiles]:
+    files: list[PredictionFiles] = []
+    if config.probabilities is not None:
+        files.append(ProbabilityFiles(config.probabilities, by_source, config.overwrite))
+    if config.class_masks is not None:
+        files.append(ClassMaskFiles(config.class_masks, spec, by_source, config.overwrite))
+    return files
 
 
 def _streams(config: PredictConfig) -> list[Stream]:
@@ -302,5 +273,5 @@ def _with_scores(bundle: Bundle, graph: str) -> Bundle:
     entry = bundle.graphs.get(graph)
     if entry is None or entry.target == "tensorrt":
         return bundle
-    scored = scored_onnx(entry.onnx, graph, len(bundle.spec.classes))
+    scored = scored_onnx(entry.onnx, graph, len(bundle.spec.classes), sigmoids=bundle.spec.has_sigmoids)
     return replace(bundle, graphs={**bundle.graphs, graph: GraphEntry(scored, entry.recipe)})

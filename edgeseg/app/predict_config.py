@@ -37,6 +37,11 @@ class PredictConfig(Config):
     probabilities: Optional[Path] = option(
         None, is_path=True, help="Folder for NAME.npy: the probability of every class, CxHxW float16."
     )
+    class_masks: Optional[Path] = option(
+        None,
+        is_path=True,
+        help="Folder for CLASS/NAME.png: a mask of 0 and 255 for each class, or for each of several labels.",
+    )
     scales: Sequence[float] = option(
         (1.0,),
         flag="--scale",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Callable, Iterator
 import numpy as np
 
 from edgeseg.errors import ImageError, UsageError
+from edgeseg.label_planes import class_map_of
 from edgeseg.prediction.network import ScoringNetwork
 from edgeseg.prediction.tiles import BAND_ROWS, blended_bands
 from edgeseg.prediction.views import averaged
@@ -55,7 +56,7 @@ class Prediction:
     """What was predicted of a picture.
 
     Attributes:
-        classes: HxW uint8 class ids at the picture's size: the most probable ones.
+        classes: HxW uint8 class ids at the picture's size: the most probable ones, of sigmoids above the threshold.
         probabilities: CxHxW float32 at the picture's size; None where they were not asked for.
     """
 
@@ -112,7 +113,7 @@ class Predictor:
         classes = np.empty(picture.shape[:2], np.uint8)
         for top, found in self._bands(picture):
             band = self._smoothed(top, found, picture.shape[:2])
-            classes[top : top + band.shape[1]] = band.argmax(axis=0)
+            classes[top : top + band.shape[1]] = class_map_of(band, self.spec)
             take(top, band)
         return classes
 

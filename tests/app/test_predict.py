@@ -10,6 +10,7 @@ import pytest
 
 from edgeseg.app.predict import open_predictor, predict
 from edgeseg.app.predict_config import PredictConfig
+from edgeseg.app.predict_files import folder_names
 from edgeseg.bundle import Bundle
 from edgeseg.demo.street import StreetDataset
 from edgeseg.errors import ForeignFileError, SinkError, UsageError
@@ -82,6 +83,26 @@ def test_probabilities_that_are_there_stay(folder: Path) -> None:
     assert [path.read_bytes() for path in (folder / "p").iterdir()] == [b"mine"]
     predict(PredictConfig(pictures=config.pictures, probabilities=folder / "p", overwrite=True))
     assert np.load(folder / "p" / "0.npy").shape == (11, 360, 480)
+
+
+def test_every_class_has_a_mask_of_its_own_that_is_not_replaced(folder: Path, shipped: Bundle) -> None:
+    picture = folder / "street" / "1.png"
+    config = PredictConfig(pictures=(str(picture),), output=str(folder / "out"), class_masks=folder / "c")
+    heard: list[str] = []
+    predict(config, Progress(step=heard.append))
+    classes = read_mask(folder / "out" / "masks" / "1.png")
+    assert {path.name for path in (folder / "c").iterdir()} == set(shipped.spec.classes)
+    for index, name in enumerate(shipped.spec.classes):
+        mask = read_mask(folder / "c" / name / "1.png")
+        np.testing.assert_array_equal(mask, np.where(classes == index, 255, 0))
+    assert not any("several labels" in line for line in heard)
+    with pytest.raises(ForeignFileError, match="1.png is there and is not replaced"):
+        predict(PredictConfig(pictures=(str(picture),), class_masks=folder / "c"))
+    predict(PredictConfig(pictures=(str(picture),), class_masks=folder / "c", overwrite=True))
+
+
+def test_folders_of_classes_are_names_that_stay_below_their_folder() -> None:
+    assert folder_names(("road", "..", "a/b", "a:b", "ROAD", "déjà")) == ["road", "_", "a_b", "a_b-3", "ROAD-4", "déjà"]
 
 
 def test_a_full_disk_leaves_no_part_of_a_file(folder: Path) -> None:
