@@ -21,6 +21,8 @@ from edgeseg.spec import ModelSpec
 SPEC = ModelSpec(("ground", "<disc & hole>"), ((0, 0, 0), (255, 0, 0)), (32, 32))
 FACTS = {
     "classes": list(SPEC.classes),
+    "mode": "multiclass",
+    "threshold": 0.5,
     "size_hw": [32, 32],
     "initial_weights": "random weights",
     "training_data": ["train (4)"],
