@@ -145,6 +145,7 @@ def _agreement(made: QuantizedNetwork, graph: TrainedGraph, frames: Sequence[np.
     """
     import torch
 
+    from edgeseg.builder.heads import class_ids
     from edgeseg.compiler.graph.run import run_onnx
 
     same, as_float = [], []
@@ -152,7 +153,7 @@ def _agreement(made: QuantizedNetwork, graph: TrainedGraph, frames: Sequence[np.
         feeds = {graph.quantized.graph.input[0].name: frame[None]}
         expected, in_float = run_onnx(graph.quantized, feeds)[0], run_onnx(graph.folded, feeds)[0]
         with torch.no_grad():
-            found = made(torch.from_numpy(normalized(frame[None], spec.preprocess))).argmax(1).numpy()
+            found = class_ids(made(torch.from_numpy(normalized(frame[None], spec.preprocess))), spec).numpy()
         same.append(float(np.mean(found == expected)))
         as_float.append(float(np.mean(in_float == expected)))
     share = float(np.mean(same))

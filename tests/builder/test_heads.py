@@ -21,13 +21,14 @@ from edgeseg.app.predict import open_predictor, predict
 from edgeseg.app.predict_config import PredictConfig
 from edgeseg.app.segment import open_engine, segment
 from edgeseg.builder.checkpoint import load_checkpoint
+from edgeseg.builder.distillation.teacher import load_teacher
 from edgeseg.builder.heads import class_ids, count_found, new_counts, probabilities, weights_by_rarity
 from edgeseg.builder.networks import NetworkConfig, network_from_config
 from edgeseg.builder.training import EpochResult, TrainOptions, TrainRecipe, train
 from edgeseg.bundle import read_bundle
 from edgeseg.engines.base import Engine
 from edgeseg.engines.ort import OrtEngine
-from edgeseg.errors import CheckpointError, DatasetError, SpecError
+from edgeseg.errors import CheckpointError, DatasetError, SpecError, UsageError
 from edgeseg.images import InMemory, Sample, read_mask, write_png
 from edgeseg.labels import LabelCounts
 from edgeseg.metrics import ConfusionMatrix
@@ -176,6 +177,11 @@ def test_masks_without_any_object_are_refused_and_single_empty_ones_are_not(tmp_
         with pytest.raises(DatasetError, match=f"hold only 1 of the 2 classes .*{held}"):
             train(network_from_config(config), config, BINARY, [data], data, RECIPE, tmp_path)
     assert drawn(0)[1].any() == False and drawn(1)[1].any()  # noqa: E712 - the data of these tests has both
+
+
+def test_networks_of_sigmoids_have_no_teachers(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="teachers teach networks of mode multiclass, and this one is binary"):
+        load_teacher(tmp_path / "any.safetensors", BINARY)
 
 
 def test_a_batch_of_nothing_but_void_is_left_out(tmp_path: Path) -> None:

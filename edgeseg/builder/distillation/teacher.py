@@ -74,8 +74,11 @@ def load_teacher(path: Path, student: ModelSpec, described: ModelSpec | None = N
 
     Raises:
         CheckpointError: it cannot be read, or what it gives are no probabilities of the classes.
-        UsageError: a checkpoint of others is not described, or its classes are not those of the student.
+        UsageError: a checkpoint of others is not described, its classes are not those of the student, or the student
+            has sigmoids.
     """
+    if student.has_sigmoids:
+        raise UsageError(f"teachers teach networks of mode multiclass, and this one is {student.mode}; leave them out")
     if is_own_checkpoint(path):
         checkpoint = load_checkpoint(path)
         teacher = Teacher(path.name, checkpoint.network, checkpoint.spec)

@@ -74,6 +74,7 @@ class QuantizedNetwork(PaddedNetwork):
         self._encoder_is_frozen = network._encoder_is_frozen
         self.ranges: Ranges = ranges
         self._preprocess, self._per_channel = spec.preprocess, per_channel
+        self._first = int(spec.has_sigmoids)  # the graph has a channel for class 0 in front, which no weight makes
         network.eval()
         candidates = folded_layers(network, torch.zeros(1, 3, *graphs[0].size_hw))
         self._programs = {one.size_hw: _Program(one, _Candidates(network, spec, candidates)) for one in graphs}
@@ -94,7 +95,7 @@ class QuantizedNetwork(PaddedNetwork):
         with torch.autocast(image.device.type, enabled=False):
             values = dict(self._live_values(program))
             values[program.start] = self._centred(image.float())
-            return program.run(values)
+            return program.run(values)[:, self._first :]
 
     def as_float(self) -> PaddedNetwork:
         """Return the network with the same weights that computes in float, as it is exported; weights are shared."""
