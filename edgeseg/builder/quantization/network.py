@@ -97,6 +97,36 @@ class QuantizedNetwork(PaddedNetwork):
             values[program.start] = self._centred(image.float())
             return program.run(values)[:, self._first :]
 
+    def computed_names(self, size_hw: tuple[int, int]) -> list[str]:
+        """Return the names of the float tensors that the graph of a size computes, as the compiler names them."""
+        return [step.output for step in self._programs[size_hw].steps if step.operator != "QuantizeLinear"]
+
+    def worst_step(self, image: Tensor, tensors: Mapping[str, np.ndarray]) -> tuple[str, float]:
+        """Return the operator that computes most differently from the compiled graph, and how much.
+
+        Every operator gets what the compiled graph gave to it: a value on the edge of two levels would else fall to
+        either side, and be another tensor further on.
+
+        Args:
+            image: 1x3xHxW float32.
+            tensors: those of ``computed_names``, as the compiled graph gave them for this image.
+
+        Returns:
+            The name of its output, and the mean difference relative to the standard deviation.
+        """
+        program = self._programs[int(image.shape[2]), int(image.shape[3])]
+        worst = ("", 0.0)
+        with torch.no_grad():
+            given = {name: torch.from_numpy(value) for name, value in tensors.items()}
+            given.update(self._live_values(program))
+            given[program.start] = self._centred(image)
+            for name, value in program.computed(given, forced=True):
+                if name in tensors:
+                    spread = float(tensors[name].std()) + 1e-3 * float(np.abs(tensors[name]).max()) + 1e-30
+                    found = float(np.abs(value.numpy() - tensors[name]).mean()) / spread
+                    worst = max(worst, (name, found), key=lambda one: one[1])
+        return worst
+
     def as_float(self) -> PaddedNetwork:
         """Return the network with the same weights that computes in float, as it is exported; weights are shared."""
         return PaddedNetwork(self.network, self.config, self.stride).eval()
@@ -182,8 +212,8 @@ class _Program:
                     inputs[1:] = [f"{output}/weight", *([f"{output}/bias"] if candidates.has_bias[layer] else [])]
             how = {entry.name: onnx.helper.get_attribute_value(entry) for entry in node.attribute}
             steps.append(_Step(node.op_type, tuple(inputs), output, how))
-        self._steps = self._needed(steps)
-        used = {name for step in self._steps for name in step.inputs}
+        self.steps = self._needed(steps)
+        used = {name for step in self.steps for name in step.inputs}
         self._constants = {name: torch.from_numpy(np.array(value)) for name, value in constants.items() if name in used}
         self._on: dict[torch.device, dict[str, Tensor]] = {}
 
@@ -196,11 +226,17 @@ class _Program:
             # Whole numbers are shapes and places, which torch wants on the CPU; so are the bounds of Clip.
             moves = {name: one.ndim and one.is_floating_point() for name, one in self._constants.items()}
             self._on[device] = {n: one.to(device) if moves[n] else one for n, one in self._constants.items()}
-        found = {**self._on[device], **values}
-        for step in self._steps:
+        return dict(self.computed({**self._on[device], **values}))[self._end]
+
+    def computed(self, values: Mapping[str, Tensor], *, forced: bool = False) -> Iterator[tuple[str, Tensor]]:
+        """Yield the output of every step; ``forced`` lets no step read what was computed where a value is given."""
+        found = {**self._constants, **values}
+        for step in self.steps:
             inputs = [found[name] if name else None for name in step.inputs]
-            found[step.output] = OPERATORS[step.operator](inputs, step.how)
-        return found[self._end]
+            made = OPERATORS[step.operator](inputs, step.how)
+            if not forced or step.output not in values:
+                found[step.output] = made
+            yield step.output, made
 
     def _needed(self, steps: Sequence[_Step]) -> list[_Step]:
         """Leave out what stands before the centred frame and behind the logits. Raises CompileError."""
