@@ -43,6 +43,8 @@ def refuse_without_checkpoint(config: TrainConfig) -> None:
         )
     if config.keep != "all":
         raise UsageError(f"`qat` fine-tunes a whole network; leave `keep` {config.keep} out")
+    if config.compiled:
+        raise UsageError("`qat` runs the compiler's graph, which torch.compile was not tried on; leave `compiled` out")
 
 
 def quantized_network(

@@ -29,6 +29,8 @@ def test_only_a_trained_network_is_fine_tuned(tmp_path: Path) -> None:
     (tmp_path / "x.safetensors").touch()
     with pytest.raises(UsageError, match="fine-tunes a whole network; leave `keep` body out"):
         train(small(tmp_path, qat=True, weights=str(tmp_path / "x.safetensors"), keep="body"))
+    with pytest.raises(UsageError, match="leave `compiled` out"):
+        train(small(tmp_path, qat=True, weights=str(tmp_path / "x.safetensors"), compiled=True))
 
 
 def test_one_scale_per_layer_is_for_int8(tmp_path: Path) -> None:

@@ -191,6 +191,7 @@ CASES: dict[str, list[tuple[list[Any], dict[str, Any]]]] = {
     "HardSigmoid": [([noise(*MAP)], {"alpha": 1 / 6, "beta": 0.5})],
     "HardSwish": [([noise(*MAP)], {})],
     "Identity": [([noise(*MAP)], {})],
+    "InstanceNormalization": [([noise(2, 4, 24), noise(4), noise(4)], {"epsilon": 1e-3})],
     "LayerNormalization": [([noise(2, 3, 8), noise(8), noise(8)], {"axis": -1, "epsilon": 1e-6})],
     "LeakyRelu": [([noise(*MAP)], {"alpha": 0.2})],
     "MatMul": [([noise(2, 3, 4), noise(4, 5)], {})],
@@ -207,6 +208,7 @@ CASES: dict[str, list[tuple[list[Any], dict[str, Any]]]] = {
     "Pow": [([np.abs(noise(*MAP)), np.float32(1.5)], {})],
     "QuantizeLinear": [],  # its levels never stand alone: see the tests of rounding
     "ReduceMean": [([noise(*MAP)], {"axes": [2, 3], "keepdims": 0})],
+    "ReduceSum": [([noise(*MAP), whole(1)], {"keepdims": 0})],
     "Relu": [([noise(*MAP)], {})],
     "Reshape": [([noise(*MAP), whole(2, 0, -1)], {})],
     "Resize": [

@@ -223,8 +223,8 @@ class _Program:
     def run(self, values: dict[str, Tensor]) -> Tensor:
         device = values[self.start].device
         if device not in self._on:
-            # Whole numbers are shapes and places, which torch wants on the CPU; so are the bounds of Clip.
-            moves = {name: one.ndim and one.is_floating_point() for name, one in self._constants.items()}
+            # Shapes and places are wanted on the CPU, and so are single numbers, such as the bounds of Clip.
+            moves = {name: one.ndim and one.dtype is not torch.int64 for name, one in self._constants.items()}
             self._on[device] = {n: one.to(device) if moves[n] else one for n, one in self._constants.items()}
         return dict(self.computed({**self._on[device], **values}))[self._end]
 

@@ -169,8 +169,11 @@ def _clipped(inputs: Inputs, how: How) -> Tensor:
 
 
 def _mean(inputs: Inputs, how: How) -> Tensor:
-    axes = inputs[1].tolist() if len(inputs) > 1 and inputs[1] is not None else list(how["axes"])
-    return cast(Tensor, inputs[0].mean(axes, keepdim=bool(how.get("keepdims", 1))))
+    return cast(Tensor, inputs[0].mean(_axes(inputs, how), keepdim=bool(how.get("keepdims", 1))))
+
+
+def _sum(inputs: Inputs, how: How) -> Tensor:
+    return cast(Tensor, inputs[0].sum(_axes(inputs, how), keepdim=bool(how.get("keepdims", 1))))
 
 
 def _product(inputs: Inputs, how: How) -> Tensor:
@@ -180,8 +183,8 @@ def _product(inputs: Inputs, how: How) -> Tensor:
     return product + how.get("beta", 1.0) * inputs[2] if len(inputs) > 2 else product
 
 
-def _axes(inputs: Inputs, how: How) -> Any:
-    return inputs[1].tolist() if len(inputs) > 1 else how["axes"]
+def _axes(inputs: Inputs, how: How) -> list[int]:
+    return list(inputs[1].tolist() if len(inputs) > 1 and inputs[1] is not None else how["axes"])
 
 
 def _unsqueezed(inputs: Inputs, how: How) -> Tensor:
@@ -224,6 +227,9 @@ OPERATORS: Mapping[str, Callable[[Inputs, How], Tensor]] = {
     "HardSigmoid": lambda inputs, how: torch.clamp(inputs[0] * how.get("alpha", 0.2) + how.get("beta", 0.5), 0, 1),
     "HardSwish": lambda inputs, how: F.hardswish(inputs[0]),
     "Identity": lambda inputs, how: inputs[0],
+    "InstanceNormalization": lambda inputs, how: F.instance_norm(
+        inputs[0], weight=inputs[1], bias=inputs[2], eps=how.get("epsilon", 1e-5)
+    ),
     "LayerNormalization": lambda inputs, how: F.layer_norm(
         inputs[0], inputs[1].shape, inputs[1], inputs[2] if len(inputs) > 2 else None, how.get("epsilon", 1e-5)
     ),
@@ -236,6 +242,7 @@ OPERATORS: Mapping[str, Callable[[Inputs, How], Tensor]] = {
     "Pow": lambda inputs, how: inputs[0] ** inputs[1],
     "QuantizeLinear": _quantized,
     "ReduceMean": _mean,
+    "ReduceSum": _sum,
     "Relu": lambda inputs, how: F.relu(inputs[0]),
     "Reshape": _reshaped,
     "Resize": _resized,
