@@ -80,7 +80,9 @@ def _measured(asked: argparse.Namespace, command: Sequence[str], folder: Path) -
         print("$ edgeseg", shlex.join([*command, *resume]), flush=True)
         started, done = time.monotonic(), 0
         try:
-            subprocess.run([sys.executable, "-m", "edgeseg", *command, *resume], check=True)
+            code = subprocess.run([sys.executable, "-m", "edgeseg", *command, *resume]).returncode
+            if code:
+                sys.exit(code)  # it said why
             done = asked.epochs
         finally:
             hours = before + (time.monotonic() - started) / 3600

@@ -42,7 +42,7 @@ def test_a_student_learns_of_two_teachers_and_its_folder_trains_it_again(tmp_pat
 
     smp = pytest.importorskip("segmentation_models_pytorch")
     torch.save(smp.Unet("mobilenet_v2", encoder_weights=None, classes=2).state_dict(), tmp_path / "theirs.pt")
-    made = edgeseg("compile", teacher, "-o", "large.edgeseg", cwd=tmp_path)
+    made = edgeseg("compile", teacher, "--eval", "val", "-o", "large.edgeseg", cwd=tmp_path)
     assert made.returncode == 0, made.stderr
     (tmp_path / "spec.json").write_text(edgeseg("inspect", "large.edgeseg", "--json", cwd=tmp_path).stdout)
     words = ("train", "train", "--val", "val", "--classes", "ground,disc", *SMALL, "--encoder", "mobilenet_v2")

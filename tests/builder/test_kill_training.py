@@ -30,6 +30,8 @@ RECIPE = TrainRecipe(
     epochs=3, batch=2, growth="32:1,64x32:1", loss="ce(keep=0.5,after=0.5)+0.5*dice", optimizer="sgd", workers=0,
     learning_rate=0.02, schedule="cosine", warm_up=1, accumulate=2, clip=1.0, patience=9,
 )  # fmt: skip
+IN_MAPS = -STEPS
+"""In place of a step: while the teacher is asked, after two of four images."""
 TAUGHT = replace(RECIPE, snapshots=2, distill="kl=1,channel=1,scales=1", augment="street")
 
 
@@ -47,6 +49,8 @@ def _run(folder: Path, kill_after: int, recipe: TrainRecipe) -> None:
 
     def step(line: str) -> None:
         if line.startswith(f"epoch {kill_after // STEPS + 1}/{RECIPE.epochs}  step {kill_after % STEPS + 1}/{STEPS}"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if kill_after == IN_MAPS and line.startswith("teacher maps  2/4"):
             os.kill(os.getpid(), signal.SIGKILL)
 
     teaching = _teaching(folder) if recipe.distill else None
@@ -66,6 +70,9 @@ def _in_process(folder: Path, recipe: TrainRecipe, kill_after: int = 10**6) -> i
 def test_three_kills_change_no_bit_of_weights_and_state(tmp_path: Path, seed: int, recipe: TrainRecipe) -> None:
     steps = sorted(random.Random(seed).sample(range(RECIPE.epochs * STEPS), 3))
     assert _in_process(tmp_path / "straight", recipe) == 0
+    if recipe.distill:
+        assert _in_process(tmp_path / "killed", recipe, IN_MAPS) == -signal.SIGKILL
+        assert len(list((tmp_path / "killed" / "teacher-maps").iterdir())) == 2
     for step in steps:
         assert _in_process(tmp_path / "killed", recipe, step) == -signal.SIGKILL, f"steps {steps}"
     assert _in_process(tmp_path / "killed", recipe) == 0
