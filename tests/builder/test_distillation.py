@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+import edgeseg.builder.crops as crops_module
 import edgeseg.builder.distillation.maps as maps_module
-from edgeseg.builder.augmentation import PRESETS
+from edgeseg.builder.augmentation import PRESETS, augmentation_from_text
 from edgeseg.builder.checkpoint import Checkpoint, save_checkpoint
 from edgeseg.builder.data import SeededCrops, at_places
 from edgeseg.builder.distillation.loss import channel_divergence, distilled, pixel_divergence
@@ -116,6 +118,27 @@ def test_each_step_moves_maps_of_a_quarter_of_the_size_with_the_label(name: str)
         counted = (label != IGNORE_ID) & (found.amax(0) > 0.9)
         right.append(float((found.argmax(0) == label)[counted].float().mean()))
     assert min(right) > 0.97, right
+
+
+def test_a_pipeline_of_albumentations_moves_maps_too(tmp_path: Path, monkeypatch: Any) -> None:
+    """With a stand-in that mirrors image and mask, as the package gives and takes them."""
+
+    def mirror(image: np.ndarray, mask: np.ndarray) -> dict[str, np.ndarray]:
+        return {"image": image[:, ::-1], "mask": mask[:, ::-1]}
+
+    stand_in = SimpleNamespace(load=lambda path, data_format: mirror)
+    monkeypatch.setattr(crops_module, "require", lambda module, extra: stand_in)
+    (tmp_path / "mine.yaml").write_text("")
+    how = augmentation_from_text(f"albumentations:{tmp_path}/mine.yaml")
+    crops = SeededCrops([DATA], SPEC, SIZE, 0, how)
+    plain = [crops[0, index] for index in range(6)]
+    crops.learn_from([[one_hot(DATA[index].label) for index in range(6)]])  # type: ignore[list-item,arg-type]
+    for index, (image, label) in enumerate(plain):
+        taught_image, taught_label, found = crops[0, index]
+        assert torch.equal(image, taught_image) and torch.equal(label, taught_label)
+        assert np.array_equal(label.numpy(), DATA[index].label[:, ::-1])  # type: ignore[index]
+        counted = label != IGNORE_ID
+        assert torch.equal(found.argmax(0)[counted], label[counted]) and (found.amax(0)[counted] > 0.99).all()
 
 
 def test_labels_of_another_size_than_the_network_have_maps_at_their_places() -> None:
