@@ -136,7 +136,8 @@ def _of_model(
         except ImageError:
             label_counts(dataset, bundle.spec)  # names all files that cannot be used, where there are several
             raise
-        what = f"{name} on {dataset.description} ({engine.description})"
+        shown = ", of a pixel's labels the shown one" if bundle.spec.mode == "multilabel" else ""
+        what = f"{name} on {dataset.description} ({engine.description}{shown})"
     return Evaluation(what, bundle.spec, images, confusion, objects)
 
 

@@ -34,6 +34,14 @@ if TYPE_CHECKING:
 __all__ = ["Compilation", "bundle_from_graph", "compile_model"]
 
 
+_SHOWN = {
+    "multilabel": (
+        "a class map shows one of a pixel's labels, the most probable; mIoU counts it as right if it is one of them",
+    )
+}
+"""Mode of a spec -> what a user should know of its class maps."""
+
+
 @dataclass(frozen=True)
 class Compilation:
     """A bundle and the measurements behind it.
@@ -118,7 +126,7 @@ def bundle_from_graph(
     emitted = emitted_graphs(job, prepared, calibrated)
     notes = [*prepared.notes, *calibrated.notes, *emitted.notes]
     notes += refuse_failed(job, emitted.results, notes)
-    notes += model.notes
+    notes += [*model.notes, *_SHOWN.get(job.spec.mode, ())]
     entries = dict(emitted.entries)
     checks = tensorrt_checks(job, entries)
     onnx_fp32 = batched_onnx(prepared.stored, options.batch).SerializeToString()

@@ -16,6 +16,7 @@ from edgeseg.builder.crops import CropMaker, mixed
 from edgeseg.builder.data import SeededCrops
 from edgeseg.errors import UsageError
 from edgeseg.images import InMemory, Sample
+from edgeseg.label_planes import planes_from_ids
 from edgeseg.spec import IGNORE_ID, ModelSpec, Preprocess
 
 SIZE = (64, 96)
@@ -204,3 +205,31 @@ def test_a_pipeline_of_albumentations(tmp_path: Path) -> None:
     path.write_text("nonsense: [")
     with pytest.raises(UsageError, match="is no pipeline that albumentations loads"):
         CropMaker(how, SIZE, SIZE)
+
+
+@pytest.mark.parametrize("preset", ["basic", "street", "medical", "industrial"])
+def test_planes_of_labels_move_as_a_map_of_ids_does(preset: str) -> None:
+    """Of labels that do not overlap, the crop's planes are those of the crop's ids, and the pictures are the same."""
+    augment = replace(PRESETS[preset], balanced=0.7, classmix=0.4, cutmix=0.4)
+    several = replace(SPEC, mode="multilabel")
+    of_ids, of_planes = (SeededCrops([DATA], spec, (64, 96), 3, augment) for spec in (SPEC, several))
+    for number in range(24):
+        image, ids = of_ids[number // 6, number % 6]
+        same, planes = of_planes[number // 6, number % 6]
+        assert torch.equal(image, same) and planes.dtype == torch.int64 and planes.shape == (2, 64, 96)
+        np.testing.assert_array_equal(planes.numpy(), planes_from_ids(ids.numpy().astype(np.uint8), SPEC))
+
+
+def test_what_a_pixel_carries_besides_is_pasted_with_it() -> None:
+    image, mine = torch.zeros(3, 4, 6), torch.zeros(2, 4, 6, dtype=torch.int64)
+    theirs = torch.zeros(2, 4, 6, dtype=torch.int64)
+    theirs[0, :2], theirs[1, :, :3], theirs[:, 3] = 1, 1, IGNORE_ID
+    torch.manual_seed(0)
+    seen = set()
+    for _ in range(40):
+        picture, label = mixed((image, mine), lambda: (image + 1, theirs), replace(PRESETS["none"], classmix=1.0))
+        pasted = picture[0] == 1
+        assert torch.equal(label[:, pasted], theirs[:, pasted]) and not label[:, ~pasted].any()
+        assert not pasted[3].any(), "void is not pasted"
+        seen.add(int(pasted.sum()))
+    assert len(seen) > 1

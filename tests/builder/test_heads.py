@@ -231,7 +231,7 @@ def test_checkpoint_bundle_and_engines_give_the_same_classes(tmp_path: Path, run
     data, path = on_disk(tmp_path / "data", spec), tmp_path / "m.edgeseg"
     graphs = ("int8-tensorrt", "int8-cpu")
     lines: list[str] = []
-    compile_bundle(
+    made = compile_bundle(
         CompileConfig(checkpoint, emit=graphs, calibration=(data,), evaluation=data, out=path, gate=False, cache=False),
         Progress(step=lines.append),
     )
@@ -239,6 +239,9 @@ def test_checkpoint_bundle_and_engines_give_the_same_classes(tmp_path: Path, run
     assert bundle.spec == spec and set(bundle.graphs) == {"fp32", *graphs}
     level = "one channel became two" if spec.mode == "binary" else "2 sigmoids: class 0 where none is above 0.5"
     assert any(level in line for line in lines)
+    assert any("shows one of a pixel's labels" in note for note in made.compilation.notes) == (
+        spec.mode == "multilabel"
+    )
     with open_predictor(checkpoint) as one, open_predictor(bundle) as other:
         found = [one.predict(drawn(index)[0], probabilities=True) for index in range(20, 36)]
         for index, ours in enumerate(found, 20):
@@ -253,7 +256,9 @@ def test_checkpoint_bundle_and_engines_give_the_same_classes(tmp_path: Path, run
     for kind in ("onnxruntime", *(["openvino"] if find_spec("openvino") else [])):
         with open_engine(bundle, EngineOptions(engine=kind, graph="fp32")) as engine:
             assert share_of(engine, found) > 0.999, kind
-    judged = evaluate(EvalConfig(path, data, graph="fp32")).confusion
+    evaluation = evaluate(EvalConfig(path, data, graph="fp32"))
+    assert ("the shown one" in evaluation.what) == (spec.mode == "multilabel")
+    judged = evaluation.confusion
     again = ConfusionMatrix(len(spec.classes))
     for index, ours in enumerate(found, 20):
         planes = drawn(index)[1]
