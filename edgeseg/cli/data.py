@@ -60,7 +60,7 @@ def _show(report: DataReport) -> None:
         say(f"{one.role}: {one.description}")
         say(f"  {one.images} images, {one.masks} masks; {_counted(one.sizes)}; {_counted(one.kinds)}")
     columns = ["class", *(f"{one.role} {what}" for one in report.sets for what in ("pixels %", "images"))]
-    by_set = [list(zip(shares(one.pixels), one.images_with.tolist())) for one in report.sets]
+    by_set = [list(zip(shares(one), one.images_with.tolist())) for one in report.sets]
     rows = [
         [name, *(text for one in by_set for text in (percent(one[index][0]), str(one[index][1])))]
         for index, name in enumerate(report.spec.classes)
@@ -84,4 +84,4 @@ def _counted(counts: Mapping[str, int]) -> str:
 
 
 def _ignored(one: SetReport) -> float:
-    return one.ignored / max(1, one.ignored + int(one.pixels.sum()))
+    return one.ignored / max(1, one.ignored + one.labelled)

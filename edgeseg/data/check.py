@@ -61,12 +61,13 @@ class SetReport:
         images, masks: how many there are, and how many of both could be used.
         sizes: ``"WIDTHxHEIGHT"`` -> images.
         kinds: kind of file, such as ``"PNG, 16 bits"`` -> images.
-        pixels: labelled pixels per class id, int64 of length C.
+        pixels: labelled pixels per class id, int64 of length C; a pixel with several labels counts for each.
         images_with: images that hold each class, int64 of length C.
         ignored: pixels that are no class.
         one_class_masks: masks that hold one class and ``IGNORE_ID`` and nothing else, as masks of 0 and 255 do.
         problems: files that cannot be used.
         seen: the images that were read.
+        labelled: pixels that are a class.
     """
 
     role: str
@@ -81,6 +82,7 @@ class SetReport:
     one_class_masks: int
     problems: tuple[Problem, ...] = ()
     seen: tuple[Seen, ...] = field(default=(), repr=False)
+    labelled: int = 0
 
     def __add__(self, other: SetReport) -> SetReport:
         return SetReport(
@@ -96,11 +98,12 @@ class SetReport:
             self.one_class_masks + other.one_class_masks,
             self.problems + other.problems,
             self.seen + other.seen,
+            self.labelled + other.labelled,
         )
 
     def to_json(self, spec: ModelSpec) -> dict[str, Any]:
         """Return a JSON-serialisable dict."""
-        total = int(self.pixels.sum()) + self.ignored
+        total = self.labelled + self.ignored
         return {
             "role": self.role,
             "description": self.description,
@@ -126,6 +129,7 @@ class _Look:
     size: str = ""
     seen: Seen | None = None
     histogram: np.ndarray | None = None
+    area: int = 0
 
 
 def checked(
@@ -148,6 +152,7 @@ def checked(
     histograms = [look.histogram for look in looks if look.histogram is not None]
     table = np.stack(histograms) if histograms else np.zeros((1, 256), np.int64)
     classes = table[:, : len(spec.classes)]
+    ignored = int(table.sum() - classes.sum())
     one_class = (np.count_nonzero(classes, axis=1) == 1) & (table[:, IGNORE_ID] > 0)
     return SetReport(
         role,
@@ -158,10 +163,11 @@ def checked(
         dict(Counter(look.kind for look in looks if look.kind).most_common()),
         classes.sum(0),
         np.count_nonzero(classes, axis=0),
-        int(table.sum() - classes.sum()),
+        ignored,
         int(one_class.sum()),
         tuple(problem for look in looks for problem in look.problems),
         tuple(look.seen for look in looks if look.seen is not None),
+        sum(look.area for look in looks) - ignored,
     )
 
 
@@ -192,7 +198,7 @@ def _note(look: _Look, path: Path, group: str, sample: Sample) -> None:
     look.size = f"{sample.frame.shape[1]}x{sample.frame.shape[0]}"
     look.seen = _seen(path, group, sample.frame)
     if sample.label is not None:
-        look.histogram = pixel_counts(sample.label)
+        look.histogram, look.area = pixel_counts(sample.label), sample.label.shape[-2] * sample.label.shape[-1]
 
 
 def _look_at_both(data: LayoutDataset, index: int, spec: ModelSpec, look: _Look) -> None:
@@ -240,6 +246,6 @@ def _kind(path: Path) -> str:
     return f"{kind}, {bits} bits" if bits > 8 else kind
 
 
-def shares(pixels: np.ndarray) -> Sequence[float]:
+def shares(report: SetReport) -> Sequence[float]:
     """Return the share of each class among the labelled pixels, 0 to 1."""
-    return [float(one) for one in pixels / max(1, int(pixels.sum()))]
+    return [float(one) for one in report.pixels / max(1, report.labelled)]

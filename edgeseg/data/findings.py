@@ -57,7 +57,7 @@ def _empty_classes(sets: Sets, spec: ModelSpec) -> Iterator[str]:
 def _rare_classes(sets: Sets, spec: ModelSpec) -> Iterator[str]:
     rare = [
         f"{name} ({100 * share:.3f} % in {images} images)"
-        for name, share, images in zip(spec.classes, shares(sets[0].pixels), sets[0].images_with)
+        for name, share, images in zip(spec.classes, shares(sets[0]), sets[0].images_with)
         if 0 < share < _RARE
     ]
     if rare:

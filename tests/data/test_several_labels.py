@@ -11,6 +11,9 @@ import numpy as np
 import pytest
 
 from edgeseg.app.data import Head, dataset_from, spec_from
+from edgeseg.app.data_check import check_data
+from edgeseg.app.data_config import DataCheckConfig
+from edgeseg.data.check import shares
 from edgeseg.data.layouts import layout_of
 from edgeseg.data.opening import classes_of
 from edgeseg.errors import DatasetError, ImageError, UsageError
@@ -143,3 +146,18 @@ def test_class_0_of_sigmoids_has_to_be_listed(tmp_path: Path) -> None:
         spec_from(str(tmp_path / "names.txt"), "64x48", None, head=Head("binary"))
     spec = spec_from("None,disc", "64x48", None, head=Head("multilabel", 0.3))
     assert (spec.classes, spec.threshold, spec.outputs) == (("None", "disc"), 0.3, 1)
+
+
+def test_the_check_counts_a_pixel_for_every_label(tmp_path: Path) -> None:
+    lay(tmp_path, {"disc": DISC, "box": BOX})
+    lay(tmp_path, {"disc": 0 * DISC, "box": BOX}, "b")
+    config = DataCheckConfig(
+        (str(tmp_path),), classes="background,disc,box", mode="multilabel", sheet=tmp_path / "s.png"
+    )
+    (report,) = check_data(config).sets
+    neither = int(((DISC | BOX) == 0).sum())
+    assert report.pixels.tolist() == [neither + int((BOX == 0).sum()), int(DISC.sum()), 2 * int(BOX.sum())]
+    assert report.labelled == 2 * DISC.size and report.images_with.tolist() == [2, 1, 2] and not report.problems
+    assert shares(report)[2] == pytest.approx(BOX.mean()) and (tmp_path / "s.png").is_file()
+    told = report.to_json(SEVERAL)["classes"]
+    assert told["box"]["share"] == pytest.approx(BOX.mean()) and told["disc"]["images"] == 1
