@@ -68,7 +68,8 @@ class Snapshots(nn.Module):
 def measure_statistics(network: PaddedNetwork, images: Iterable[Tensor]) -> None:
     """Set BatchNorm's means and variances to those of some batches; nothing else of the network changes.
 
-    A frozen encoder keeps its own. The network is in evaluation mode afterwards.
+    A frozen encoder keeps its own, and so does a layer that is not run: fine-tuning for INT8 folds it with the
+    statistics that it has. The network is in evaluation mode afterwards.
 
     Args:
         network: with any layers.
@@ -81,6 +82,7 @@ def measure_statistics(network: PaddedNetwork, images: Iterable[Tensor]) -> None
     if not layers:
         return
     device = next(network.parameters()).device
+    before = [{name: value.clone() for name, value in one.named_buffers()} for one in layers]
     for one in layers:
         one.reset_running_stats()
         one.momentum = None  # the mean over all batches
@@ -88,6 +90,9 @@ def measure_statistics(network: PaddedNetwork, images: Iterable[Tensor]) -> None
     with torch.no_grad(), torch.autocast(device.type, enabled=False):
         for batch in islice(images, _BATCHES):
             network(batch.to(device).contiguous(memory_format=torch.channels_last))
-    for one, momentum in zip(layers, momenta):
+    for one, momentum, old in zip(layers, momenta, before):
         one.momentum = momentum
         one.eval()
+        if not one.num_batches_tracked:
+            for name, value in one.named_buffers():
+                value.copy_(old[name])

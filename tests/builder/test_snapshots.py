@@ -86,6 +86,27 @@ def test_a_frozen_encoder_keeps_its_statistics() -> None:
     assert torch.equal(encoder(network)[1].running_mean, torch.full((4,), 3.0))  # type: ignore[arg-type]
 
 
+def test_a_layer_that_is_not_run_keeps_its_statistics() -> None:
+    """As those of a network that is fine-tuned for INT8, which runs a graph with BatchNorm folded."""
+
+    class Folded(PaddedNetwork):
+        def forward(self, image: Tensor) -> Tensor:
+            return image
+
+    network = Folded(small(0).network, NetworkConfig(classes=2), stride=1)
+    norm = encoder(network)[1]
+    with torch.no_grad():
+        norm.running_mean.fill_(3.0)  # type: ignore[union-attr,operator]
+        norm.running_var.fill_(2.0)  # type: ignore[union-attr,operator]
+        norm.num_batches_tracked.fill_(7)  # type: ignore[union-attr,operator]
+    snapshots = Snapshots(network, 2)
+    snapshots.take(network)
+    snapshots.average(IMAGES)
+    kept = dict(encoder(snapshots.network)[1].named_buffers())
+    assert torch.equal(kept["running_mean"], torch.full((4,), 3.0)) and int(kept["num_batches_tracked"]) == 7
+    assert torch.equal(kept["running_var"], torch.full((4,), 2.0))
+
+
 def test_a_network_without_batchnorm_asks_for_no_image() -> None:
     network = small(0)
     network.network.encoder = nn.Conv2d(3, 4, 3)
