@@ -73,6 +73,7 @@ def quantized_network(
     from edgeseg.builder.quantization import QuantizedNetwork
     from edgeseg.builder.recipe import crop_stages
     from edgeseg.compiler.calibration.collect import MINIMUM_FRAMES, ranges_from_frames
+    from edgeseg.compiler.quantize.emit import emitted_onnx
 
     sizes = [spec.size_hw, *((stage.height, stage.width) for stage in crop_stages(recipe))]
     images = joined(training)
@@ -81,11 +82,13 @@ def quantized_network(
     graphs = _folded_graphs(network, spec, sizes)
     frames = NetworkFrames(_Spread(images, _FRAMES), spec)
     report(f"int8: ranges of {len(frames)} training images")
-    ranges = replace(ranges_from_frames(graphs[spec.size_hw], frames), means={})
-    knobs = StaticInt8("tensorrt", per_channel=not recipe.per_tensor, bias_correction=False)
+    taken = ranges_from_frames(graphs[spec.size_hw], frames)
+    ranges = replace(taken, means={})  # without means no bias is corrected: training does that itself
+    knobs = StaticInt8("tensorrt", per_channel=not recipe.per_tensor)
     emitted = _emitted_graphs(graphs, ranges, knobs)
     made = QuantizedNetwork(network, spec, emitted, ranges, per_channel=not recipe.per_tensor)
     _refuse_other_arithmetic(made, emitted, frames[0], spec)
+    made.take_biases(emitted_onnx(graphs[spec.size_hw], taken, knobs))
     trained, all_of_them = made.trained
     report(
         f"int8: {trained} of {all_of_them} convolutions are trained, with one weight scale per "

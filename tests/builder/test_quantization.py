@@ -96,6 +96,16 @@ def test_what_is_trained_is_what_the_compiler_emits(architecture: str, per_tenso
     assert not all(torch.equal(one, other) for one, other in zip(before, made.parameters()))
 
 
+def test_training_starts_with_biases_that_make_up_for_rounding() -> None:
+    network = settled("edge_unet")
+    images = torch.from_numpy(normalized(SPEC.resized(STREET[3].frame)[None], SPEC.preprocess))
+    with torch.no_grad():
+        before = network(images)
+        made = quantized(network, per_tensor=True)
+        after = made.as_float()(images)
+    assert 1e-4 < float((after - before).abs().mean() / before.std()) < 0.5
+
+
 def test_every_weight_has_a_gradient_and_statistics_stay() -> None:
     made = quantized(settled("edge_unet"), per_tensor=True)
     with pytest.raises(CompileError, match="no INT8 graph was made for images of 96x32"):
@@ -104,6 +114,30 @@ def test_every_weight_has_a_gradient_and_statistics_stay() -> None:
     step(made)
     assert all(parameter.grad is not None for parameter in made.parameters())
     assert all(torch.equal(value, statistics[name]) for name, value in made.named_buffers())
+
+
+def test_fine_tuning_halves_the_error_of_rounding_per_tensor() -> None:
+    """A channel of large weights makes the steps of all others coarse; the float network's logits are the goal."""
+    network = settled("edge_unet")
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, torch.nn.Conv2d) and module.groups > 1:
+                module.weight[0] *= 40
+    frames = np.stack([SPEC.resized(STREET[index].frame) for index in (0, 5, 10, 15)])
+    images = torch.from_numpy(normalized(frames, SPEC.preprocess))
+    with torch.no_grad():
+        goal = network(images)
+    made = quantized(network, per_tensor=True)
+    optimizer = torch.optim.Adam(made.parameters(), lr=3e-4)
+    lost = []
+    for _ in range(24):
+        optimizer.zero_grad()
+        loss = (made(images) - goal).square().mean() / goal.var()
+        loss.backward()
+        optimizer.step()
+        lost.append(loss.item())
+    assert lost[0] > 0.05, "rounding per tensor costs something"
+    assert lost[-1] < lost[0] / 2, lost
 
 
 def test_a_checkpoint_brings_its_ranges(tmp_path: Any) -> None:
