@@ -19,7 +19,7 @@ PAGES = (
     "CHANGELOG.md",
     "docs/**/*.md",
     "jetson/**/*.md",
-    "benchmarks/*.md",
+    "benchmarks/**/*.md",
     "calibration/*.md",
     "examples/*.md",
 )
