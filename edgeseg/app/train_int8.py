@@ -82,13 +82,13 @@ def quantized_network(
     graphs = _folded_graphs(network, spec, sizes)
     frames = NetworkFrames(_Spread(images, _FRAMES), spec)
     report(f"int8: ranges of {len(frames)} training images")
-    taken = ranges_from_frames(graphs[spec.size_hw], frames)
-    ranges = replace(taken, means={})  # without means no bias is corrected: training does that itself
-    knobs = StaticInt8("tensorrt", per_channel=not recipe.per_tensor)
-    emitted = _emitted_graphs(graphs, ranges, knobs)
+    ranges = ranges_from_frames(graphs[spec.size_hw], frames)
+    corrected = StaticInt8("tensorrt", per_channel=not recipe.per_tensor)
+    # Training moves the biases itself. What it leaves is rounded already, so that nothing is left to be corrected.
+    emitted = _emitted_graphs(graphs, ranges, replace(corrected, bias_correction=False))
     made = QuantizedNetwork(network, spec, emitted, ranges, per_channel=not recipe.per_tensor)
     _refuse_other_arithmetic(made, emitted, frames[0], spec)
-    made.take_biases(emitted_onnx(graphs[spec.size_hw], taken, knobs))
+    made.take_biases(emitted_onnx(graphs[spec.size_hw], ranges, corrected))
     trained, all_of_them = made.trained
     report(
         f"int8: {trained} of {all_of_them} convolutions are trained, with one weight scale per "

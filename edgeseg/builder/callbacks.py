@@ -162,7 +162,7 @@ class Keeper(pl.Callback):
         assert isinstance(pl_module, SegmentationTask)
         result = self._result(trainer, pl_module)
         training = {**self._facts, "epochs_trained": result.epoch, "val_miou": result.miou, "val_iou": result.iou}
-        judged = pl_module.judged
+        judged = pl_module.judged.as_float()
         checkpoint = Checkpoint(judged, self._config, pl_module.spec, training, judged.ranges)
         save_checkpoint(checkpoint, self._folder.path / "last.safetensors")
         if result.is_best:

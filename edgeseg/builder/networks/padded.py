@@ -56,6 +56,10 @@ class PaddedNetwork(nn.Module):
             logits = logits[:, :, :height, :width]
         return _activated(logits, self.config.activation)
 
+    def as_float(self) -> PaddedNetwork:
+        """Return the network as it is kept and exported: itself, where it computes in float."""
+        return self
+
     def freeze_encoder(self) -> None:
         """Keep the encoder's weights and its BatchNorm statistics from now on, also in training mode."""
         self._encoder_is_frozen = True

@@ -54,6 +54,18 @@ class FoldedLayer:
             weight = weight.flip(1) if preprocess.channel_order == "RGB" else weight
         return weight, bias
 
+    def store_weight(self, network: nn.Module, preprocess: Preprocess, weight: Tensor) -> None:
+        """Give the convolution the weight with which ``weight_and_bias`` gives this folded weight, where one does."""
+        convolution: Any = network.get_submodule(self.convolution)
+        with torch.no_grad():
+            ones = nn.Parameter(torch.ones_like(convolution.weight))
+            weights, convolution.weight = convolution.weight, ones
+            factor, _ = self.weight_and_bias(network, preprocess)
+            convolution.weight = weights
+            if self.reads_frames and preprocess.channel_order == "RGB":
+                weight, factor = weight.flip(1), factor.flip(1)
+            weights.copy_(torch.where(factor == 0, weights, weight / factor))
+
 
 def folded_layers(network: nn.Module, image: Tensor) -> list[FoldedLayer]:
     """Return the convolutions that run for an image, each with the BatchNorm that reads what it gives.

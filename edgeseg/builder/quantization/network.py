@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Iterator, Mapping, Sequence
 
@@ -152,8 +153,22 @@ class QuantizedNetwork(PaddedNetwork):
         return worst
 
     def as_float(self) -> PaddedNetwork:
-        """Return the network with the same weights that computes in float, as it is exported; weights are shared."""
-        return PaddedNetwork(self.network, self.config, self.stride).eval()
+        """Return a copy that computes in float with the rounded weights, as it is kept and exported.
+
+        The compiler rounds them to the same levels again. Unrounded weights would be those of another network: trained
+        per tensor, small ones are right only when they are rounded to 0.
+        """
+        plain = PaddedNetwork(copy.deepcopy(self.network), self.config, self.stride).eval()
+        plain.ranges = self.ranges
+        stored: set[str] = set()
+        for live in next(iter(self._programs.values())).layers.values():
+            if live.is_rounded and live.layer.convolution not in stored:
+                with torch.no_grad():
+                    weight, _ = live.layer.weight_and_bias(self, self._preprocess)
+                    rounded = rounded_weight(weight, live.axis, per_channel=self._per_channel)
+                live.layer.store_weight(plain, self._preprocess, rounded)
+                stored.add(live.layer.convolution)
+        return plain
 
     def _centred(self, image: Tensor) -> Tensor:
         scale = torch.from_numpy(self._preprocess.scale_and_offset()[0]).to(image).view(1, 3, 1, 1)
