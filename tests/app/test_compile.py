@@ -85,7 +85,7 @@ def test_an_engine_that_cannot_be_is_refused(config: CompileConfig, said: str) -
     ("change", "said"),
     [
         ({"calibration": (STREET,)}, "`calibration` is for `int8`"),
-        ({"pareto": True}, "`board` and `calibrator` are for `int8`"),
+        ({"pareto": True}, "`per_tensor` and `calibrator` are for `int8`"),
         ({"board": "x", "int8": True}, "no board 'x'"),
         ({"onnx": ForeignNetwork(mean="0", std="1")}, "`mean`, `std` describe a network of others"),
         ({"size": "96x64"}, "`size` and `scores` need a checkpoint"),
