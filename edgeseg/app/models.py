@@ -154,11 +154,12 @@ def _named(path: Path, accepted: Optional[PublicKeys]) -> Bundle:
 
 def _remedy(path: Path) -> str:
     suffix = path.suffix.lower()
-    if not path.exists() and len(path.parts) == 1 and not suffix:
-        return f"shipped are {', '.join(shipped_models())}, or name a file"
     if suffix in _NETWORK_SUFFIXES and path.is_file():
         return f"a network is compiled into one first: edgeseg compile {path}"
     is_source = suffix in (*IMAGE_SUFFIXES, *_VIDEO_SUFFIXES) or _URI.match(str(path)) or path.is_dir()
     if is_source:
         return "pictures, videos, folders and streams are given with `source` (or `data`)"
-    return f"cameras are given with `camera` {path}" if str(path).isdigit() else ""
+    if str(path).isdigit():
+        return f"cameras are given with `camera` {path}"
+    is_name = len(path.parts) == 1 and not suffix and not path.exists()
+    return f"shipped are {', '.join(shipped_models())}, or name a file" if is_name else ""
