@@ -197,14 +197,18 @@ def _refuse_without_calibration(config: CompileConfig, path: Path, graphs: Seque
         )
     if config.calibration and not calibrates:
         raise UsageError("`calibration` is for `int8`; without it nothing is calibrated")
-    ranks = config.sensitivity or config.pareto or config.budget_ms is not None
-    if (
-        ranks or config.float_layers or config.board or config.per_tensor or config.calibrator != "auto"
-    ) and not calibrates:
-        raise UsageError(
-            "`sensitivity`, `pareto`, `budget_ms`, `float_layers`, `board`, `per_tensor` and `calibrator` are for "
-            "`int8`; add it"
-        )
+    for_int8 = {
+        "sensitivity": config.sensitivity,
+        "pareto": config.pareto,
+        "budget_ms": config.budget_ms is not None,
+        "float_layers": config.float_layers,
+        "board": config.board,
+        "per_tensor": config.per_tensor,
+        "calibrator": config.calibrator != "auto",
+    }
+    if any(for_int8.values()) and not calibrates:
+        *first, last = (f"`{name}`" for name in for_int8)
+        raise UsageError(f"{', '.join(first)} and {last} are for `int8`; add it")
     if config.board is not None and config.board not in BOARDS:
         raise UsageError(f"no board {config.board!r}; there are {', '.join(BOARDS)}")
 
