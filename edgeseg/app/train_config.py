@@ -201,7 +201,7 @@ class TrainConfig(Config):
     distill: str = option(
         "",
         help="How: NAME=VALUE,... of kl (0.5), temperature (2), channel (0), channel_temperature (4), labels (1), "
-        "scales (0.8:1:1.33), flip (1), stride (4).",
+        "scales (0.8:1:1.33), flip (1), stride (4), feature (0).",
         panel=_TEACHERS,
     )
     teacher_spec: Optional[Path] = option(

@@ -38,10 +38,10 @@ class GrowingCrops(TorchDataset[Any]):
         self.largest = max(max(one.height, one.width) for one in self._stages)
         """Longest side of any crop in pixels."""
 
-    def learn_from(self, maps: Sequence[Maps]) -> None:
+    def learn_from(self, maps: Sequence[Maps], features: Sequence[Maps] = ()) -> None:
         """Let samples have what teachers say, as of ``SeededCrops``."""
         for crops in self._crops:
-            crops.learn_from(maps)
+            crops.learn_from(maps, features)
 
     def __len__(self) -> int:
         return len(self._crops[0])
@@ -93,7 +93,8 @@ def usable_labels(sources: Sequence[Dataset], spec: ModelSpec, where: str) -> La
 def training_batches(crops: GrowingCrops, recipe: TrainRecipe, epoch: int) -> DataLoader[Any]:
     """Return the batches of an epoch and of those after it, (Nx3xHxW float32, NxHxW int64).
 
-    Where there are teachers, their log-probabilities are a third, NxCxHxW float16.
+    Where there are teachers, their log-probabilities are a third, NxCxHxW float16, and features that are wanted a
+    fourth, NxFxhxw float16.
 
     Args:
         crops: the samples.

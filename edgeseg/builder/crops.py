@@ -193,7 +193,8 @@ def mixed(crop: Crop, other: Callable[[], Crop], how: Augmentation) -> Crop:
     """Paste parts of another crop into a crop: half of its classes (ClassMix) or a rectangle (CutMix).
 
     Args:
-        crop: image 3xHxW, label HxW (or KxHxW planes), and what else belongs to its pixels (LxHxW).
+        crop: image 3xHxW, label HxW (or KxHxW planes), and what else belongs to it (LxHxW, or in a
+            fraction of that size).
         other: makes the other crop, of the same size; not called where nothing is pasted.
         how: says the shares.
     """
@@ -226,7 +227,13 @@ def _held(mask: Tensor, chosen: int) -> Tensor:
 
 
 def _pasted(crop: Crop, other: Crop, where: Tensor) -> Crop:
-    return tuple(torch.where(where, theirs, mine) for theirs, mine in zip(other, crop))
+    return tuple(torch.where(_at_stride(where, mine), theirs, mine) for theirs, mine in zip(other, crop))
+
+
+def _at_stride(where: Tensor, values: Tensor) -> Tensor:
+    """Return a mask HxW in the size of values, whose sides are those of the mask over a whole number."""
+    stride = where.shape[-1] // values.shape[-1]
+    return where[stride // 2 :: stride, stride // 2 :: stride]
 
 
 def _places(size: Sequence[int], size_hw: tuple[int, int]) -> Tensor:

@@ -5,6 +5,7 @@ Order and augmentation follow from (seed, epoch, image) alone, so that a resumed
 
 from __future__ import annotations
 
+from itertools import zip_longest
 from typing import Any, Iterator, Protocol, Sequence
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from edgeseg.builder.augmentation import PRESETS, Augmentation
 from edgeseg.builder.crops import CropMaker, mixed
+from edgeseg.builder.distillation.options import FEATURE_STRIDE
 from edgeseg.images import Dataset
 from edgeseg.label_planes import planes_from_ids
 from edgeseg.preprocess import normalized
@@ -37,7 +39,7 @@ class Maps(Protocol):
     """What teachers say of the images of a data set."""
 
     def __getitem__(self, index: int) -> np.ndarray:
-        """Return log-probabilities of an image, Kxhxw float16."""
+        """Return log-probabilities or features of an image, Kxhxw float16."""
 
 
 class TrainingCrops(TorchDataset[Any]):
@@ -63,14 +65,16 @@ class TrainingCrops(TorchDataset[Any]):
         self._source, self._spec = source, spec
         self._make = CropMaker(augment, spec.size_hw, crop)
         self._maps: Maps | None = None
+        self._features: Maps | None = None
 
-    def learn_from(self, maps: Maps) -> None:
+    def learn_from(self, maps: Maps, features: Maps | None = None) -> None:
         """Let an item have what teachers say of it, too.
 
         Args:
             maps: log-probabilities of each whole image, Kxhxw float16 of any height and width.
+            features: of the teachers' encoders for each whole image, Fxhxw float16.
         """
-        self._maps = maps
+        self._maps, self._features = maps, features
 
     def __len__(self) -> int:
         return len(self._source)
@@ -78,7 +82,8 @@ class TrainingCrops(TorchDataset[Any]):
     def __getitem__(self, index: int) -> tuple[Tensor, ...]:
         """Return a float32 image 3xCxC, an int64 label CxC with ``IGNORE_ID`` as void, and a teacher's KxCxC float16.
 
-        The last is there after ``learn_from``. Image and label are the same with and without it.
+        The last is there after ``learn_from``. Where that was given features, they follow, of stride 16: Fxcxc float16.
+        Image and label are the same with and without them.
         """
         _, frame, label = self._source[index]
         assert label is not None
@@ -90,6 +95,10 @@ class TrainingCrops(TorchDataset[Any]):
         else:
             image, mask, places = self._make.with_places(rgb, labels)
             more = (at_places(self._maps[index], places, self._spec.size_hw),)
+            if self._features is not None:
+                # Not a mean: pixels beyond the image have no place.
+                coarse = places[:, FEATURE_STRIDE // 2 :: FEATURE_STRIDE, FEATURE_STRIDE // 2 :: FEATURE_STRIDE]
+                more += (at_places(self._features[index], coarse, self._spec.size_hw),)
         bgr = image.permute(1, 2, 0).numpy()[None, ..., ::-1]
         return torch.from_numpy(normalized(bgr, self._spec.preprocess)[0]), mask.long(), *more
 
@@ -137,10 +146,10 @@ class SeededCrops(TorchDataset[Any]):
         self._crops: ConcatDataset[Any] = ConcatDataset(parts)
         self._seed, self._augment = seed, augment
 
-    def learn_from(self, maps: Sequence[Maps]) -> None:
+    def learn_from(self, maps: Sequence[Maps], features: Sequence[Maps] = ()) -> None:
         """Let samples have what teachers say, as of ``TrainingCrops``; one sequence of maps per source."""
-        for part, of_source in zip(self._parts, maps):
-            part.learn_from(of_source)
+        for part, of_source, seen in zip_longest(self._parts, maps, features):
+            part.learn_from(of_source, seen)
 
     def __len__(self) -> int:
         return len(self._crops)

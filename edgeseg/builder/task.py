@@ -12,6 +12,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from edgeseg.builder.choice import choice
 from edgeseg.builder.data import epoch_seed
+from edgeseg.builder.distillation.features import FeatureHints
 from edgeseg.builder.distillation.loss import distilled
 from edgeseg.builder.distillation.options import distillation_from_text
 from edgeseg.builder.heads import class_ids, count_found, criterion_of, new_counts
@@ -33,6 +34,10 @@ class SegmentationTask(pl.LightningModule):
         spec: classes, size, preprocessing.
         recipe: everything that decides the run.
         weights: weight per output by how rare its class is, (K,) float32.
+        feature_channels: of each teacher's features that are learned from.
+
+    Raises:
+        UsageError: features are to be learned from, and the network has none at stride 16.
     """
 
     def __init__(
@@ -41,12 +46,15 @@ class SegmentationTask(pl.LightningModule):
         spec: ModelSpec,
         recipe: TrainRecipe,
         weights: Tensor,
+        feature_channels: Sequence[int] = (),
     ) -> None:
         super().__init__()
         self.network = network.to(memory_format=torch.channels_last)
         # BatchNorm statistics are averages already: the averaged network takes the trained one's after every step.
         self.averaged = AveragedModel(self.network, multi_avg_fn=averaging(recipe.average_decay), use_buffers=False)
         self.snapshots = Snapshots(self.network, recipe.snapshots) if recipe.snapshots else None
+        # After the copies: they are not watched.
+        self.hints = FeatureHints(self.network, feature_channels) if feature_channels else None
         if recipe.compiled:
             self.network.compile()  # in place: the names of the weights stay
         self.spec, self.recipe = spec, recipe
@@ -95,12 +103,16 @@ class SegmentationTask(pl.LightningModule):
 
         Args:
             batch: images Nx3xHxW float32, labels NxHxW int64, and where there are teachers, their log-probabilities
-                NxCxHxW float16.
+                NxCxHxW float16, and their features NxFxhxw float16 where these are learned from.
         """
         images, labels, *maps = batch
         logits = self.network(images.contiguous(memory_format=torch.channels_last))
         loss: Tensor = self.loss(logits, labels)
-        return distilled(loss, logits, labels, maps[0], self.distillation) if maps else loss
+        if maps:
+            loss = distilled(loss, logits, labels, maps[0], self.distillation)
+        if self.hints is not None:
+            loss = loss + self.distillation.feature * self.hints(maps[1], labels)
+        return loss
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Take a step, and add the weights after it to the average."""
@@ -139,9 +151,10 @@ class SegmentationTask(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """Return optimizer and schedule in Lightning's form."""
         recipe = self.recipe
-        optimizer = choice("optimizer", recipe.optimizer, OPTIMIZERS)(
-            parameter_groups(self.network, recipe.learning_rate, recipe.encoder_rate), recipe.weight_decay
-        )
+        groups = parameter_groups(self.network, recipe.learning_rate, recipe.encoder_rate)
+        if self.hints is not None:
+            groups[0]["params"].extend(self.hints.parameters())
+        optimizer = choice("optimizer", recipe.optimizer, OPTIMIZERS)(groups, recipe.weight_decay)
         steps = int(self.trainer.estimated_stepping_batches)
         warm_up = round(recipe.warm_up * steps / recipe.epochs)
         schedule = torch.optim.lr_scheduler.LambdaLR(

@@ -6,7 +6,7 @@ import logging
 import warnings
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Iterator, Sequence
+from typing import Any, Callable, Iterator, Sequence
 
 import pytorch_lightning as pl
 import torch
@@ -19,8 +19,9 @@ from edgeseg.builder.callbacks import Keeper, StepLine
 from edgeseg.builder.checkpoint import Checkpoint, SafetensorsIO, load_checkpoint
 from edgeseg.builder.choice import choice
 from edgeseg.builder.data import ValidationImages
-from edgeseg.builder.distillation.maps import teacher_maps
-from edgeseg.builder.distillation.options import distillation_from_text
+from edgeseg.builder.distillation.features import channels_of
+from edgeseg.builder.distillation.maps import StoredMaps, Teaching, stored_features, teacher_maps
+from edgeseg.builder.distillation.options import Distillation, distillation_from_text
 from edgeseg.builder.failures import in_one_line
 from edgeseg.builder.heads import criterion_of, weights_by_rarity
 from edgeseg.builder.networks import NetworkConfig, PaddedNetwork
@@ -73,7 +74,10 @@ def train(
     _refuse_unusable(recipe, spec)
     trained_on, crops = usable_crops(training, spec, recipe)
     validated_on = usable_labels([validation], spec, "the validation masks")
-    task = SegmentationTask(network, spec, recipe, weights_by_rarity(trained_on, spec))
+    how = distillation_from_text(recipe.distill)
+    teachers = options.teaching.teachers if options.teaching and how.feature else ()
+    channels = [channels_of(one.network, f"the teacher {one.name}") for one in teachers]
+    task = SegmentationTask(network, spec, recipe, weights_by_rarity(trained_on, spec), channels)
     facts = _facts(spec, training, validation, recipe, options)
     state = folder / "resume.safetensors" if options.resume else None
     done = epochs_done(state, run_description(config, facts), recipe.epochs) if state else 0
@@ -84,8 +88,7 @@ def train(
     device = _device(trainer.strategy.root_device)
     options.on_start(TrainingPlan(device, len(crops), len(crops) // recipe.batch, done + 1, recipe.epochs, remarks))
     if options.teaching and done < recipe.epochs:
-        how = distillation_from_text(recipe.distill)
-        crops.learn_from(teacher_maps(options.teaching, training, spec, how, _best_device(), options.on_step))
+        crops.learn_from(*_taught(options.teaching, training, spec, how, options.on_step))
     validation_loader = DataLoader(ValidationImages(validation, spec), 1, num_workers=min(1, recipe.workers))
     with in_one_line(recipe.batch, crops.largest, recipe.workers):
         trainer.fit(task, training_batches(crops, recipe, done), validation_loader, ckpt_path=state)
@@ -94,13 +97,29 @@ def train(
     return load_checkpoint(folder / "best.safetensors")
 
 
+def _taught(
+    teaching: Teaching,
+    training: Sequence[Dataset],
+    spec: ModelSpec,
+    how: Distillation,
+    on_step: Callable[[str], None] | None,
+) -> Iterator[list[StoredMaps]]:
+    """Yield what teachers say of every data set, and their features where these are learned from."""
+    device = _best_device()
+    yield teacher_maps(teaching, training, spec, how, device, on_step)
+    if how.feature:
+        yield stored_features(teaching, training, spec, device, on_step)
+
+
 def _refuse_unusable(recipe: TrainRecipe, spec: ModelSpec) -> None:
     """Raise UsageError for a recipe that cannot be followed, before any image is read."""
     criterion_of(recipe.loss, spec)
     loss_weights(recipe.class_weights, torch.ones(spec.outputs))
     choice("optimizer", recipe.optimizer, OPTIMIZERS)
     choice("schedule", recipe.schedule, SCHEDULES)
-    distillation_from_text(recipe.distill)
+    if distillation_from_text(recipe.distill).feature and (recipe.qat or recipe.compiled):
+        field = "qat" if recipe.qat else "compiled"
+        raise UsageError(f"`distill` has feature, which is not learned with `{field}`; leave one of them out")
     precision_of(recipe.precision, _best_device())
 
 

@@ -431,8 +431,9 @@ def test_a_map_that_goes_while_it_is_used_is_one_line(tmp_path: Path) -> None:
 
 def test_the_text_has_every_setting_and_wrong_ones_are_told_what_is_right() -> None:
     assert distillation_from_text("") == Distillation()
-    text = "kl=1, temperature=3,channel=2,channel_temperature=1.5,labels=0,scales=0.5:1,flip=0,stride=2"
-    assert distillation_from_text(text) == Distillation(1.0, 3.0, 2.0, 1.5, 0.0, (0.5, 1.0), False, 2)
+    text = "kl=1, temperature=3,channel=2,channel_temperature=1.5,labels=0,scales=0.5:1,flip=0,stride=2,feature=9"
+    assert distillation_from_text(text) == Distillation(1.0, 3.0, 2.0, 1.5, 0.0, (0.5, 1.0), False, 2, 9.0)
+    assert distillation_from_text("kl=0,feature=1").feature == 1
     for wrong, said in (
         ("temprature=2", "`distill` has no setting 'temprature'; did you mean temperature"),
         ("kl", "kl is a number of at least 0"),

@@ -20,14 +20,15 @@ from typing import Callable, Iterator, Mapping, Sequence
 import numpy as np
 import torch
 
-from edgeseg.builder.distillation.options import Distillation
+from edgeseg.builder.distillation.features import channels_of, teacher_features
+from edgeseg.builder.distillation.options import FEATURE_STRIDE, Distillation
 from edgeseg.builder.distillation.teacher import Teacher, map_size, teacher_map
 from edgeseg.errors import ForeignFileError, TrainingError, UsageError
 from edgeseg.files import atomic_write
 from edgeseg.images import Dataset
 from edgeseg.spec import ModelSpec
 
-__all__ = ["StoredMaps", "Teaching", "teacher_maps"]
+__all__ = ["StoredMaps", "Teaching", "stored_features", "teacher_maps"]
 
 _MAGIC = b"edgeseg-teacher-map 1 "
 _HEADER = 256
@@ -98,39 +99,88 @@ def teacher_maps(
         ForeignFileError: a file of somebody else has the name of a map.
         TrainingError: the disk or the memory is too small.
     """
+    about = {
+        "classes": list(spec.classes),
+        "size": list(map_size(spec, how.stride)),
+        "scales": list(how.scales),
+        "flip": how.flip,
+    }  # Factors and temperatures change no map.
     shape = (len(spec.classes), *map_size(spec, how.stride))
+    question = _Question("maps", about, shape, lambda frame: teacher_map(teaching.teachers, frame, spec, how, device))
+    return _answers(question, teaching, sources, device, on_step)
+
+
+def stored_features(
+    teaching: Teaching,
+    sources: Sequence[Dataset],
+    spec: ModelSpec,
+    device: torch.device,
+    on_step: Callable[[str], None] | None = None,
+) -> list[StoredMaps]:
+    """Do for the features of the teachers what ``teacher_maps`` does for what they say.
+
+    Raises:
+        UsageError: a teacher has no features at stride 16, or the folder cannot be made.
+        ForeignFileError: a file of somebody else has the name of a map.
+        TrainingError: the disk is too small.
+    """
+    size = map_size(spec, FEATURE_STRIDE)
+    channels = sum(channels_of(one.network, f"the teacher {one.name}") for one in teaching.teachers)
+    question = _Question(
+        "features",
+        {"features": list(size)},
+        (channels, *size),
+        lambda frame: teacher_features(teaching.teachers, frame, spec, device),
+    )
+    return _answers(question, teaching, sources, device, on_step)
+
+
+@dataclass(frozen=True)
+class _Question:
+    """What teachers are asked about an image.
+
+    Attributes:
+        name: of the answers, for people.
+        about: what decides an answer besides teachers and image.
+        shape: of an answer.
+        ask: takes a frame HxWx3 uint8 and returns the answer, float16.
+    """
+
+    name: str
+    about: Mapping[str, object]
+    shape: tuple[int, int, int]
+    ask: Callable[[np.ndarray], np.ndarray]
+
+
+def _answers(
+    question: _Question,
+    teaching: Teaching,
+    sources: Sequence[Dataset],
+    device: torch.device,
+    on_step: Callable[[str], None] | None,
+) -> list[StoredMaps]:
     try:
         teaching.cache.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(
             f"`teacher_maps` {teaching.cache} is no folder and cannot be made ({error.strerror})"
         ) from error
-    common = _common_key(teaching.teachers, spec, how)
+    shape = question.shape
+    common = json.dumps(
+        {"teachers": [one.sha256() for one in teaching.teachers], **question.about}, sort_keys=True
+    ).encode()
     keys = [[_key(common, source[index].frame) for index in range(len(source))] for source in sources]
     wanted = {key: (source, index) for source, of in zip(sources, keys) for index, key in enumerate(of)}
     states = {key: _state(teaching.cache / _name(key), key, shape) for key in wanted}
     missing = [key for key, state in states.items() if state != "there"]
-    _tell(teaching, states, shape)
+    _tell(question.name, teaching, states, shape)
     _refuse_full_disk(teaching.cache, len(missing), shape)
-    with _on(device, teaching.teachers), _showing(on_step, len(missing)) as show:
+    with _on(device, teaching.teachers), _showing(question.name, on_step, len(missing)) as show:
         for key in missing:
             source, index = wanted[key]
-            found = teacher_map(teaching.teachers, source[index].frame, spec, how, device)
-            _write(teaching.cache / _name(key), key, found)
+            _write(teaching.cache / _name(key), key, question.ask(source[index].frame))
             show()
     return [StoredMaps([teaching.cache / _name(key) for key in of], shape) for of in keys]
-
-
-def _common_key(teachers: Sequence[Teacher], spec: ModelSpec, how: Distillation) -> bytes:
-    """Return what the keys of all images have in common. Factors and temperatures change no map."""
-    about = {
-        "teachers": [one.sha256() for one in teachers],
-        "classes": list(spec.classes),
-        "size": list(map_size(spec, how.stride)),
-        "scales": list(how.scales),
-        "flip": how.flip,
-    }
-    return json.dumps(about, sort_keys=True).encode()
 
 
 def _key(common: bytes, frame: np.ndarray) -> str:
@@ -199,12 +249,12 @@ def _disk_is_full(cache: Path) -> str:
     )
 
 
-def _tell(teaching: Teaching, states: Mapping[str, str], shape: Sequence[int]) -> None:
+def _tell(name: str, teaching: Teaching, states: Mapping[str, str], shape: Sequence[int]) -> None:
     counts = {name: list(states.values()).count(name) for name in ("there", "damaged")}
     size = f"{'x'.join(map(str, shape))} float16, {_size(len(states) * _bytes_of(shape))}"
-    teaching.tell(f"teacher maps: {counts['there']} of {len(states)} are in {teaching.cache} ({size} in all)")
+    teaching.tell(f"teacher {name}: {counts['there']} of {len(states)} are in {teaching.cache} ({size} in all)")
     if counts["damaged"]:
-        teaching.tell(f"teacher maps: {counts['damaged']} files are damaged, and are made again")
+        teaching.tell(f"teacher {name}: {counts['damaged']} files are damaged, and are made again")
 
 
 def _size(count: int) -> str:
@@ -224,7 +274,7 @@ def _on(device: torch.device, teachers: Sequence[Teacher]) -> Iterator[None]:
 
 
 @contextmanager
-def _showing(on_step: Callable[[str], None] | None, count: int) -> Iterator[Callable[[], None]]:
+def _showing(name: str, on_step: Callable[[str], None] | None, count: int) -> Iterator[Callable[[], None]]:
     """Give what is called after every map, and shows a line with the time that is left."""
     started, done = time.monotonic(), 0
 
@@ -233,7 +283,7 @@ def _showing(on_step: Callable[[str], None] | None, count: int) -> Iterator[Call
         done += 1
         if on_step is not None:
             seconds = (time.monotonic() - started) / done * (count - done)
-            on_step(f"teacher maps  {done}/{count}  {seconds:.0f} s left")
+            on_step(f"teacher {name}  {done}/{count}  {seconds:.0f} s left")
 
     try:
         yield show

@@ -9,7 +9,10 @@ from typing import Any
 from edgeseg.builder.choice import choice
 from edgeseg.errors import UsageError
 
-__all__ = ["Distillation", "distillation_from_text"]
+__all__ = ["FEATURE_STRIDE", "Distillation", "distillation_from_text"]
+
+FEATURE_STRIDE = 16
+"""Pixels of a network's input per place of the features that are compared."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,7 @@ class Distillation:
         scales: sizes of the views that teachers see, in sizes of the teacher.
         flip: whether they see every view mirrored, too.
         stride: pixels of the student's input per value of a stored map, in both directions.
+        feature: factor of the distance of the encoders' features at stride 16, see ``features``; 0 leaves it out.
     """
 
     kl: float = 0.5
@@ -35,6 +39,7 @@ class Distillation:
     scales: tuple[float, ...] = (0.8, 1.0, 1.33)
     flip: bool = True
     stride: int = 4
+    feature: float = 0.0
 
 
 _BOUNDS: dict[str, tuple[float, float]] = {
@@ -42,6 +47,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "temperature": (0.1, 100),
     "channel": (0, math.inf),
     "channel_temperature": (0.1, 100),
+    "feature": (0, math.inf),
     "labels": (0, math.inf),
     "scales": (0.1, 8),
     "flip": (0, 1),
@@ -66,8 +72,8 @@ def distillation_from_text(text: str) -> Distillation:
             raise UsageError(f"`distill` has {part}; only scales takes several numbers")
         values[name.strip()] = _like(known[name.strip()].default, numbers)
     how = Distillation(**values)
-    if not (how.kl or how.channel):
-        raise UsageError("`distill` has kl=0 and channel=0, so nothing is learned from `teacher`; leave both out")
+    if not (how.kl or how.channel or how.feature):
+        raise UsageError("`distill` has kl=0 and neither channel nor feature, so nothing is learned from `teacher`")
     return how
 
 
