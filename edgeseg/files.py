@@ -17,6 +17,7 @@ __all__ = [
     "file_state",
     "move_new",
     "path_from_uri",
+    "temporary_beside",
     "text_from",
     "text_of",
     "write_new",
@@ -109,10 +110,15 @@ def move_new(source: Path, target: Path) -> None:
     os.unlink(source)
 
 
+def temporary_beside(path: Path) -> Path:
+    """Return a name in the folder of a path that nobody has: whatever the path's length, in any thread or fork."""
+    return path.with_name(f".{secrets.token_hex(8)}.tmp")
+
+
 @contextmanager
 def _temporary(path: Path, data: bytes, durable: bool, mode: int | None = None) -> Iterator[Path]:
     """Write a new file beside ``path`` and remove it afterwards, unless it was renamed."""
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")  # free of the name's length, of threads and of forks
+    temporary = temporary_beside(path)
     try:
         with open(temporary, "xb", opener=None if mode is None else _for_owner) as file:
             if mode is not None:

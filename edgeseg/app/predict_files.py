@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Callable, Iterator, Protocol
 import numpy as np
 
 from edgeseg.errors import ForeignFileError, SinkError
-from edgeseg.files import move_new, write_new
+from edgeseg.files import move_new, temporary_beside, write_new
 from edgeseg.images import encoded_png
 from edgeseg.label_planes import class_map_of
 from edgeseg.spec import ModelSpec
@@ -53,10 +53,10 @@ class ProbabilityFiles:
         target = folder / f"{frame.name}.npy"
         if target.exists() and not self._overwrite:
             raise ForeignFileError(f"{target} is there and is not replaced; name another folder, or pass `overwrite`")
-        part = target.with_name(f".{target.name}.part")
+        part = temporary_beside(target)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with open(part, "wb") as file:
+            with open(part, "xb") as file:
                 npy.write_array_header_1_0(file, {"descr": "<f2", "fortran_order": False, "shape": shape})
                 begin = file.tell()
 
@@ -70,6 +70,8 @@ class ProbabilityFiles:
                 part.replace(target)
             else:
                 move_new(part, target)
+        except FileExistsError as error:
+            raise ForeignFileError(f"{target} was written by something else meanwhile; name another folder") from error
         except OSError as error:
             raise SinkError(f"{self._folder} cannot be written: {error.strerror or error}; free space") from error
         finally:

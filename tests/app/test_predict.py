@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -106,14 +107,31 @@ def test_folders_of_classes_are_names_that_stay_below_their_folder() -> None:
 
 
 def test_a_full_disk_leaves_no_part_of_a_file(folder: Path) -> None:
-    if not Path("/dev/full").exists():
-        pytest.skip("no /dev/full on this system")
-    (folder / "p").mkdir()
-    (folder / "p" / ".0.npy.part").symlink_to("/dev/full")
+    """The limit on the size of a file stands for the disk: it is met in the middle of the probabilities, too."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
     config = PredictConfig(pictures=(str(folder / "street" / "0.png"),), probabilities=folder / "p")
-    with pytest.raises(SinkError, match="No space left"):
-        predict(config)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(SinkError, match="cannot be written: File too large; free space"):
+            predict(config)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert list((folder / "p").iterdir()) == []
+
+
+def test_a_file_that_appears_meanwhile_stays(folder: Path) -> None:
+    """And nothing is written through a link that lies where a part of the file might be."""
+    (folder / "p").mkdir()
+    (folder / "p" / ".0.npy.part").symlink_to(folder / "theirs")
+
+    def appear(*_: object) -> None:
+        (folder / "p" / "0.npy").write_bytes(b"theirs")
+
+    config = PredictConfig(pictures=(str(folder / "street" / "0.png"),), probabilities=folder / "p")
+    with pytest.raises(ForeignFileError, match="0.npy was written by something else meanwhile"):
+        predict(config, Progress(count=appear))
+    assert (folder / "p" / "0.npy").read_bytes() == b"theirs" and not (folder / "theirs").exists()
+    assert sorted(path.name for path in (folder / "p").iterdir()) == [".0.npy.part", "0.npy"]
 
 
 @pytest.mark.parametrize(
