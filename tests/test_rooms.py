@@ -18,6 +18,7 @@ ROOMS = (
     "cli",
     "app",
     "data",
+    "archive",
     "bench",
     "prediction",
     "selection",
@@ -38,6 +39,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "runtime": {"engines", "device", "demo"},
     "selection": {"runtime"},
     "prediction": {"engines"},
+    "archive": {"runtime", "engines"},
     "bench": {"runtime", "engines", "device"},
     "compiler": {"engines", "device"},
     "builder": set(),
@@ -64,6 +66,12 @@ HEAVY = (
     "torchvision",
     "safetensors",
     "onnxsim",
+    "dask",
+    "distributed",
+    "ray",
+    "pyarrow",
+    "duckdb",
+    "fsspec",
     *(kind.module for kind in ENGINES.values()),
 )
 TERMINAL = ("typer", "click", "rich")

@@ -29,6 +29,11 @@ COMMANDS: Dict[str, Tuple[str, str, str]] = {
     ),
     "run": ("run", "run", "Stream frames through a model and report ms/frame. Ctrl-C stops and prints the summary."),
     "predict": ("predict", "predict_", "Predict pictures, folders and videos, as well as the network can."),
+    "archive": (
+        "archive",
+        "app",
+        "Segment an archive of pictures and videos, on this machine or a cluster; a kill loses nothing.",
+    ),
     "eval": ("eval", "eval_", "Measure IoU, Dice and pixel accuracy, and which objects were found."),
     "bench": (
         "bench",

@@ -15,7 +15,7 @@ from edgeseg.errors import ForeignFileError, SinkError
 from edgeseg.files import write_new
 from edgeseg.images import IMAGE_SUFFIXES, encoded_png
 
-__all__ = ["foreign_picture", "is_own_picture", "keep_picture", "refuse_unless_plain"]
+__all__ = ["foreign_picture", "is_own_picture", "keep_picture", "own_png", "refuse_unless_plain"]
 
 _HEAD_BYTES = 33
 """Signature and IHDR chunk of a PNG file."""
@@ -32,16 +32,21 @@ def keep_picture(path: Path, image: np.ndarray, *, overwrite: bool = False) -> N
     Raises:
         ForeignFileError: there is something else. OSError: the disk refused.
     """
-    png = encoded_png(image, path)
     try:
         write_new(
             path,
-            png[:_HEAD_BYTES] + _MARK + png[_HEAD_BYTES:],
+            own_png(image, path),
             durable=False,
             replaces=lambda path: overwrite or is_own_picture(path),
         )
     except FileExistsError as error:
         raise ForeignFileError(f"{path} {_NOT_OURS}") from error
+
+
+def own_png(image: np.ndarray, path: Path) -> bytes:
+    """Encode HxW or HxWx3 (BGR) uint8 as PNG with edgeseg's mark. Raises ImageError, which names ``path``."""
+    png = encoded_png(image, path)
+    return png[:_HEAD_BYTES] + _MARK + png[_HEAD_BYTES:]
 
 
 def is_own_picture(path: Path) -> bool:
