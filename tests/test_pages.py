@@ -50,7 +50,11 @@ def of_edgeseg(line: str) -> Iterator[list[str]]:
 def command_of(words: Sequence[str]) -> Any:
     """(command, its name, what follows). Raises AssertionError: there is no such command."""
     command, names, rest = command_line(), ["edgeseg"], list(words)
-    while hasattr(command, "commands") and rest and not rest[0].startswith("-"):
+    while hasattr(command, "commands") and rest:
+        if rest[0] not in command.commands and hasattr(command, "default"):
+            rest.insert(0, command.default)
+        if rest[0].startswith("-"):
+            break
         assert rest[0] in command.commands, f"no command {' '.join([*names, rest[0]])}"
         command = command.commands[rest[0]]
         names.append(rest.pop(0))

@@ -6,6 +6,7 @@ import glob
 import os
 from collections import Counter
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 from typing import Iterable, Iterator, NamedTuple, Sequence
@@ -84,6 +85,8 @@ class Origin:
         else:
             start = Path(glob.escape(self.base), self.pattern)
             names = (os.path.relpath(path, self.base) for path in glob.iglob(str(start), recursive=True))
+            if "**" in self.pattern:  # which follows links, that may lead in a circle
+                names = (name for name in names if not _through_link(self.base, os.path.dirname(name)))
             yield from _by_folder(_all_stored(place, sorted(names)))
 
     def _sorted_out(self, files: Sequence[Stored]) -> Iterator[Found]:
@@ -172,6 +175,12 @@ def _all_stored(place: LocalPlace | RemotePlace, paths: Iterable[str]) -> Iterat
             raise SourceError(f"{place.url(path)} is not there", "not found")
         if isinstance(place, RemotePlace) or not os.path.isdir(place.url(path)):
             yield stored
+
+
+@lru_cache(maxsize=4096)
+def _through_link(base: str, folder: str) -> bool:
+    """Tell whether a folder below a base is a link, or is in one."""
+    return bool(folder) and (os.path.islink(os.path.join(base, folder)) or _through_link(base, os.path.dirname(folder)))
 
 
 def _by_folder(files: Iterable[Stored]) -> Iterator[Sequence[Stored]]:
