@@ -15,6 +15,7 @@ EdgesegError                exit 1: the user can fix it
 ├── SourceError             no frames: camera, video or folder
 ├── SinkError               results cannot be written
 │   └── ForeignFileError    a result would replace a file that edgeseg did not write
+├── DeployError             a board did not take a model, or a step on it failed
 ├── UsageError              exit 2: the command line does not make sense
 └── GateRefused             exit 3: the accuracy gate said no
 
@@ -31,6 +32,7 @@ __all__ = [
     "CheckpointError",
     "CompileError",
     "DatasetError",
+    "DeployError",
     "EdgesegError",
     "EngineError",
     "ForeignFileError",
@@ -127,6 +129,10 @@ class SinkError(EdgesegError):
 
 class ForeignFileError(SinkError):
     """A result would replace a file that edgeseg did not write; trying again does not help."""
+
+
+class DeployError(EdgesegError):
+    """A board did not take a model, or a step on it failed."""
 
 
 class UsageError(EdgesegError):

@@ -28,12 +28,14 @@ ROOMS = (
     "compiler",
     "builder",
     "device",
+    "fleet",
 )
 MAY_IMPORT: dict[str, set[str]] = {
     "api": set(ROOMS),  # the public names, imported lazily
     "root": set(),
     "data": set(),
     "device": set(),
+    "fleet": set(),
     "demo": set(),
     "engines": {"device"},
     "runtime": {"engines", "device", "demo"},

@@ -15,6 +15,7 @@ __all__ = [
     "config_from_tree",
     "is_config_file",
     "read_config",
+    "read_tree",
     "read_values",
     "refuse_edited",
     "save_config",
@@ -46,7 +47,16 @@ def read_config(kind: Type[C], path: Path) -> C:
         InputError: the file cannot be read.
         UsageError: it is neither TOML nor JSON, or a field of it is unknown or wrong.
     """
-    return config_from_tree(kind, _parsed(_text(path), path), str(path))
+    return config_from_tree(kind, read_tree(path), str(path))
+
+
+def read_tree(path: Path) -> Dict[str, Any]:
+    """Read the tables of a ``.toml`` or ``.json`` file.
+
+    Raises:
+        InputError: the file cannot be read. UsageError: it is neither TOML nor JSON.
+    """
+    return _parsed(_text(path), path)
 
 
 def read_values(kind: Type[Config], path: Path) -> Dict[str, Any]:
@@ -62,7 +72,7 @@ def read_values(kind: Type[Config], path: Path) -> Dict[str, Any]:
     Raises:
         InputError, UsageError: as ``read_config``.
     """
-    return values_from_tree(kind, _parsed(_text(path), path), str(path))
+    return values_from_tree(kind, read_tree(path), str(path))
 
 
 def config_from_tree(kind: Type[C], tree: Mapping[str, Any], where: str) -> C:

@@ -68,6 +68,11 @@ COMMANDS: Dict[str, Tuple[str, str, str]] = {
         "Calibration data for INT8. Example: edgeseg calibrate select --camera 0 --seconds 600 -o frames",
     ),
     "engines": ("engines", "app", "List, delete and take in built TensorRT engines."),
+    "deploy": (
+        "deploy",
+        "deploy",
+        "Let boards run a model: copy, check and measure it there, switch, watch; go back where a step fails.",
+    ),
     "service": ("service", "app", "Run as a systemd service: install, status, remove."),
 }
 

@@ -37,10 +37,12 @@ def tiny_onnx(
     half: bool = False,
     batch: int = 1,
     stride: int = 1,
+    wrong: bool = False,
 ) -> bytes:
     """``frame`` uint8 -> ``classes`` uint8, as the compiler writes it; all of it in float16 with ``half``.
 
-    With a ``stride`` the class map is smaller by it, as where the last enlargement is left out.
+    With a ``stride`` the class map is smaller by it, as where the last enlargement is left out. What is ``wrong`` gives
+    the least likely class.
     """
     tools, constants, nodes = helper, dict(_WEIGHTS), []
     if half:
@@ -77,7 +79,7 @@ def tiny_onnx(
     if qdq:
         nodes += relu_pair
     nodes.append(tools.make_node("Conv", [second, w2, "b2"], ["logits"], "conv2"))
-    nodes.append(tools.make_node("ArgMax", ["logits"], ["argmax"], "argmax", axis=1, keepdims=0))
+    nodes.append(tools.make_node("ArgMin" if wrong else "ArgMax", ["logits"], ["argmax"], "argmax", axis=1, keepdims=0))
     nodes.append(tools.make_node("Cast", ["argmax"], ["classes_float"], "classes_float", to=TensorProto.FLOAT))
     nodes.append(tools.make_node("Cast", ["classes_float"], ["classes"], "classes", to=TensorProto.UINT8))
     frame = tools.make_tensor_value_info("frame", TensorProto.UINT8, [batch, *SIZE_HW, 3])
