@@ -7,7 +7,7 @@ import sys
 import pytest
 
 NEED_MORE = (
-    *("builder", "compiler", "jetson", "system", "test_cases.py", "test_pythons.py"),
+    *("builder", "compiler", "fleet", "jetson", "system", "test_cases.py", "test_pythons.py"),
     "engines/tensorrt/test_faults.py",
     "engines/test_real_pycuda.py",  # compiles pycuda's C++
 )

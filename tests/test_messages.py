@@ -28,7 +28,10 @@ OTHER_NAMES = {
     "mask_files.py": "parameters of a data set, ?NAME=VALUE",
     "runtime/sinks/uri.py": "values of parameters, in a table of the pages",
 }
-NO_MESSAGES = {"compiler/report/style.py": "a style sheet, whose variables look like flags"}
+NO_MESSAGES = {
+    "compiler/report/style.py": "a style sheet, whose variables look like flags",
+    "fleet/commands.py": "command lines of boards",
+}
 
 
 def _texts(path: Path) -> Iterator[tuple[int, str]]:

@@ -38,13 +38,15 @@ class BoardConfig(Config):
         help="Path on the board that the service is given as its model; else current.edgeseg in `root`.",
         panel=_BOARDS,
     )
-    edgeseg: str = option(
-        "/opt/edgeseg/bin/edgeseg", help="The program on the board, with words before it.", panel=_BOARDS
+    command: str = option(
+        "/opt/edgeseg/bin/edgeseg", help="The edgeseg on the board, with words before it.", panel=_BOARDS
     )
     service: str = option(
         "", help="Restart this unit of systemd, and watch it; else no service is touched.", panel=_BOARDS
     )
-    systemctl: str = option("sudo -n systemctl", help="What restarts it, e.g. 'systemctl --user'.", panel=_BOARDS)
+    systemctl: str = option(
+        "sudo -n systemctl", help="The program that restarts it, with words before and behind it.", panel=_BOARDS
+    )
     health: str = option(
         "", help="Address on the board that answers 200 while it is well: http://127.0.0.1:8080/healthz.", panel=_BOARDS
     )

@@ -85,7 +85,7 @@ def _board(name: str, config: DeployConfig, common: Mapping[str, Any], known: Ma
         address=address,
         root=kept.root.rstrip("/") or "/",
         link=kept.link,
-        edgeseg=_words("edgeseg", kept.edgeseg),
+        command=_words("command", kept.command),
         systemctl=_words("systemctl", kept.systemctl),
         service=kept.service,
         health=kept.health,

@@ -18,7 +18,7 @@ class Board:
         address: as ssh takes it.
         root: folder of models there; relative to the home of the user.
         link: what the service is given as its model; empty is ``current.edgeseg`` in ``root``.
-        edgeseg: words of the program there.
+        command: words of the edgeseg there.
         systemctl: words of the program that restarts the service.
         service: unit there; empty where none is to be restarted.
         health: address that answers 200 while the service is well; empty where its state has to do.
@@ -31,7 +31,7 @@ class Board:
     address: str
     root: str
     link: str
-    edgeseg: tuple[str, ...]
+    command: tuple[str, ...]
     systemctl: tuple[str, ...]
     service: str
     health: str

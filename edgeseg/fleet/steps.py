@@ -11,6 +11,7 @@ from typing import Any, Callable
 
 from edgeseg.errors import DeployError
 from edgeseg.fleet.board import Board, State, state_from
+from edgeseg.fleet.commands import bench_words, verify_words, version_words
 from edgeseg.fleet.remote import Remote, Unreachable
 
 __all__ = ["ALREADY", "FAILED", "LIVE", "NOT_TRIED", "Order", "Outcome", "ROLLED_BACK", "UNREACHABLE", "Visit"]
@@ -163,7 +164,12 @@ class Visit:
         self._begin("look")
         board, state = self.board, self._state()
         self._note(before=_known(state.live), after=_known(state.live))
-        self._remote.run([*board.edgeseg, "--version"])
+        try:
+            self._remote.run([*board.command, *version_words()])
+        except Unreachable:
+            raise
+        except DeployError as error:
+            raise DeployError(f"no edgeseg answers there ({error}); say where it is with `command`") from error
         if board.service:
             self._remote.step("serves", state.link, board.service, *board.systemctl)
         return state
@@ -197,30 +203,27 @@ class Visit:
             self._begin("copy")
             self._remote.step("copy", state.root, self._order.digest, secrets.token_hex(8), send=self._order.file)
         self._begin("golden frames")
-        demand = self._demand(state)
-        graph = ["--graph", self.board.graph] if self.board.graph else []
-        words = ["verify", wanted, "--json", "--engine", self.board.engine, *graph, *demand]
+        keys = self._keys(state)
+        words = verify_words(wanted, self.board.engine, self.board.graph, keys)
         self._note(golden=_checked(self._document(words, codes=(0, _REFUSED))))
         if self._order.bench_s:
             self._begin("bench")
-            self._compare(state, wanted, demand)
+            self._compare(state, wanted, keys)
 
-    def _demand(self, state: State) -> list[str]:
-        """Return the options with which the board checks the signature itself."""
-        if self.board.keys:
-            return ["--require-signature", self.board.keys]
-        if self._order.keys is None:
-            return []
+    def _keys(self, state: State) -> str:
+        """Return the file there with which the board checks the signature itself; empty where none is demanded."""
+        if self.board.keys or self._order.keys is None:
+            return self.board.keys
         self._remote.step("key", state.root, self._order.keys_digest, send=self._order.keys)
-        return ["--require-signature", f"{state.root}/keys/{self._order.keys_digest}.pem"]
+        return f"{state.root}/keys/{self._order.keys_digest}.pem"
 
-    def _compare(self, state: State, wanted: str, demand: list[str]) -> None:
-        new = self._measured(wanted, demand)
+    def _compare(self, state: State, wanted: str, keys: str) -> None:
+        new = self._measured(wanted, keys)
         self._note(ms=new)
         if state.live == _NONE:
             return
         try:
-            old = self._measured(state.link, [])
+            old = self._measured(state.link, "")
         except Unreachable:
             raise
         except DeployError as error:
@@ -234,16 +237,15 @@ class Visit:
                 f"{most:g}"
             )
 
-    def _measured(self, model: str, demand: list[str]) -> float:
-        time_s = ["--seconds", str(self._order.bench_s), "--warmup", str(self._order.bench_s / 3)]
-        words = ["bench", model, "--json", "--no-torch", "--engine", self.board.engine, *time_s, *demand]
+    def _measured(self, model: str, keys: str) -> float:
+        words = bench_words(model, self.board.engine, self._order.bench_s, keys)
         try:
             return float(self._document(words)["contenders"][0]["ms_per_frame"]["p50_ms"])
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise DeployError("the edgeseg there measures in another way; install the same version there") from error
 
     def _document(self, words: list[str], codes: tuple[int, ...] = (0,)) -> Any:
-        text = self._remote.run([*self.board.edgeseg, *words], codes=codes)
+        text = self._remote.run([*self.board.command, *words], codes=codes)
         try:
             return json.loads(text[text.index("{") :])
         except ValueError as error:

@@ -113,7 +113,7 @@ class BoardRig:
         values = {
             "address": self.address,
             "root": str(self.root),
-            "edgeseg": f"'{self.folder}/edgeseg'",
+            "command": f"'{self.folder}/edgeseg'",
             "systemctl": f"'{self.folder}/systemctl'",
             "service": "edgeseg",
             "health": f"http://127.0.0.1:{self.page}/healthz",
@@ -209,10 +209,10 @@ class Fleet:
         own = ("-i", self.inventory, "--ssh-config", self.config)
         return [sys.executable, "-m", "edgeseg", "deploy", str(model), *map(str, (*own, *quick, *words))]
 
-    def deploy(self, model: Path, *words: object) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            self.words(model, *words), capture_output=True, text=True, timeout=HANG_S, cwd=self.folder
-        )
+    def deploy(self, model: Path, *words: object, path: str = "") -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PATH": path or os.environ["PATH"]}
+        command, where = self.words(model, *words), self.folder
+        return subprocess.run(command, capture_output=True, text=True, timeout=HANG_S, cwd=where, env=environment)
 
     def stop(self) -> None:
         for board in self.boards:

