@@ -97,8 +97,7 @@ class Visit:
     """
 
     def __init__(self, board: Board, remote: Remote, order: Order, tell: Callable[[str], None]) -> None:
-        self.board, self._remote, self._order = board, remote, order
-        self._tell = lambda line: tell(f"{board.name}: {line}")
+        self.board, self._remote, self._order, self._to = board, remote, order, tell
         self._step = "connect"
         self._outcome = Outcome(board.name, FAILED)
         self._began = time.monotonic()
@@ -130,6 +129,9 @@ class Visit:
 
     def _note(self, **what: Any) -> None:
         self._outcome = replace(self._outcome, **what)
+
+    def _tell(self, line: str) -> None:
+        self._to(f"{self.board.name}: {line}")
 
     def _begin(self, step: str) -> None:
         self._step = step
