@@ -10,7 +10,7 @@ from edgeseg.errors import UsageError
 
 __all__ = ["address_parts", "has_credentials", "redacted", "without_secrets_of"]
 
-_PATHS = ("file", "jsonl", "csv", "coco", "record", "replay")  # an @ in the name of a file ends no password
+_PATHS = ("file", "jsonl", "csv", "coco", "record", "replay", "rosbag")  # an @ in the name of a file ends no password
 _NO_USER = "".join(rf"(?<!\b{name})" for name in (*_PATHS, "demo", "gst"))
 # People type passwords as they are, with / ? # and blanks in them, so only the last @ is known to end one.
 _PLACE = r"(?:\d{1,3}(?:\.\d{1,3}){3}|\[[0-9A-Fa-f:.]+\]|localhost)(?::\d{1,5})?[/?#]"  # nobody is called so

@@ -40,6 +40,7 @@ __all__ = [
     "encoded_png",
     "ignored_ids",
     "image_files",
+    "image_from_bytes",
     "joined",
     "read_image",
     "read_mask",
@@ -84,6 +85,20 @@ def read_image(path: Path) -> np.ndarray:
             16, which would be nearly black).
     """
     return _only_image(_image_bytes(path), path)
+
+
+def image_from_bytes(data: bytes, name: str) -> np.ndarray:
+    """Decode the content of an image file as ``read_image`` does.
+
+    Args:
+        data: the content.
+        name: for messages.
+
+    Raises:
+        ImageError: as of ``read_image``.
+    """
+    path = Path(name)
+    return _only_image(_whole(data, path), path)
 
 
 def read_pages(path: Path) -> Iterator[np.ndarray]:
@@ -485,6 +500,11 @@ def _image_bytes(path: Path) -> bytes:
         raise ImageError(f"{path} cannot be read: {error.strerror or error}") from error
     except MemoryError as error:
         raise ImageError(f"{path} does not fit into the memory ({path.stat().st_size} bytes)") from error
+    return _whole(data, path)
+
+
+def _whole(data: bytes, path: Path) -> bytes:
+    """Return the content of a file. Raises ImageError: it is empty or cut."""
     if not data:
         raise ImageError(f"{path} cannot be decoded: it is empty (truncated to 0 bytes); copy it again or remove it")
     if is_cut(data):

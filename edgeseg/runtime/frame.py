@@ -25,6 +25,8 @@ class Frame:
         source: name of the source within the run.
         media_ns: when it is shown in a stored source's own time, from its first frame; None where it has none.
         duration_ns: for how long it is shown there; 0 where the source does not say.
+        stamp_ns: when it was captured, in nanoseconds since 1970, where the source knows that; else None.
+        frame_id: what ROS calls the place of the camera; empty where there is none.
     """
 
     image: np.ndarray
@@ -35,6 +37,8 @@ class Frame:
     source: str = ""
     media_ns: int | None = None
     duration_ns: int = 0
+    stamp_ns: int | None = None
+    frame_id: str = ""
 
     @property
     def at_ns(self) -> int:

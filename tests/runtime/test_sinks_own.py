@@ -109,7 +109,7 @@ def test_a_remark_below_our_lines_is_not_cut_from_json_lines(
         assert path.read_bytes() == ours
 
 
-@pytest.mark.parametrize("sink", TARGETS)
+@pytest.mark.parametrize("sink", [target for target in TARGETS if not target.startswith("rosbag")])  # never replaces
 def test_overwrite_is_for_those_who_mean_it(spec: ModelSpec, tmp_path: Path, sink: str) -> None:
     path = tmp_path / name_of(sink)
     path.write_bytes(b"old, and not ours")

@@ -137,6 +137,14 @@ def _open_recording(at: Location, context: SinkContext) -> FrameSink:
     return RecordSink(Path(at.place), context.spec, context.engine, context.state, picture, overwrite=context.overwrite)
 
 
+def _open_rosbag(at: Location, context: SinkContext) -> FrameSink:
+    from edgeseg.runtime.rosbag.sink import RosbagSink
+
+    topic = at.values.get("topic", "/edgeseg/mask")
+    storage = at.values.get("storage", "mcap")
+    return RosbagSink(Path(at.place), context.spec, topic, storage, by_source=context.by_source)
+
+
 @dataclass(frozen=True)
 class SinkKind(UriKind):
     """A row of ``SINKS``.
@@ -196,6 +204,15 @@ SINKS: Mapping[str, SinkKind] = {
         is_path=True,
         parameters={"format": "png|jpeg"},
         not_in_service="a service starts again and a recording never replaces another; record with 'edgeseg run'",
+    ),
+    "rosbag": SinkKind(
+        _open_rosbag,
+        "rosbag://FOLDER",
+        "class ids as images (mono8) of a new ROS 2 bag, with the camera's stamps: [ROS bags](../how-to/rosbags.md); "
+        "needs `pip install '.[rosbag]'`",
+        is_path=True,
+        parameters={"topic": "TOPIC", "storage": "mcap|sqlite3"},
+        not_in_service="a service starts again and a bag never replaces another; write one with 'edgeseg run'",
     ),
     "null": SinkKind(_open_null, "null://", "nothing"),
 }

@@ -111,6 +111,12 @@ def _open_replay(at: Location, asked: SourceRequest) -> FrameSource:
     return replay_from_uri(at.uri)
 
 
+def _open_rosbag(at: Location, asked: SourceRequest) -> FrameSource:
+    from edgeseg.runtime.rosbag.source import RosbagSource
+
+    return RosbagSource(Path(at.place), at.values.get("topic"))
+
+
 def _open_street(at: Location, asked: SourceRequest) -> FrameSource:
     from edgeseg.runtime.sources.demo import StreetSource
 
@@ -193,6 +199,14 @@ SOURCES: Mapping[str, SourceKind] = {
         "a recording: [record and replay](../how-to/recording.md)",
         is_path=True,
         parameters={"source": "NAME", "pace": "0|1"},
+    ),
+    "rosbag": SourceKind(
+        _open_rosbag,
+        "rosbag://BAG",
+        "images of a ROS 2 bag (folder, `.mcap`, `.db3`) or a ROS 1 `.bag`: [ROS bags](../how-to/rosbags.md); needs "
+        "`pip install '.[rosbag]'`",
+        is_path=True,
+        parameters={"topic": "TOPIC"},
     ),
     "demo": SourceKind(
         _open_street,

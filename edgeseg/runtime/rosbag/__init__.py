@@ -1,0 +1,1 @@
+"""ROS bags: camera images in, masks out."""

@@ -1,0 +1,1 @@
+"""Segment the images of a ROS 2 topic."""
