@@ -9,6 +9,7 @@ from typing import Any, Mapping
 from edgeseg.app.config_file import read_tree, tree_of, values_from_tree
 from edgeseg.app.deploy_config import BoardConfig, DeployConfig
 from edgeseg.app.fields import config_with
+from edgeseg.credentials import redacted
 from edgeseg.errors import UsageError, first_line
 from edgeseg.fleet.board import Board
 
@@ -77,7 +78,7 @@ def _board(name: str, config: DeployConfig, common: Mapping[str, Any], known: Ma
     if kept.service and not _UNIT.fullmatch(kept.service):
         raise UsageError(f"`service` is the name of a unit, such as edgeseg, got {kept.service!r}")
     if kept.health and not _HEALTH.fullmatch(kept.health):
-        raise UsageError(f"`health` is an address such as http://127.0.0.1:8080/healthz, got {kept.health!r}")
+        raise UsageError(f"`health` is an address such as http://127.0.0.1:8080/healthz, got {redacted(kept.health)!r}")
     if kept.health and not kept.service:
         raise UsageError("`health` is of a service; name it with `service`")
     return Board(

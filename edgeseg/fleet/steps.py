@@ -142,14 +142,11 @@ class Visit:
     def _deploy(self) -> None:
         wanted = self._order.digest
         state = self._look()
+        if state.pending is not None and not state.live == wanted == state.pending.new:
+            state = self._undone(state, "unfinished")
         if state.live == wanted:
             self._finish(state)
             return
-        if state.pending is not None:
-            state = self._undone(state, "unfinished")
-            if state.live == wanted:
-                self._finish(state)
-                return
         try:
             self._prepare(state)
         except Unreachable:
@@ -268,7 +265,9 @@ class Visit:
             raise
         except DeployError as error:
             step, message = self._step, str(error)
-            self._undone(state, "roll back", f"{step}: {message}; then it could not be rolled back: ")
+            now = self._undone(state, "roll back", f"{step}: {message}; then it could not be rolled back: ")
+            if now.live != _NONE:
+                self._require_well(f"{step}: {message}; the former model runs again, and is not well either: ")
             self._note(result=ROLLED_BACK, step=step, message=message)
             return
         self._note(result=LIVE, after=self._order.digest)
@@ -298,6 +297,15 @@ class Visit:
             self._begin("restart")
             self._remote.step("restart", self.board.service, *self.board.systemctl)
 
+    def _require_well(self, context: str) -> None:
+        """Look until the service is well. Raises DeployError, with its context."""
+        if self.board.service:
+            self._begin("health")
+            try:
+                self._watch(0, self._order.patience_s)
+            except DeployError as error:
+                raise type(error)(f"{context}{error}") from error
+
     def _watch(self, needed_s: float, patience_s: float) -> None:
         spans = [str(round(100 * span)) for span in (needed_s, patience_s)]
         interval = f"{self._order.interval_s:g}"
@@ -314,6 +322,7 @@ class Visit:
         if pending is not None:
             state = self._undone(state, "unfinished")
             if pending.new == mine:
+                self._require_well("the former model runs again, and is not well: ")
                 self._note(result=BACK)
                 return
         if state.live != mine:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -28,9 +27,9 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
 
 def _model(path: Path, note: str) -> Path:
     pytest.importorskip("onnx")
-    from edgeseg.bundle import write_bundle
+    from edgeseg.bundle import GraphEntry, write_bundle
     from edgeseg.recipes import StaticInt8
-    from tests.engines.tensorrt.tiny import GraphEntry, tiny_bundle, tiny_onnx
+    from tests.engines.tensorrt.tiny import tiny_bundle, tiny_onnx
 
     bundle = tiny_bundle(provenance={"note": note})
     # A graph that boards run whose arithmetic is wrong: its classes are others than FP32's.
@@ -47,7 +46,3 @@ def old(tmp_path: Path) -> Path:
 @pytest.fixture
 def new(tmp_path: Path) -> Path:
     return _model(tmp_path / "new one's.edgeseg", "new")
-
-
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

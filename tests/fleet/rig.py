@@ -7,6 +7,7 @@ and tells of it what ``systemctl show`` tells.
 from __future__ import annotations
 
 import getpass
+import hashlib
 import os
 import shutil
 import signal
@@ -71,6 +72,10 @@ http.server.ThreadingHTTPServer(("127.0.0.1", port), Page).serve_forever()
 """
 
 
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -96,13 +101,18 @@ class BoardRig:
         (self.unit / "edgeseg.toml").write_text(f"model = '{self.link}'\n")
         self.runs(f'"{sys.executable}" -S "{self.folder}/service.py" "{self.link}" {self.page} "{self.unit}"')
 
-    def runs(self, command: str) -> None:
+    def runs(self, command: str, before: str = ":") -> None:
         """Let the service be a command of a shell."""
-        self._write("unit/run", f"#!/bin/sh\nexec {command}\n")
+        self._write("unit/run", f"#!/bin/sh\n{before}\nexec {command}\n")
 
     def _write(self, name: str, text: str) -> None:
         (self.folder / name).write_text(text)
         (self.folder / name).chmod(0o755)
+
+    @property
+    def pid(self) -> int:
+        """Return the process of its sshd."""
+        return int(self._sshd.pid)
 
     @property
     def address(self) -> str:
@@ -122,6 +132,19 @@ class BoardRig:
             **more,
         }
         return f"[hosts.{self.name}]\n" + "".join(f'{name} = "{value}"\n' for name, value in values.items())
+
+    def has(self, *models: Path) -> None:
+        """Let the board be as deployments of these models, one after the other, leave it."""
+        (self.root / "models").mkdir(parents=True)
+        for name, model in zip(("current", "previous"), reversed(models)):
+            kept = self.root / f"models/{sha256(model)}.edgeseg"
+            kept.write_bytes(model.read_bytes())
+            (self.root / f"{name}.edgeseg").symlink_to(kept)
+        self.restart()
+
+    def restart(self) -> None:
+        subprocess.run([self.folder / "systemctl", "restart", "edgeseg"], check=True)
+        (self.unit / "calls").unlink()
 
     def start(self) -> None:
         config = self.folder / "sshd_config"
@@ -164,7 +187,12 @@ class BoardRig:
                 return str(answer.read().decode())
             return ""
 
-        return until(asked, "the service does not answer")
+        return str(until(asked, "the service does not answer"))
+
+    def health(self) -> int:
+        """Status of the health address."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.page}/healthz", timeout=HANG_S) as answer:
+            return int(answer.status)
 
     def calls(self) -> list[str]:
         """The commands of edgeseg that ran there since the last question, and what systemctl was asked to do."""
@@ -205,7 +233,7 @@ class Fleet:
         return board
 
     def words(self, model: Path, *words: object) -> list[str]:
-        quick = ("--watch", 0.3, "--patience", 3, "--watch-interval", 0.1, "--bench-seconds", 0)
+        quick = ("--watch", 0.05, "--patience", 3, "--watch-interval", 0.1, "--bench-seconds", 0)
         own = ("-i", self.inventory, "--ssh-config", self.config)
         return [sys.executable, "-m", "edgeseg", "deploy", str(model), *map(str, (*own, *quick, *words))]
 
@@ -214,9 +242,29 @@ class Fleet:
         command, where = self.words(model, *words), self.folder
         return subprocess.run(command, capture_output=True, text=True, timeout=HANG_S, cwd=where, env=environment)
 
+    def killed_at(self, line: str, model: Path, *words: object, by: int = signal.SIGKILL) -> int:
+        """Begin a deployment, end it by a signal as soon as it says a line, and return how it ended."""
+        process = subprocess.Popen(self.words(model, *words), stdout=subprocess.PIPE, text=True, cwd=self.folder)
+        assert process.stdout is not None
+        with process.stdout:
+            for said in process.stdout:
+                if said.strip() == line:
+                    process.send_signal(by)
+                    return process.wait(HANG_S)
+        return pytest.fail(f"it never said {line!r}")
+
     def stop(self) -> None:
         for board in self.boards:
             board.stop()
+
+
+def require_whole(board: BoardRig, live: Path, before: Path | None = None) -> None:
+    """The service runs a model, the one before it is kept, and nothing else is left."""
+    assert board.running() == sha256(live)
+    names = [sha256(one) for one in (live, before) if one is not None]
+    links = ["current.edgeseg"] + (["previous.edgeseg"] if before is not None else [])
+    assert board.files() == sorted([*links, *(f"models/{name}.edgeseg" for name in names)])
+    assert before is None or sha256(board.root / "previous.edgeseg") == sha256(before)
 
 
 def until(found: Any, message: str) -> Any:
