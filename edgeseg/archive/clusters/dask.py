@@ -45,7 +45,7 @@ class DaskCluster(Cluster):
         completed = None
         try:
             first = [self._submitted(work, task, numbers) for task in islice(rest, self._room())]
-            completed = self._distributed.as_completed(first)
+            completed = self._distributed.as_completed(first, loop=self._client.loop)
             for future in completed:
                 number = numbers.pop(future.key)
                 yield self._report(number, future)

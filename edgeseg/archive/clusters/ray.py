@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from itertools import islice
 from typing import Any, Iterable, Iterator
 
@@ -28,7 +29,8 @@ class RayCluster(Cluster):
 
     def __init__(self, address: str, workers: int) -> None:
         self._ray = require("ray", "ray")
-        own = {"num_cpus": workers} if workers and not address else {}
+        is_own = not address and "RAY_ADDRESS" not in os.environ
+        own = {"num_cpus": workers} if is_own and workers else {}
         try:
             self._ray.init(address or None, log_to_driver=False, configure_logging=False, include_dashboard=None, **own)
         except (ConnectionError, RuntimeError, ValueError) as error:
