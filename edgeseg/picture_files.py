@@ -19,6 +19,7 @@ __all__ = [
     "Pictures",
     "image_files",
     "is_hidden",
+    "is_hidden_name",
     "listed_files",
     "natural_key",
     "pictures_in",
@@ -116,7 +117,12 @@ def natural_key(path: Path) -> tuple[object, ...]:
 
 def is_hidden(path: Path) -> bool:
     """Tell whether a file is hidden, or belongs to an operating system and not to the user."""
-    return path.name.startswith(".") or path.name.casefold() in _COMPANIONS
+    return is_hidden_name(path.name)
+
+
+def is_hidden_name(name: str) -> bool:
+    """Tell whether a file or folder of this name is hidden, as ``is_hidden``."""
+    return name.startswith(".") or name.casefold() in _COMPANIONS
 
 
 def result_names(files: Sequence[Path]) -> list[str]:

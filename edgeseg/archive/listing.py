@@ -22,7 +22,7 @@ from edgeseg.archive.places import (
     place_at,
 )
 from edgeseg.errors import SourceError, UsageError
-from edgeseg.picture_files import IMAGE_SUFFIXES, is_hidden, listed_files
+from edgeseg.picture_files import IMAGE_SUFFIXES, is_hidden_name, listed_files
 from edgeseg.runtime.sources.uri import SOURCES, streams_from_uri
 from edgeseg.runtime.sources.video import VIDEO_SUFFIXES
 
@@ -30,6 +30,7 @@ __all__ = ["Found", "Origin", "absolute_sources", "origins_of"]
 
 _NO_FILES = frozenset(name for name in SOURCES if name not in ("file", "http", "https"))
 """Schemes of what is no stored file."""
+_KINDS = {**dict.fromkeys(IMAGE_SUFFIXES, "picture"), **dict.fromkeys(VIDEO_SUFFIXES, "video")}
 
 
 class Found(NamedTuple):
@@ -90,16 +91,23 @@ class Origin:
             yield from _by_folder(_all_stored(place, sorted(names)))
 
     def _sorted_out(self, files: Sequence[Stored]) -> Iterator[Found]:
-        kept = []
+        """Tell what the files of one folder are."""
+        above = os.path.dirname(files[0].path) if files else ""
+        if any(map(is_hidden_name, above.split("/"))):
+            self.left_out["hidden"] += len(files)
+            return
+        kept: list[tuple[Stored, bool]] = []
+        stems: list[str] = []
         for file in files:
-            suffix = os.path.splitext(file.path)[1].lower()
-            if any(is_hidden(Path(part)) for part in file.path.split("/")):
+            stem, suffix = os.path.splitext(file.path)
+            kind = _KINDS.get(suffix.lower())
+            if is_hidden_name(file.path[len(above) :].lstrip("/")):
                 self.left_out["hidden"] += 1
-            elif suffix in IMAGE_SUFFIXES or suffix in VIDEO_SUFFIXES:
-                kept.append((file, suffix in VIDEO_SUFFIXES))
+            elif kind is None:
+                self.left_out[suffix.lower() or "no suffix"] += 1
             else:
-                self.left_out[suffix or "no suffix"] += 1
-        stems = [os.path.splitext(file.path)[0].casefold() for file, is_video in kept if not is_video]
+                kept.append((file, kind == "video"))
+                stems += [stem.casefold()] if kind == "picture" else []
         whole = len(set(stems)) < len(stems)
         for file, is_video in kept:
             yield Found(file, is_video, whole)
