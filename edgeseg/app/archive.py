@@ -142,8 +142,8 @@ class _Run:
         if most is not None and state.failed > most:
             name, source, why = state.failures[0]
             raise EdgesegError(
-                f"{state.failed} frames failed, and `max_failures` allows {most}; the first is {name} of {source}: "
-                f"{why}; what is done stays"
+                f"{state.failed} frames failed, and `max_failures` allows {most}; what is done stays; the first frame "
+                f"without a result is {name} of {source}: {why}"
             )
 
 

@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Callable, Iterator, NamedTuple, TypeVar, Union
+from typing import Any, Callable, Iterator, NamedTuple, Union
 
 from edgeseg.credentials import has_credentials, redacted
 from edgeseg.errors import EdgesegError, SinkError, SourceError, UsageError, first_line, require
@@ -17,7 +17,8 @@ from edgeseg.files import atomic_write, path_from_uri, write_new
 
 __all__ = ["LocalPlace", "Place", "RemotePlace", "Stored", "absolute_place", "is_remote", "literal_base", "place_at"]
 
-T = TypeVar("T")
+_AT_A_TIME = 500
+"""Files that are asked of an object store at a time."""
 
 
 class Stored(NamedTuple):
@@ -95,6 +96,12 @@ class LocalPlace:
                 raise SinkError(
                     f"{path} was not written by edgeseg and is not replaced; name another `output`"
                 ) from error
+
+    def read_all(self, folder: str) -> Iterator[tuple[str, bytes]]:
+        """Yield the name and the content of every file of a folder, in order. Raises SinkError."""
+        for name in self.names(folder):
+            if not name.startswith("."):
+                yield name, self.read(f"{folder}/{name}")
 
     def put(self, name: str, path: Path) -> None:
         """Copy a file into the place. Raises SinkError."""
@@ -197,6 +204,15 @@ class RemotePlace:
     def write_picture(self, name: str, png: bytes, is_own: Callable[[Path], bool]) -> None:
         """Write a picture. Raises SinkError."""
         self.write(name, png)
+
+    def read_all(self, folder: str) -> Iterator[tuple[str, bytes]]:
+        """Yield the name and the content of every file of a folder, in order. Raises SinkError."""
+        names = self.names(folder)
+        for first in range(0, len(names), _AT_A_TIME):
+            paths = {name: self._at(f"{folder}/{name}") for name in names[first : first + _AT_A_TIME]}
+            with _said(self.place, "cannot be read"):
+                found = self.filesystem.cat(list(paths.values()))
+            yield from ((name, bytes(found[path])) for name, path in paths.items())
 
     def put(self, name: str, path: Path) -> None:
         """Copy a file into the place. Raises SinkError."""

@@ -22,7 +22,7 @@ from edgeseg.json_object import JsonObject
 from edgeseg.runtime.frame import Frame, Segmentation
 from edgeseg.spec import ModelSpec
 
-__all__ = ["Archive", "Check", "DONE", "ShardRecord", "checked", "record_from", "shard_name", "work_off"]
+__all__ = ["Archive", "Check", "DONE", "ShardRecord", "checked", "is_last", "record_from", "shard_name", "work_off"]
 
 DONE = "done"
 """The folder of done-files, one per shard."""
@@ -109,6 +109,11 @@ class Check:
 def shard_name(task: int, piece: int) -> str:
     """Return the name of a shard."""
     return f"{task:08d}-{piece:05d}"
+
+
+def is_last(done_file: str) -> bool:
+    """Tell from the name of a done-file whether its task is done."""
+    return done_file.endswith(f"{_END}.json") and not done_file.startswith(".")
 
 
 def record_from(data: bytes, where: str) -> ShardRecord:

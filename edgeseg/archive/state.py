@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Any, Iterator
+from typing import Any
 
 from edgeseg.archive.places import Place
 from edgeseg.archive.plan import Plan
-from edgeseg.archive.shards import DONE, ShardRecord, record_from
+from edgeseg.archive.shards import DONE, ShardRecord, is_last, record_from
 from edgeseg.errors import InputError
 
 __all__ = ["State", "Worker", "done_tasks", "state_of"]
@@ -113,16 +113,11 @@ class State:
 def state_of(place: Place, plan: Plan) -> State:
     """Add up the done-files of an archive. Raises InputError, SinkError."""
     state = State(plan)
-    for name in _done_files(place):
-        where = f"{DONE}/{name}"
-        state.add(record_from(place.read(where), place.url(where)))
+    for name, data in place.read_all(DONE):
+        state.add(record_from(data, place.url(f"{DONE}/{name}")))
     return state
 
 
 def done_tasks(place: Place) -> set[int]:
     """Return the numbers of tasks of which every shard is done, from the names of done-files alone."""
-    return {int(name[:8]) for name in _done_files(place) if name.endswith(".end.json")}
-
-
-def _done_files(place: Place) -> Iterator[str]:
-    return (name for name in place.names(DONE) if name.endswith(".json") and not name.startswith("."))
+    return {int(name.partition("-")[0]) for name in place.names(DONE) if is_last(name)}

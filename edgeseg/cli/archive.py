@@ -1,5 +1,6 @@
 """``edgeseg archive``: a plan, shards, done-files; on this machine or a cluster."""
 
+from decimal import Decimal
 from typing import Any, List
 
 import typer
@@ -79,12 +80,23 @@ def _query(config: ArchiveQueryConfig, as_json: JsonFlag = False) -> None:
     """
     found = query_archive(config)
     if as_json:
-        print_json([dict(zip(found.columns, row)) for row in found.rows])
+        print_json([{name: _plain(value) for name, value in zip(found.columns, row)} for row in found.rows])
         return
     table("frames", found.columns, [[str(value) for value in row] for row in found.rows])
 
 
 app.command("query")(command(ArchiveQueryConfig, _query))
+
+
+def _plain(value: Any) -> Any:
+    """Return a value of a table as JSON has it: decimals as numbers, times as texts."""
+    if isinstance(value, dict):
+        return {str(name): _plain(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    return float(value) if isinstance(value, Decimal) else str(value)
 
 
 def _show(state: State) -> None:

@@ -67,7 +67,8 @@ def results_in(folder: Path) -> dict[str, bytes]:
     for where, _, names in os.walk(folder):
         for name in names:
             path = Path(where, name).relative_to(folder)
-            if path.parts[0] in ("masks", "frames"):
+            # What a process was writing when it was killed has a hidden name.
+            if path.parts[0] in ("masks", "frames") and not name.startswith("."):
                 found[path.as_posix()] = (folder / path).read_bytes()
     return found
 

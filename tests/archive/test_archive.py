@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import cv2
 import pytest
 
 from edgeseg.app.archive import archive, archive_state
@@ -166,8 +167,24 @@ def test_a_file_that_changed_since_the_plan_is_skipped(few: Path, tmp_path: Path
     }
 
 
+def test_pages_of_a_picture_are_frames(stored: Path, tmp_path: Path) -> None:
+    pages = [read_image(stored / f"{index}.png") for index in (0, 3, 6)]
+    (tmp_path / "in").mkdir()
+    cv2.imwritemulti(str(tmp_path / "in" / "scan.tif"), pages)
+    shutil.copy(stored / "9.png", tmp_path / "in" / "scan.png")
+    state = archive(asked(tmp_path / "in", tmp_path / "out", "png", workers=1, verify="100%")).state
+    assert (state.planned, state.segmented) == (4, 4)
+    assert set(results_in(tmp_path / "out")) == {
+        "masks/scan.png.png",
+        *(f"masks/scan.tif/{n:04d}.png" for n in (1, 2, 3)),
+    }
+
+
 def test_too_many_failures_end_it(few: Path, tmp_path: Path) -> None:
-    with pytest.raises(EdgesegError, match="1 frames failed, and `max_failures` allows 0; the first is broken"):
+    with pytest.raises(
+        EdgesegError,
+        match="1 frames failed, and `max_failures` allows 0; .* the first frame without a result is broken",
+    ):
         archive(asked(few, tmp_path / "out", "png", max_failures=0))
     assert archive(asked(few, tmp_path / "out", "png", max_failures=1)).state.is_done
 

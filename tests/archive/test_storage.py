@@ -144,9 +144,11 @@ def test_run_lengths_are_the_masks(table: Path) -> None:
 
 def test_the_table_is_asked_in_sql(table: Path, stored: Path, tmp_path: Path) -> None:
     pytest.importorskip("duckdb", reason="duckdb is not installed: pip install 'edgeseg[query]'")
-    sql = "SELECT count(*) AS frames, count(error) AS failed, max(area.road) <= 1 AS fits FROM frames"
+    sql = "SELECT count(*) AS frames, count(error) AS failed, max(area.road) <= 1 AS fits, 0.5 AS half FROM frames"
     done = edgeseg("archive", "query", table, sql, "--json", cwd=tmp_path)
-    assert json.loads(done.stdout) == [{"frames": PICTURES + FRAMES + 2, "failed": 2, "fits": True}], done.stderr
+    assert json.loads(done.stdout) == [{"frames": PICTURES + FRAMES + 2, "failed": 2, "fits": True, "half": 0.5}], (
+        done.stderr
+    )
     assert "road" in edgeseg("archive", "query", table, "SELECT 'road' AS name", cwd=tmp_path).stdout
     assert "DuckDB: " in refused("archive", "query", table, "SELECT nothing FROM frames", cwd=tmp_path, code=2)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from itertools import islice
 from typing import Any, Iterable, Iterator
 
@@ -32,7 +33,11 @@ class RayCluster(Cluster):
         is_own = not address and "RAY_ADDRESS" not in os.environ
         own = {"num_cpus": workers} if is_own and workers else {}
         try:
-            self._ray.init(address or None, log_to_driver=False, configure_logging=False, include_dashboard=None, **own)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # that nobody answers is said below, in one line
+                self._ray.init(
+                    address or None, log_to_driver=False, configure_logging=False, include_dashboard=None, **own
+                )
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise EdgesegError(f"{address or 'ray'}: no Ray answers ({first_line(error)})") from error
         self._cpus = int(self._ray.cluster_resources().get("CPU", 1))
