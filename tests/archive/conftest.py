@@ -15,7 +15,7 @@ from edgeseg.app.archive_config import ArchiveConfig
 from edgeseg.demo.street import StreetDataset
 from edgeseg.images import write_png
 
-PICTURES, FRAMES, SHARD = 36, 10, 4
+PICTURES, FRAMES, SHARD = 24, 10, 4
 UNREADABLE = ("broken.png", "bad.mp4")
 
 
@@ -27,7 +27,7 @@ def form() -> str:
 
 @pytest.fixture(scope="session")
 def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """36 pictures, one that is cut, a video of 10 frames, and one that is none."""
+    """24 pictures, one that is cut, a video of 10 frames, and one that is none."""
     folder = tmp_path_factory.mktemp("stored")
     (folder / "sub" / "deep").mkdir(parents=True)
     frames = [
