@@ -100,6 +100,7 @@ class Visit:
         self.board, self._remote, self._order, self._to = board, remote, order, tell
         self._step = "connect"
         self._outcome = Outcome(board.name, FAILED)
+        self._is_unsure = False  # of what the link leads to
         self._began = time.monotonic()
 
     def stop(self) -> None:
@@ -125,6 +126,8 @@ class Visit:
             self._note(result=UNREACHABLE, step=self._step, message=f"{error}{more}")
         except DeployError as error:
             self._note(result=FAILED, step=self._step, message=str(error))
+        if self._is_unsure:
+            self._note(after=None)
         return replace(self._outcome, seconds=round(time.monotonic() - self._began, 2))
 
     def _note(self, **what: Any) -> None:
@@ -155,8 +158,7 @@ class Visit:
             self._remote.step("drop", state.root, state.link, wanted)
             self._note(result=ROLLED_BACK, step=self._step, message=str(error))
             return
-        self._begin("switch")
-        self._remote.step("switch", state.root, state.link, state.live, wanted, "deploy")
+        self._switch(state, wanted, "deploy")
         self._start(state)
 
     def _look(self) -> State:
@@ -252,6 +254,11 @@ class Visit:
 
     # Running it
 
+    def _switch(self, state: State, to: str, why: str) -> None:
+        self._begin("switch")
+        self._is_unsure = True
+        self._remote.step("switch", state.root, state.link, state.live, to, why)
+
     def _start(self, state: State) -> None:
         """Restart the service with what is behind the link, watch it, and go back where it is not well."""
         try:
@@ -270,11 +277,13 @@ class Visit:
                 self._require_well(f"{step}: {message}; the former model runs again, and is not well either: ")
             self._note(result=ROLLED_BACK, step=step, message=message)
             return
+        self._is_unsure = False
         self._note(result=LIVE, after=self._order.digest)
 
     def _undone(self, state: State, step: str, context: str = "") -> State:
         """Go back to what was live before a switch that is not finished. Raises DeployError, with its context."""
         self._begin(step)
+        self._is_unsure = True
         try:
             self._remote.step("back", state.root, state.link)
             now = self._state()
@@ -285,6 +294,7 @@ class Visit:
             self._remote.step("forget", state.root)
         except DeployError as error:
             raise type(error)(f"{context}{error}") from error
+        self._is_unsure = False
         self._note(after=_known(now.live))
         return replace(now, pending=None)
 
@@ -330,14 +340,14 @@ class Visit:
             return
         if state.previous == _NONE:
             raise DeployError("there is no former model on the board")
-        self._begin("switch")
-        self._remote.step("switch", state.root, state.link, mine, state.previous, "back")
+        self._switch(state, state.previous, "back")
         self._leave(state, state.previous)
 
     def _leave(self, state: State, former: str) -> None:
         """Run the former model. Nothing is undone where it is not well either: people wanted away from this one."""
         self._restart()
         self._remote.step("settle", state.root, state.link, former)
+        self._is_unsure = False
         self._note(result=BACK, after=former)
         if self.board.service:
             self._begin("health")

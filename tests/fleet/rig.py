@@ -135,7 +135,7 @@ class BoardRig:
 
     def has(self, *models: Path) -> None:
         """Let the board be as deployments of these models, one after the other, leave it."""
-        (self.root / "models").mkdir(parents=True)
+        (self.root / "models").mkdir(parents=True, exist_ok=True)
         for name, model in zip(("current", "previous"), reversed(models)):
             kept = self.root / f"models/{sha256(model)}.edgeseg"
             kept.write_bytes(model.read_bytes())

@@ -23,7 +23,8 @@ def rows_of(done: subprocess.CompletedProcess[str]) -> dict[str, dict[str, Any]]
 def test_three_boards_of_which_one_is_healthy(fleet: Fleet, old: Path, new: Path) -> None:
     """The second runs a graph that fails its golden frames, nobody listens where the third is."""
     healthy, wrong = fleet.board("gate"), fleet.board("yard")
-    healthy.has(old), wrong.has(old)
+    healthy.has(old)
+    wrong.has(old)
     with fleet.inventory.open("a") as file:
         file.write(f'[hosts.far]\naddress = "ssh://nobody@127.0.0.1:{free_port()}"\n')
     fleet.inventory.write_text(fleet.inventory.read_text().replace(wrong.table(), wrong.table(graph="int8-cpu")))
@@ -67,7 +68,8 @@ def test_a_real_run_is_watched_through_its_page(fleet: Fleet, old: Path, new: Pa
 
 def test_a_model_with_which_the_service_is_not_well_is_taken_back(fleet: Fleet, old: Path, new: Path) -> None:
     board, other = fleet.board("gate"), fleet.board("yard")
-    board.has(old), other.has(old)
+    board.has(old)
+    other.has(old)
     (board.unit / "sick").write_text(sha256(new))
     done = fleet.deploy(new, "--json", "--patience", 1)
     row = rows_of(done)["gate"]
@@ -90,7 +92,7 @@ def test_a_service_that_cannot_be_restarted_is_said_and_taken_up_later(fleet: Fl
     row = rows_of(done)["gate"]
     assert (done.returncode, row["result"], row["step"]) == (1, "failed", "restart")
     assert row["message"].count("Job for edgeseg.service failed.") == 2 and "could not be rolled back" in row["message"]
-    assert sha256(board.link) == sha256(old)
+    assert sha256(board.link) == sha256(old) and row["after"] is None
     (board.unit / "broken").unlink()
     assert fleet.deploy(new).returncode == 0
     require_whole(board, new, old)
@@ -138,6 +140,31 @@ def test_a_service_that_runs_another_file_is_refused(fleet: Fleet, old: Path) ->
     row = rows_of(fleet.deploy(old, "--json"))["gate"]
     assert row["result"] == "failed" and f"does not name {board.link}" in row["message"] and "--link" in row["message"]
     assert board.calls() == []
+
+
+def test_a_first_model_with_which_the_service_is_not_well_goes(fleet: Fleet, old: Path) -> None:
+    board = fleet.board("gate")
+    (board.unit / "sick").write_text(sha256(old))
+    row = rows_of(fleet.deploy(old, "--json", "--patience", 0.5))["gate"]
+    assert (row["result"], row["step"], row["before"], row["after"]) == ("rolled back", "health", None, None), row
+    assert not board.link.exists() and not (board.root / "pending").exists()
+    assert board.calls() == ["verify", "restart edgeseg", "stop edgeseg"]
+
+
+def test_a_board_whose_disk_is_full(fleet: Fleet, old: Path, new: Path) -> None:
+    board = fleet.board("gate")
+    board.root.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={old.stat().st_size * 3 // 2}", "none", str(board.root)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("no small disk can be made here: only root mounts one")
+    try:
+        board.has(old)
+        row = rows_of(fleet.deploy(new, "--json"))["gate"]
+        assert (row["result"], row["step"]) == ("rolled back", "copy") and "No space left" in row["message"]
+        require_whole(board, old)
+    finally:
+        board.stop()
+        subprocess.run(["umount", str(board.root)], check=True)
 
 
 def test_the_board_checks_the_signature_itself(fleet: Fleet, old: Path) -> None:

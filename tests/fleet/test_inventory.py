@@ -129,3 +129,14 @@ def test_a_model_that_cannot_be_read_touches_no_board(tmp_path: Path) -> None:
             deploy(DeployConfig(bundle=path, hosts=("nobody@192.0.2.1",)))
     with pytest.raises(UsageError, match="`patience` is 1 s, which is less than `watch`: 60 s"):
         deploy(config(hosts=("nobody@192.0.2.1",), patience=1.0))
+
+
+def test_the_inventory_of_the_page_is_one(inventory: Path) -> None:
+    page = Path(__file__).resolve().parents[2] / "docs/how-to/fleet.md"
+    if not page.is_file():
+        pytest.skip("docs/ is not beside tests/: only in a whole clone")
+    text = page.read_text(encoding="utf-8").split("```toml\n")[1].split("```")[0]
+    inventory.write_text(text)
+    gate, yard = boards_of(config(inventory=inventory))
+    assert gate.address == "nvidia@gate-1" and yard.address == "ssh://nvidia@10.0.0.7:2222"
+    assert gate.command[:4] == ("sudo", "-n", "-u", "edgeseg") and yard.health == "http://127.0.0.1:8080/healthz"
