@@ -35,11 +35,12 @@ $(DEMO)/ready: pyproject.toml $(shell find edgeseg -name '*.py' -o -name '*.edge
 	$(DEMO)/bin/pip install -q --disable-pip-version-check .
 	touch $@
 
-$(DEV)/ready: pyproject.toml tests/stubs.py
+$(DEV)/ready: pyproject.toml tests/stubs.py tests/triton_server.py
 	$(PYTHON) -m venv $(DEV)
 	$(DEV)/bin/pip install -q --disable-pip-version-check -U pip
 	$(DEV)/bin/pip install -q --disable-pip-version-check -e '.[dev]'
 	$(DEV)/bin/python tests/stubs.py .venvs/stubs
+	$(DEV)/bin/python tests/triton_server.py .venvs/triton
 	touch $@
 
 $(LIGHT)/ready: pyproject.toml

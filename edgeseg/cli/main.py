@@ -68,6 +68,7 @@ COMMANDS: Dict[str, Tuple[str, str, str]] = {
         "Calibration data for INT8. Example: edgeseg calibrate select --camera 0 --seconds 600 -o frames",
     ),
     "engines": ("engines", "app", "List, delete and take in built TensorRT engines."),
+    "export": ("export", "app", "Write a model for a server of others: triton."),
     "deploy": (
         "deploy",
         "deploy",

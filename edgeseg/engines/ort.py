@@ -22,6 +22,10 @@ class OrtEngine(Engine):
         float_qdq: execute Q/DQ nodes in float instead of fusing them into INT8 kernels. This is TensorRT's
             arithmetic, and how a TensorRT graph must be judged on a CPU.
 
+    Attributes:
+        port_names: names of the graph's input and of the output of class ids.
+        output_shape: sizes of that output.
+
     Raises:
         EngineError: the graph cannot be loaded or has other inputs or outputs.
     """
@@ -49,6 +53,7 @@ class OrtEngine(Engine):
         require_shapes(name, *(port.shape for port in (feed, *results)))
         self.input = np.zeros(feed.shape, np.uint8)
         self._output = np.zeros(result.shape, np.uint8)
+        self.port_names, self.output_shape = (feed.name, result.name), self._output.shape
         self._binding = self._session.io_binding()
         self._binding.bind_cpu_input(feed.name, self.input)
         self._binding.bind_output(result.name, "cpu", 0, np.uint8, self._output.shape, self._output.ctypes.data)

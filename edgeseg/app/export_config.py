@@ -1,0 +1,30 @@
+"""What ``edgeseg export`` can be told."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+from edgeseg.app.fields import Config, option
+from edgeseg.app.model_fields import engine_field, graph_field, model_field, signature_field
+from edgeseg.serving.repository import BACKENDS
+
+__all__ = ["ExportTritonConfig"]
+
+
+@dataclass(frozen=True)
+class ExportTritonConfig(Config):
+    """A model in a repository of NVIDIA's Triton Inference Server."""
+
+    model: Optional[Path] = model_field()
+    repository: Path = option(Path("models"), short="-o", is_path=True, help="Folder of the server's models.")
+    name: str = option("", help="Name of the model in the server; else that of the bundle's file.")
+    backend: str = option(
+        "python",
+        help="python: edgeseg runs the bundle in the server. onnxruntime: a graph. tensorrt: an engine, built here.",
+        choices=BACKENDS,
+    )
+    graph: Optional[str] = graph_field()
+    engine: str = engine_field("With `backend` python: what runs the bundle in the server.")
+    batch: int = option(0, help="With `backend` onnxruntime: frames per request, else those of the bundle.", at_least=0)
+    overwrite: bool = option(False, help="Replace a model of that name.")
+    require_signature: Optional[Path] = signature_field()

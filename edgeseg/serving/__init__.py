@@ -1,0 +1,1 @@
+"""Models for servers of others, and the client that streams through one."""

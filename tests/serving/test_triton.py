@@ -1,0 +1,186 @@
+"""A real Triton serves what was exported: bit-equal answers, several clients, wrong requests, a restart."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Iterator
+
+import numpy as np
+import pytest
+
+from edgeseg.app.export import export_triton
+from edgeseg.app.export_config import ExportTritonConfig
+from edgeseg.app.shipped import SHIPPED
+from edgeseg.bundle import Bundle
+from edgeseg.engines.select import engine_from_bundle
+from tests import HANG_S
+from tests.triton_server import server_command
+
+grpc = pytest.importorskip("tritonclient.grpc", reason="the package tritonclient is not installed")
+http = pytest.importorskip("tritonclient.http", reason="the package tritonclient is not installed")
+COMMAND = server_command()
+
+pytestmark = pytest.mark.skipif(
+    COMMAND is None, reason="no Triton for this Python in .venvs/triton (make setup-dev fetches it on x86-64)"
+)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Triton:
+    """A server of one repository in a process of its own."""
+
+    def __init__(self, repository: Path, log: Path) -> None:
+        assert COMMAND is not None
+        self.grpc, self.http = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
+        ports = ["--grpc-port", self.grpc.split(":")[1], "--http-port", self.http.split(":")[1]]
+        libraries = ":".join(
+            [str(Path(COMMAND[0]).parents[3] / "nvidia_pytriton.libs"), sysconfig.get_config_var("LIBDIR")]
+        )
+        # The backend starts the first python3 of PATH, which has to be the one that runs this suite.
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        packages = os.pathsep.join(sys.path)
+        self._log = log.open("ab")
+        self.process = subprocess.Popen(
+            [*COMMAND, "--model-repository", str(repository), "--allow-metrics", "false", *ports],
+            env={**os.environ, "LD_LIBRARY_PATH": libraries, "PATH": path, "PYTHONPATH": packages},
+            stdout=self._log,
+            stderr=self._log,
+            start_new_session=True,
+        )
+        deadline = time.monotonic() + HANG_S
+        while not self._is_ready():
+            assert self.process.poll() is None and time.monotonic() < deadline, log.read_text()[-3000:]
+            time.sleep(0.1)
+
+    def _is_ready(self) -> bool:
+        try:
+            with grpc.InferenceServerClient(self.grpc) as client:
+                return bool(client.is_server_ready())
+        except grpc.InferenceServerException:
+            return False
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
+        self.process.send_signal(how)
+        self.process.wait(HANG_S)
+        with suppress(ProcessLookupError):  # the backend's process outlives a server that was killed
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self._log.close()
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("triton")
+    export_triton(ExportTritonConfig(SHIPPED, repository=folder / "models", name="street"))
+    return folder / "models"
+
+
+@pytest.fixture(scope="module")
+def triton(repository: Path) -> Iterator[Triton]:
+    server = Triton(repository, repository.parent / "log")
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def expected(shipped: Bundle) -> np.ndarray:
+    assert shipped.golden is not None
+    with engine_from_bundle(shipped) as engine:
+        return np.concatenate([engine.infer(frame[None]).copy() for frame in shipped.golden.frames])
+
+
+def asked(client: Any, module: Any, frames: np.ndarray) -> np.ndarray:
+    given = module.InferInput("frames", list(frames.shape), "UINT8")
+    given.set_data_from_numpy(frames)
+    return np.asarray(client.infer("street", [given]).as_numpy("classes"))
+
+
+@pytest.mark.parametrize("module", [grpc, http], ids=["grpc", "http"])
+def test_answers_are_equal_to_the_bit(triton: Triton, shipped: Bundle, expected: np.ndarray, module: Any) -> None:
+    assert shipped.golden is not None
+    frames = shipped.golden.frames
+    with module.InferenceServerClient(getattr(triton, module.__name__.rpartition(".")[2])) as client:
+        np.testing.assert_array_equal(asked(client, module, frames[:1]), expected[:1])
+        np.testing.assert_array_equal(asked(client, module, frames), expected)
+
+
+def test_frames_and_answers_go_through_shared_memory(triton: Triton, shipped: Bundle, expected: np.ndarray) -> None:
+    from tritonclient.utils import shared_memory
+
+    assert shipped.golden is not None
+    frames = np.ascontiguousarray(shipped.golden.frames[:1])
+    memory = shared_memory.create_shared_memory_region("frames", f"/edgeseg-{os.getpid()}", frames.nbytes)
+    try:
+        shared_memory.set_shared_memory_region(memory, [frames])
+        with grpc.InferenceServerClient(triton.grpc) as client:
+            client.register_system_shared_memory("frames", f"/edgeseg-{os.getpid()}", frames.nbytes)
+            given = grpc.InferInput("frames", list(frames.shape), "UINT8")
+            given.set_shared_memory("frames", frames.nbytes)
+            np.testing.assert_array_equal(client.infer("street", [given]).as_numpy("classes"), expected[:1])
+            client.unregister_system_shared_memory("frames")
+    finally:
+        shared_memory.destroy_shared_memory_region(memory)
+
+
+def test_four_clients_at_once_get_their_own_answers(triton: Triton, shipped: Bundle, expected: np.ndarray) -> None:
+    assert shipped.golden is not None
+    frames = shipped.golden.frames
+
+    def client(number: int) -> list[bool]:
+        with grpc.InferenceServerClient(triton.grpc) as mine:
+            places = [(number + turn) % len(frames) for turn in range(3)]
+            return [
+                np.array_equal(asked(mine, grpc, frames[place : place + 1])[0], expected[place]) for place in places
+            ]
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(map(all, pool.map(client, range(4))))
+
+
+def test_a_wrong_request_is_refused_and_the_next_one_answered(
+    triton: Triton, shipped: Bundle, expected: np.ndarray
+) -> None:
+    assert shipped.golden is not None
+    with grpc.InferenceServerClient(triton.grpc) as client:
+        with pytest.raises(grpc.InferenceServerException, match="unexpected shape"):
+            asked(client, grpc, np.zeros((1, 10, 10, 3), np.uint8))
+        with pytest.raises(grpc.InferenceServerException, match="a request holds one frame or more"):
+            asked(client, grpc, np.zeros((0, 360, 480, 3), np.uint8))
+        np.testing.assert_array_equal(asked(client, grpc, shipped.golden.frames[:1]), expected[:1])
+
+
+def test_the_server_knows_the_classes_and_the_sizes(triton: Triton, shipped: Bundle) -> None:
+    import json
+
+    with grpc.InferenceServerClient(triton.grpc) as client:
+        config = client.get_model_config("street", as_json=True)["config"]
+        metadata = client.get_model_metadata("street", as_json=True)
+    assert json.loads(config["parameters"]["edgeseg_classes"]["string_value"]) == list(shipped.spec.classes)
+    assert metadata["inputs"][0]["shape"] == ["-1", "360", "480", "3"]
+
+
+def test_a_server_that_was_killed_serves_the_same_again(
+    repository: Path, shipped: Bundle, expected: np.ndarray
+) -> None:
+    assert shipped.golden is not None
+    for how in (signal.SIGKILL, signal.SIGTERM):
+        server = Triton(repository, repository.parent / "again")
+        try:
+            with grpc.InferenceServerClient(server.grpc) as client:
+                np.testing.assert_array_equal(asked(client, grpc, shipped.golden.frames[:1]), expected[:1])
+        finally:
+            server.stop(how)
+    assert "edgeseg: ONNX Runtime" in (repository.parent / "again").read_text()
