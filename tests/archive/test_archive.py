@@ -115,11 +115,18 @@ def test_a_worker_that_is_killed_in_a_shard_costs_nothing(
     require_same(tmp_path / "out", reference)
 
 
-def test_a_driver_that_is_killed_goes_on_where_it_was(stored: Path, reference: Path, form: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_driver_that_is_killed_goes_on_where_it_was(
+    stored: Path, reference: Path, form: str, tmp_path: Path, number: signal.Signals
+) -> None:
     with _driver(asked(stored, tmp_path / "out", form)) as driver:
         _wait_for_masks(tmp_path / "out", driver, SHARD + 1)
         workers = _children(driver.pid)
-        driver.kill()
+        driver.send_signal(number)
+        _, errors = driver.communicate(timeout=HANG_S)
+    if number == signal.SIGINT:
+        assert driver.returncode == 130 and errors.splitlines()[-1] == "edgeseg: interrupted"
+        assert not list((tmp_path / "out").rglob(".*")), "a file that is half written stays"
     kept = done_in(tmp_path / "out")
     assert kept and not archive_state(str(tmp_path / "out")).is_done
     deadline = time.monotonic() + HANG_S

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from asyncio import CancelledError
+from contextlib import suppress
 from itertools import islice
 from typing import Any, Iterable, Iterator
 
@@ -26,6 +29,9 @@ class DaskCluster(Cluster):
 
     def __init__(self, address: str) -> None:
         self._distributed = require("distributed", "dask")
+        self._logger = logging.getLogger("distributed")
+        self._level = self._logger.level
+        self._logger.setLevel(logging.CRITICAL + 1)  # what goes wrong is an error of one line
         self._address = address
         try:
             self._client = self._distributed.Client(address, timeout=_ANSWER_S, set_as_default=False)
@@ -40,48 +46,53 @@ class DaskCluster(Cluster):
 
     def run(self, work: Work, tasks: Iterable[Task]) -> Iterator[Report]:
         """Work tasks off, as ``Cluster`` says."""
-        rest = iter(tasks)
-        numbers: dict[str, int] = {}
-        completed = None
+        numbers: dict[Any, int] = {}
         try:
-            first = [self._submitted(work, task, numbers) for task in islice(rest, self._room())]
-            completed = self._distributed.as_completed(first, loop=self._client.loop)
-            for future in completed:
-                number = numbers.pop(future.key)
-                yield self._report(number, future)
-                del future
-                for task in islice(rest, max(0, self._room() - len(numbers))):
-                    completed.add(self._submitted(work, task, numbers))
+            yield from self._worked_off(work, iter(tasks), numbers)
+        except EdgesegError:
+            raise
+        except (Exception, CancelledError) as error:  # of Dask's own, whichever call meets the end first
+            raise self._gone(first_line(error)) from error
         finally:
-            if completed is not None:
-                self._client.cancel(list(completed.futures))
+            with suppress(Exception, CancelledError):
+                self._client.cancel(list(numbers))
 
     def close(self) -> None:
         """Leave the cluster. May be called twice."""
         self._client.close(timeout=_ANSWER_S)
+        self._logger.setLevel(self._level)
 
-    def _room(self) -> int:
-        """Return how many tasks are under way at a time: two for each thread of a worker."""
-        return max(2, 2 * int(sum(self._client.ncores().values())))
+    def _worked_off(self, work: Work, rest: Iterator[Task], numbers: dict[Any, int]) -> Iterator[Report]:
+        """Keep two tasks for each thread of a worker under way; ``numbers`` has those by their futures."""
 
-    def _submitted(self, work: Work, task: Task, numbers: dict[str, int]) -> Any:
-        future = self._client.submit(_collected, work, task, pure=False, retries=ATTEMPTS - 1)
-        numbers[future.key] = task.number
-        return future
+        def submitted() -> list[Any]:
+            room = max(2, 2 * int(sum(self._client.ncores().values()))) - len(numbers)
+            futures = []
+            for task in islice(rest, max(0, room)):
+                futures.append(self._client.submit(_collected, work, task, pure=False, retries=ATTEMPTS - 1))
+                numbers[futures[-1]] = task.number
+            return futures
+
+        completed = self._distributed.as_completed(submitted(), loop=self._client.loop)
+        for future in completed:
+            yield self._report(numbers.pop(future), future)
+            for more in submitted():
+                completed.add(more)
 
     def _report(self, number: int, future: Any) -> Report:
         if future.status == "finished":
             return Report(number, future.result())
         if future.status != "error":
-            raise EdgesegError(
-                f"{self._address}: the Dask scheduler is gone ({future.status}); what is done stays: run it again"
-            )
+            raise self._gone(future.status)
         error = future.exception()
         if isinstance(error, self._distributed.KilledWorker):
             return Report(number, lost="every Dask worker that tried it died")
         if isinstance(error, EdgesegError):
             raise error
         raise EdgesegError(f"{self._address}: {type(error).__name__}: {first_line(error)}")
+
+    def _gone(self, how: str) -> EdgesegError:
+        return EdgesegError(f"{self._address}: the Dask scheduler is gone ({how}); what is done stays: run it again")
 
 
 def _collected(work: Work, task: Task) -> tuple[Any, ...]:

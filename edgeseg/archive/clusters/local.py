@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 from collections import Counter, deque
 from contextlib import suppress
 from dataclasses import dataclass
@@ -132,6 +133,7 @@ class _Hand:
 def _serve(pipe: Connection, work: Work) -> None:
     """Work off what comes through the pipe, until it is closed or its other end is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the driver ends us
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))  # what is half written is removed on the way
     while True:
         try:
             task = pipe.recv()
