@@ -7,11 +7,12 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from pathlib import Path
 from typing import Callable, Iterator
 
 from edgeseg.archive.places import Place, Stored
 from edgeseg.archive.plan import Task
-from edgeseg.errors import ImageError, InputError, SourceError
+from edgeseg.errors import EdgesegError, SourceError, first_line
 from edgeseg.runtime.frame import Frame
 from edgeseg.runtime.gst.pipelines import CaptureOptions
 from edgeseg.runtime.sources.base import EndOfStream, FrameSource
@@ -98,9 +99,9 @@ class Reader:
                         held = frame
                 if held is not None:
                     yield self._page(file, held, count) if count else Item(name, url, 0, held)
-            except (ImageError, SourceError) as error:
+            except Exception as error:  # whatever a decoder makes of a file, the others go on
                 failed = self._name(f"{file.path}/{count + 1:04d}") if count else name
-                yield Item(failed, url, count, error=str(error).replace(str(path), url))
+                yield Item(failed, url, count, error=_why(error, path, url))
 
     def _page(self, file: Stored, frame: Frame, index: int) -> Item:
         """Return a page of a picture that has several."""
@@ -121,9 +122,8 @@ class Reader:
                             name = self._name(f"{file.path}/{index:06d}")
                             yield Item(name, url, index, replace(frame, index=index))
                         index += 1
-            except (SourceError, InputError) as error:
-                why = str(error).replace(str(path), url)
-                yield Item(self._name(f"{file.path}/{index:06d}"), url, index, error=why)
+            except Exception as error:  # as above
+                yield Item(self._name(f"{file.path}/{index:06d}"), url, index, error=_why(error, path, url))
 
     def _changed(self, file: Stored) -> str:
         """Say why a file is not what was planned; empty where it is."""
@@ -147,6 +147,11 @@ def _part(part: str) -> str:
     if len(data) <= _LONGEST_NAME:
         return part
     return f"{os.fsdecode(data[:200])}-{sha256(data).hexdigest()[:16]}"
+
+
+def _why(error: Exception, path: Path, url: str) -> str:
+    said = str(error) if isinstance(error, EdgesegError) else f"{type(error).__name__}: {first_line(error)}"
+    return said.replace(str(path), url)
 
 
 def _all_frames(source: FrameSource, url: str) -> Iterator[Frame]:

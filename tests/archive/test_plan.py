@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Iterator
 
 import pytest
 
 from edgeseg.archive.listing import Found, Origin, origins_of
-from edgeseg.archive.places import Stored, place_at
+from edgeseg.archive.places import LocalPlace, Stored, place_at
 from edgeseg.archive.plan import Task, Wish, make_plan, read_plan
+from edgeseg.archive.reading import Reader
 from edgeseg.errors import InputError, SourceError
+from edgeseg.runtime.gst.pipelines import CaptureOptions
 
 WISH = Wish("0" * 64, "street.edgeseg", "", "png", 3)
 
@@ -95,6 +98,26 @@ def test_tasks_are_made_one_by_one(tmp_path: Path) -> None:
     origin.count = 10
     plan = make_plan(place, [origin], WISH, print)
     assert [len(task.files) for task in plan.all_tasks(place)] == [3, 3, 3, 1]
+
+
+class Odd(LocalPlace):
+    """A place whose files a decoder does not take as any decoder should."""
+
+    @contextmanager
+    def file(self, path: str) -> Iterator[Path]:
+        class Unreadable(type(Path())):  # type: ignore[misc]
+            def read_bytes(self) -> bytes:
+                raise RuntimeError("of a decoder\nwith lines")
+
+        yield Unreadable(self.place, path) if path == "b/10.png" else Path(self.place, path)
+
+
+def test_what_no_decoder_should_do_is_one_frame_that_failed(folder: Path) -> None:
+    place = Odd(str(folder))
+    files = tuple((file, False) for files in LocalPlace(str(folder)).walk() for file in files if "b/" in file.path)
+    items = list(Reader(place, "", CaptureOptions()).items(Task(0, 0, files, False)))
+    why = {item.name: item.error for item in items}
+    assert why["b/10"] == "RuntimeError: of a decoder" and "cannot be decoded" in why["b/2"]
 
 
 @pytest.mark.parametrize("text", [b"[]", b"{", b'{"edgeseg_archive": 2}', b'{"edgeseg_archive": 1, "sources": 3}'])
