@@ -162,7 +162,8 @@ class EngineOptions(Config):
     engine: str = option(
         "auto",
         choices=ENGINE_NAMES,
-        help="auto: TensorRT on a Jetson, ONNX Runtime elsewhere. rtx: TensorRT-RTX on an RTX GPU.",
+        address="triton://HOST:PORT/MODEL",
+        help="auto: TensorRT on a Jetson, ONNX Runtime elsewhere. rtx: TensorRT-RTX on an RTX GPU. triton: a server's.",
     )
     fallback: bool = option(False, help="Where TensorRT cannot be used, run on the CPU and say so.")
     program: Optional[Path] = option(

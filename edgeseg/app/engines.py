@@ -118,7 +118,10 @@ def opened_engine(
         EdgesegError: it cannot be opened, and no fallback was allowed.
     """
     from edgeseg.engines.select import ENGINES, engine_from_bundle
+    from edgeseg.engines.triton import is_triton
 
+    if is_triton(options.engine):
+        return _opened_server(bundle, options, tell)
     chosen, program = engine_name(options.engine), options.program
     if ENGINES[chosen].takes_program != (program is not None):
         raise UsageError("`engine` torch-tensorrt and `program` FILE.pt2 go together")
@@ -151,6 +154,25 @@ def _opened_tensorrt(
     wish = TensorRtOptions(precision=options.graph, cuda_graph=options.cuda_graph, memory=options.memory)
     with factory_from(engine_name(options.engine), tell) as factory:
         return factory.open(bundle, model_stem(name), wish).engine
+
+
+def _opened_server(bundle: Bundle, options: EngineOptions, tell: Say) -> "Engine":
+    from edgeseg.engines.golden import run_self_test
+    from edgeseg.engines.triton import TritonEngine
+
+    if options.program is not None or options.graph is not None:
+        raise UsageError("`graph` and `program` are not for a server: it runs what was exported")
+    if bundle.signer is not None:
+        raise UsageError("a signature is required, and none covers what a server runs; name another `engine`")
+    engine = TritonEngine(options.engine, bundle.spec.size_hw)
+    try:
+        result = run_self_test(engine, bundle, "int8")
+        tell(f"self-test: {result.describe()}")
+        result.require(engine.description)
+    except BaseException:
+        engine.close()
+        raise
+    return engine
 
 
 def _opened_program(bundle: Bundle, program: Path, tell: Say) -> "Engine":

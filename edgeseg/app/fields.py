@@ -48,6 +48,7 @@ class Option:
         short: the flag's short form, such as ``-o``.
         at_least, at_most: bounds of a number, both allowed.
         choices: the only values of a text.
+        address: form of an address that is a value besides the choices, such as ``tcp://HOST``.
         is_path: whether a value is a path, or a text with one in it.
         absolute: makes such a text independent of the working directory.
         is_secret: whether values are secret, or a function that says so of one value.
@@ -64,6 +65,7 @@ class Option:
     at_least: Optional[float] = None
     at_most: Optional[float] = None
     choices: Tuple[str, ...] = ()
+    address: str = ""
     is_path: bool = False
     absolute: Callable[[str], str] = os.path.abspath
     is_secret: Union[bool, Callable[[str], bool]] = False
@@ -130,7 +132,7 @@ class Field:
         """Return what is right for this field, as a message says it."""
         about, kind = self.about, _KINDS[self.kind]
         if about.choices:
-            kind = f"one of {', '.join(about.choices)}"
+            kind = f"one of {', '.join(about.choices)}" + (f" or {about.address}" if about.address else "")
         elif about.at_least is not None and about.at_most is not None:
             kind += f" from {about.at_least:g} to {about.at_most:g}"
         elif about.at_least is not None:
@@ -189,9 +191,13 @@ class Field:
         too_small = about.at_least is not None and not value >= about.at_least
         too_large = about.at_most is not None and not value <= about.at_most
         is_infinite = isinstance(value, float) and not math.isfinite(value)
-        if too_small or too_large or is_infinite or (about.choices and value not in about.choices):
+        if too_small or too_large or is_infinite or (about.choices and not self._is_choice(value)):
             raise self._wrong(value, called)
         return value
+
+    def _is_choice(self, value: str) -> bool:
+        scheme = self.about.address.partition("://")[0]
+        return value in self.about.choices or bool(scheme and value.startswith(f"{scheme}://"))
 
     def _refuse_no_name(self, value: Union[str, Path], called: str) -> None:
         """Refuse a text that no system takes, or that is another path than it seems. Raises UsageError."""

@@ -100,10 +100,11 @@ def _parameter(field: Field, flags: Mapping[str, str]) -> inspect.Parameter:
     """
     about = field.about
     plain = str if field.kind is Path else field.kind  # an empty path would come as the folder "."
-    hint: Any = Enum(field.name, {one: one for one in about.choices}, type=str) if about.choices else plain
+    is_closed = bool(about.choices) and not about.address
+    hint: Any = Enum(field.name, {one: one for one in about.choices}, type=str) if is_closed else plain
     is_missing = field.default is dataclasses.MISSING
     default = None if is_missing else str(field.default) if isinstance(field.default, Path) else field.default
-    if about.choices and default:
+    if is_closed and default:
         default = hint(default)
     if field.is_many:
         hint, default = List[hint], list(default) if default else None
@@ -112,6 +113,8 @@ def _parameter(field: Field, flags: Mapping[str, str]) -> inspect.Parameter:
     text = with_flags(f"{about.help} (required)" if is_missing else about.help, flags)
     known: Dict[str, Any] = {"help": text, "min": about.at_least, "max": about.at_most}
     metavar = about.metavar or ("PATH" if field.kind is Path and not about.is_argument else None)
+    if about.address:
+        metavar = "|".join((*about.choices, about.address))
     known.update({"metavar": metavar, "envvar": about.variable or None})
     known["rich_help_panel"] = about.panel or None
     if about.is_argument:
