@@ -164,7 +164,7 @@ restart() { # SERVICE SYSTEMCTL...
   service=$1
   shift
   "$@" reset-failed "$service" 2> /dev/null # so that one that failed often is started all the same
-  "$@" restart "$service" || exit 1
+  said=$("$@" restart "$service" 2>&1) || fail "$(echo "$said" | tr '\n' ' ')"
 }
 
 halt() { # SERVICE SYSTEMCTL...

@@ -1,7 +1,7 @@
 """Boards on loopback: real sshd processes of this user, each with a folder, a home and a service of its own.
 
-systemd cannot run in a container, so ``systemctl`` is a stand-in on these boards. It starts and ends a real process,
-and tells of it what ``systemctl show`` tells.
+``systemctl`` is a stand-in on these boards, so that they need no root: it starts and ends a real process, and tells of
+it what ``systemctl show`` tells. ``tests/fleet/test_systemd.py`` has a board with a real systemd.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import time
 import urllib.request
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 import pytest
 
@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 
 SYSTEMCTL = """#!/bin/sh
-# Stands in for systemd, which cannot run in a container. The unit is a script, UNIT/run.
+# Stands in for systemd. The unit is a script, UNIT/run.
 unit=$(dirname "$0")/unit
 stop() {
   [ ! -f "$unit/pid" ] || kill -9 "$(cat "$unit/pid")" 2> /dev/null
@@ -93,6 +93,9 @@ class BoardRig:
             one.mkdir(parents=True)
         self.link = self.root / "current.edgeseg"
         self._sshd: Any = None
+        self.before_sshd: list[str] = []
+        own = {"HOME": self.home, "PYTHONPATH": ROOT, "OMP_NUM_THREADS": 1, "XDG_CACHE_HOME": self.home}
+        self.environment = {name: str(value) for name, value in own.items()}
         self._write("systemctl", SYSTEMCTL)
         (self.folder / "service.py").write_text(SERVICE)
         self._write(
@@ -148,22 +151,17 @@ class BoardRig:
 
     def start(self) -> None:
         config = self.folder / "sshd_config"
-        environment = {
-            "HOME": self.home,
-            "PYTHONPATH": ROOT,
-            "OMP_NUM_THREADS": 1,
-            "XDG_CACHE_HOME": self.home / "cache",
-        }
         config.write_text(
             f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {self.fleet.folder}/host_key\nPidFile none\n"
             f"AuthorizedKeysFile {self.fleet.folder}/key.pub\nStrictModes no\nUsePAM no\nPasswordAuthentication no\n"
-            f"PermitRootLogin prohibit-password\nSetEnv {' '.join(f'{k}={v}' for k, v in environment.items())}\n"
+            f"PermitRootLogin prohibit-password\nSetEnv {' '.join(f'{k}={v}' for k, v in self.environment.items())}\n"
             "Banner /etc/hostname\n"
         )
-        self._sshd = subprocess.Popen(
-            [str(SSHD), "-D", "-e", "-f", str(config)], stderr=(self.folder / "sshd.log").open("wb")
-        )
-        until(lambda: _answers(self.port), f"sshd does not answer: {(self.folder / 'sshd.log').read_text()}")
+        sshd = [*self.before_sshd, str(SSHD), "-D", "-e", "-f", str(config)]
+        with (self.folder / "sshd.log").open("wb") as log:
+            self._sshd = subprocess.Popen(sshd, stdout=log, stderr=log, env={**os.environ, **self.environment})
+        until(lambda: _answers(self.port) or self._sshd.poll() is not None, "sshd does not answer")
+        assert self._sshd.poll() is None, (self.folder / "sshd.log").read_text()
 
     def cut(self) -> None:
         """End every command that runs there at once, as a power cut does; sshd stays."""
@@ -223,9 +221,9 @@ class Fleet:
         self.boards: list[BoardRig] = []
         self.inventory = folder / "fleet.toml"
 
-    def board(self, name: str, **more: str) -> BoardRig:
+    def board(self, name: str, made: Callable[[Fleet, str], BoardRig] | None = None, **more: str) -> BoardRig:
         """A board that is up and in the inventory."""
-        board = BoardRig(self, name)
+        board = (made or BoardRig)(self, name)
         self.boards.append(board)
         board.start()
         with self.inventory.open("a") as file:

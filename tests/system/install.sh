@@ -1,6 +1,5 @@
 #!/usr/bin/env bash
-# What the system tests need of Debian or Ubuntu: GStreamer with its RTSP server, mosquitto, sshd, Chromium, a C
-# compiler.
+# What the tests need of Debian or Ubuntu: GStreamer with its RTSP server, mosquitto, sshd, Chromium, a C compiler.
 # Does nothing, saying so, where it may not or cannot; the tests then say what they miss and skip.
 set -euo pipefail
 
