@@ -155,7 +155,9 @@ settle() { # ROOT LINK NEW: it is well
   [ "$old" = none ] || [ "$old" = "$new" ] || point "$1/models/$old.edgeseg" "$1/previous.edgeseg"
   before=$(readlink "$1/previous.edgeseg") || before=
   for file in "$1"/models/*.edgeseg; do
-    [ "$file" = "$1/models/$new.edgeseg" ] || [ "$file" = "$before" ] || rm -f -- "$file"
+    name=${file##*/}
+    case ${name%.edgeseg} in *[!0-9a-f]*) continue ;; esac # somebody's own
+    [ ${#name} -ne 72 ] || [ "$name" = "$new.edgeseg" ] || [ "$name" = "${before##*/}" ] || rm -f -- "$file"
   done
   forget "$1"
 }

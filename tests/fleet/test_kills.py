@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import signal
 import subprocess
 from pathlib import Path
@@ -84,24 +85,58 @@ def test_every_state_that_a_kill_leaves_is_taken_up(fleet: Fleet, old: Path, new
     assert board.running() == sha256(old) and not pending.exists()
 
 
+# The board's own script, without a connection
+
+
+def step(folder: Path, *words: str, sent: bytes = b"") -> subprocess.CompletedProcess[str]:
+    """A step of the script, as it runs on a board."""
+    done = subprocess.run(["sh", str(SCRIPT), *words], input=sent, capture_output=True, timeout=60, cwd=folder)
+    return subprocess.CompletedProcess(words, done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
 @pytest.mark.parametrize("sent", [b"", b"other", b"whole, and more"])
 def test_what_did_not_arrive_whole_is_no_model(sent: bytes, tmp_path: Path) -> None:
-    """The board's own script, without a connection."""
     (tmp_path / "models").mkdir()
-    digest = "1" * 64
-    words = ["sh", str(SCRIPT), "copy", str(tmp_path), digest, "token"]
-    done = subprocess.run(words, input=sent, capture_output=True, timeout=60)
-    assert done.returncode == 1 and b"what arrived is not what was sent" in done.stderr
+    done = step(tmp_path, "copy", str(tmp_path), hashlib.sha256(b"whole").hexdigest(), "token", sent=sent)
+    assert done.returncode == 1 and "what arrived is not what was sent" in done.stderr
     assert list((tmp_path / "models").iterdir()) == []
 
 
 def test_a_model_that_somebody_else_switched_meanwhile_stays(tmp_path: Path) -> None:
     (tmp_path / "models").mkdir()
-    theirs = tmp_path / "theirs"
+    theirs, link = tmp_path / "theirs", tmp_path / "current.edgeseg"
     theirs.write_bytes(b"theirs")
-    link = tmp_path / "current.edgeseg"
     link.symlink_to(theirs)
-    words = ["sh", str(SCRIPT), "switch", str(tmp_path), str(link), "1" * 64, "2" * 64, "deploy"]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    done = step(tmp_path, "switch", str(tmp_path), str(link), "1" * 64, "2" * 64, "deploy")
     assert done.returncode == 1 and "switched by somebody else meanwhile" in done.stderr
     assert link.read_bytes() == b"theirs" and not (tmp_path / "pending").exists()
+
+
+def test_two_models_and_what_is_not_ours_are_kept(tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    models.mkdir()
+    first, second, third = (hashlib.sha256(text).hexdigest() for text in (b"1", b"2", b"3"))
+    for name, text in ((first, b"1"), (second, b"2"), (third, b"3"), ("mine", b"4"), ("a" * 63, b"5")):
+        (models / f"{name}.edgeseg").write_bytes(text)
+    (tmp_path / "current.edgeseg").symlink_to(models / f"{third}.edgeseg")
+    (tmp_path / "pending").write_text(f"{second} {third} deploy\n")
+    link = str(tmp_path / "current.edgeseg")
+    assert "somebody else" in step(tmp_path, "settle", str(tmp_path), link, first).stderr
+    assert step(tmp_path, "settle", str(tmp_path), link, third).returncode == 0
+    assert {path.stem for path in models.iterdir()} == {second, third, "mine", "a" * 63}
+    assert (tmp_path / "previous.edgeseg").read_bytes() == b"2" and not (tmp_path / "pending").exists()
+
+
+def test_a_folder_of_models_is_relative_to_the_home(tmp_path: Path) -> None:
+    done = step(tmp_path, "look", "a b", "", "1" * 64)
+    assert done.stdout.splitlines() == [
+        f"root {tmp_path}/a b",
+        f"link {tmp_path}/a b/current.edgeseg",
+        "live none",
+        "held none",
+    ]
+    (tmp_path / "file").touch()
+    done = step(tmp_path, "look", "file/models", "", "1" * 64)
+    assert done.returncode == 1 and "make it once: sudo install -d -o" in done.stderr
+    done = step(tmp_path, "look", "a b", str(tmp_path), "1" * 64)
+    assert done.returncode == 1 and "is a folder there" in done.stderr
