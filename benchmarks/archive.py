@@ -19,6 +19,7 @@ from typing import Iterator
 
 from edgeseg.app.archive import archive
 from edgeseg.app.archive_config import ArchiveConfig
+from edgeseg.app.shipped import SHIPPED
 from edgeseg.archive.listing import Found, Origin
 from edgeseg.archive.places import LocalPlace, Stored, place_at
 from edgeseg.archive.plan import Wish, make_plan
@@ -53,7 +54,7 @@ def plan(pictures: int, on_disk: Path | None) -> None:
         place = LocalPlace(str(Path(folder, "out")))
         before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         began, cpu = time.perf_counter(), time.process_time()
-        made = make_plan(place, [origin], _WISH, print)
+        made = make_plan(place, [origin], _WISH, SHIPPED, print)
         wall_s, cpu_s = time.perf_counter() - began, time.process_time() - cpu
         began = time.perf_counter()
         tasks = sum(1 for _ in made.all_tasks(place))

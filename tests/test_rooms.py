@@ -43,7 +43,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "selection": {"runtime"},
     "prediction": {"engines"},
     "serving": {"engines"},
-    "archive": {"runtime", "engines"},
+    "archive": {"runtime"},
     "bench": {"runtime", "engines", "device"},
     "compiler": {"engines", "device"},
     "builder": set(),

@@ -16,9 +16,10 @@ from edgeseg.archive.clusters.base import Cluster
 from edgeseg.archive.listing import absolute_sources, origins_of
 from edgeseg.archive.places import Place, place_at
 from edgeseg.archive.plan import PLAN, Plan, Task, Wish, make_plan, read_plan
+from edgeseg.archive.results import WITH_TABLE
 from edgeseg.archive.shards import Check, ShardRecord
 from edgeseg.archive.state import State, done_tasks, state_of
-from edgeseg.errors import EdgesegError, UsageError
+from edgeseg.errors import EdgesegError, UsageError, require
 from edgeseg.files import file_sha256
 from edgeseg.progress import Progress
 
@@ -74,15 +75,15 @@ def archive(config: ArchiveConfig, progress: Progress = Progress()) -> Archived:
         raise UsageError("say where results go: `output` FOLDER or URL")
     every, own_share = _every(config.verify), _own_share(config.shard)
     place = place_at(config.output)
-    plan = _planned(config, place, progress)
-    left_out = ", ".join(f"{count} {kind}" for kind, count in plan.left_out.items())
-    progress.step(
-        f"plan: {plan.pictures} pictures and {plan.videos} videos in {plan.tasks} tasks, model {plan.wish.model}"
-        + (f"; left out: {left_out}" if left_out else "")
-    )
-    job = Job(place.place, plan.digest, config.engine, config.threads)
     with cluster_from(config.on, config.workers) as cluster:
+        plan = _planned(config, place, progress)
+        left_out = ", ".join(f"{count} {kind}" for kind, count in plan.left_out.items())
+        progress.step(
+            f"plan: {plan.pictures} pictures and {plan.videos} videos in {plan.tasks} tasks, model {plan.wish.model}"
+            + (f"; left out: {left_out}" if left_out else "")
+        )
         progress.step(f"on: {cluster.description}")
+        job = Job(place.place, plan.digest, config.engine, config.threads)
         run = _Run(config, place, plan, progress)
         lost = run.segment(cluster, job, own_share)
         state = state_of(place, plan)
@@ -182,15 +183,16 @@ def _planned(config: ArchiveConfig, place: Place, progress: Progress) -> Plan:
         raise UsageError(f"{place.place} holds {foreign} and no archive; name a new or an empty folder with `output`")
     if not config.sources:
         raise UsageError("say what to segment: `sources` FILE, FOLDER, GLOB or URL")
+    if config.on == "local" and config.format in WITH_TABLE:
+        require("pyarrow", "parquet")
     origins = origins_of(config.sources)
     _, name = bundle_or_default(config.model, config.require_signature)
     model = chosen_path(config.model)
     digest = file_sha256(model)
-    place.put(f"model-{digest[:16]}.edgeseg", model)
     shard_frames = config.shard_frames or _SHARD_FRAMES
     wish = Wish(digest, without_reason(name), config.graph or "", config.format or _FORMAT, shard_frames)
     progress.step(f"listing {', '.join(origin.asked for origin in origins)}")
-    plan = make_plan(place, origins, wish, progress.step)
+    plan = make_plan(place, origins, wish, model, progress.step)
     _refuse_other(config, place, plan)  # another process may have been first
     return plan
 
@@ -203,7 +205,7 @@ def _refuse_other(config: ArchiveConfig, place: Place, plan: Plan) -> None:
         ("format", config.format, wish.format),
         ("shard_frames", config.shard_frames, wish.shard_frames),
         ("graph", config.graph, wish.graph),
-        ("sources", absolute_sources(config.sources) or None, list(plan.asked)),
+        ("sources", ", ".join(absolute_sources(config.sources)) or None, ", ".join(plan.asked)),
     ]
     for name, wanted, planned in asked:
         if wanted is not None and wanted != planned:

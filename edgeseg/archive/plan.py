@@ -101,7 +101,7 @@ class Plan:
     @property
     def model_name(self) -> str:
         """Return the name of the archive's copy of the model."""
-        return f"model-{self.wish.model_sha256[:16]}.edgeseg"
+        return model_name(self.wish)
 
     def all_tasks(self, place: Place) -> Iterator[Task]:
         """Read the tasks of an archive one by one. Raises InputError, SinkError."""
@@ -115,7 +115,7 @@ class Plan:
             raise InputError(f"{place.url(self.lines)} has {count} of {self.tasks} tasks; name another `output`")
 
 
-def make_plan(place: Place, origins: Sequence[Origin], wish: Wish, tell: Callable[[str], None]) -> Plan:
+def make_plan(place: Place, origins: Sequence[Origin], wish: Wish, model: Path, tell: Callable[[str], None]) -> Plan:
     """List the sources and write the plan, unless another process was first: then read that one's.
 
     The memory that is needed is that of the largest folder and of one task.
@@ -124,6 +124,7 @@ def make_plan(place: Place, origins: Sequence[Origin], wish: Wish, tell: Callabl
         place: of the results.
         origins: the sources.
         wish: what for.
+        model: the bundle, of which the archive gets a copy.
         tell: takes a line for people now and then.
 
     Raises:
@@ -153,6 +154,7 @@ def make_plan(place: Place, origins: Sequence[Origin], wish: Wish, tell: Callabl
             raise SourceError(f"{names}: no pictures and no videos{_left_out(left_out)}", "empty")
         name = f"tasks-{digest.hexdigest()[:16]}.jsonl"
         place.put(name, lines)
+        place.put(model_name(wish), model)
     head = {
         "edgeseg_archive": _VERSION,
         **vars(wish),
@@ -165,6 +167,11 @@ def make_plan(place: Place, origins: Sequence[Origin], wish: Wish, tell: Callabl
     plan = read_plan(place)
     assert plan is not None
     return plan
+
+
+def model_name(wish: Wish) -> str:
+    """Return the name of an archive's copy of the model."""
+    return f"model-{wish.model_sha256[:16]}.edgeseg"
 
 
 def read_plan(place: Place) -> Plan | None:

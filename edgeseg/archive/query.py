@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from edgeseg.archive.places import Place, RemotePlace
 from edgeseg.archive.plan import Plan
-from edgeseg.archive.results import table_name
+from edgeseg.archive.results import WITH_TABLE, table_name
 from edgeseg.archive.shards import DONE
 from edgeseg.errors import InputError, UsageError, first_line, require
 
@@ -32,7 +32,7 @@ def answer(place: Place, plan: Plan, sql: str) -> Answer:
         UsageError: the archive has no table, or DuckDB does not take the statement.
         InputError: nothing is done yet. MissingDependencyError: duckdb is not installed.
     """
-    if plan.wish.format == "png":
+    if plan.wish.format not in WITH_TABLE:
         raise UsageError(f"{place.place} has masks and no table; one with `format` parquet or both has")
     duckdb = require("duckdb", "query")
     shards = [name.partition(".")[0] for name in place.names(DONE) if name.endswith(".json")]

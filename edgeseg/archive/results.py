@@ -17,9 +17,10 @@ from edgeseg.runtime.frame import Segmentation
 from edgeseg.runtime.sinks.own import is_own_picture, own_png
 from edgeseg.spec import ModelSpec
 
-__all__ = ["FORMATS", "Results", "mask_name", "opened_results", "stored_rows", "table_name"]
+__all__ = ["FORMATS", "WITH_MASKS", "WITH_TABLE", "Results", "mask_name", "opened_results", "stored_rows", "table_name"]
 
 FORMATS = ("png", "parquet", "both")
+WITH_MASKS, WITH_TABLE = ("png", "both"), ("parquet", "both")
 
 
 class Results(Protocol):
@@ -52,9 +53,9 @@ def opened_results(place: Place, shard: str, form: str, spec: ModelSpec) -> list
         spec: of the model.
     """
     opened: list[Results] = []
-    if form in ("png", "both"):
+    if form in WITH_MASKS:
         opened.append(Masks(place))
-    if form in ("parquet", "both"):
+    if form in WITH_TABLE:
         opened.append(Table(place, shard, spec))
     return opened
 
@@ -86,6 +87,7 @@ class Table:
     """
 
     def __init__(self, place: Place, shard: str, spec: ModelSpec) -> None:
+        require("pyarrow", "parquet")  # before hours of work
         self._place, self._shard, self._classes = place, shard, spec.classes
         self._rows: list[dict[str, Any]] = []
 

@@ -15,7 +15,7 @@ import numpy as np
 from edgeseg.archive.places import Place
 from edgeseg.archive.plan import Plan, Task
 from edgeseg.archive.reading import Item, Reader
-from edgeseg.archive.results import mask_name, opened_results, run_lengths, stored_rows
+from edgeseg.archive.results import WITH_MASKS, WITH_TABLE, mask_name, opened_results, run_lengths, stored_rows
 from edgeseg.errors import ImageError, InputError
 from edgeseg.files import text_of
 from edgeseg.json_object import JsonObject
@@ -182,8 +182,8 @@ def checked(archive: Archive, task: Task, every: int) -> Check:
         if item.frame is None:
             continue
         result, frames = archive.segment(item.frame), frames + 1
-        same = form == "parquet" or _is_stored_mask(archive.place, item, result.classes)
-        if form != "png":
+        same = form not in WITH_MASKS or _is_stored_mask(archive.place, item, result.classes)
+        if form in WITH_TABLE:
             mine = item.index // archive.plan.wish.shard_frames if task.is_video else 0
             if mine != piece:
                 piece, rows = mine, _rows(archive.place, shard_name(task.number, mine))

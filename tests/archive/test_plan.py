@@ -9,6 +9,7 @@ from typing import Iterator
 
 import pytest
 
+from edgeseg.app.shipped import SHIPPED
 from edgeseg.archive.listing import Found, Origin, origins_of
 from edgeseg.archive.places import LocalPlace, Stored, place_at
 from edgeseg.archive.plan import Task, Wish, make_plan, read_plan
@@ -71,13 +72,13 @@ class Many(Origin):
 
 def test_a_plan_is_read_as_it_was_made_and_is_made_once(tmp_path: Path, folder: Path) -> None:
     place = place_at(str(tmp_path / "out"))
-    plan = make_plan(place, origins_of([str(folder)]), WISH, print)
+    plan = make_plan(place, origins_of([str(folder)]), WISH, SHIPPED, print)
     assert (plan.tasks, plan.pictures, plan.videos, plan.bytes) == (2, 3, 1, 4)
     tasks = list(plan.all_tasks(place))
     assert [task.is_video for task in tasks] == [True, False] and [len(task.files) for task in tasks] == [1, 3]
     assert all(Task.from_line(task.line()) == task for task in tasks)
     (folder / "new.png").write_bytes(b"x")
-    assert make_plan(place, origins_of([str(folder)]), WISH, print) == plan == read_plan(place)
+    assert make_plan(place, origins_of([str(folder)]), WISH, SHIPPED, print) == plan == read_plan(place)
     (tmp_path / "out" / plan.lines).write_bytes(tasks[0].line())
     with pytest.raises(InputError, match="has 1 of 2 tasks"):
         list(plan.all_tasks(place))
@@ -88,7 +89,7 @@ def test_names_of_any_bytes_are_planned(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     Path(os.fsdecode(os.fsencode(tmp_path / "in") + b"/" + name)).write_bytes(b"x")
     place = place_at(str(tmp_path / "out"))
-    plan = make_plan(place, origins_of([str(tmp_path / "in")]), WISH, print)
+    plan = make_plan(place, origins_of([str(tmp_path / "in")]), WISH, SHIPPED, print)
     assert [os.fsencode(file.path) for task in plan.all_tasks(place) for file, _ in task.files] == [name]
 
 
@@ -96,7 +97,7 @@ def test_tasks_are_made_one_by_one(tmp_path: Path) -> None:
     place = place_at(str(tmp_path / "out"))
     origin = Many("many", str(tmp_path))
     origin.count = 10
-    plan = make_plan(place, [origin], WISH, print)
+    plan = make_plan(place, [origin], WISH, SHIPPED, print)
     assert [len(task.files) for task in plan.all_tasks(place)] == [3, 3, 3, 1]
 
 
