@@ -173,6 +173,20 @@ def test_a_dask_scheduler_that_is_killed_ends_it_and_another_cluster_goes_on(
     require_same(output, reference)
 
 
+def test_a_task_that_kills_every_dask_worker_is_left_out() -> None:
+    distributed = pytest.importorskip("distributed", reason="distributed is not installed: pip install 'edgeseg[dask]'")
+    from edgeseg.archive.clusters.dask import DaskCluster
+
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        with DaskCluster(cluster.scheduler_address) as dask_cluster:
+            reports = list(dask_cluster.run(deadly, TASKS))
+        with DaskCluster(cluster.scheduler_address) as dask_cluster, pytest.raises(SinkError, match="disk is full"):
+            list(dask_cluster.run(fails, TASKS))
+    (lost,) = [report for report in reports if report.lost]
+    assert lost.task == 2 and lost.lost == "every Dask worker that tried it died"
+    assert sorted(report.task for report in reports if not report.lost) == [0, 1, 3, 4]
+
+
 def test_no_dask_scheduler_is_one_line(stored: Path, tmp_path: Path) -> None:
     pytest.importorskip("distributed", reason="distributed is not installed: pip install 'edgeseg[dask]'")
     with pytest.raises(EdgesegError, match="no Dask scheduler answers"):

@@ -15,6 +15,7 @@ from edgeseg.errors import EdgesegError, first_line, require
 __all__ = ["DaskCluster"]
 
 _ANSWER_S, _WORKERS_S = 10.0, 60.0
+_AGAIN = ("lost", "pending")
 
 
 class DaskCluster(Cluster):
@@ -75,6 +76,9 @@ class DaskCluster(Cluster):
 
         completed = self._distributed.as_completed(submitted(), loop=self._client.loop)
         for future in completed:
+            if future.status in _AGAIN and self._client.status == "running":
+                completed.add(future)  # its worker died with the result: another does it again
+                continue
             yield self._report(numbers.pop(future), future)
             for more in submitted():
                 completed.add(more)
