@@ -47,31 +47,41 @@ class DaskCluster(Cluster):
 
     def run(self, work: Work, tasks: Iterable[Task]) -> Iterator[Report]:
         """Work tasks off, as ``Cluster`` says."""
-        numbers: dict[Any, int] = {}
+        under_way: dict[Any, Task] = {}
+        suspects: list[Task] = []
         try:
-            yield from self._worked_off(work, iter(tasks), numbers)
+            for task, report in self._worked_off(work, iter(tasks), under_way, room=0):
+                if report.lost:
+                    suspects.append(task)
+                else:
+                    yield report
+            # Dask blames every task that waited at a worker that died. Alone, only one that kills does so again.
+            for _, report in self._worked_off(work, iter(suspects), under_way, room=1):
+                yield report
         except EdgesegError:
             raise
         except (Exception, CancelledError) as error:  # of Dask's own, whichever call meets the end first
             raise self._gone(first_line(error)) from error
         finally:
             with suppress(Exception, CancelledError):
-                self._client.cancel(list(numbers))
+                self._client.cancel(list(under_way))
 
     def close(self) -> None:
         """Leave the cluster. May be called twice."""
         self._client.close(timeout=_ANSWER_S)
         self._logger.setLevel(self._level)
 
-    def _worked_off(self, work: Work, rest: Iterator[Task], numbers: dict[Any, int]) -> Iterator[Report]:
-        """Keep two tasks for each thread of a worker under way; ``numbers`` has those by their futures."""
+    def _worked_off(
+        self, work: Work, rest: Iterator[Task], under_way: dict[Any, Task], room: int
+    ) -> Iterator[tuple[Task, Report]]:
+        """Keep so many tasks under way at a time, 0 for two for each thread of a worker."""
 
         def submitted() -> list[Any]:
-            room = max(2, 2 * int(sum(self._client.ncores().values()))) - len(numbers)
+            most = room or max(2, 2 * int(sum(self._client.ncores().values())))
             futures = []
-            for task in islice(rest, max(0, room)):
+            for task in islice(rest, max(0, most - len(under_way))):
                 futures.append(self._client.submit(_collected, work, task, pure=False, retries=ATTEMPTS - 1))
-                numbers[futures[-1]] = task.number
+                under_way[futures[-1]] = task
             return futures
 
         completed = self._distributed.as_completed(submitted(), loop=self._client.loop)
@@ -79,7 +89,8 @@ class DaskCluster(Cluster):
             if future.status in _AGAIN and self._client.status == "running":
                 completed.add(future)  # its worker died with the result: another does it again
                 continue
-            yield self._report(numbers.pop(future), future)
+            task = under_way.pop(future)
+            yield task, self._report(task.number, future)
             for more in submitted():
                 completed.add(more)
 
