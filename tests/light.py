@@ -12,7 +12,14 @@ NEED_MORE = (
     "engines/test_real_pycuda.py",  # compiles pycuda's C++
 )
 """What needs torch or programs of the system. All else runs on every Python of a Jetson (tests/test_pythons.py)."""
-TAKE_MINUTES = ("bench", "cli", "device/test_first_night.py", "device/test_nights.py", "engines")
+TAKE_MINUTES = (
+    "archive/test_archive.py",
+    "bench",
+    "cli",
+    "device/test_first_night.py",
+    "device/test_nights.py",
+    "engines",
+)
 """What mostly runs whole commands in processes of their own, or builds engines by the hundred."""
 
 
