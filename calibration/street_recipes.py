@@ -5,8 +5,8 @@ from __future__ import annotations
 __all__ = ["RECIPES", "SHIPPED", "arguments_of", "epochs_of"]
 
 _STREET: dict[str, object] = {
-    "--epochs": 226,
-    "--growth": "192:150,288:64,480x352:12",
+    "--epochs": 91,
+    "--growth": "192:64,288:22,480x352:5",
     "--augment": "street",
     "--loss": "ce+0.5*dice",
     "--class-weights": "none",
