@@ -6,7 +6,7 @@
 2. Compile to INT8: calibrated on CamVid train and rendered frames, golden frames rendered (no CamVid image is stored).
 3. The scale table, as text.
 
-``street-fast`` was not made yet. What the model was measured to do is in ``benchmarks/street-model.md``. That of edgeseg
+``street-fast`` was not made yet. ``benchmarks/street-model.md`` says what the model was measured to do. That of edgeseg
 0.2 had recipe ``0.2``, the best epoch on val, and then 8 epochs on CamVid train with 240 rendered frames.
 
 Every step is an ``edgeseg`` command that is printed before it runs. A training that was interrupted goes on.
