@@ -149,8 +149,9 @@ def test_alarm_rules_in_the_pages_parse() -> None:
 
 
 def python_blocks() -> list[Block]:
-    found = [block for block in blocks("README.md", "docs") if block.language == "python" and not block.on_board]
-    return found if WHOLE else []
+    if not WHOLE:
+        return []
+    return [block for block in blocks("README.md", "docs") if block.language == "python" and not block.on_board]
 
 
 @pytest.mark.parametrize("block", python_blocks(), ids=lambda block: getattr(block, "page", None))
