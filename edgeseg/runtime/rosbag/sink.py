@@ -36,17 +36,18 @@ class RosbagSink(FrameSink):
     Raises:
         ForeignFileError: something is there already.
         SinkError: the folder cannot be made.
+        MissingDependencyError: rosbags is not installed.
     """
 
     def __init__(self, path: Path, spec: ModelSpec, topic: str, storage: str, *, by_source: bool = False) -> None:
-        require("rosbags", "rosbag")
-        from rosbags.rosbag2 import StoragePlugin, Writer
-        from rosbags.typesys import Stores, get_typestore
-
         if path.exists() or path.is_symlink():
             raise ForeignFileError(
                 f"{text_of(path)} is there, and a bag replaces nothing, with `overwrite` either; name another folder"
             )
+        require("rosbags", "rosbag")
+        from rosbags.rosbag2 import StoragePlugin, Writer
+        from rosbags.typesys import Stores, get_typestore
+
         self._path, self._topic, self._by_source = path, topic, by_source
         self._types = get_typestore(Stores.ROS2_HUMBLE)
         self._topics: dict[str, Any] = {}
