@@ -10,6 +10,8 @@ import edgeseg
 
 PACKAGE = Path(edgeseg.__file__).parent
 KNOWN = {
+    "archive/state.py State": "an archive is counted in it",
+    "archive/state.py Worker": "what a process did is counted in it",
     "engines/tensorrt/api.py Log": "TensorRT's messages arrive while it works",
     "runtime/preview/operation.py Page": "it keeps the latest state for all viewers",
     "runtime/preview/pictures.py Viewer": "a connection, from its beginning to its end",

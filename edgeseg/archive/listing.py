@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
@@ -47,7 +47,7 @@ class Found(NamedTuple):
     whole: bool
 
 
-@dataclass
+@dataclass(frozen=True)
 class Origin:
     """One of the sources that were asked for.
 
@@ -63,9 +63,7 @@ class Origin:
     base: str
     pattern: str = ""
     paths: Sequence[str] = ()
-
-    def __post_init__(self) -> None:
-        self.left_out: Counter[str] = Counter()
+    left_out: Counter[str] = field(default_factory=Counter)
 
     def found(self) -> Iterator[Found]:
         """Yield its pictures and videos. Raises SourceError: there is no such file, or it cannot be listed."""
