@@ -34,6 +34,7 @@ from tests.test_signature import PASSWORD, fingerprint, key_file, private_pem, p
 ROOT = Path(__file__).resolve().parents[2]
 DEMAND = ("--require-signature", "public.pem")
 OPENING = {
+    "export triton": ["-o", "models"],
     "run": ["--source", "demo://street?frames=1", "--sink", "jsonl://out.jsonl"],
     "eval": ["--data", "demo://street?frames=1"],
     "bench": ["--seconds", "0.1", "--warmup", "0", "--no-torch", "--source", "demo://street?frames=1"],
