@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -211,6 +212,8 @@ class Machine:
     """A machine with TensorRT and pycuda on which something is missing."""
 
     def __init__(self, folder: Path, patch: pytest.MonkeyPatch) -> None:
+        with suppress(ImportError):
+            importlib.import_module("torch")  # a first import where libraries do not load leaves half of it behind
         self.fake = FakeCuda()
         self.raising: dict[str, Exception] = {}
         for name, module in self.fake.modules.items():
