@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable
 
-from edgeseg.app.config import EngineOptions
 from edgeseg.app.engines import FactoryFrom, quiet_factory
 from edgeseg.app.export_config import ExportTritonConfig
 from edgeseg.app.models import bundle_or_default, chosen_path, model_stem
@@ -88,10 +87,7 @@ def _served(
     config: ExportTritonConfig, bundle: Bundle, model: str, tell: Callable[[str], None], factory_from: FactoryFrom
 ) -> ServedModel:
     if config.backend == "python":
-        from edgeseg.app.shipped import SHIPPED, model_path
-
-        path = chosen_path(config.model) or SHIPPED
-        return python_model(bundle, model_path(path).read_bytes(), config.engine)
+        return python_model(bundle, chosen_path(config.model).read_bytes(), config.engine)
     if config.backend == "onnxruntime":
         return _graph(config, bundle)
     return _plan(config, bundle, model, tell, factory_from)
@@ -119,11 +115,11 @@ def _plan(
     from edgeseg.engines.ort import OrtEngine
     from edgeseg.engines.tensorrt.factory import TensorRtOptions
 
-    options = EngineOptions(graph=config.graph, engine="tensorrt")
-    with factory_from(options.engine, tell) as factory:
+    with factory_from("tensorrt", tell) as factory:
         opened = factory.open(bundle, model_stem(model), TensorRtOptions(precision=config.graph))
     with opened.engine as engine:
-        ports = next(iter(bundle.graphs.values()))
-        with OrtEngine(ports.onnx, "graph", threads=1, float_qdq=True) as graph:
+        # The graphs of a bundle name their ports alike.
+        name, entry = next(iter(bundle.graphs.items()))
+        with OrtEngine(entry.onnx, name, threads=1, float_qdq=True) as graph:
             names = graph.port_names
         return tensorrt_model(opened.cached.plan(), engine, names, float_ports=opened.cached.float_ports)

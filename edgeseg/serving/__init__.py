@@ -1,1 +1,1 @@
-"""Models for servers of others, and the client that streams through one."""
+"""Models for servers of others."""
