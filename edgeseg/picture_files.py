@@ -34,7 +34,10 @@ _UNREAD_SUFFIXES = (
 )
 """Suffixes of pictures that are not read; whoever has some among others wants to know."""
 _COMPANIONS = frozenset(
-    ("thumbs.db", "ehthumbs.db", "desktop.ini", "picasa.ini", "@eadir", "__macosx", "#recycle", "$recycle.bin")
+    (
+        *("thumbs.db", "ehthumbs.db", "desktop.ini", "picasa.ini", "@eadir", "__macosx", "#recycle", "$recycle.bin"),
+        *("lost+found", "system volume information"),
+    )
 )
 """Names in small letters that operating systems and network drives put beside pictures without a dot in front."""
 _LONGEST_NAME = 250

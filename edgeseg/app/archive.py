@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Iterator
+from typing import Any, Iterator, Mapping
 
 from edgeseg.app.archive_config import ArchiveConfig
-from edgeseg.app.archive_worker import Job, model_of, work_on
+from edgeseg.app.archive_worker import Job, Poison, model_of, work_on
 from edgeseg.app.models import accepted_keys, bundle_or_default, chosen_path, without_reason
 from edgeseg.archive.clusters import cluster_from
-from edgeseg.archive.clusters.base import Cluster
+from edgeseg.archive.clusters.base import Cluster, Report
 from edgeseg.archive.listing import absolute_sources, origins_of
 from edgeseg.archive.places import Place, place_at
 from edgeseg.archive.plan import PLAN, Plan, Task, Wish, make_plan, read_plan
@@ -87,7 +87,7 @@ def archive(config: ArchiveConfig, progress: Progress = Progress()) -> Archived:
         run = _Run(config, place, plan, progress)
         lost = run.segment(cluster, job, own_share)
         state = state_of(place, plan)
-        checks = run.check(cluster, job, own_share, every) if every else []
+        checks = list(run.check(cluster, job, own_share, every, lost)) if every else []
     different = tuple(name for check in checks for name in check.different)
     compared = sum(check.frames for check in checks)
     return Archived(place.place, cluster.description, state, tuple(lost), compared, different)
@@ -110,29 +110,72 @@ class _Run:
 
     def segment(self, cluster: Cluster, job: Job, own_share: tuple[int, int]) -> list[tuple[int, str]]:
         """Work off what is not done; return what was lost. Raises EdgesegError."""
-        state, lost, done = state_of(self._place, self._plan), [], done_tasks(self._place)
+        state, done = state_of(self._place, self._plan), done_tasks(self._place)
+        lost: dict[int, str] = {}
         if state.segmented or state.failed or state.skipped:
             self._progress.step(f"done before: {state.planned - state.pictures} frames")
         teller = _Teller(self._progress, state)
         self._refuse_failures(state)
         tasks = (task for task in self._tasks(own_share) if task.number not in done)
         for report in cluster.run(partial(work_on, job), tasks):
-            for record in report.results:
-                assert isinstance(record, ShardRecord)
-                state.add(record)
-                self._refuse_failures(state)
+            self._count(report, state)
             if report.lost:
-                lost.append((report.task, report.lost))
+                lost[report.task] = report.lost
             teller.tell()
-        return lost
+        return list(self._alone(cluster, job, lost, state))
 
-    def check(self, cluster: Cluster, job: Job, own_share: tuple[int, int], every: int) -> list[Check]:
-        """Segment one of ``every`` frames again. Raises EdgesegError."""
+    def _count(self, report: Report, state: State) -> None:
+        for record in report.results:
+            assert isinstance(record, ShardRecord)
+            state.add(record)
+            self._refuse_failures(state)
+
+    def _alone(self, cluster: Cluster, job: Job, lost: Mapping[int, str], state: State) -> Iterator[tuple[int, str]]:
+        """Find the files that kill processes, let them count as failed, and do the others; yield what is still lost.
+
+        Raises:
+            EdgesegError: processes die without any file.
+        """
+        if not lost:
+            return
+        trial = partial(work_on, replace(job, is_trial=True))
+        for report in cluster.run(trial, [Task(0, 0, (), False)]):
+            if report.lost:
+                raise EdgesegError(f"processes die before they have a picture ({report.lost}); what is done stays")
+        for task in (task for task in self._plan.all_tasks(self._place) if task.number in lost):
+            why = lost[task.number]
+            self._progress.step(f"task {task.number}: {why}; it is tried alone")
+            if task.is_video:
+                poisons: tuple[Poison, ...] = ((), ((0, why),))
+            else:
+                files = [Task(number, task.source, (file,), False) for number, file in enumerate(task.files)]
+                poisons = (tuple((one.task, one.lost) for one in cluster.run(trial, files) if one.lost),)
+            for poison in poisons:
+                why = self._worked_off(cluster, replace(job, poison=poison), task, state)
+                if not why:
+                    break
+            if why:
+                yield task.number, why
+
+    def _worked_off(self, cluster: Cluster, job: Job, task: Task, state: State) -> str:
+        """Work one task off; return why it is lost."""
+        why = ""
+        for report in cluster.run(partial(work_on, job), [task]):
+            self._count(report, state)
+            why = report.lost
+        return why
+
+    def check(
+        self, cluster: Cluster, job: Job, own_share: tuple[int, int], every: int, lost: list[tuple[int, str]]
+    ) -> Iterator[Check]:
+        """Segment one of ``every`` frames again; note what kills its process. Raises EdgesegError."""
         done = done_tasks(self._place)
         self._progress.step(f"comparing one of {every} frames")
         tasks = (task for task in self._tasks(own_share) if task.number in done)
-        again = partial(work_on, Job(job.place, job.plan, job.engine, job.threads, every))
-        return [check for report in cluster.run(again, tasks) for check in report.results]
+        for report in cluster.run(partial(work_on, replace(job, every=every)), tasks):
+            yield from report.results
+            if report.lost:
+                lost.append((report.task, report.lost))
 
     def _tasks(self, own_share: tuple[int, int]) -> Iterator[Task]:
         index, count = own_share
@@ -179,6 +222,9 @@ def _planned(config: ArchiveConfig, place: Place, progress: Progress) -> Plan:
         return plan
     assert config.output is not None
     foreign = next((name for name in place.names() if not name.startswith(("tasks-", "model-", "."))), None)
+    if foreign is not None and (plan := read_plan(place)) is not None:  # another process made it since
+        _refuse_other(config, place, plan)
+        return plan
     if foreign is not None:
         raise UsageError(f"{place.place} holds {foreign} and no archive; name a new or an empty folder with `output`")
     if not config.sources:

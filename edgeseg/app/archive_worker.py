@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Iterator
+from typing import TYPE_CHECKING, Iterator, Tuple
 
 from edgeseg import __version__
 from edgeseg.app.config import EngineOptions
@@ -14,7 +14,7 @@ from edgeseg.app.segment import segment
 from edgeseg.archive.places import Place, place_at
 from edgeseg.archive.plan import Plan, Task, read_plan
 from edgeseg.archive.reading import Reader
-from edgeseg.archive.shards import Archive, Check, ShardRecord, checked, work_off
+from edgeseg.archive.shards import Archive, Check, ShardRecord, checked, tried, work_off
 from edgeseg.bundle import Bundle, read_bundle
 from edgeseg.errors import BundleError, EdgesegError, InputError
 from edgeseg.files import file_sha256
@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from edgeseg.runtime.frame import Frame, Segmentation
     from edgeseg.signature import PublicKeys
 
-__all__ = ["Job", "model_of", "work_on"]
+__all__ = ["Job", "Poison", "model_of", "work_on"]
+
+Poison = Tuple[Tuple[int, str], ...]
+"""Numbers of files within a task that are not opened, and why."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,8 @@ class Job:
         engine: that was asked for; ``"auto"`` is chosen by each worker.
         threads: of each engine, 0 for all.
         every: compare one frame of so many with what is stored; 0 segments what is not done.
+        is_trial: only look whether the tasks kill the process.
+        poison: (number within the task, why) of files that are not even opened; for a run of one task.
         version: of edgeseg.
     """
 
@@ -46,6 +51,8 @@ class Job:
     engine: str
     threads: int
     every: int = 0
+    is_trial: bool = False
+    poison: Poison = ()
     version: str = __version__
 
 
@@ -56,10 +63,12 @@ def work_on(job: Job, task: Task) -> Iterator[ShardRecord | Check]:
         EdgesegError: the archive is another one, the engine cannot be opened, or results cannot be kept.
     """
     archive = _opened(job)
-    if job.every:
+    if job.is_trial:
+        tried(archive, task)
+    elif job.every:
         yield checked(archive, task, job.every)
     else:
-        yield from work_off(archive, task)
+        yield from work_off(archive, task, dict(job.poison))
 
 
 class _Open(threading.local):
@@ -75,7 +84,7 @@ _open = _Open()
 
 
 def _opened(job: Job) -> Archive:
-    wanted = replace(job, every=0)
+    wanted = replace(job, every=0, is_trial=False, poison=())
     if _open.archive is None or _open.job != wanted:
         if _open.engine is not None:
             _open.engine.close()

@@ -5,14 +5,13 @@ from __future__ import annotations
 import glob
 import os
 from collections import Counter
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Iterable, Iterator, NamedTuple, Sequence
 
 from edgeseg.archive.places import (
-    LocalPlace,
+    NO_FILE,
     Place,
     RemotePlace,
     Stored,
@@ -22,6 +21,7 @@ from edgeseg.archive.places import (
     place_at,
 )
 from edgeseg.errors import SourceError, UsageError
+from edgeseg.files import text_of
 from edgeseg.picture_files import IMAGE_SUFFIXES, is_hidden_name, listed_files
 from edgeseg.runtime.sources.uri import SOURCES, streams_from_uri
 from edgeseg.runtime.sources.video import VIDEO_SUFFIXES
@@ -72,21 +72,16 @@ class Origin:
             for files in self._folders(place):
                 yield from self._sorted_out(files)
         except OSError as error:
-            raise SourceError(f"{self.asked} cannot be listed: {error.strerror or error}") from error
+            where = text_of(error.filename) if isinstance(error.filename, str) else self.asked
+            raise SourceError(f"{where} cannot be listed: {error.strerror or error}") from error
 
     def _folders(self, place: Place) -> Iterator[Sequence[Stored]]:
         if self.paths:
             yield from _by_folder(_all_stored(place, self.paths))
-        elif not self.pattern:
-            yield from place.walk()
-        elif isinstance(place, RemotePlace):
+        elif self.pattern:
             yield from _by_folder(place.matching(self.pattern))
         else:
-            start = Path(glob.escape(self.base), self.pattern)
-            names = (os.path.relpath(path, self.base) for path in glob.iglob(str(start), recursive=True))
-            if "**" in self.pattern:  # which follows links, that may lead in a circle
-                names = (name for name in names if not _through_link(self.base, os.path.dirname(name)))
-            yield from _by_folder(_all_stored(place, sorted(names)))
+            yield from place.walk()
 
     def _sorted_out(self, files: Sequence[Stored]) -> Iterator[Found]:
         """Tell what the files of one folder are."""
@@ -101,6 +96,8 @@ class Origin:
             kind = _KINDS.get(suffix.lower())
             if is_hidden_name(file.path[len(above) :].lstrip("/")):
                 self.left_out["hidden"] += 1
+            elif file.size == NO_FILE:
+                self.left_out[str(file.stamp)] += 1
             elif kind is None:
                 self.left_out[suffix.lower() or "no suffix"] += 1
             else:
@@ -114,23 +111,46 @@ class Origin:
 def origins_of(sources: Sequence[str]) -> list[Origin]:
     """Read what sources say: files, folders, globs, lists of images (.txt), lists of sources (.streams), URLs.
 
+    Files that are named one after the other, as a shell names them for ``*.jpg``, are one source.
+
     Raises:
         SourceError: there is nothing by that name. UsageError: it is live, or a password stands in it.
     """
-    return [_origin(asked) for asked in absolute_sources(sources)]
+    origins: list[Origin] = []
+    for is_plain, group in groupby(absolute_sources(sources), _is_plain_file):
+        named = list(group)
+        origins += [_of_files(named)] if is_plain else [_origin(asked) for asked in named]
+    return origins
 
 
 def absolute_sources(sources: Sequence[str]) -> list[str]:
     """Return what sources name, in a form that means the same in every folder.
 
     Raises:
-        SourceError: a list of sources cannot be read. UsageError: one is live.
+        SourceError: a list of sources cannot be read. UsageError: one is live, or empty.
     """
     named = [stream.uri for source in sources for stream in streams_from_uri(source)]
-    live = next((one for one in named if one.isdigit() or one.partition("://")[0] in _NO_FILES), None)
+    if not all(named):
+        raise UsageError("a source is an empty text; is it a variable that is not set?")
+    live = next((one for one in named if _is_live(one)), None)
     if live is not None:
         raise UsageError(f"{live} is no stored file; an archive is files, folders, globs and URLs of storage")
     return [absolute_place(one) for one in named]
+
+
+def _is_live(source: str) -> bool:
+    scheme, separator, _ = source.partition("://")
+    is_number = source.isdigit() and not os.path.exists(source)  # a folder of a year is no camera
+    return is_number or bool(separator and scheme in _NO_FILES)
+
+
+def _is_plain_file(asked: str) -> bool:
+    return not is_remote(asked) and asked.lower().endswith(tuple(_KINDS)) and os.path.isfile(asked)
+
+
+def _of_files(files: Sequence[str]) -> Origin:
+    base = os.path.commonpath([os.path.dirname(file) for file in files])
+    return Origin(", ".join(files), base, paths=sorted({os.path.relpath(file, base) for file in files}))
 
 
 def _origin(asked: str) -> Origin:
@@ -141,25 +161,24 @@ def _origin(asked: str) -> Origin:
         return Origin(asked, asked)
     if path.is_file() and path.suffix.lower() == ".txt":
         return _listed_origin(asked, path)
-    base, pattern = literal_base(asked)
     if path.is_file():
-        known = (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
-        if path.suffix.lower() not in known:
-            raise SourceError(f"{path} is neither an image nor a video by its suffix ({', '.join(known)})")
-        return Origin(asked, str(path.parent), paths=(path.name,))
+        raise SourceError(f"{path} is neither an image nor a video by its suffix ({', '.join(_KINDS)})")
+    base, pattern = literal_base(asked, os.path.lexists)
     if glob.has_magic(pattern):
         return Origin(asked, base or "/", pattern)
     raise SourceError(f"{path} is no file, folder or glob", "not found")
 
 
 def _remote_origin(asked: str) -> Origin:
-    if glob.has_magic(asked):
-        return Origin(asked, *literal_base(asked))
     place = place_at(asked)
     assert isinstance(place, RemotePlace)
+    if glob.has_magic(asked) and not place.exists(""):
+        return Origin(asked, *literal_base(asked))
     if place.is_folder():
         return Origin(asked, place.place)
     base, _, name = place.place.rpartition("/")
+    if base.endswith(":/"):
+        raise SourceError(f"{asked} is not there, or is empty", "not found")
     return Origin(asked, base, paths=(name,))
 
 
@@ -170,25 +189,19 @@ def _listed_origin(asked: str, path: Path) -> Origin:
         raise SourceError(f"{path} cannot be read as a list of images ({error})") from error
     if not files:
         raise SourceError(f"{path} lists no image; write one path per line")
-    base = os.path.commonpath([os.path.dirname(file) for file in files])
-    return Origin(asked, base, paths=sorted({os.path.relpath(file, base) for file in files}))
+    return replace(_of_files(files), asked=asked)
 
 
-def _all_stored(place: LocalPlace | RemotePlace, paths: Iterable[str]) -> Iterator[Stored]:
+def _all_stored(place: Place, paths: Iterable[str]) -> Iterator[Stored]:
     for path in paths:
         stored = place.stored(path)
         if stored is None:
-            raise SourceError(f"{place.url(path)} is not there", "not found")
-        if isinstance(place, RemotePlace) or not os.path.isdir(place.url(path)):
-            yield stored
-
-
-@lru_cache(maxsize=4096)
-def _through_link(base: str, folder: str) -> bool:
-    """Tell whether a folder below a base is a link, or is in one."""
-    return bool(folder) and (os.path.islink(os.path.join(base, folder)) or _through_link(base, os.path.dirname(folder)))
+            raise SourceError(f"{place.url(path)} is not there, or is no file", "not found")
+        yield stored
 
 
 def _by_folder(files: Iterable[Stored]) -> Iterator[Sequence[Stored]]:
-    for _, group in groupby(files, lambda file: os.path.dirname(file.path)):
-        yield list(group)
+    """Yield files folder by folder. In the order of their paths a folder's files may stand among those of others."""
+    by_place = sorted((os.path.split(file.path), file) for file in files)
+    for _, group in groupby(by_place, lambda one: one[0][0]):
+        yield [file for _, file in group]

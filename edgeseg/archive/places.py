@@ -2,27 +2,50 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import os
 import secrets
 import shutil
+import stat
 import tempfile
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Callable, Iterator, NamedTuple, Union
+from typing import Any, Callable, Iterable, Iterator, NamedTuple, Union
 
 from edgeseg.credentials import has_credentials, redacted
 from edgeseg.errors import EdgesegError, SinkError, SourceError, UsageError, first_line, require
 from edgeseg.files import atomic_write, path_from_uri, write_new
+from edgeseg.picture_files import is_hidden_name
 
-__all__ = ["LocalPlace", "Place", "RemotePlace", "Stored", "absolute_place", "is_remote", "literal_base", "place_at"]
+__all__ = [
+    "NO_FILE",
+    "LocalPlace",
+    "Place",
+    "RemotePlace",
+    "Stored",
+    "absolute_place",
+    "is_remote",
+    "literal_base",
+    "place_at",
+]
 
+NO_FILE = -1
+"""The size of what is no file."""
 _AT_A_TIME = 500
 """Files that are asked of an object store at a time."""
+_CHANGING = ("ETag", "etag", "md5Hash", "LastModified", "Last-Modified", "last_modified", "modificationTime", "mtime")
+"""What storages call that which changes with the content of a file."""
+_NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+_ARCHIVE = "folder with results"
 
 
 class Stored(NamedTuple):
-    """A file of a place: its path below it with ``/``, its size in bytes, and what changes with its content."""
+    """A file of a place: its path below it with ``/``, its size in bytes, and what changes with its content.
+
+    The size of what is no file is -1. The stamp says then what it is.
+    """
 
     path: str
     size: int
@@ -149,25 +172,64 @@ class LocalPlace:
         waiting = [""]
         while waiting:
             folder = waiting.pop()
+            try:
+                entries = _entries(os.path.join(self.place, folder) if folder else self.place)
+            except FileNotFoundError:
+                if folder:  # it went while its neighbours were listed
+                    continue
+                raise
+            if _holds_archive(entry.name for entry in entries):
+                yield [Stored(folder, NO_FILE, _ARCHIVE)]
+                continue
             inner, files = [], []
-            with os.scandir(os.path.join(self.place, folder) if folder else self.place) as found:
-                for entry in found:
-                    path = f"{folder}/{entry.name}" if folder else entry.name
-                    if entry.is_dir():
-                        inner += [] if entry.is_symlink() else [path]  # a link may lead in a circle
-                    elif entry.is_file():
+            for entry in entries:
+                path = f"{folder}/{entry.name}" if folder else entry.name
+                kind = _kind(entry)
+                if kind == "folder" and not is_hidden_name(entry.name):
+                    inner.append(path)
+                elif kind == "file":
+                    with suppress(FileNotFoundError):  # as above
                         status = entry.stat()
                         files.append(Stored(path, status.st_size, status.st_mtime_ns))
+                else:
+                    files.append(Stored(path, NO_FILE, "hidden" if kind == "folder" else kind))
             waiting += sorted(inner, reverse=True)
             yield sorted(files)
 
+    def matching(self, pattern: str) -> list[Stored]:
+        """List what a pattern below the place names, in order. Raises OSError."""
+        start = Path(glob.escape(self.place), pattern)
+        names = (os.path.relpath(path, self.place) for path in glob.iglob(str(start), recursive=True))
+        if "**" in pattern:  # which follows links, that may lead in a circle, and finds the folders themselves
+            names = (
+                name
+                for name in names
+                if not _through_link(self.place, os.path.dirname(name)) and not os.path.isdir(self.url(name))
+            )
+        return [self.stored(name) or Stored(name, NO_FILE, self._odd(name)) for name in names]
+
+    def _odd(self, path: str) -> str:
+        """Say what is there in place of a file."""
+        where = self.url(path)
+        return "folder" if os.path.isdir(where) else "broken link" if os.path.islink(where) else "device or pipe"
+
     def stored(self, path: str) -> Stored | None:
-        """Return what is known of a file; None where there is none."""
+        """Return what is known of a file; None where there is none. Raises OSError."""
         try:
             status = os.stat(os.path.join(self.place, path))
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        return Stored(path, status.st_size, status.st_mtime_ns)
+        except OSError as error:
+            if error.errno in _NOT_THERE:
+                return None
+            raise
+        return Stored(path, status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else None
+
+    def holds_something(self) -> bool:
+        """Tell whether the folder is there and not empty, as that of a disk is that is not mounted. Raises OSError."""
+        try:
+            with os.scandir(self.place) as found:
+                return any(True for _ in found)
+        except FileNotFoundError:
+            return False
 
     @contextmanager
     def file(self, path: str) -> Iterator[Path]:
@@ -249,15 +311,45 @@ class RemotePlace:
             yield from file
 
     def walk(self) -> Iterator[list[Stored]]:
-        """Yield the files of one folder at a time, in order, from the top down."""
+        """Yield the files of one folder at a time, in order, from the top down. Raises OSError."""
+        waiting = [""]
+        while waiting:
+            folder = waiting.pop()
+            try:
+                entries = self._entries(folder)
+            except FileNotFoundError:
+                if folder:  # it went while its neighbours were listed
+                    continue
+                raise
+            if _holds_archive(os.path.basename(path) for path, _ in entries):
+                yield [Stored(folder, NO_FILE, _ARCHIVE)]
+                continue
+            inner = [path for path, facts in entries if facts["type"] == "directory" and path != folder]
+            waiting += sorted(inner, reverse=True)
+            # An object of no bytes that is called as its folder only makes the folder be shown.
+            yield sorted(self._stored(facts) for path, facts in entries if facts["type"] == "file" and path != folder)
+
+    def _entries(self, folder: str) -> list[tuple[str, Any]]:
+        """List a folder. fsspec's own ``walk`` leaves out what it cannot list, and does not say so."""
         self.filesystem.invalidate_cache()
-        for _, _, files in self.filesystem.walk(self._root, detail=True, topdown=True):
-            yield sorted(self._stored(facts) for facts in files.values() if facts["type"] == "file")
+        listed = self.filesystem.ls(self._at(folder), detail=True)
+        return [(self._below(facts), facts) for facts in listed]
+
+    def holds_something(self) -> bool:
+        """Tell whether there is such a folder or bucket, and something in it. Raises SinkError."""
+        if self.place.startswith(("http://", "https://")):
+            return True  # a folder there need not be listed
+        with _said(self.place, "cannot be listed"):
+            try:
+                return bool(self._entries(""))
+            except FileNotFoundError:
+                return False
 
     def matching(self, pattern: str) -> list[Stored]:
-        """List the files that a pattern below the place names, in order."""
+        """List the files that a pattern below the place names."""
+        self.filesystem.invalidate_cache()
         found = self.filesystem.glob(self._at(pattern), detail=True)
-        return sorted(self._stored(facts) for facts in found.values() if facts["type"] == "file")
+        return [self._stored(facts) for facts in found.values() if facts["type"] == "file"]
 
     def is_folder(self, path: str = "") -> bool:
         """Tell whether there is such a folder."""
@@ -265,20 +357,21 @@ class RemotePlace:
             return bool(self.filesystem.isdir(self._at(path)))
 
     def stored(self, path: str) -> Stored | None:
-        """Return what is known of a file; None where there is none."""
-        with _said(self.place, "cannot be read"):
+        """Return what is known of a file; None where there is none. Raises PermissionError, SinkError."""
+        with _said(self.place, "cannot be read", PermissionError):
             self.filesystem.invalidate_cache()
             try:
-                return self._stored(self.filesystem.info(self._at(path)))
+                facts = self.filesystem.info(self._at(path))
             except FileNotFoundError:
                 return None
+            return self._stored(facts) if facts["type"] == "file" else None
 
     @contextmanager
     def file(self, path: str) -> Iterator[Path]:
-        """Give a copy of the file to read, which is removed afterwards."""
+        """Give a copy of the file to read, which is removed afterwards. Raises PermissionError, SinkError."""
         with tempfile.TemporaryDirectory(prefix="edgeseg-") as folder:
-            copy = Path(folder, os.path.basename(path) or "file")
-            with _said(f"{self.place}/{path}", "cannot be read"):
+            copy = Path(folder, f"file{os.path.splitext(path)[1]}")
+            with _said(f"{self.place}/{path}", "cannot be read", PermissionError):
                 self.filesystem.get_file(self._at(path), str(copy))
             yield copy
 
@@ -295,15 +388,47 @@ class RemotePlace:
             self.filesystem.makedirs(self._at(name).rpartition("/")[0], exist_ok=True)
             write()
 
+    def _below(self, facts: Any) -> str:
+        return str(facts["name"])[len(self._root) :].strip("/")
+
     def _stored(self, facts: Any) -> Stored:
-        path = str(facts["name"])[len(self._root) :].lstrip("/")
-        changing = next(
-            (facts[key] for key in ("ETag", "etag", "md5Hash", "LastModified", "mtime") if key in facts), ""
-        )
-        return Stored(path, int(facts["size"] or 0), str(changing).strip('"'))
+        if facts.get("size") is None:  # a list of links of a web server
+            facts = self.filesystem.info(facts["name"])
+        changing = next((facts[key] for key in _CHANGING if facts.get(key)), "")
+        return Stored(self._below(facts), int(facts["size"] or 0), str(changing).strip('"'))
 
 
 Place = Union[LocalPlace, RemotePlace]
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as found:
+        return list(found)
+
+
+def _kind(entry: os.DirEntry[str]) -> str:
+    """Say what an entry of a folder is: ``"file"``, ``"folder"``, or something that is left out."""
+    try:
+        if entry.is_dir():
+            return "linked folder" if entry.is_symlink() else "folder"
+        if entry.is_file():
+            return "file"
+    except OSError as error:
+        if error.errno not in _NOT_THERE:
+            raise
+    return "broken link" if entry.is_symlink() else "device or pipe"
+
+
+def _holds_archive(names: Iterable[str]) -> bool:
+    """Tell from the names in a folder whether results of an archive are in it."""
+    held = set(names)
+    return "plan.json" in held and any(name.startswith("tasks-") for name in held)
+
+
+@lru_cache(maxsize=4096)
+def _through_link(base: str, folder: str) -> bool:
+    """Tell whether a folder below a base is a link, or is in one."""
+    return bool(folder) and (os.path.islink(os.path.join(base, folder)) or _through_link(base, os.path.dirname(folder)))
 
 
 def _filesystem(place: str) -> tuple[Any, str]:
@@ -318,11 +443,13 @@ def _filesystem(place: str) -> tuple[Any, str]:
 
 
 @contextmanager
-def _said(place: str, what: str) -> Iterator[None]:
-    """Turn what storages raise into one line. Raises FileNotFoundError as it is; SinkError."""
+def _said(place: str, what: str, *as_they_are: type[Exception]) -> Iterator[None]:
+    """Turn what storages raise into one line. Raises FileNotFoundError and others as they are; SinkError."""
     try:
         yield
     except (EdgesegError, FileNotFoundError):
+        raise
+    except as_they_are:
         raise
     except OSError as error:
         raise SinkError(f"{place} {what}: {error.strerror or first_line(error)}") from error
@@ -330,8 +457,15 @@ def _said(place: str, what: str) -> Iterator[None]:
         raise SinkError(f"{redacted(place)} {what}: {redacted(first_line(error))}") from error
 
 
-def literal_base(pattern: str) -> tuple[str, str]:
-    """Split a pattern into the folder in front of its first sign of a glob, and the rest."""
+def literal_base(pattern: str, is_there: Callable[[str], bool] = lambda path: False) -> tuple[str, str]:
+    """Split a pattern into the folder in front of its first sign of a glob, and the rest.
+
+    Args:
+        pattern: with ``/``.
+        is_there: tells whether a folder is called as it is written, so that its brackets are none of a glob.
+    """
     parts = pattern.split("/")
-    fixed = next((number for number, part in enumerate(parts[:-1]) if glob.has_magic(part)), len(parts) - 1)
+    fixed = 0
+    while fixed < len(parts) - 1 and (not glob.has_magic(parts[fixed]) or is_there("/".join(parts[: fixed + 1]))):
+        fixed += 1
     return "/".join(parts[:fixed]), "/".join(parts[fixed:])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import tempfile
 import time
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ __all__ = ["PLAN", "Plan", "Task", "Wish", "make_plan", "read_plan"]
 
 PLAN = "plan.json"
 _VERSION = 1
+_LINES = re.compile(r"tasks-[0-9a-f]{16}\.jsonl")
 
 
 @dataclass(frozen=True)
@@ -47,11 +49,14 @@ class Task:
     def from_line(cls, line: bytes) -> Task:
         """Read a line of the plan. Raises InputError."""
         try:
-            about = json.loads(line)
-            files = about.get("pictures") or about["video"]
-            stored = tuple((Stored(*file[:3]), len(file) > 3) for file in files)
-            return cls(int(about["task"]), int(about["source"]), stored, "video" in about)
-        except (ValueError, LookupError, TypeError) as error:
+            about = JsonObject(json.loads(line), "a task")
+            is_video = "video" in about
+            files = about.values("video" if is_video else "pictures")
+            stored = tuple((Stored(str(path), int(size), stamp), bool(whole)) for path, size, stamp, *whole in files)
+            if not stored:
+                raise ValueError("a task without files")
+            return cls(about.whole("task"), about.whole("source"), stored, is_video)
+        except (ValueError, TypeError) as error:
             raise InputError(f"the plan of the archive is damaged ({error}); name another `output`") from error
 
 
@@ -105,14 +110,20 @@ class Plan:
 
     def all_tasks(self, place: Place) -> Iterator[Task]:
         """Read the tasks of an archive one by one. Raises InputError, SinkError."""
-        count = 0
+        count, digest = 0, hashlib.sha256()
         try:
-            for count, line in enumerate(place.lines(self.lines), 1):  # noqa: B007 - looked at below
-                yield Task.from_line(line)
+            for count, line in enumerate(place.lines(self.lines), 1):
+                digest.update(line)
+                task = Task.from_line(line)
+                if task.number != count - 1 or not 0 <= task.source < len(self.bases):
+                    raise InputError(f"{place.url(self.lines)} is damaged in line {count}; name another `output`")
+                yield task
         except FileNotFoundError as error:
             raise InputError(f"{place.url(self.lines)} is missing; name another `output`") from error
         if count != self.tasks:
             raise InputError(f"{place.url(self.lines)} has {count} of {self.tasks} tasks; name another `output`")
+        if _lines_name(digest.hexdigest()) != self.lines:
+            raise InputError(f"{place.url(self.lines)} was changed; name another `output`")
 
 
 def make_plan(place: Place, origins: Sequence[Origin], wish: Wish, model: Path, tell: Callable[[str], None]) -> Plan:
@@ -152,7 +163,7 @@ def make_plan(place: Place, origins: Sequence[Origin], wish: Wish, model: Path, 
         if not counts["tasks"]:
             names = ", ".join(origin.asked for origin in origins)
             raise SourceError(f"{names}: no pictures and no videos{_left_out(left_out)}", "empty")
-        name = f"tasks-{digest.hexdigest()[:16]}.jsonl"
+        name = _lines_name(digest.hexdigest())
         place.put(name, lines)
         place.put(model_name(wish), model)
     head = {
@@ -167,6 +178,10 @@ def make_plan(place: Place, origins: Sequence[Origin], wish: Wish, model: Path, 
     plan = read_plan(place)
     assert plan is not None
     return plan
+
+
+def _lines_name(digest: str) -> str:
+    return f"tasks-{digest[:16]}.jsonl"
 
 
 def model_name(wish: Wish) -> str:
@@ -190,6 +205,9 @@ def read_plan(place: Place) -> Plan | None:
         if head.whole("edgeseg_archive") != _VERSION:
             raise InputError(f"{where} is of version {head.whole('edgeseg_archive')}; this edgeseg reads {_VERSION}")
         sources = head.listed("sources")
+        lines = head.text("lines")
+        if head.whole("shard_frames") < 1 or not _LINES.fullmatch(lines):
+            raise ValueError("its shards or its file of tasks are none")
         return Plan(
             digest=hashlib.sha256(data).hexdigest(),
             wish=Wish(
@@ -205,8 +223,8 @@ def read_plan(place: Place) -> Plan | None:
             pictures=head.whole("pictures"),
             videos=head.whole("videos"),
             bytes=head.whole("bytes"),
-            left_out={str(kind): int(count) for kind, count in head.object("left_out").facts.items()},
-            lines=head.text("lines"),
+            left_out={kind: int(count) for kind, count in head.numbers("left_out").items()},
+            lines=lines,
         )
     except ValueError as error:
         raise InputError(f"{where} is no plan of an archive ({error}); name another `output`") from error

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Callable, Iterator
+from types import MappingProxyType
+from typing import Callable, Iterator, Mapping
 
 from edgeseg.archive.places import Place, Stored
 from edgeseg.archive.plan import Task
 from edgeseg.errors import EdgesegError, SourceError, first_line
+from edgeseg.files import text_of
 from edgeseg.runtime.frame import Frame
 from edgeseg.runtime.gst.pipelines import CaptureOptions
 from edgeseg.runtime.sources.base import EndOfStream, FrameSource
@@ -22,6 +25,7 @@ from edgeseg.runtime.sources.uri import source_from_uri
 __all__ = ["Item", "Reader"]
 
 _STALL_S = 60.0
+_GONE = "it is not there any more"
 _LONGEST_NAME = 240
 """Bytes of a file's name, with room for a suffix."""
 
@@ -60,32 +64,45 @@ class Reader:
         self._place, self._prefix, self._options = place, prefix, options
         self.description = ""
 
-    def items(self, task: Task, first: int = 0, wanted: Callable[[int], bool] = lambda index: True) -> Iterator[Item]:
+    def items(
+        self,
+        task: Task,
+        first: int = 0,
+        wanted: Callable[[int], bool] = lambda index: True,
+        poison: Mapping[int, str] = MappingProxyType({}),
+    ) -> Iterator[Item]:
         """Yield the frames of a task in order.
 
         Args:
             task: of this source.
             first: frames of a video before this one are read and left out.
             wanted: takes the number of a picture within the task, or of a frame of a video; others are left out.
+            poison: why files are not even opened, by their numbers within the task: they kill the process.
 
         Raises:
-            SinkError: the storage does not answer.
+            SinkError: the storage does not answer. SourceError: the whole source is gone.
         """
-        if task.is_video:
-            yield from self._video(task.files[0][0], first, wanted)
-            return
         for number, (file, whole) in enumerate(task.files):
-            if wanted(number):
-                yield from self._picture(file, whole)
+            url = self._place.url(file.path)
+            if number in poison:
+                name = self._name(f"{file.path}/{first:06d}") if task.is_video else self.picture_name(file, whole)
+                yield Item(name, url, first, error=poison[number])
+            elif task.is_video:
+                yield from self._video(file, first, wanted)
+            elif wanted(number):
+                yield from self._picture(file, self.picture_name(file, whole))
 
-    def _picture(self, file: Stored, whole: bool) -> Iterator[Item]:
-        name, url = self._name(file.path if whole else os.path.splitext(file.path)[0]), self._place.url(file.path)
-        gone = self._changed(file)
-        if gone:
-            yield Item(name, url, 0, skipped=gone)
-            return
+    def picture_name(self, file: Stored, whole: bool) -> str:
+        """Return the name of a picture's results; its pages have others."""
+        return self._name(file.path if whole else os.path.splitext(file.path)[0])
+
+    def _picture(self, file: Stored, name: str) -> Iterator[Item]:
+        url = self._place.url(file.path)
         count = 0
-        with self._place.file(file.path) as path:
+        with self._opened(file) as (path, skipped, refused):
+            if path is None:
+                yield Item(name, url, 0, error=refused, skipped=skipped)
+                return
             source = ImagesSource([path], url)
             try:
                 source.open()
@@ -109,11 +126,10 @@ class Reader:
 
     def _video(self, file: Stored, first: int, wanted: Callable[[int], bool]) -> Iterator[Item]:
         url, index = self._place.url(file.path), 0
-        gone = self._changed(file)
-        if gone:
-            yield Item(self._name(file.path), url, 0, skipped=gone)
-            return
-        with self._place.file(file.path) as path:
+        with self._opened(file) as (path, skipped, refused):
+            if path is None:
+                yield Item(self._name(file.path), url, 0, error=refused, skipped=skipped)
+                return
             try:
                 with source_from_uri(str(path.absolute()), self._options) as source:
                     self.description = source.description.replace(str(path), url)
@@ -125,18 +141,44 @@ class Reader:
             except Exception as error:  # as above
                 yield Item(self._name(f"{file.path}/{index:06d}"), url, index, error=_why(error, path, url))
 
+    @contextmanager
+    def _opened(self, file: Stored) -> Iterator[tuple[Path | None, str, str]]:
+        """Give the file to read; where that is None, why it is skipped or why it was refused.
+
+        Raises:
+            SourceError: nothing is left of the source, as of a disk that is not mounted. SinkError: no answer.
+        """
+        with ExitStack() as stack:
+            path: Path | None = None
+            skipped = refused = ""
+            try:
+                skipped = self._changed(file)
+                path = None if skipped else stack.enter_context(self._place.file(file.path))
+            except FileNotFoundError:  # since the question
+                skipped = _GONE
+            except OSError as error:
+                refused = error.strerror or first_line(error)
+            if (skipped == _GONE or refused) and not self._place.holds_something():
+                raise SourceError(
+                    f"{text_of(self._place.place)} is not there or empty on {socket.gethostname()}, and had files when "
+                    "the plan was made; mount it there and run it again"
+                )
+            yield path, skipped, refused
+
     def _changed(self, file: Stored) -> str:
-        """Say why a file is not what was planned; empty where it is."""
+        """Say why a file is not what was planned; empty where it is. Raises OSError."""
         now = self._place.stored(file.path)
         if now is None:
-            return "it is not there any more"
+            return _GONE
         if now != file:
             return "it has changed since the plan was made; name another `output` to segment what is there now"
         return ""
 
     def _name(self, path: str) -> str:
         """Return a path below the results: no part leads out of it or is longer than a file system takes."""
-        parts = [_part(part) for part in path.split("/")]
+        *folders, name = [_part(part) for part in path.split("/")]
+        # A folder that is called as the mask of a picture beside it would be in its way.
+        parts = [f"{one[:-4]}%2E{one[-3:]}" if one.lower().endswith(".png") else one for one in folders] + [name]
         return "/".join((self._prefix, *parts) if self._prefix else parts)
 
 

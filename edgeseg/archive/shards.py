@@ -6,9 +6,10 @@ import json
 import os
 import socket
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import islice
-from typing import Callable, Iterator
+from typing import Callable, Iterator, Mapping
 
 import numpy as np
 
@@ -16,13 +17,24 @@ from edgeseg.archive.places import Place
 from edgeseg.archive.plan import Plan, Task
 from edgeseg.archive.reading import Item, Reader
 from edgeseg.archive.results import WITH_MASKS, WITH_TABLE, mask_name, opened_results, run_lengths, stored_rows
-from edgeseg.errors import ImageError, InputError
+from edgeseg.errors import EdgesegError, ImageError, InputError, first_line
 from edgeseg.files import text_of
 from edgeseg.json_object import JsonObject
 from edgeseg.runtime.frame import Frame, Segmentation
 from edgeseg.spec import ModelSpec
 
-__all__ = ["Archive", "Check", "DONE", "ShardRecord", "checked", "is_last", "record_from", "shard_name", "work_off"]
+__all__ = [
+    "Archive",
+    "Check",
+    "DONE",
+    "ShardRecord",
+    "checked",
+    "is_last",
+    "record_from",
+    "shard_name",
+    "tried",
+    "work_off",
+]
 
 DONE = "done"
 """The folder of done-files, one per shard."""
@@ -142,11 +154,16 @@ def record_from(data: bytes, where: str) -> ShardRecord:
         raise InputError(f"{where} is no done-file ({error}); remove it, and run the archive again") from error
 
 
-def work_off(archive: Archive, task: Task) -> Iterator[ShardRecord]:
+def work_off(archive: Archive, task: Task, poison: Mapping[int, str]) -> Iterator[ShardRecord]:
     """Segment what is not done of a task, and yield each shard when it is committed.
 
     Results are written first and the done-file last, so that a kill at any moment leaves a shard that counts, or one
     that is done again. Doing it again writes the same.
+
+    Args:
+        archive: what is open.
+        task: of its plan.
+        poison: why files of the task are not even opened, by their numbers within it.
 
     Raises:
         SinkError: results cannot be kept, or the storage does not answer. EngineError: the engine failed.
@@ -156,7 +173,7 @@ def work_off(archive: Archive, task: Task) -> Iterator[ShardRecord]:
         return
     most = archive.plan.wish.shard_frames
     reader = archive.readers[task.source]
-    items = reader.items(task, first=piece * most)
+    items = reader.items(task, first=piece * most, poison=poison)
     while True:
         began = time.perf_counter()
         shard = _Shard(archive, task, piece)
@@ -169,6 +186,24 @@ def work_off(archive: Archive, task: Task) -> Iterator[ShardRecord]:
         piece += 1
 
 
+def tried(archive: Archive, task: Task) -> None:
+    """Segment the files of a task, or a black frame where it has none, and keep nothing.
+
+    Raises:
+        EngineError: the engine is not well. SourceError, SinkError: the storage does not answer.
+    """
+    if not task.files:
+        archive.segment(_black(archive.spec))
+    for item in archive.readers[task.source].items(task):
+        if item.frame is not None:
+            with suppress(Exception):  # which is counted when the whole task is worked off
+                archive.segment(item.frame)
+
+
+def _black(spec: ModelSpec) -> Frame:
+    return Frame(np.zeros((*spec.size_hw, 3), np.uint8), 0, time.perf_counter_ns(), "black")
+
+
 def checked(archive: Archive, task: Task, every: int) -> Check:
     """Segment one of ``every`` frames of a task that is done again, from its first on, and compare.
 
@@ -178,7 +213,10 @@ def checked(archive: Archive, task: Task, every: int) -> Check:
     frames, different = 0, []
     rows: dict[str, object] = {}
     form, piece = archive.plan.wish.format, -1
-    for item in archive.readers[task.source].items(task, wanted=lambda index: index % every == 0):
+    reader = archive.readers[task.source]
+    without = set() if task.is_video else _failed(archive, task)  # one of them may kill the process
+    known = {number: "" for number, one in enumerate(task.files) if text_of(reader.picture_name(*one)) in without}
+    for item in reader.items(task, wanted=lambda index: index % every == 0, poison=known):
         if item.frame is None:
             continue
         result, frames = archive.segment(item.frame), frames + 1
@@ -191,6 +229,12 @@ def checked(archive: Archive, task: Task, every: int) -> Check:
         if not same:
             different.append(text_of(item.name))
     return Check(task.number, frames, tuple(different))
+
+
+def _failed(archive: Archive, task: Task) -> set[str]:
+    """Return the names of pictures of a task that have no result."""
+    name = f"{DONE}/{shard_name(task.number, 0)}{_END}.json"
+    return {name for name, _, _ in record_from(archive.place.read(name), archive.place.url(name)).failures}
 
 
 class _Shard:
@@ -214,13 +258,24 @@ class _Shard:
         if item.frame is not None:
             try:
                 result = self._archive.segment(item.frame)
-            except ImageError as error:
-                why = str(error)
+                result.classes  # noqa: B018 - is made here, where what it costs is this frame's
+            except Exception as error:  # of a library that does not take this picture, or has no memory for it
+                if not isinstance(error, ImageError):
+                    self._require_well(error)
+                result = None
+                why = str(error) if isinstance(error, EdgesegError) else f"{type(error).__name__}: {first_line(error)}"
         for results in self._results:
             results.add(item, result)
         self._counts["segmented" if result is not None else "skipped" if item.skipped else "failed"] += 1
         if result is None:
             self._failures.append((text_of(item.name), text_of(item.source), text_of(why)))
+
+    def _require_well(self, error: Exception) -> None:
+        """Raise the error again, if the engine does not take any picture any more."""
+        try:
+            self._archive.segment(_black(self._archive.spec))
+        except Exception:
+            raise error from None
 
     def committed(self, last: bool, reader: str, seconds: float) -> ShardRecord:
         """Write the done-file. Raises SinkError."""

@@ -36,7 +36,7 @@ def folder(tmp_path: Path) -> Path:
 def test_a_folder_is_listed_at_any_depth_and_says_what_it_leaves_out(folder: Path) -> None:
     (origin,) = origins_of([str(folder)])
     assert [one.file.path for one in origin.found()] == ["z.mp4", "a/1.TIF", "b/10.png", "b/2.jpg"]
-    assert origin.left_out == {".gif": 1, "hidden": 3}
+    assert origin.left_out == {".gif": 1, "hidden": 3, "linked folder": 1}
 
 
 def test_globs_files_and_lists(folder: Path) -> None:
