@@ -1,11 +1,14 @@
 #!/bin/sh
 # What 'edgeseg deploy' does on a board. It is sent with every command, and nothing is installed there:
-#   sh -c THIS edgeseg-deploy STEP ARGUMENT...
+#   sh -c THIS edgeseg-deploy look ARGUMENT...
+#   sh -c THIS edgeseg-deploy locked ROOT TOKEN STEP ARGUMENT...
 # ROOT/models/DIGEST.edgeseg   models, by their SHA-256
 # LINK                         to the one that the service runs
 # ROOT/previous.edgeseg        to the one before it
 # ROOT/pending                 "OLD NEW deploy|back" from before the link is switched until NEW was seen to be well: what a run that
 #                              was killed leaves, and the next one takes up
+# ROOT/lock                    link to "TOKEN WHO" while a deployment is at work
+# ROOT/lock.TOKEN              "BOOT MOMENT PID START": when its latest step began or ended, and the process of it
 set -u
 export LC_ALL=C
 umask 022
@@ -49,7 +52,94 @@ point() { # TARGET LINK: one rename, so that the link leads somewhere at any mom
   kept "${2%/*}"
 }
 
-look() { # ROOT LINK WANTED
+since_boot() { # hundredths of a second that no clock setting changes
+  read -r up _ < /proc/uptime
+  echo "${up%.*}${up#*.}"
+}
+
+started() { # PID: when it was, so that another process of that number is none
+  { read -r line < "/proc/$1/stat"; } 2> /dev/null || return 0
+  # shellcheck disable=SC2086
+  set -- ${line##*) }
+  echo "${20}"
+}
+
+seen() { # FILE PID; a full disk is what the step itself says
+  read -r boot < /proc/sys/kernel/random/boot_id
+  { printf '%s %s %s %s\n' "$boot" "$(since_boot)" "$2" "$(started "$2")" > "$1"; } 2> /dev/null
+}
+
+at_work() { # FILE: the process of its step runs
+  { read -r boot moment pid start < "$1"; } 2> /dev/null || return 1
+  read -r this < /proc/sys/kernel/random/boot_id
+  [ "$boot" = "$this" ] && [ -n "$start" ] && [ "$(started "$pid")" = "$start" ]
+}
+
+left() { # FILE: nobody has been there for 30 s, or the board has started since
+  ! at_work "$1" || return 1
+  { read -r boot moment _ < "$1"; } 2> /dev/null || return 0
+  read -r this < /proc/sys/kernel/random/boot_id
+  [ "$boot" != "$this" ] || [ $(($(since_boot) - moment)) -gt 3000 ]
+}
+
+taken() { # ROOT TOKEN WHO GONE: take the lock; where somebody else has it, say who
+  lock=$(readlink "$1/lock") || lock=''
+  owner=${lock%% *}
+  [ "$owner" != "$2" ] || return 0
+  if [ -n "$lock" ]; then
+    tries=50
+    while [ "$owner" = "$4" ] && at_work "$1/lock.$owner" && [ "$tries" -gt 0 ]; do # its step notices, and ends
+      tries=$((tries - 1))
+      sleep 0.1
+    done
+    if [ "$owner" != "$4" ] && ! left "$1/lock.$owner"; then
+      echo "busy $lock"
+      return 1
+    fi
+    rm -f -- "$1/lock"
+  fi
+  rm -f -- "$1"/lock.*
+  seen "$1/lock.$2" 0
+  ln -s -- "$2 $3" "$1/lock" || fail "$1/lock cannot be made"
+}
+
+locked() { # ROOT TOKEN STEP ARGUMENT...: a step of the deployment that has the lock; it ends with the connection
+  root=$1 token=$2
+  shift 2
+  lock=$(readlink "$root/lock") || lock=''
+  [ "${lock%% *}" = "$token" ] || fail "somebody else took the deployment over; run it again"
+  seen "$root/lock.$token" $$
+  case $1 in
+    copy | key) ("$@") ;;
+    *)
+      exec 3<&0
+      ("$@") < /dev/null 3<&- &
+      work=$!
+      { cat && kill "$work"; } <&3 > /dev/null 2>&1 &
+      watching=$!
+      wait "$work"
+      ;;
+  esac
+  code=$?
+  kill "${watching:-}" 2> /dev/null
+  [ "$1" = unlock ] || seen "$root/lock.$token" 0
+  exit "$code"
+}
+
+unlock() { # ROOT TOKEN
+  rm -f -- "$1/lock" "$1/lock.$2"
+}
+
+program() { # SECONDS WORD...
+  unset LC_ALL
+  if command -v timeout > /dev/null; then
+    exec timeout -k 10 "$@"
+  fi
+  shift
+  exec "$@"
+}
+
+look() { # ROOT LINK WANTED TOKEN WHO GONE
   root=$1 link=${2:-$1/current.edgeseg}
   case $root in /*) ;; *) root=$PWD/$root ;; esac
   case $link in /*) ;; *) link=$PWD/$link ;; esac
@@ -57,6 +147,10 @@ look() { # ROOT LINK WANTED
     || fail "$root cannot be written by $(id -un) there; make it once: sudo install -d -o $(id -un) $root"
   [ ! -d "$link" ] || fail "$link is a folder there, and should be the model that the service runs"
   [ -w "${link%/*}" ] || fail "${link%/*} cannot be written by $(id -un) there, so $link cannot be switched"
+  exec 9< "$root"
+  flock 9 2> /dev/null # of two that take it in the same moment one waits, where there is such a program
+  taken "$root" "$4" "$5" "$6" || exit 0
+  exec 9<&-
   echo "root $root"
   echo "link $link"
   live=$(digest_of "$link") || exit 1
@@ -175,13 +269,8 @@ halt() { # SERVICE SYSTEMCTL...
   "$@" stop "$service" || exit 1
 }
 
-now() { # hundredths of a second that no clock setting changes
-  read -r up _ < /proc/uptime
-  echo "${up%.*}${up#*.}"
-}
-
 watch() { # SERVICE HEALTH NEEDED PATIENCE INTERVAL SYSTEMCTL...: well for NEEDED on end, within PATIENCE
-  service=$1 health=$2 needed=$3 patience=$4 interval=$5 since='' first='' began=$(now)
+  service=$1 health=$2 needed=$3 patience=$4 interval=$5 since='' first='' began=$(since_boot)
   shift 5
   while :; do
     shown=$("$@" show --property=ActiveState,NRestarts "$service") || exit 1
@@ -199,7 +288,7 @@ END
       failed | inactive) fail "$service is $active" ;;
       *) why="$service is $active" ;;
     esac
-    moment=$(now)
+    moment=$(since_boot)
     if [ -n "$why" ]; then
       since=''
     else

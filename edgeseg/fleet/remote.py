@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 import threading
@@ -49,25 +50,26 @@ class Remote:
         self._running: subprocess.Popen[bytes] | None = None
         self._stopped = False
 
-    def step(self, name: str, *arguments: str, send: Path | None = None) -> str:
+    def step(self, name: str, *arguments: str, send: Path | None = None, codes: Sequence[int] = (0,)) -> str:
         """Run a step of ``board.sh`` there, and return what it printed.
 
         Args:
             name: of the step.
             arguments: of the step; none of them is read by a shell.
             send: a file for its standard input.
+            codes: exit statuses that are none of a failure.
 
         Raises:
             Unreachable, DeployError: as ``run``.
         """
-        return self.run(["sh", "-c", _SCRIPT.read_text(), "edgeseg-deploy", name, *arguments], send=send)
+        return self.run(["sh", "-c", _SCRIPT.read_text(), "edgeseg-deploy", name, *arguments], send=send, codes=codes)
 
     def run(self, words: Sequence[str], *, send: Path | None = None, codes: Sequence[int] = (0,)) -> str:
         """Run a program there, and return what it printed.
 
         Args:
             words: the program and its arguments; no shell reads them.
-            send: a file for its standard input.
+            send: a file for its standard input; else that stays open, so that a step sees when nobody waits for it.
             codes: exit statuses that are none of a failure.
 
         Raises:
@@ -115,7 +117,12 @@ class Remote:
     @contextmanager
     def _input(self, send: Path | None) -> Iterator[int | IO[bytes]]:
         if send is None:
-            yield subprocess.DEVNULL
+            ours, theirs = os.pipe()
+            try:
+                yield ours
+            finally:
+                os.close(ours)
+                os.close(theirs)
             return
         with send.open("rb") as file:
             yield file

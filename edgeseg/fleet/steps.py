@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Callable
@@ -12,6 +13,7 @@ from typing import Any, Callable
 from edgeseg.errors import DeployError
 from edgeseg.fleet.board import Board, State, state_from
 from edgeseg.fleet.commands import bench_words, verify_words, version_words
+from edgeseg.fleet.driver import is_gone, shown, this_driver
 from edgeseg.fleet.remote import Remote, Unreachable
 
 __all__ = ["ALREADY", "FAILED", "LIVE", "NOT_TRIED", "Order", "Outcome", "ROLLED_BACK", "UNREACHABLE", "Visit"]
@@ -99,6 +101,8 @@ class Visit:
     def __init__(self, board: Board, remote: Remote, order: Order, tell: Callable[[str], None]) -> None:
         self.board, self._remote, self._order, self._to = board, remote, order, tell
         self._step = "connect"
+        self._token = secrets.token_hex(8)
+        self._root = ""  # once the board is locked
         self._outcome = Outcome(board.name, FAILED)
         self._is_unsure = False  # of what the link leads to
         self._began = time.monotonic()
@@ -126,6 +130,9 @@ class Visit:
             self._note(result=UNREACHABLE, step=self._step, message=f"{error}{more}")
         except DeployError as error:
             self._note(result=FAILED, step=self._step, message=str(error))
+        if self._root and self._outcome.result != UNREACHABLE:
+            with suppress(DeployError):
+                self._do("unlock", self._root, self._token)
         if self._is_unsure:
             self._note(after=None)
         return replace(self._outcome, seconds=round(time.monotonic() - self._began, 2))
@@ -155,7 +162,7 @@ class Visit:
         except Unreachable:
             raise
         except DeployError as error:
-            self._remote.step("drop", state.root, state.link, wanted)
+            self._do("drop", state.root, state.link, wanted)
             self._note(result=ROLLED_BACK, step=self._step, message=str(error))
             return
         self._switch(state, wanted, "deploy")
@@ -166,13 +173,13 @@ class Visit:
         board, state = self.board, self._state()
         self._note(before=_known(state.live), after=_known(state.live))
         try:
-            self._remote.run([*board.command, *version_words()])
+            self._program(version_words())
         except Unreachable:
             raise
         except DeployError as error:
             raise DeployError(f"no edgeseg answers there ({error}); say where it is with `command`") from error
         if board.service:
-            self._remote.step("serves", state.link, board.service, *board.systemctl)
+            self._do("serves", state.link, board.service, *board.systemctl)
         return state
 
     def _finish(self, state: State) -> None:
@@ -202,7 +209,7 @@ class Visit:
         wanted = f"{state.root}/models/{self._order.digest}.edgeseg"
         if not state.held:
             self._begin("copy")
-            self._remote.step("copy", state.root, self._order.digest, secrets.token_hex(8), send=self._order.file)
+            self._do("copy", state.root, self._order.digest, secrets.token_hex(8), send=self._order.file)
         self._begin("golden frames")
         keys = self._keys(state)
         words = verify_words(wanted, self.board.engine, self.board.graph, keys)
@@ -215,7 +222,7 @@ class Visit:
         """Return the file there with which the board checks the signature itself; empty where none is demanded."""
         if self.board.keys or self._order.keys is None:
             return self.board.keys
-        self._remote.step("key", state.root, self._order.keys_digest, send=self._order.keys)
+        self._do("key", state.root, self._order.keys_digest, send=self._order.keys)
         return f"{state.root}/keys/{self._order.keys_digest}.pem"
 
     def _compare(self, state: State, wanted: str, keys: str) -> None:
@@ -246,7 +253,7 @@ class Visit:
             raise DeployError("the edgeseg there measures in another way; install the same version there") from error
 
     def _document(self, words: list[str], codes: tuple[int, ...] = (0,)) -> Any:
-        text = self._remote.run([*self.board.command, *words], codes=codes)
+        text = self._program(words, codes)
         try:
             return json.loads(text[text.index("{") :])
         except ValueError as error:
@@ -257,7 +264,7 @@ class Visit:
     def _switch(self, state: State, to: str, why: str) -> None:
         self._begin("switch")
         self._is_unsure = True
-        self._remote.step("switch", state.root, state.link, state.live, to, why)
+        self._do("switch", state.root, state.link, state.live, to, why)
 
     def _start(self, state: State) -> None:
         """Restart the service with what is behind the link, watch it, and go back where it is not well."""
@@ -267,7 +274,7 @@ class Visit:
                 self._begin("health")
                 self._watch(self._order.watch_s, self._order.patience_s)
             self._step = "settle"
-            self._remote.step("settle", state.root, state.link, self._order.digest)
+            self._do("settle", state.root, state.link, self._order.digest)
         except Unreachable:
             raise
         except DeployError as error:
@@ -285,27 +292,47 @@ class Visit:
         self._begin(step)
         self._is_unsure = True
         try:
-            self._remote.step("back", state.root, state.link)
+            self._do("back", state.root, state.link)
             now = self._state()
             if now.live != _NONE:
                 self._restart()
             elif self.board.service:
-                self._remote.step("halt", self.board.service, *self.board.systemctl)
-            self._remote.step("forget", state.root)
+                self._do("halt", self.board.service, *self.board.systemctl)
+            self._do("forget", state.root)
         except DeployError as error:
             raise type(error)(f"{context}{error}") from error
         self._is_unsure = False
         self._note(after=_known(now.live))
         return replace(now, pending=None)
 
-    def _state(self) -> State:
+    def _state(self, gone: str = "-") -> State:
+        """Look at the board, and lock it; in place of a deployment that is gone."""
         board, wanted = self.board, self._order.digest
-        return state_from(self._remote.step("look", board.root, board.link, wanted), wanted)
+        said = self._remote.step("look", board.root, board.link, wanted, self._token, this_driver(), gone)
+        if said.startswith("busy "):
+            token, _, driver = said.strip()[len("busy ") :].partition(" ")
+            if is_gone(driver) and gone != token:
+                return self._state(token)
+            raise DeployError(
+                f"another deployment is at work there, or was 30 s ago: {shown(driver)}; run it again when it has ended"
+            )
+        state = state_from(said, wanted)
+        self._root = state.root
+        return state
+
+    def _do(self, step: str, *arguments: str, send: Path | None = None, codes: tuple[int, ...] = (0,)) -> str:
+        """Run a step of ours there, and return what it printed."""
+        return self._remote.step("locked", self._root, self._token, step, *arguments, send=send, codes=codes)
+
+    def _program(self, words: list[str], codes: tuple[int, ...] = (0,)) -> str:
+        """Run the edgeseg there, and return what it printed."""
+        seconds = str(round(self._remote.timeout_s) or 1)
+        return self._do("program", seconds, *self.board.command, *words, codes=codes)
 
     def _restart(self) -> None:
         if self.board.service:
             self._begin("restart")
-            self._remote.step("restart", self.board.service, *self.board.systemctl)
+            self._do("restart", self.board.service, *self.board.systemctl)
 
     def _require_well(self, context: str) -> None:
         """Look until the service is well. Raises DeployError, with its context."""
@@ -319,7 +346,7 @@ class Visit:
     def _watch(self, needed_s: float, patience_s: float) -> None:
         spans = [str(round(100 * span)) for span in (needed_s, patience_s)]
         interval = f"{self._order.interval_s:g}"
-        self._remote.step("watch", self.board.service, self.board.health, *spans, interval, *self.board.systemctl)
+        self._do("watch", self.board.service, self.board.health, *spans, interval, *self.board.systemctl)
 
     # Going back by hand
 
@@ -346,7 +373,7 @@ class Visit:
     def _leave(self, state: State, former: str) -> None:
         """Run the former model. Nothing is undone where it is not well either: people wanted away from this one."""
         self._restart()
-        self._remote.step("settle", state.root, state.link, former)
+        self._do("settle", state.root, state.link, former)
         self._is_unsure = False
         self._note(result=BACK, after=former)
         if self.board.service:

@@ -11,6 +11,7 @@ import pytest
 
 from tests.fleet.rig import BoardRig, Fleet, require_whole, sha256
 
+ME = ("token", "me@here", "-")
 SCRIPT = Path(__file__).resolve().parents[2] / "edgeseg/fleet/board.sh"
 
 
@@ -36,14 +37,6 @@ def test_killed_at_any_step(fleet: Fleet, old: Path, new: Path) -> None:
         assert done.returncode == 0, (step, done.stdout, done.stderr)
         require_whole(board, wanted, live)
         live, wanted = wanted, live
-
-
-def test_interrupted(fleet: Fleet, old: Path) -> None:
-    board = fleet.board("gate")
-    assert fleet.killed_at("gate: golden frames", old, by=signal.SIGINT) == 130
-    assert not board.link.exists()
-    assert fleet.deploy(old).returncode == 0
-    require_whole(board, old)
 
 
 def test_every_state_that_a_kill_leaves_is_taken_up(fleet: Fleet, old: Path, new: Path) -> None:
@@ -128,7 +121,7 @@ def test_two_models_and_what_is_not_ours_are_kept(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_models_is_relative_to_the_home(tmp_path: Path) -> None:
-    done = step(tmp_path, "look", "a b", "", "1" * 64)
+    done = step(tmp_path, "look", "a b", "", "1" * 64, *ME)
     assert done.stdout.splitlines() == [
         f"root {tmp_path}/a b",
         f"link {tmp_path}/a b/current.edgeseg",
@@ -136,7 +129,7 @@ def test_a_folder_of_models_is_relative_to_the_home(tmp_path: Path) -> None:
         "held none",
     ]
     (tmp_path / "file").touch()
-    done = step(tmp_path, "look", "file/models", "", "1" * 64)
+    done = step(tmp_path, "look", "file/models", "", "1" * 64, *ME)
     assert done.returncode == 1 and "make it once: sudo install -d -o" in done.stderr
-    done = step(tmp_path, "look", "a b", str(tmp_path), "1" * 64)
+    done = step(tmp_path, "look", "a b", str(tmp_path), "1" * 64, *ME)
     assert done.returncode == 1 and "is a folder there" in done.stderr
