@@ -30,6 +30,7 @@ ROOMS = (
     "builder",
     "device",
     "fleet",
+    "estimate",
 )
 MAY_IMPORT: dict[str, set[str]] = {
     "api": set(ROOMS),  # the public names, imported lazily
@@ -47,6 +48,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "bench": {"runtime", "engines", "device"},
     "compiler": {"engines", "device"},
     "builder": set(),
+    "estimate": {"compiler", "device"},
     "app": set(ROOMS) - {"cli"},
     "cli": set(ROOMS),
 }

@@ -40,6 +40,11 @@ COMMANDS: Dict[str, Tuple[str, str, str]] = {
         "bench",
         "Measure end-to-end ms/frame (resize, inference, class map) of every graph that runs here, in every engine.",
     ),
+    "estimate": (
+        "estimate",
+        "estimate",
+        "Forecast ms per frame on a Jetson from the graph alone, with a band. Nothing is measured on that Jetson.",
+    ),
     "tune": (
         "tune",
         "tune",

@@ -1,16 +1,181 @@
-"""List published peak rates of the boards, for a lower bound on latency where no board is at hand."""
+"""Published GPU clocks and memory clocks of the Jetsons, mode by mode, and the peak rates that follow from them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Mapping
+from typing import Dict, Mapping, Tuple
 
-__all__ = ["BOARDS", "Board"]
+__all__ = ["ARCHITECTURES", "BOARDS", "JETSONS", "Architecture", "Board", "Clocks", "Jetson"]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """How much one streaming multiprocessor (SM) does per clock.
+
+    Attributes:
+        dense: precision -> operations per clock of dense products, the fastest unit that TensorRT takes by default (a
+            multiply-add counts two). A precision that is missing has no kernels.
+        scalar: operations per clock outside tensor cores, FP32.
+        has_tensor_cores: whether dense products run on tensor cores, which want channels in packets.
+    """
+
+    dense: Mapping[str, int]
+    scalar: int
+    has_tensor_cores: bool
+
+
+ARCHITECTURES: Mapping[str, Architecture] = {
+    "maxwell": Architecture({"fp32": 256, "fp16": 512}, 256, False),
+    "pascal": Architecture({"fp32": 256, "fp16": 512}, 256, False),
+    "volta": Architecture({"fp32": 128, "fp16": 1024, "int8": 2048}, 128, True),
+    "ampere": Architecture({"fp32": 1024, "fp16": 2048, "int8": 4096}, 256, True),
+}
+"""FP32 of Ampere is TF32 on tensor cores, which TensorRT uses unless it is forbidden."""
+
+
+@dataclass(frozen=True)
+class Clocks:
+    """What a power mode lets the GPU and the memory do.
+
+    Attributes:
+        sms: streaming multiprocessors that are on.
+        gpu_mhz: highest clock of the GPU.
+        memory_gb_s: memory clock x bus width, in 10^9 bytes per second.
+    """
+
+    sms: int
+    gpu_mhz: float
+    memory_gb_s: float
+
+
+@dataclass(frozen=True)
+class Jetson:
+    """A module.
+
+    Attributes:
+        name: for people.
+        architecture: of its GPU, a key of ``ARCHITECTURES``.
+        l2_kib: cache that all SMs share.
+        modes: name -> clocks, the fastest first. Modes that differ only in CPU cores are one.
+        default: mode that a board is delivered in.
+    """
+
+    name: str
+    architecture: str
+    l2_kib: int
+    modes: Mapping[str, Clocks]
+    default: str
+
+    def peak_tops(self, mode: str, precision: str) -> float:
+        """Return dense operations per second at the mode's clocks, in 10^12; 0 where there are no such kernels."""
+        clocks = self.modes[mode]
+        return clocks.sms * clocks.gpu_mhz * ARCHITECTURES[self.architecture].dense.get(precision, 0) / 1e6
+
+
+def _jetson(
+    name: str, architecture: str, l2_kib: int, default: str, modes: Dict[str, Tuple[int, float, float]]
+) -> Jetson:
+    return Jetson(name, architecture, l2_kib, {mode: Clocks(*clocks) for mode, clocks in modes.items()}, default)
+
+
+JETSONS: Mapping[str, Jetson] = {
+    "nano": _jetson("Jetson Nano 4GB", "maxwell", 256, "MAXN", {"MAXN": (1, 921.6, 25.6), "5W": (1, 640, 25.6)}),
+    "tx2": _jetson(
+        "Jetson TX2 8GB",
+        "pascal",
+        512,
+        "MAXP",
+        {"MAXN": (2, 1300.5, 59.7), "MAXP": (2, 1120, 51.2), "MAXQ": (2, 850, 42.6)},
+    ),
+    "xavier-nx": _jetson(
+        "Jetson Xavier NX 8GB",
+        "volta",
+        512,
+        "10W_DESKTOP",
+        {
+            "20W": (6, 1109.25, 59.7),
+            "15W": (6, 1109.25, 51.2),
+            "10W": (6, 803.25, 51.2),
+            "10W_DESKTOP": (6, 510, 51.2),
+        },
+    ),
+    "agx-xavier": _jetson(
+        "Jetson AGX Xavier 32GB",
+        "volta",
+        512,
+        "15W",
+        {"MAXN": (8, 1377, 136.5), "30W": (8, 900, 102.4), "15W": (8, 670, 85.2), "10W": (4, 520, 68.2)},
+    ),
+    "orin-nano-4gb": _jetson(
+        "Jetson Orin Nano 4GB",
+        "ampere",
+        2048,
+        "10W",
+        {
+            "MAXN_SUPER": (4, 1020, 51.2),
+            "10W": (4, 624.75, 34.1),
+            "7W": (4, 408, 34.1),
+        },
+    ),
+    "orin-nano": _jetson(
+        "Jetson Orin Nano 8GB",
+        "ampere",
+        2048,
+        "15W",
+        {
+            "MAXN_SUPER": (8, 1020, 102.4),
+            "25W": (8, 918, 102.4),
+            "15W": (8, 624.75, 68.3),
+            "7W": (4, 408, 68.3),
+        },
+    ),
+    "orin-nx-8gb": _jetson(
+        "Jetson Orin NX 8GB",
+        "ampere",
+        2048,
+        "15W",
+        {
+            "MAXN_SUPER": (8, 1173, 102.4),
+            "MAXN": (8, 765, 102.4),
+            "20W": (8, 408, 102.4),
+            "15W": (4, 612, 102.4),
+            "10W": (4, 612, 68.3),
+        },
+    ),
+    "orin-nx": _jetson(
+        "Jetson Orin NX 16GB",
+        "ampere",
+        2048,
+        "15W",
+        {
+            "MAXN_SUPER": (8, 1173, 102.4),
+            "MAXN": (8, 918, 102.4),
+            "25W": (8, 408, 102.4),
+            "15W": (4, 612, 102.4),
+            "10W": (4, 612, 68.3),
+        },
+    ),
+    "agx-orin-32gb": _jetson(
+        "Jetson AGX Orin 32GB",
+        "ampere",
+        4096,
+        "30W",
+        {"MAXN": (14, 930.75, 204.7), "40W": (14, 816, 204.7), "30W": (8, 612, 204.7), "15W": (6, 408, 136.5)},
+    ),
+    "agx-orin": _jetson(
+        "Jetson AGX Orin 64GB",
+        "ampere",
+        4096,
+        "30W",
+        {"MAXN": (16, 1300.5, 204.7), "50W": (16, 816, 204.7), "30W": (8, 612, 204.7), "15W": (6, 408, 136.5)},
+    ),
+}
+"""From NVIDIA's nvpmodel configurations and module data sheets. A mode may turn SMs off, and cap the memory clock."""
 
 
 @dataclass(frozen=True)
 class Board:
-    """Dense peak rates of a board's GPU in the power mode that its name says (MAXN where it says none).
+    """Dense peak rates of a board's GPU in the power mode that its name says.
 
     Attributes:
         name: for people.
@@ -25,12 +190,17 @@ class Board:
     memory_gb_s: float
 
 
+def _board(key: str, mode: str) -> Board:
+    jetson = JETSONS[key]
+    int8, fp16 = (jetson.peak_tops(mode, precision) for precision in ("int8", "fp16"))
+    return Board(f"{jetson.name}, {mode}", int8, fp16, jetson.modes[mode].memory_gb_s)
+
+
 BOARDS: Mapping[str, Board] = {
-    "xavier-nx": Board("Jetson Xavier NX, 15 W", 13.6, 6.8, 51.2),
-    "agx-xavier": Board("Jetson AGX Xavier", 22.6, 11.3, 136.5),
-    "orin-nano": Board("Jetson Orin Nano 8GB, 15 W", 20.5, 10.2, 68.3),
-    "orin-nano-super": Board("Jetson Orin Nano 8GB, MAXN Super", 33.4, 16.7, 102.4),
-    "orin-nx": Board("Jetson Orin NX 16GB, MAXN", 30.1, 15.0, 102.4),
-    "agx-orin": Board("Jetson AGX Orin 64GB, MAXN", 85.2, 42.6, 204.7),
+    "xavier-nx": _board("xavier-nx", "15W"),
+    "agx-xavier": _board("agx-xavier", "MAXN"),
+    "orin-nano": _board("orin-nano", "15W"),
+    "orin-nano-super": _board("orin-nano", "MAXN_SUPER"),
+    "orin-nx": _board("orin-nx", "MAXN"),
+    "agx-orin": _board("agx-orin", "MAXN"),
 }
-"""From NVIDIA's module data sheets: SMs x clock x tensor-core rate, memory clock x bus width."""

@@ -11,7 +11,7 @@ import os
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any, Callable
+from typing import TYPE_CHECKING, Any, Callable, Mapping
 
 from edgeseg import errors
 from edgeseg.compiler.importers.canonical import network_graph
@@ -21,7 +21,7 @@ from edgeseg.errors import CompileError, EdgesegError, first_line, require
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["network_graph_in_child"]
+__all__ = ["answer_in_child", "answer_of_child", "network_graph_in_child"]
 
 LIMIT_S = 300
 _START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from {0} import _child; _child()"
@@ -41,10 +41,33 @@ def network_graph_in_child(
         CompileError: the graph crashes native code, needs too much time or memory, or as ``network_graph`` says.
         UsageError: as ``network_graph`` says.
     """
-    request = json.dumps({"wanted": wanted.to_json(), "limit_s": limit_s}).encode() + b"\n" + model.SerializeToString()
-    command = [sys.executable, "-c", _START.format(__name__), json.dumps(sys.path)]
+    lines, content = answer_of_child(__name__, {"wanted": wanted.to_json()}, model.SerializeToString(), limit_s=limit_s)
+    onnx_model: onnx.ModelProto = require("onnx", "compile").ModelProto.FromString(content)
+    return onnx_model, lines
+
+
+def answer_of_child(
+    module: str, request: Mapping[str, Any], content: bytes, *, limit_s: int = LIMIT_S
+) -> tuple[Any, bytes]:
+    """Let a child process work on a graph.
+
+    Args:
+        module: name of one of ours, whose ``_child`` calls ``answer_in_child``.
+        request: of JSON.
+        content: of the graph.
+        limit_s: longest time it may take.
+
+    Returns:
+        What the child's work gave.
+
+    Raises:
+        CompileError: the graph crashes native code, or needs too much time or memory.
+        EdgesegError: as the work raises.
+    """
+    sent = json.dumps({**request, "limit_s": limit_s}).encode() + b"\n" + content
+    command = [sys.executable, "-c", _START.format(module), json.dumps(sys.path)]
     try:
-        done = subprocess.run(command, input=request, capture_output=True, timeout=limit_s)
+        done = subprocess.run(command, input=sent, capture_output=True, timeout=limit_s)
     except subprocess.TimeoutExpired as error:
         raise CompileError(_too_long(limit_s)) from error
     if done.returncode:
@@ -53,8 +76,7 @@ def network_graph_in_child(
     answer = json.loads(head)
     if "error" in answer:
         raise getattr(errors, answer["error"])(answer["message"])
-    onnx_model: onnx.ModelProto = require("onnx", "compile").ModelProto.FromString(content)
-    return onnx_model, answer["lines"]
+    return answer["lines"], content
 
 
 def _too_long(limit_s: int) -> str:
@@ -73,22 +95,36 @@ def _why_it_ended(returncode: int, stderr: bytes, limit_s: int) -> str:
     return f"the process that cleans the graph ended with code {returncode}: {' '.join(last)[:300]}"
 
 
-def _child() -> None:
-    """Read a request from stdin, answer on stdout; native libraries that print get stderr."""
+def answer_in_child(work: Callable[[bytes, Mapping[str, Any]], tuple[Any, bytes]]) -> None:
+    """Read a request from stdin, answer on stdout; native libraries that print get stderr.
+
+    Args:
+        work: takes the graph and the request, and gives something for JSON and bytes.
+    """
     answer_to = os.dup(1)
     os.dup2(2, 1)
     head, _, content = sys.stdin.buffer.read().partition(b"\n")
     request: dict[str, Any] = json.loads(head)
     _limit(request["limit_s"])
-    wanted = Wanted.from_json(request["wanted"])
     with open(answer_to, "wb") as file:
-        file.write(_answer(content, wanted))
+        file.write(_answer(work, content, request))
 
 
-def _answer(content: bytes, wanted: Wanted) -> bytes:
+def _child() -> None:
+    answer_in_child(_network_graph)
+
+
+def _network_graph(content: bytes, request: Mapping[str, Any]) -> tuple[list[str], bytes]:
+    model = require("onnx", "compile").ModelProto.FromString(content)
+    model, lines = network_graph(model, Wanted.from_json(request["wanted"]))
+    return lines, model.SerializeToString()
+
+
+def _answer(
+    work: Callable[[bytes, Mapping[str, Any]], tuple[Any, bytes]], content: bytes, request: Mapping[str, Any]
+) -> bytes:
     try:
-        model, lines = network_graph(require("onnx", "compile").ModelProto.FromString(content), wanted)
-        content = model.SerializeToString()
+        lines, content = work(content, request)
         return json.dumps({"lines": lines}).encode() + b"\n" + content
     except EdgesegError as error:
         kind, message = type(error).__name__, str(error)

@@ -1,0 +1,73 @@
+"""``edgeseg estimate``: ms per frame on a Jetson that need not be here."""
+
+from edgeseg.app.estimate import Estimate
+from edgeseg.app.estimate import estimate as forecast_of
+from edgeseg.app.estimate_config import EstimateConfig
+from edgeseg.cli.console import JsonFlag, print_json, say, say_aside, table
+from edgeseg.cli.options import command
+from edgeseg.cli.progress import told_progress
+from edgeseg.device.specifications import JETSONS
+from edgeseg.estimate.kernels import total_macs
+
+
+def _estimate(config: EstimateConfig, as_json: JsonFlag = False) -> None:
+    """Forecast ms per frame on a Jetson from the graph alone, with a band. Nothing is measured on that Jetson.
+
+    Example: edgeseg estimate street.edgeseg --device xavier-nx --power-mode 15W
+    """
+    with told_progress(say_aside if as_json else say) as progress:
+        found = forecast_of(config, progress)
+    if as_json:
+        print_json(found.to_json())
+        return
+    height, width = found.network.size_hw
+    gflop = 2 * total_macs(found.network.kernels) / 1e9
+    say(f"{found.network.name}, {width}x{height}: {len(found.network.kernels)} kernels, {gflop:.2f} GFLOP per frame")
+    _print_forecasts(found)
+    if not config.all_modes:
+        _print_one(found, config)
+    say(
+        "no measurement of this device was used: parameters of its architecture were fitted to "
+        f"{found.fit.rows} published rows on {found.fit.fitted}, and 80 % of rows that a fit did not see lie in the band"
+    )
+
+
+estimate = command(EstimateConfig, _estimate)
+
+
+def _print_forecasts(found: Estimate) -> None:
+    rows = [
+        [
+            f"{JETSONS[one.board].name}, {one.mode}, {one.precision.upper()}",
+            *(f"{ms:.2f}" for ms in (one.gpu_ms, one.low_ms, one.high_ms, one.copies_ms)),
+            f"{1e3 / one.gpu_ms:.0f}",
+        ]
+        for one in found.forecasts
+    ]
+    table("forecast ms per frame, batch 1", ["board, power mode", "GPU ms", "P10", "P90", "copies ms", "GPU fps"], rows)
+
+
+def _print_one(found: Estimate, config: EstimateConfig) -> None:
+    first = found.forecasts[0]
+    if found.mode_is_default:
+        modes = ", ".join(JETSONS[first.board].modes)
+        say(f"power mode {first.mode} is assumed, in which the board is delivered; --power-mode is one of {modes}")
+    if found.resize_ms:
+        say(f"CPU: {found.resize_ms:.1f} ms for resizing a {config.frame} frame, if a core moves 1 GB/s (an assumption)")
+    slowest = sorted(first.layers, key=lambda one: -one.ms)[: config.layers]
+    if slowest:
+        rows = [
+            [one.kernel.name, one.kernel.kind, f"{2 * one.kernel.macs / 1e9:.3f}", f"{one.ms:.3f}",
+             f"{100 * one.ms / first.gpu_ms:.1f}", one.limit]
+            for one in slowest
+        ]  # fmt: skip
+        table(
+            f"the slowest kernels, {first.precision.upper()}",
+            ["kernel", "kind", "GFLOP", "ms", "% of GPU", "limited by"],
+            rows,
+        )
+    for limit in ("start", "arithmetic", "memory"):
+        share = sum(one.ms for one in first.layers if one.limit == limit) / first.gpu_ms
+        say(f"{100 * share:.0f} % of the GPU time is in kernels limited by {limit}")
+    for one in found.helps:
+        say(f"would help: {one.what}, {one.saves_ms:.2f} ms less")

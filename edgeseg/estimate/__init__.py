@@ -1,0 +1,1 @@
+"""Forecast ms per frame on a Jetson from a graph alone."""
