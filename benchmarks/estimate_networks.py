@@ -26,6 +26,8 @@ class Drawing:
     def __init__(self, batch: int, height: int, width: int) -> None:
         self.shapes: dict[str, tuple[int, ...]] = {IMAGE: (batch, 3, height, width)}
         self._weights: list[str] = []
+        self._wide: set[str] = set()
+        """Tensors of four bytes per value in every precision."""
         self._nodes: list[Any] = []
 
     def channels(self, x: str) -> int:
@@ -59,8 +61,18 @@ class Drawing:
         made = self.node("ConvTranspose", [x, self.weight(channels, out, k, k)], shape, strides=[stride] * 2)
         return self.act(made, act)
 
+    def plugin(self, x: str, reformats: bool) -> str:
+        """Work that TensorRT leaves to the user's code, on FP32: other precisions are converted to it and back."""
+        shape = self.shapes[x]
+        y = self.node("Reformat", [x], shape) if reformats else x
+        z = self.node("Plugin", [y], shape)
+        self._wide.update((y, z) if reformats else ())
+        return self.node("Reformat", [z], shape) if reformats else z
+
     def act(self, x: str, kind: str) -> str:
         shape = self.shapes[x]
+        if kind.startswith("Plugin"):
+            return self.plugin(x, kind == "PluginAndReformats")
         if kind == "SiLU":
             return self.node("Mul", [x, self.node("Sigmoid", [x], shape)], shape)
         if kind == "Mish":
@@ -91,12 +103,17 @@ class Drawing:
 
     def model(self, *outputs: str) -> onnx.ModelProto:
         def value(name: str) -> Any:
-            return helper.make_tensor_value_info(name, _FLOAT, self.shapes[name])
+            kind = onnx.TensorProto.INT32 if name in self._wide else _FLOAT
+            return helper.make_tensor_value_info(name, kind, self.shapes[name])
 
         known = {IMAGE, *self._weights, *outputs}
         inner = [value(name) for name in self.shapes if name not in known]
         graph = helper.make_graph(
-            self._nodes, "drawn", [value(IMAGE), *map(value, self._weights)], list(map(value, outputs)), value_info=inner
+            self._nodes,
+            "drawn",
+            [value(IMAGE), *map(value, self._weights)],
+            list(map(value, outputs)),
+            value_info=inner,
         )
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
 
@@ -111,7 +128,8 @@ def _of_library(make: Callable[[], Any]) -> Callable[[int, int, int], onnx.Model
         import onnxslim
         import torch
 
-        module, file = make().eval(), BytesIO()
+        module = make().eval()
+        file: Any = BytesIO()
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             image = torch.zeros(batch, 3, height, width)
@@ -178,7 +196,13 @@ def _resnet(net: Drawing, depths: Sequence[int], block: Callable[..., str], stri
 def _ssd_resnet34(net: Drawing) -> Sequence[str]:
     x = _resnet(net, (3, 4, 6), _basic, (1, 2, 1))[-1]
     maps = [x]
-    for middle, out, stride, pad in ((256, 512, 2, 1), (256, 512, 2, 1), (128, 256, 2, 1), (128, 256, 2, 1), (128, 256, 1, 0)):
+    for middle, out, stride, pad in (
+        (256, 512, 2, 1),
+        (256, 512, 2, 1),
+        (128, 256, 2, 1),
+        (128, 256, 2, 1),
+        (128, 256, 1, 0),
+    ):
         maps.append(net.conv(net.conv(maps[-1], middle), out, 3, stride, pad=pad))
     heads = []
     for x, stride, boxes in zip(maps, (3, 3, 2, 2, 2, 2), (4, 6, 6, 6, 4, 4)):
@@ -256,28 +280,30 @@ def _ssd_mobilenet(net: Drawing) -> Sequence[str]:
 # YOLOs --------------------------------------------------------------------------------------------------------------
 
 
-def _yolov4(net: Drawing) -> Sequence[str]:
+def _yolov4(net: Drawing, mish: str) -> Sequence[str]:
+    """As tkDNN gives it to TensorRT: Mish and the poolings of one size are plugins (its src/NetworkRT.cpp)."""
+
     def stage(x: str, out: int, depth: int, first: bool = False) -> str:
-        x = net.conv(x, out, 3, 2, act="Mish")
+        x = net.conv(x, out, 3, 2, act=mish)
         half = out if first else out // 2
-        side, y = net.conv(x, half, act="Mish"), net.conv(x, half, act="Mish")
+        side, y = net.conv(x, half, act=mish), net.conv(x, half, act=mish)
         for _ in range(depth):
-            y = net.add(y, net.conv(net.conv(y, out // 2, act="Mish"), half, 3, act="Mish"))
-        return net.conv(net.cat(net.conv(y, half, act="Mish"), side), out, act="Mish")
+            y = net.add(y, net.conv(net.conv(y, out // 2, act=mish), half, 3, act=mish))
+        return net.conv(net.cat(net.conv(y, half, act=mish), side), out, act=mish)
 
     def five(x: str, out: int) -> str:
         for at in range(5):
             x = net.conv(x, out if at % 2 == 0 else 2 * out, 1 if at % 2 == 0 else 3, act="LeakyRelu")
         return x
 
-    x = stage(net.conv(IMAGE, 32, 3, act="Mish"), 64, 1, first=True)
+    x = stage(net.conv(IMAGE, 32, 3, act=mish), 64, 1, first=True)
     x = stage(x, 128, 2)
     c3 = stage(x, 256, 8)
     c4 = stage(c3, 512, 8)
     x = stage(c4, 1024, 4)
     for out, k in ((512, 1), (1024, 3), (512, 1)):
         x = net.conv(x, out, k, act="LeakyRelu")
-    x = net.cat(*(net.pool(x, k, 1) for k in (13, 9, 5)), x)
+    x = net.cat(*(net.plugin(x, mish == "PluginAndReformats") for _ in (13, 9, 5)), x)
     for out, k in ((512, 1), (1024, 3), (512, 1)):
         x = net.conv(x, out, k, act="LeakyRelu")
     p5 = x
@@ -469,7 +495,13 @@ def _yolox(depth: float, width: float, *, separable: bool = False) -> Draw:
     return draw
 
 
-_V8 = {"n": (1 / 3, 0.25, 1024), "s": (1 / 3, 0.5, 1024), "m": (2 / 3, 0.75, 768), "l": (1, 1, 512), "x": (1, 1.25, 512)}
+_V8 = {
+    "n": (1 / 3, 0.25, 1024),
+    "s": (1 / 3, 0.5, 1024),
+    "m": (2 / 3, 0.75, 768),
+    "l": (1, 1, 512),
+    "x": (1, 1.25, 512),
+}
 _V11 = {"n": (0.5, 0.25, 1024), "s": (0.5, 0.5, 1024), "m": (0.5, 1, 512), "l": (1, 1, 512), "x": (1, 1.5, 512)}
 _VX = {"n": (0.33, 0.25), "t": (0.33, 0.375), "s": (0.33, 0.5), "m": (0.67, 0.75), "l": (1, 1)}
 
@@ -499,7 +531,8 @@ NETWORKS: dict[str, tuple[str, Callable[[int, int, int], onnx.ModelProto]]] = {
     "RetinaNet-R50": ("retinanet", _drawn(_retinanet(1, 80))),
     "trt_pose resnet18_baseline_att": ("pose", _drawn(_pose_resnet18)),
     "trt_pose densenet121_baseline_att": ("pose", _drawn(_pose_densenet121)),
-    "YOLOv4": ("yolov4", _drawn(_yolov4)),
+    "YOLOv4": ("yolov4", _drawn(lambda net: _yolov4(net, "PluginAndReformats"))),
+    "YOLOv4 fp32": ("yolov4", _drawn(lambda net: _yolov4(net, "Plugin"))),
     **{f"YOLOv8{n}": ("yolov8", _drawn(_yolov8(*_V8[n]))) for n in _V8},
     **{f"YOLO11{n}": ("yolo11", _drawn(_yolo11(*_V11[n], large=n in "mlx"))) for n in _V11},
     **{f"YOLO11{n}-Pose": ("yolo11", _drawn(_yolo11(*_V11[n], large=n in "mlx", pose=True))) for n in _V11},

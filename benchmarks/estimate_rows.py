@@ -113,7 +113,9 @@ def _row(facts: dict[str, str], cache: Path, tables: dict[tuple[str, int, int, i
         full = {"xavier-nx": 1866, "agx-xavier": 2133, "agx-orin": 3199}[board]
         clocks = Clocks(clocks.sms, float(stated[1]), fastest.memory_gb_s * float(stated[2]) / full)
         mode = f"{stated[1]} MHz"
-    key = (facts["model"], int(facts["batch"]), height, width)
+    name = facts["model"]
+    name = f"{name} fp32" if f"{name} fp32" in NETWORKS and facts["precision"].startswith("fp32") else name
+    key = (name, int(facts["batch"]), height, width)
     if key not in tables:
         tables[key] = KernelTable(cached_kernels(cache, *key))
     return Row(

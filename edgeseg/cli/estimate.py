@@ -28,8 +28,9 @@ def _estimate(config: EstimateConfig, as_json: JsonFlag = False) -> None:
         _print_one(found, config)
     say(
         "no measurement of this device was used: parameters of its architecture were fitted to "
-        f"{found.fit.rows} published rows on {found.fit.fitted}, and 80 % of rows that a fit did not see lie in the band"
+        f"{found.fit.rows} published rows on {found.fit.fitted}"
     )
+    say("P10 and P90 are of published rows of networks that a fit did not see")
 
 
 estimate = command(EstimateConfig, _estimate)
@@ -53,7 +54,9 @@ def _print_one(found: Estimate, config: EstimateConfig) -> None:
         modes = ", ".join(JETSONS[first.board].modes)
         say(f"power mode {first.mode} is assumed, in which the board is delivered; --power-mode is one of {modes}")
     if found.resize_ms:
-        say(f"CPU: {found.resize_ms:.1f} ms for resizing a {config.frame} frame, if a core moves 1 GB/s (an assumption)")
+        say(
+            f"CPU: {found.resize_ms:.1f} ms for resizing a {config.frame} frame, if a core moves 1 GB/s (an assumption)"
+        )
     slowest = sorted(first.layers, key=lambda one: -one.ms)[: config.layers]
     if slowest:
         rows = [

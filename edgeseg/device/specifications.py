@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Dict, Mapping, Tuple
+from typing import Mapping
 
 __all__ = ["ARCHITECTURES", "BOARDS", "JETSONS", "Architecture", "Board", "Clocks", "Jetson"]
 
@@ -16,19 +16,21 @@ class Architecture:
         dense: precision -> operations per clock of dense products, the fastest unit that TensorRT takes by default (a
             multiply-add counts two). A precision that is missing has no kernels.
         scalar: operations per clock outside tensor cores, FP32.
-        has_tensor_cores: whether dense products run on tensor cores, which want channels in packets.
     """
 
     dense: Mapping[str, int]
     scalar: int
-    has_tensor_cores: bool
+
+    def uses_tensor_cores(self, precision: str) -> bool:
+        """Return whether dense products run on tensor cores: they are at least four times as fast as the others."""
+        return self.dense[precision] >= 4 * self.scalar
 
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "maxwell": Architecture({"fp32": 256, "fp16": 512}, 256, False),
-    "pascal": Architecture({"fp32": 256, "fp16": 512}, 256, False),
-    "volta": Architecture({"fp32": 128, "fp16": 1024, "int8": 2048}, 128, True),
-    "ampere": Architecture({"fp32": 1024, "fp16": 2048, "int8": 4096}, 256, True),
+    "maxwell": Architecture({"fp32": 256, "fp16": 512}, 256),
+    "pascal": Architecture({"fp32": 256, "fp16": 512}, 256),
+    "volta": Architecture({"fp32": 128, "fp16": 1024, "int8": 2048}, 128),
+    "ampere": Architecture({"fp32": 1024, "fp16": 2048, "int8": 4096}, 256),
 }
 """FP32 of Ampere is TF32 on tensor cores, which TensorRT uses unless it is forbidden."""
 
@@ -73,7 +75,7 @@ class Jetson:
 
 
 def _jetson(
-    name: str, architecture: str, l2_kib: int, default: str, modes: Dict[str, Tuple[int, float, float]]
+    name: str, architecture: str, l2_kib: int, default: str, modes: dict[str, tuple[int, float, float]]
 ) -> Jetson:
     return Jetson(name, architecture, l2_kib, {mode: Clocks(*clocks) for mode, clocks in modes.items()}, default)
 

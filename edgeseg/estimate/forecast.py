@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Mapping, Sequence
+from typing import Any, Mapping
 
 import numpy as np
 
@@ -173,16 +173,17 @@ def forecast(network: Network, board: str, mode: str, precision: str) -> Forecas
         raise UsageError(f"TensorRT has no {precision} kernels for the GPU of {jetson.name}; pass `precision` fp16")
     fit, gpu = fit_of(jetson.architecture), gpu_of(board, mode)
     work = work_of(KernelTable(network.kernels), gpu, precision)
-    parts = np.array([work.start_ms(fit.parameters), work.arithmetic_ms(fit.parameters), work.memory_ms(fit.parameters)])
-    times, limits = work.ms(fit.parameters), parts.argmax(axis=0)
+    by = fit.parameters
+    parts = np.array([work.start_ms(by), work.arithmetic_ms(by), work.memory_ms(by)])
+    times, limits = work.ms(by), parts.argmax(axis=0)
     layers = tuple(
         KernelTime(kernel, float(ms), ("start", "arithmetic", "memory")[limit])
         for kernel, ms, limit in zip(network.kernels, times, limits)
     )
-    gpu_ms = frame_ms(work, fit.parameters)
+    gpu_ms = frame_ms(work, by)
     moved = network.input_bytes + network.output_bytes
     # Memory is shared: a copy reads and writes it once.
-    copies_ms = 2 * moved / (fit.parameters.bandwidth * gpu.clocks.memory_gb_s * 1e6)
+    copies_ms = 2 * moved / (by.bandwidth * gpu.clocks.memory_gb_s * 1e6)
     low, high = (gpu_ms * factor for factor in fit.band)
     return Forecast(board, mode, precision, gpu_ms, low, high, copies_ms, layers)
 

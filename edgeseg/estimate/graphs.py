@@ -1,4 +1,4 @@
-"""Read a network out of an ONNX graph of any exporter: its sizes are fixed, its shapes inferred, its kernels counted."""
+"""Read a network out of an ONNX graph of any exporter: fix its sizes, infer its shapes, count its kernels."""
 
 from __future__ import annotations
 

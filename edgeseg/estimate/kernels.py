@@ -18,10 +18,13 @@ _VIEWS = ("Identity", "Dropout", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "
 _SCALES = ("QuantizeLinear", "DequantizeLinear")
 _SHAPES = ("Shape", "Size", "Constant", "ConstantOfShape", "Range")
 _POINTWISE = frozenset(
-    "Abs Add And BatchNormalization Cast Ceil Clip Div Elu Equal Erf Exp Floor Gelu Greater HardSigmoid HardSwish "
-    "LeakyRelu Less Log Max Min Mish Mul Neg Not Or PRelu Pow Reciprocal Relu Round Selu Sigmoid Sign Softplus Softsign "
-    "Sqrt Sub Tanh ThresholdedRelu Where".split()
-)
+    (
+        "Abs", "Add", "And", "BatchNormalization", "Cast", "Ceil", "Clip", "Div", "Elu", "Equal", "Erf",
+        "Exp", "Floor", "Gelu", "Greater", "HardSigmoid", "HardSwish", "LeakyRelu", "Less", "Log", "Max",
+        "Min", "Mish", "Mul", "Neg", "Not", "Or", "PRelu", "Pow", "Reciprocal", "Relu", "Round", "Selu",
+        "Sigmoid", "Sign", "Softplus", "Softsign", "Sqrt", "Sub", "Tanh", "ThresholdedRelu", "Where",
+    )
+)  # fmt: skip
 _KINDS = {
     **dict.fromkeys(("Gemm", "MatMul"), "product"),
     **dict.fromkeys(("MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "ReduceMean"), "pool"),
@@ -234,7 +237,7 @@ class _Partition:
         if node.op_type == "Transpose":
             return "pointwise"
         if node.op_type != "Conv":
-            return _KINDS.get(node.op_type, node.op_type.lower())
+            return _KINDS.get(node.op_type, str(node.op_type).lower())
         weight, groups = self._shape(node.input[1]), attribute(node, "group", 1)
         if groups > 1:
             return "depthwise" if weight[1] == 1 else "grouped"

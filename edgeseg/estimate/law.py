@@ -39,22 +39,27 @@ class Parameters:
 
     Attributes:
         start_cycles: GPU cycles that a kernel costs whatever it does, in thousands.
-        frame_cycles: the same once per frame, in thousands.
+        start_kb: traffic with the memory that a kernel costs besides, in 10^3 bytes at its peak rate.
+        frame_cycles: GPU cycles once per frame, in thousands.
         spatial, pointwise, scalar: share of the peak rate that the best tile of a convolution larger than 1x1, of a 1x1
             convolution or product, and of a depthwise or grouped convolution reaches.
-        bandwidth: share of the memory's peak rate.
-        int8, fp32: factor on these shares of the peak in other precisions than FP16.
+        stream: share of the memory's peak rate at which weights are read.
+        bandwidth: the same of activations, which tiles read more than once.
+        int8: factor on these shares in INT8 on tensor cores.
+        cuda: factor on them where products run outside tensor cores; Winograd's algorithm may take it over the peak.
         recorded: factor on ``start_cycles`` where a CUDA graph starts the kernels.
     """
 
     start_cycles: float
+    start_kb: float
     frame_cycles: float
     spatial: float
     pointwise: float
     scalar: float
+    stream: float
     bandwidth: float
     int8: float
-    fp32: float
+    cuda: float
     recorded: float
 
     @classmethod
@@ -86,7 +91,7 @@ class KernelTable:
 
     def _dense_cycles(self, architecture: str, precision: str, sms: int) -> np.ndarray:
         about = ARCHITECTURES[architecture]
-        packet = _PACKET[precision] if about.has_tensor_cores and about.dense[precision] > about.scalar else 1
+        packet = _PACKET[precision] if about.uses_tensor_cores(precision) else 1
         rows, groups = self.of["rows"], self.of["groups"]
         columns, depth = (np.ceil(self.of[name] / packet) * packet for name in ("columns", "depth"))
         best = np.full(len(self.kernels), np.inf)
@@ -108,35 +113,40 @@ class Work:
     Attributes:
         spatial, pointwise: dense products in tiles, of convolutions larger than 1x1 and of others.
         scalar: products of depthwise and grouped convolutions.
-        memory: activations that no cache holds, and weights.
+        activations: what no cache holds of them, at the memory's peak rate.
+        weights: of dense, depthwise and grouped products.
         start: of a thousand GPU cycles.
-        precision: of the products, a key of ``WIDTH``.
+        fetch: of a thousand bytes from memory.
+        unit: that makes the products: ``"tensor"``, ``"int8"`` for tensor cores in INT8, or ``"cuda"``.
     """
 
     spatial: np.ndarray
     pointwise: np.ndarray
     scalar: np.ndarray
-    memory: np.ndarray
+    activations: np.ndarray
+    weights: np.ndarray
     start: np.ndarray
-    precision: np.ndarray
+    fetch: np.ndarray
+    unit: np.ndarray
 
     def arithmetic_ms(self, by: Parameters) -> np.ndarray:
         """Return the time of products."""
-        factor = np.select([self.precision == "int8", self.precision == "fp32"], [by.int8, by.fp32], 1.0)
+        factor = np.select([self.unit == "int8", self.unit == "cuda"], [by.int8, by.cuda], 1.0)
         dense = (self.spatial / by.spatial + self.pointwise / by.pointwise) / factor
         return np.asarray(dense + self.scalar / by.scalar)
 
     def memory_ms(self, by: Parameters) -> np.ndarray:
         """Return the time of reading and writing."""
-        return np.asarray(self.memory / by.bandwidth)
+        return np.asarray(self.activations / by.bandwidth + self.weights / by.stream)
 
     def start_ms(self, by: Parameters, recorded: Any = False) -> np.ndarray:
         """Return what it costs to start each kernel, by a CUDA graph or one by one."""
-        return np.asarray(self.start * by.start_cycles * np.where(recorded, by.recorded, 1.0))
+        start = self.start * by.start_cycles + self.fetch * by.start_kb
+        return np.asarray(start * np.where(recorded, by.recorded, 1.0))
 
     def ms(self, by: Parameters, recorded: Any = False) -> np.ndarray:
         """Return the time of each kernel."""
-        return self.start_ms(by, recorded) + np.maximum(self.arithmetic_ms(by), self.memory_ms(by))
+        return np.asarray(self.start_ms(by, recorded) + np.maximum(self.arithmetic_ms(by), self.memory_ms(by)))
 
 
 def work_of(table: KernelTable, gpu: Gpu, precision: str) -> Work:
@@ -150,24 +160,28 @@ def work_of(table: KernelTable, gpu: Gpu, precision: str) -> Work:
     about, clocks = ARCHITECTURES[gpu.architecture], gpu.clocks
     per_ms = clocks.gpu_mhz * 1e3
     dense = table.dense_cycles(gpu.architecture, precision, clocks.sms) / per_ms
-    names = np.full(len(table.kernels), precision)
+    tensor = "int8" if precision == "int8" else "tensor"
+    unit = tensor if about.uses_tensor_cores(precision) else "cuda"
+    units = np.full(len(table.kernels), unit, "<U6")
     width = np.full(len(table.kernels), WIDTH[precision])
     if precision == "int8" and table.is_float.any():
         half = table.dense_cycles(gpu.architecture, "fp16", clocks.sms) / per_ms
-        dense, names = np.where(table.is_float, half, dense), np.where(table.is_float, "fp16", names)
+        dense, units = np.where(table.is_float, half, dense), np.where(table.is_float, "tensor", units)
         width = np.where(table.is_float, WIDTH["fp16"], width)
     activations = (table.of["read"] + table.of["written"]) * width + table.of["fixed_bytes"]
     # What fits into the cache was just written there, and is read from there.
     missed = np.clip(activations / (gpu.l2_kib * 1024.0) - 0.5, 0.0, 1.0)
-    moved = activations * missed + table.of["weights"] * width
+    peak = clocks.memory_gb_s * 1e6
     scalar = 2 * table.of["macs"] / (clocks.sms * about.scalar * per_ms)
     return Work(
         spatial=np.where(table.is_spatial, dense, 0.0),
         pointwise=np.where(table.is_dense & ~table.is_spatial, dense, 0.0),
         scalar=np.where(table.is_scalar, scalar, 0.0),
-        memory=moved / (clocks.memory_gb_s * 1e6),
+        activations=activations * missed / peak,
+        weights=table.of["weights"] * width / peak,
         start=np.full(len(table.kernels), 1e3 / per_ms),
-        precision=names,
+        fetch=np.full(len(table.kernels), 1e3 / peak),
+        unit=units,
     )
 
 

@@ -1,0 +1,110 @@
+"""A forecast for every board and mode, of any kind of model; bad input is one line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from edgeseg.app.estimate import estimate, network_from
+from edgeseg.app.estimate_config import EstimateConfig
+from edgeseg.device.specifications import ARCHITECTURES, BOARDS, JETSONS
+from edgeseg.errors import UsageError
+from edgeseg.estimate.forecast import Network, fit_of, forecast, mode_named, scaled
+from tests.cli.test_cli import edgeseg, refused
+
+onnx = pytest.importorskip("onnx", reason="graphs are read with onnx (the extra `compile`)")
+
+
+@pytest.fixture(scope="module")
+def street() -> Network:
+    return network_from(Path("street"), None)
+
+
+def test_faster_clocks_and_narrower_numbers_take_no_longer(street: Network) -> None:
+    for board, jetson in JETSONS.items():
+        for precision in ARCHITECTURES[jetson.architecture].dense:
+            times = [forecast(street, board, mode, precision) for mode in jetson.modes]
+            fastest = times[0].gpu_ms
+            assert all(fastest <= one.gpu_ms and one.low_ms < one.gpu_ms < one.high_ms for one in times)
+        by_precision = [forecast(street, board, jetson.default, one).gpu_ms for one in ("fp32", "fp16")]
+        assert by_precision[0] >= by_precision[1]
+
+
+def test_no_kernel_is_faster_than_the_peak_allows(street: Network) -> None:
+    peak = JETSONS["agx-orin"].peak_tops("MAXN", "fp16")
+    assert peak == pytest.approx(42.6, abs=0.1) and BOARDS["agx-orin"].fp16_tflops == peak
+    found = forecast(street, "agx-orin", "MAXN", "fp16")
+    assert sum(2 * one.kernel.macs for one in found.layers) / 1e9 / found.gpu_ms < peak
+    assert sum(one.ms for one in found.layers) < found.gpu_ms
+
+
+def test_every_architecture_was_fitted_to_rows() -> None:
+    for name in ARCHITECTURES:
+        fit = fit_of(name)
+        assert fit.rows == sum(fit.by_precision.values()) > 0 and fit.band[0] < 1 < fit.band[1]
+
+
+@pytest.mark.parametrize(
+    ("board", "asked", "mode"),
+    [
+        ("xavier-nx", "MODE_15W_6CORE", "15W"),
+        ("xavier-nx", "10w-desktop", "10W_DESKTOP"),
+        ("agx-xavier", "MODE_30W_ALL", "30W"),
+        ("orin-nano", "maxn_super", "MAXN_SUPER"),
+        ("agx-orin", None, "30W"),
+    ],
+)
+def test_power_modes_are_called_as_nvpmodel_calls_them(board: str, asked: str | None, mode: str) -> None:
+    assert mode_named(JETSONS[board], asked) == mode
+
+
+def test_four_times_the_pixels_are_four_times_the_products(street: Network) -> None:
+    larger = scaled(street, (720, 960))
+    assert sum(k.macs for k in larger.kernels) == pytest.approx(4 * sum(k.macs for k in street.kernels), rel=1e-6)
+    assert [k.weights for k in larger.kernels] == [k.weights for k in street.kernels]
+
+
+def test_an_onnx_file_of_others_is_read_at_the_size_that_is_asked_for(tmp_path: Path) -> None:
+    helper, types = onnx.helper, onnx.TensorProto
+    weight = helper.make_tensor("w", types.FLOAT, [4, 3, 3, 3], [0.5] * 108)
+    node = helper.make_node("Conv", ["image", "w"], ["y"], pads=[1, 1, 1, 1])
+    values = [helper.make_tensor_value_info(n, types.FLOAT, ["n", c, "h", "w"]) for n, c in (("image", 3), ("y", 4))]
+    graph = helper.make_graph([node], "g", values[:1], values[1:], [weight])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), tmp_path / "net.onnx")
+    network = network_from(tmp_path / "net.onnx", "40x20")
+    assert network.size_hw == (20, 40) and [k.macs for k in network.kernels] == [800 * 4 * 27]
+    assert (network.input_bytes, network.output_bytes) == (4 * 3 * 800, 4 * 4 * 800)
+    assert "leaves the size of the image open; pass --size" in refused("estimate", "net.onnx", cwd=tmp_path)
+    found = estimate(EstimateConfig(model=tmp_path / "net.onnx", size="40x20", device="nano", frame="40x20"))
+    assert [one.precision for one in found.forecasts] == ["fp16"] and found.resize_ms == 0
+
+
+def test_the_command_says_what_it_assumed(tmp_path: Path) -> None:
+    done = edgeseg("estimate", "street", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "10W_DESKTOP is assumed" in done.stdout and "no measurement of this device was used" in done.stdout
+    done = edgeseg("estimate", "street", "--all", "--precision", "fp16", "--json", cwd=tmp_path)
+    facts = json.loads(done.stdout)
+    assert facts["measured_on_device"] is False
+    assert len(facts["forecasts"]) == sum(len(jetson.modes) for jetson in JETSONS.values())
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (EstimateConfig(power_mode="25W"), "Xavier NX 8GB has no power mode '25W'; `power_mode` is one of 20W, 15W"),
+        (EstimateConfig(device="nano", precision="int8"), "no int8 kernels for the GPU of Jetson Nano"),
+        (EstimateConfig(frame="wide"), "a size is WIDTHxHEIGHT"),
+    ],
+)
+def test_what_a_board_has_not_is_refused(config: EstimateConfig, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        estimate(config)
+
+
+def test_broken_files_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "cut.onnx").write_bytes(b"\x08\x07\x12")
+    assert "cut.onnx" in refused("estimate", "cut.onnx", cwd=tmp_path)
+    assert "does not exist" in refused("estimate", "none.onnx", cwd=tmp_path)
