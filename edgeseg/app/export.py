@@ -18,7 +18,7 @@ from edgeseg.serving.repository import (
     python_model,
     repository_files,
     tensorrt_model,
-    write_repository,
+    write_files,
 )
 
 __all__ = ["Exported", "export_triton"]
@@ -79,7 +79,7 @@ def export_triton(
         )
     served = _served(config, bundle, model, tell, factory_from)
     files = repository_files(bundle, name, served)
-    write_repository(config.repository, files, overwrite=config.overwrite)
+    write_files(config.repository, files, overwrite=config.overwrite)
     return Exported(model, name, served.backend, tuple(files), config.repository)
 
 

@@ -6,9 +6,10 @@ from typing import Optional
 
 from edgeseg.app.fields import Config, option
 from edgeseg.app.model_fields import engine_field, graph_field, model_field, signature_field
+from edgeseg.serving.deepstream import PRECISIONS
 from edgeseg.serving.repository import BACKENDS
 
-__all__ = ["ExportTritonConfig"]
+__all__ = ["ExportDeepstreamConfig", "ExportNcnnConfig", "ExportTritonConfig"]
 
 
 @dataclass(frozen=True)
@@ -27,4 +28,30 @@ class ExportTritonConfig(Config):
     engine: str = engine_field("With `backend` python: what runs the bundle in the server.")
     batch: int = option(0, help="With `backend` onnxruntime: frames per request, else those of the bundle.", at_least=0)
     overwrite: bool = option(False, help="Replace a model of that name.")
+    require_signature: Optional[Path] = signature_field()
+
+
+@dataclass(frozen=True)
+class ExportDeepstreamConfig(Config):
+    """A folder for nvinfer of NVIDIA's DeepStream."""
+
+    model: Optional[Path] = model_field()
+    folder: Path = option(Path("deepstream"), is_argument=True, is_path=True, help="Folder to write.")
+    precision: str = option(
+        "auto",
+        help="auto: int8 where the bundle has a Q/DQ graph for TensorRT, else fp16.",
+        choices=("auto", *PRECISIONS),
+    )
+    batch: int = option(1, help="Most frames at once: the batch-size of nvstreammux.", at_least=1)
+    overwrite: bool = option(False, help="Replace files of the folder.")
+    require_signature: Optional[Path] = signature_field()
+
+
+@dataclass(frozen=True)
+class ExportNcnnConfig(Config):
+    """A model of ncnn."""
+
+    model: Optional[Path] = model_field()
+    folder: Path = option(Path("ncnn"), is_argument=True, is_path=True, help="Folder to write.")
+    overwrite: bool = option(False, help="Replace files of the folder.")
     require_signature: Optional[Path] = signature_field()

@@ -1,19 +1,19 @@
-"""``edgeseg export``: models for servers of others."""
+"""``edgeseg export``: models for servers and runtimes of others."""
 
 import typer
 
 from edgeseg.app.export import export_triton
-from edgeseg.app.export_config import ExportTritonConfig
+from edgeseg.app.export_config import ExportDeepstreamConfig, ExportNcnnConfig, ExportTritonConfig
+from edgeseg.app.export_graph import ExportedGraph, export_deepstream, export_ncnn
 from edgeseg.cli.console import Commands, JsonFlag, print_json, say, say_aside
 from edgeseg.cli.opening import tensorrt_factory
 from edgeseg.cli.options import command
 
-app = typer.Typer(cls=Commands, no_args_is_help=True, help="Write a model for a server of others: triton.")
-
-
-@app.callback()
-def _group() -> None:
-    pass
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    help="Write a model for servers and runtimes of others: triton, deepstream, ncnn.",
+)
 
 
 def _triton(config: ExportTritonConfig, as_json: JsonFlag = False) -> None:
@@ -31,3 +31,36 @@ def _triton(config: ExportTritonConfig, as_json: JsonFlag = False) -> None:
 
 
 app.command("triton")(command(ExportTritonConfig, _triton))
+
+
+def _deepstream(config: ExportDeepstreamConfig, as_json: JsonFlag = False) -> None:
+    """Write a graph, its configuration, labels and colours for nvinfer of NVIDIA's DeepStream.
+
+    Example: edgeseg export deepstream street.edgeseg deepstream
+    """
+    done = export_deepstream(config)
+    _tell(done, f"nvinfer, {done.precision}", as_json)
+
+
+def _ncnn(config: ExportNcnnConfig, as_json: JsonFlag = False) -> None:
+    """Write a model of ncnn with weights in float16, for phones and small boards. It is tried on this CPU.
+
+    Example: edgeseg export ncnn street.edgeseg ncnn
+    """
+    _tell(export_ncnn(config), "ncnn", as_json)
+
+
+def _tell(done: ExportedGraph, what: str, as_json: bool) -> None:
+    if as_json:
+        print_json(done.to_json())
+        return
+    say(f"model: {done.model}")
+    say(f"wrote {done.folder} for {what}: {', '.join(done.files)}")
+    share = f"{100 * done.agreement:.2f} % of pixels on {done.frames} golden frames"
+    say(f"agreement: {share} have the class of the bundle's graph {done.graph}")
+    if done.next:
+        say(f"next: {done.next}")
+
+
+app.command("deepstream")(command(ExportDeepstreamConfig, _deepstream))
+app.command("ncnn")(command(ExportNcnnConfig, _ncnn))

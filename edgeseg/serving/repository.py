@@ -24,7 +24,7 @@ __all__ = [
     "python_model",
     "repository_files",
     "tensorrt_model",
-    "write_repository",
+    "write_files",
 ]
 
 BACKENDS = ("python", "onnxruntime", "tensorrt")
@@ -182,8 +182,8 @@ def _warm_up(bundle: Bundle, served: ServedModel) -> bytes | None:
     return frames.astype("<f4" if served.input[1] == "TYPE_FP32" else np.uint8).tobytes()
 
 
-def write_repository(folder: Path, files: Mapping[str, bytes], *, overwrite: bool) -> None:
-    """Write the files of a model into a repository; ``config.pbtxt`` comes last, since a server reads it first.
+def write_files(folder: Path, files: Mapping[str, bytes], *, overwrite: bool) -> None:
+    """Write the files of a model into a folder. The configuration comes last, since a server reads it first.
 
     Raises:
         ForeignFileError: the model is there, and ``overwrite`` is not set.
@@ -191,7 +191,7 @@ def write_repository(folder: Path, files: Mapping[str, bytes], *, overwrite: boo
     """
     for path in (folder / file for file in files):
         if path.exists() and not overwrite:
-            raise ForeignFileError(f"{path} is there and is not replaced; name another model, or pass `overwrite`")
+            raise ForeignFileError(f"{path} is there and is not replaced; choose another name, or pass `overwrite`")
     try:
         for file, content in files.items():
             path = folder / file

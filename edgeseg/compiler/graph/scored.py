@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from edgeseg.compiler.graph.fold import SCORES
-from edgeseg.compiler.graph.onnx_graph import OnnxGraph, checked_onnx, dims_of
+from edgeseg.compiler.graph.onnx_graph import OnnxGraph, attribute, checked_onnx, dims_of
 from edgeseg.errors import CompileError, require
 
-__all__ = ["scored_onnx"]
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["class_choice", "scored_onnx"]
 
 
 def scored_onnx(serialised: bytes, name: str, classes: int, *, sigmoids: bool = False) -> bytes:
@@ -32,12 +37,9 @@ def scored_onnx(serialised: bytes, name: str, classes: int, *, sigmoids: bool = 
     if len(model.graph.output) > 1:
         return serialised
     graph = OnnxGraph(model.graph)
-    choice = graph.maker(model.graph.output[0].name)
-    while choice is not None and choice.op_type == "Cast":
-        choice = graph.maker(choice.input[0])
+    choice = class_choice(graph)
     batch, height, width = dims_of(model.graph.output[0])
-    axis = next((entry.i for entry in choice.attribute if entry.name == "axis"), 0) if choice is not None else 0
-    if choice is None or choice.op_type != "ArgMax" or axis != 1:
+    if choice is None:
         raise CompileError(
             f"the graph {name} holds no probabilities that could be taken out; predict with the graph fp32, or a "
             "model of 'edgeseg compile --scores'"
@@ -49,6 +51,15 @@ def scored_onnx(serialised: bytes, name: str, classes: int, *, sigmoids: bool = 
         graph.add("Softmax", ["logits_of_scores"], SCORES, axis=1)
     graph.give(SCORES, onnx.TensorProto.FLOAT, [batch, classes, height, width])
     return bytes(checked_onnx(model).SerializeToString())
+
+
+def class_choice(graph: OnnxGraph) -> onnx.NodeProto | None:
+    """Return the ArgMax over the channels that makes a compiled graph's class map; None where there is no such node."""
+    choice = graph.maker(graph.proto.output[0].name)
+    while choice is not None and choice.op_type == "Cast":
+        choice = graph.maker(choice.input[0])
+    is_ours = choice is not None and choice.op_type == "ArgMax" and attribute(choice, "axis", 0) == 1
+    return choice if is_ours else None
 
 
 def _add_sigmoids(graph: OnnxGraph) -> None:
