@@ -69,7 +69,7 @@ def export_deepstream(config: ExportDeepstreamConfig) -> ExportedGraph:
         precision = "int8" if INT8_TENSORRT in bundle.graphs else FP16
     graph = INT8_TENSORRT if precision == "int8" else FP32
     entry, spec, golden = _graph(bundle, graph), bundle.spec, golden_of(bundle)
-    onnx = unfolded_onnx(entry.onnx, graph, spec.size_hw, softmax=True, any_batch=config.batch > 1)
+    onnx = unfolded_onnx(entry.onnx, graph, spec.size_hw, softmax=True)
     agreement = require_agreement(
         lambda frames: nvinfer_class_maps(onnx, frames, config.batch),
         golden.frames,

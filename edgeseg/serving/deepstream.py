@@ -7,6 +7,7 @@ NCHW. One factor for all channels cannot stand for a deviation per channel, so n
 from __future__ import annotations
 
 import hashlib
+import shlex
 from pathlib import Path
 from typing import Any, Mapping
 
@@ -103,7 +104,7 @@ def pipeline(spec: ModelSpec, config: Path, batch: int) -> str:
     height, width = spec.size_hw
     return (
         "gst-launch-1.0 uridecodebin uri=file:///PATH/TO/VIDEO.mp4 ! mux.sink_0 "
-        f"nvstreammux name=mux batch-size={batch} width=1280 height=720 ! nvinfer config-file-path={config} ! "
+        f"nvstreammux name=mux batch-size={batch} width=1280 height=720 ! nvinfer config-file-path={shlex.quote(str(config))} ! "
         f"nvsegvisual batch-size={batch} width={width} height={height} ! nvvideoconvert ! nveglglessink"
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import tempfile
 from pathlib import Path
@@ -31,7 +32,7 @@ def ncnn_files(onnx: bytes, size_hw: tuple[int, int]) -> dict[str, bytes]:
         EngineError: pnnx fails, or leaves an operator that ncnn has not.
         MissingDependencyError: the package pnnx is not installed.
     """
-    program = require("pnnx", "ncnn").EXEC_PATH
+    program = _pnnx()
     height, width = size_hw
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "model.onnx").write_bytes(onnx)
@@ -45,6 +46,14 @@ def ncnn_files(onnx: bytes, size_hw: tuple[int, int]) -> dict[str, bytes]:
             said = (done.stderr or done.stdout).strip().splitlines()
             raise EngineError(f"pnnx cannot convert the graph: {said[-1][:200] if said else 'it says nothing'}")
         return {path.name: path.read_bytes() for path in made}
+
+
+def _pnnx() -> str:
+    """Return the path of the converter. The package imports torch, which the converter needs not."""
+    package = importlib.util.find_spec("pnnx")
+    if package is None or package.origin is None:
+        return str(require("pnnx", "ncnn").EXEC_PATH)
+    return str(Path(package.origin).with_name("pnnx"))
 
 
 def ncnn_class_maps(files: Mapping[str, bytes], frames: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from edgeseg.engines.tensorrt.factory import TensorRtOptions
 from edgeseg.errors import EngineError, ForeignFileError, UsageError
 from edgeseg.serving.repository import onnx_model, python_model, repository_files, tensorrt_model
 from tests.cli.test_cli import edgeseg, refused
+from tests.cli.test_device_commands import Board
 from tests.engines.tensorrt.rig import Rig
 from tests.engines.tensorrt.tiny import tiny_bundle
 
@@ -80,6 +82,45 @@ def test_an_engine_has_the_types_of_its_ports(tmp_path: Path, version: str) -> N
     kinds = (service.TYPE_FP32, service.TYPE_INT32) if has_floats else (service.TYPE_UINT8, service.TYPE_UINT8)
     assert (config.input[0].data_type, config.output[0].data_type) == kinds
     assert len(files["tiny/warmup/golden"]) == np.prod(list(config.input[0].dims)) * (4 if has_floats else 1)
+
+
+@pytest.mark.parametrize("version", ["8.5.2.2", "11.4.1.1"])
+def test_the_command_builds_an_engine_and_serves_the_one_that_was_tested(tmp_path: Path, version: str) -> None:
+    """With the fake TensorRT under its real name; the plan is that of the cache."""
+    board = Board(tmp_path, version)
+    said = board.run("export", "triton", "tiny.edgeseg", "--backend", "tensorrt", "-o", "models")
+    assert "self-test: " in said and "wrote tiny for Triton's tensorrt backend: tiny/1/model.plan" in said
+    folder = tmp_path / "models" / "tiny"
+    (engine,) = board.engines()
+    assert (folder / "1" / "model.plan").read_bytes() == engine.read_bytes()
+    config = configuration({"tiny/config.pbtxt": (folder / "config.pbtxt").read_bytes()}, "tiny")
+    ports = [(port.name, port.data_type, list(port.dims)) for port in (config.input[0], config.output[0])]
+    assert ports == [("frame", service.TYPE_UINT8, [1, 32, 48, 3]), ("classes", service.TYPE_UINT8, [1, 32, 48])]
+    assert config.backend == "tensorrt"
+    assert config.instance_group[0].kind == service.ModelInstanceGroup.KIND_GPU
+    assert (folder / "warmup" / "golden").stat().st_size == 32 * 48 * 3
+
+
+def test_a_tensorrt_without_uint8_serves_floats(tmp_path: Path) -> None:
+    rig = Rig("8.5.2.2", tmp_path / "cache", uint8_io=False)
+    write_bundle(tiny_bundle(), tmp_path / "tiny.edgeseg")
+    config = ExportTritonConfig(tmp_path / "tiny.edgeseg", repository=tmp_path, backend="tensorrt", graph="fp16")
+    done = export_triton(config, factory_from=lambda flavour, tell: nullcontext(rig.factory))
+    read = configuration({file: (tmp_path / file).read_bytes() for file in done.files}, "tiny")
+    assert (read.input[0].data_type, read.output[0].data_type) == (service.TYPE_FP32, service.TYPE_INT32)
+    assert (tmp_path / "tiny" / "warmup" / "golden").stat().st_size == 4 * 32 * 48 * 3
+    assert done.backend == "tensorrt" and rig.builds >= 1 and not rig.leaks()
+
+
+def test_an_engine_that_fails_its_test_is_not_served(tmp_path: Path) -> None:
+    board = Board(tmp_path, "10.3.0.30")
+    bundle = tiny_bundle()
+    assert bundle.golden is not None
+    wrong = replace(bundle.golden, classes=(bundle.golden.classes + 1) % 3)
+    write_bundle(replace(bundle, golden=wrong), tmp_path / "tiny.edgeseg")
+    said = board.run("export", "triton", "tiny.edgeseg", "--backend", "tensorrt", "-o", "models", code=3)
+    assert "self-test failed" in said and not (tmp_path / "models").exists()
+    assert "no precision" in board.run("export", "triton", "--backend", "tensorrt", "--graph", "int9", code=2)
 
 
 @pytest.mark.parametrize("name", ['a"b', "back\\slash", "Straße", "路", "semi; colon: {}"])

@@ -20,9 +20,7 @@ __all__ = ["unfolded_onnx"]
 _NCHW = [0, 3, 1, 2]
 
 
-def unfolded_onnx(
-    serialised: bytes, name: str, size_hw: tuple[int, int], *, softmax: bool = False, any_batch: bool = False
-) -> bytes:
+def unfolded_onnx(serialised: bytes, name: str, size_hw: tuple[int, int], *, softmax: bool = False) -> bytes:
     """Return the network inside a compiled graph. Normalisation and quantization stay in it.
 
     Args:
@@ -30,14 +28,13 @@ def unfolded_onnx(
         name: of the graph, for messages.
         size_hw: height and width of the frames in pixels.
         softmax: give probabilities instead of logits. The largest is the same, also where the classes have sigmoids.
-        any_batch: leave the number of frames open.
 
     Returns:
         An ONNX model from Nx3xHxW float32, BGR of 0-255, to ``scores`` NxCxHxW float32. The class of a pixel is that
-        of its largest score. Weights are stored in float32 or int8.
+        of its largest score. N is open. Weights are stored in float32 or int8.
 
     Raises:
-        CompileError: the graph begins or ends in another way, or is fixed to its number of frames.
+        CompileError: the graph begins or ends in another way.
         MissingDependencyError: the package onnx is not installed.
     """
     onnx = require("onnx", "compile")
@@ -48,7 +45,7 @@ def unfolded_onnx(
     if not image or choice is None:
         raise CompileError(f"the graph {name} does not map NHWC frames to the class of NCHW floats; export another one")
     logits = choice.input[0]
-    frames, channels, *low_hw = graph.shapes[logits]
+    _, channels, *low_hw = graph.shapes[logits]
     del model.graph.input[:], model.graph.output[:], model.graph.value_info[:]
     graph.give(logits)
     graph.drop_unused()
@@ -65,11 +62,10 @@ def unfolded_onnx(
     if softmax:
         logits = graph.add("Softmax", [logits], "probabilities", axis=1)
     graph.rename({logits: SCORES})
-    first: int | str = "batch" if any_batch else frames
     del model.graph.output[:]
-    graph.give(SCORES, shape=[first, channels, *size_hw])
+    graph.give(SCORES, shape=["batch", channels, *size_hw])
     kind = onnx.TensorProto.FLOAT
-    model.graph.input.append(onnx.helper.make_tensor_value_info(image, kind, [first, 3, *size_hw]))
+    model.graph.input.append(onnx.helper.make_tensor_value_info(image, kind, ["batch", 3, *size_hw]))
     try:
         return bytes(checked_onnx(model).SerializeToString())
     except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError) as error:
