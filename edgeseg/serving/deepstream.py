@@ -102,10 +102,15 @@ def _configuration(spec: ModelSpec, graph: str, precision: str, batch: int) -> s
 def pipeline(spec: ModelSpec, config: Path, batch: int) -> str:
     """Return a command that shows a video with the classes in nvsegvisual's colours."""
     height, width = spec.size_hw
-    return (
-        "gst-launch-1.0 uridecodebin uri=file:///PATH/TO/VIDEO.mp4 ! mux.sink_0 "
-        f"nvstreammux name=mux batch-size={batch} width=1280 height=720 ! nvinfer config-file-path={shlex.quote(str(config))} ! "
-        f"nvsegvisual batch-size={batch} width={width} height={height} ! nvvideoconvert ! nveglglessink"
+    return " ! ".join(
+        (
+            "gst-launch-1.0 uridecodebin uri=file:///PATH/TO/VIDEO.mp4",
+            f"mux.sink_0 nvstreammux name=mux batch-size={batch} width=1280 height=720",
+            f"nvinfer config-file-path={shlex.quote(str(config))}",
+            f"nvsegvisual batch-size={batch} width={width} height={height}",
+            "nvvideoconvert",
+            "nveglglessink",
+        )
     )
 
 

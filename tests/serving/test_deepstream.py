@@ -1,4 +1,4 @@
-"""The folder for nvinfer: its form by GLib's own reader, its graph by what nvinfer does with it, and what is refused."""
+"""The folder for nvinfer: its form by GLib's own reader, its graph by what nvinfer does with it, refusals."""
 
 from __future__ import annotations
 
