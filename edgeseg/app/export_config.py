@@ -9,7 +9,7 @@ from edgeseg.app.model_fields import engine_field, graph_field, model_field, sig
 from edgeseg.serving.deepstream import PRECISIONS
 from edgeseg.serving.repository import BACKENDS
 
-__all__ = ["ExportDeepstreamConfig", "ExportNcnnConfig", "ExportTritonConfig"]
+__all__ = ["ExportDeepstreamConfig", "ExportRuntimeConfig", "ExportTritonConfig"]
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,10 @@ class ExportDeepstreamConfig(Config):
 
 
 @dataclass(frozen=True)
-class ExportNcnnConfig(Config):
-    """A model of ncnn."""
+class ExportRuntimeConfig(Config):
+    """A model of another runtime: ncnn, LiteRT or ExecuTorch."""
 
     model: Optional[Path] = model_field()
-    folder: Path = option(Path("ncnn"), is_argument=True, is_path=True, help="Folder to write.")
+    folder: Path = option(Path("exported"), is_argument=True, is_path=True, help="Folder to write.")
     overwrite: bool = option(False, help="Replace files of the folder.")
     require_signature: Optional[Path] = signature_field()

@@ -1,4 +1,4 @@
-"""Write a model for runtimes that take pixels as floats and give scores: DeepStream's nvinfer and ncnn."""
+"""Write a model for runtimes that take pixels as floats and give scores: DeepStream's nvinfer, ncnn and others."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeseg.app.export_config import ExportDeepstreamConfig, ExportNcnnConfig
+from edgeseg.app.export_config import ExportDeepstreamConfig, ExportRuntimeConfig
 from edgeseg.app.models import bundle_or_default
 from edgeseg.bundle import Bundle, GraphEntry
 from edgeseg.engines.golden import FLOAT_AGREEMENT
@@ -18,10 +18,10 @@ from edgeseg.recipes import FP16, FP32, INT8_TENSORRT
 from edgeseg.resizing import class_map_at
 from edgeseg.serving.agreement import golden_of, require_agreement
 from edgeseg.serving.deepstream import CONFIG, colours, deepstream_files, nvinfer_class_maps, pipeline
-from edgeseg.serving.ncnn_model import ncnn_class_maps, ncnn_files
+from edgeseg.serving.pnnx import RUNTIMES
 from edgeseg.serving.repository import write_files
 
-__all__ = ["ExportedGraph", "export_deepstream", "export_ncnn"]
+__all__ = ["ExportedGraph", "export_deepstream", "export_runtime"]
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,7 @@ def export_deepstream(config: ExportDeepstreamConfig) -> ExportedGraph:
     entry, spec, golden = _graph(bundle, graph), bundle.spec, golden_of(bundle)
     onnx = unfolded_onnx(entry.onnx, graph, spec.size_hw, softmax=True)
     agreement = require_agreement(
-        lambda frames: nvinfer_class_maps(onnx, frames, config.batch),
-        golden.frames,
+        nvinfer_class_maps(onnx, golden.frames, config.batch),
         _own_class_maps(entry, graph, golden.frames),
         FLOAT_AGREEMENT[FP32],
         "the graph for DeepStream",
@@ -85,29 +84,34 @@ def export_deepstream(config: ExportDeepstreamConfig) -> ExportedGraph:
     )
 
 
-def export_ncnn(config: ExportNcnnConfig) -> ExportedGraph:
-    """Write a model of ncnn with weights in float16, proven with ncnn on this CPU.
+def export_runtime(name: str, config: ExportRuntimeConfig) -> ExportedGraph:
+    """Write a model of another runtime, proven with that runtime on this CPU.
+
+    Args:
+        name: of ``RUNTIMES``.
+        config: of the export.
 
     Raises:
         ForeignFileError: a file of the folder is there already.
-        GateRefused: ncnn gives other classes than the bundle's FP32 graph.
-        EdgesegError: the bundle cannot be read, has no golden frames, or pnnx or ncnn cannot take its graph.
+        GateRefused: the runtime gives other classes than the bundle's FP32 graph.
+        MissingDependencyError: the runtime or its converter is not installed.
+        EdgesegError: the bundle cannot be read, has no golden frames, or its graph cannot be converted.
     """
     from edgeseg.compiler.graph.unfolded import unfolded_onnx
 
+    runtime = RUNTIMES[name]
     bundle, model = bundle_or_default(config.model, config.require_signature)
     entry, spec, golden = _graph(bundle, FP32), bundle.spec, golden_of(bundle)
-    made = ncnn_files(unfolded_onnx(entry.onnx, FP32, spec.size_hw), spec.size_hw)
+    made = runtime.convert(unfolded_onnx(entry.onnx, FP32, spec.size_hw), golden.frames)
     agreement = require_agreement(
-        lambda frames: ncnn_class_maps(made, frames),
-        golden.frames,
+        made.classes,
         _own_class_maps(entry, FP32, golden.frames),
-        {**FLOAT_AGREEMENT, **bundle.report.self_test}[FP16],
-        "the model of ncnn",
+        {**FLOAT_AGREEMENT, **bundle.report.self_test}[runtime.precision],
+        f"the model of {runtime.title}",
     )
-    files = {**made, "classes.txt": colours(spec)}
+    files = {**made.files, "classes.txt": colours(spec)}
     write_files(config.folder, files, overwrite=config.overwrite)
-    return ExportedGraph(model, FP32, FP16, config.folder, tuple(files), agreement, len(golden.frames))
+    return ExportedGraph(model, FP32, runtime.precision, config.folder, tuple(files), agreement, len(golden.frames))
 
 
 def _graph(bundle: Bundle, name: str) -> GraphEntry:

@@ -3,8 +3,8 @@
 import typer
 
 from edgeseg.app.export import export_triton
-from edgeseg.app.export_config import ExportDeepstreamConfig, ExportNcnnConfig, ExportTritonConfig
-from edgeseg.app.export_graph import ExportedGraph, export_deepstream, export_ncnn
+from edgeseg.app.export_config import ExportDeepstreamConfig, ExportRuntimeConfig, ExportTritonConfig
+from edgeseg.app.export_graph import ExportedGraph, export_deepstream, export_runtime
 from edgeseg.cli.console import Commands, JsonFlag, print_json, say, say_aside
 from edgeseg.cli.opening import tensorrt_factory
 from edgeseg.cli.options import command
@@ -12,7 +12,7 @@ from edgeseg.cli.options import command
 app = typer.Typer(
     cls=Commands,
     no_args_is_help=True,
-    help="Write a model for servers and runtimes of others: triton, deepstream, ncnn.",
+    help="Write a model for servers and runtimes of others: triton, deepstream, ncnn, litert, executorch.",
 )
 
 
@@ -42,12 +42,28 @@ def _deepstream(config: ExportDeepstreamConfig, as_json: JsonFlag = False) -> No
     _tell(done, f"nvinfer, {done.precision}", as_json)
 
 
-def _ncnn(config: ExportNcnnConfig, as_json: JsonFlag = False) -> None:
-    """Write a model of ncnn with weights in float16, for phones and small boards. It is tried on this CPU.
+def _ncnn(config: ExportRuntimeConfig, as_json: JsonFlag = False) -> None:
+    """Write a model of ncnn, for phones and small boards. It is tried on this CPU.
 
     Example: edgeseg export ncnn street.edgeseg ncnn
     """
-    _tell(export_ncnn(config), "ncnn", as_json)
+    _tell(export_runtime("ncnn", config), "ncnn", as_json)
+
+
+def _litert(config: ExportRuntimeConfig, as_json: JsonFlag = False) -> None:
+    """Write a model of LiteRT, the former TensorFlow Lite. It is tried on this CPU.
+
+    Example: edgeseg export litert street.edgeseg litert
+    """
+    _tell(export_runtime("litert", config), "LiteRT", as_json)
+
+
+def _executorch(config: ExportRuntimeConfig, as_json: JsonFlag = False) -> None:
+    """Write a model of ExecuTorch for its XNNPACK backend. It is tried on this CPU.
+
+    Example: edgeseg export executorch street.edgeseg executorch
+    """
+    _tell(export_runtime("executorch", config), "ExecuTorch", as_json)
 
 
 def _tell(done: ExportedGraph, what: str, as_json: bool) -> None:
@@ -63,4 +79,6 @@ def _tell(done: ExportedGraph, what: str, as_json: bool) -> None:
 
 
 app.command("deepstream")(command(ExportDeepstreamConfig, _deepstream))
-app.command("ncnn")(command(ExportNcnnConfig, _ncnn))
+app.command("ncnn")(command(ExportRuntimeConfig, _ncnn))
+app.command("litert")(command(ExportRuntimeConfig, _litert))
+app.command("executorch")(command(ExportRuntimeConfig, _executorch))

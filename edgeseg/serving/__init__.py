@@ -1,1 +1,1 @@
-"""Models for servers of others."""
+"""Models for servers and runtimes of others."""

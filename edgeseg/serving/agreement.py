@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Callable
-
 import numpy as np
 
 from edgeseg.bundle import Bundle, Golden
@@ -20,22 +18,18 @@ def golden_of(bundle: Bundle) -> Golden:
     return golden
 
 
-def require_agreement(
-    segmented: Callable[[np.ndarray], np.ndarray], frames: np.ndarray, expected: np.ndarray, limit: float, what: str
-) -> float:
+def require_agreement(found: np.ndarray, expected: np.ndarray, limit: float, what: str) -> float:
     """Return the share of pixels that have the expected class.
 
     Args:
-        segmented: gives class maps NxHxW of the frames.
-        frames: NxHxWx3 uint8 BGR.
+        found: NxHxW class ids that the other runtime gives for the golden frames.
         expected: NxHxW class ids.
         limit: least share.
         what: was exported, for messages.
 
     Raises:
-        GateRefused: the share is below the limit, or a class map is of another size.
+        GateRefused: the share is below the limit, or the class maps are of another size.
     """
-    found = segmented(frames)
     if found.shape != expected.shape:
         raise GateRefused(f"{what} gives class maps of {found.shape}, not {expected.shape}; nothing was written")
     agreement = float(np.mean(found == expected))

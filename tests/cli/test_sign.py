@@ -35,6 +35,10 @@ ROOT = Path(__file__).resolve().parents[2]
 DEMAND = ("--require-signature", "public.pem")
 OPENING = {
     "export triton": ["-o", "models"],
+    "export deepstream": [],
+    "export ncnn": [],
+    "export litert": [],
+    "export executorch": [],
     "run": ["--source", "demo://street?frames=1", "--sink", "jsonl://out.jsonl"],
     "eval": ["--data", "demo://street?frames=1"],
     "bench": ["--seconds", "0.1", "--warmup", "0", "--no-torch", "--source", "demo://street?frames=1"],

@@ -126,6 +126,22 @@ def test_the_shipped_model_has_the_classes_of_its_graphs(tmp_path: Path) -> None
     assert done.agreement > 0.9999
 
 
+def test_nvidias_compiler_takes_the_graph_and_runs_it_in_int8(tmp_path: Path) -> None:
+    """TensorRT-RTX builds for another GPU on this CPU. nvinfer sets the number of frames; here it is 1."""
+    import onnx
+
+    from edgeseg.compiler.verify.tensorrt_rtx import kernel_plan_from_onnx, rtx_is_installed
+
+    if not rtx_is_installed():
+        pytest.skip("TensorRT-RTX is not installed (pip install 'edgeseg[rtx]')")
+    config = exported(tmp_path, tiny_bundle())
+    model = onnx.load(str(tmp_path / "out" / config["onnx-file"]))
+    for port in (*model.graph.input, *model.graph.output):
+        port.type.tensor_type.shape.dim[0].dim_value = 1
+    plan = kernel_plan_from_onnx(model.SerializeToString())
+    assert plan.convolutions == plan.int8_convolutions == 2
+
+
 def test_what_cannot_be_exported_or_proven_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
     bundle = tiny_bundle()
     only = {"fp32": bundle.graphs["fp32"]}
@@ -148,9 +164,10 @@ def test_a_graph_that_gives_other_classes_is_refused(tmp_path: Path, monkeypatch
     """As if a step of the export were wrong: the frame's channels come in another order."""
     import edgeseg.app.export_graph as module
 
-    monkeypatch.setattr(
-        module, "nvinfer_class_maps", lambda onnx, frames, batch: nvinfer_class_maps(onnx, frames[..., ::-1], batch)
-    )
+    def turned(onnx: bytes, frames: np.ndarray, batch: int) -> np.ndarray:
+        return nvinfer_class_maps(onnx, frames[..., ::-1], batch)
+
+    monkeypatch.setattr(module, "nvinfer_class_maps", turned)
     with pytest.raises(GateRefused, match=r"gives \d+\.\d\d % of the golden frames' pixels .*nothing was written"):
         exported(tmp_path, tiny_bundle())
     assert not (tmp_path / "out").exists()
