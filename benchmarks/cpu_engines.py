@@ -21,7 +21,7 @@ import torch
 
 from edgeseg import __version__
 from edgeseg.bench.contenders import engine_contender
-from edgeseg.bench.measure import Contender, Measurement, measured_side_by_side
+from edgeseg.bench.measure import Contender, Effort, Measurement, measured_side_by_side
 from edgeseg.builder.networks import NetworkConfig, PaddedNetwork, network_from_config
 from edgeseg.compiler.calibration.collect import ranges_from_frames
 from edgeseg.compiler.quantize.emit import emitted_onnx
@@ -118,7 +118,7 @@ def measured(arguments: argparse.Namespace) -> list[Measurement]:
         ):
             contenders.append(engine_contender(name, engine, SPEC))
         contenders += [nncf_contender(path, threads) for path in arguments.nncf]
-        return measured_side_by_side(contenders, frames, seconds=arguments.seconds, warmup_s=arguments.warmup)
+        return measured_side_by_side(contenders, frames, Effort(arguments.seconds, arguments.warmup))
 
 
 def print_markdown(results: list[Measurement]) -> None:

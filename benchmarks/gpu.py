@@ -31,7 +31,7 @@ from edgeseg.app.data import size_hw_from
 from edgeseg.app.engines import engine_cache
 from edgeseg.app.models import bundle_or_default, model_stem
 from edgeseg.bench.contenders import engine_contender
-from edgeseg.bench.measure import Contender, Measurement, measured_side_by_side
+from edgeseg.bench.measure import Contender, Effort, Measurement, measured_side_by_side
 from edgeseg.bundle import Bundle, Golden, GraphEntry
 from edgeseg.demo.street import StreetDataset
 from edgeseg.device.detect import detected_device
@@ -457,7 +457,7 @@ def streaming(
             return [], [], skipped
         every = [contender for pair in pairs.values() for contender in pair]
         inputs = bursts(frames, shape, burst)
-        found = iter(measured_side_by_side(every, inputs, seconds=seconds, warmup_s=warmup_s, clock_ns=clock_ns))
+        found = iter(measured_side_by_side(every, inputs, Effort(seconds, warmup_s), clock_ns=clock_ns))
         measured = {mode: (next(found), next(found)) for mode in pairs}
     rows = [_streaming_row(precision, *mode, *pair, burst) for mode, pair in measured.items()]
     return rows, _ratios(precision, measured), skipped
@@ -680,7 +680,7 @@ def measured(
             say(f"timing {len(opened)} contenders in alternating turns, {seconds:g} s each after {warmup_s:g} s")
             comparable = {candidate.name for candidate in of if candidate.runs_the_bundle}
             agrees = {one.name: agreement(one, bundle) if one.name in comparable else None for one in opened}
-            results = measured_side_by_side(opened, frames, seconds=seconds, warmup_s=warmup_s, clock_ns=clock_ns)
+            results = measured_side_by_side(opened, frames, Effort(seconds, warmup_s), clock_ns=clock_ns)
             rows = [
                 {**m.to_json(), "faster_than_first": m.ratio_to(results[0]), "agreement": agrees[m.name]}
                 for m in results

@@ -23,6 +23,7 @@ class LatencySummary:
     p95_ms: float
     p99_ms: float
     max_ms: float
+    min_ms: float
 
     @classmethod
     def of(cls, durations_ns: Sequence[int] | np.ndarray) -> LatencySummary:
@@ -35,7 +36,7 @@ class LatencySummary:
             raise ValueError("no durations to summarise")
         ms = np.asarray(durations_ns, np.float64) / 1e6
         p50, p90, p95, p99 = (float(v) for v in np.percentile(ms, (50, 90, 95, 99)))
-        return cls(len(ms), float(ms.mean()), p50, p90, p95, p99, float(ms.max()))
+        return cls(len(ms), float(ms.mean()), p50, p90, p95, p99, float(ms.max()), float(ms.min()))
 
     def to_json(self) -> dict[str, float]:
         """Return a JSON-serialisable dict of milliseconds, rounded to the microsecond."""

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Optional, Sequence
 
 from edgeseg.app.data import absolute_data
 from edgeseg.app.fields import Config, option
@@ -14,6 +14,7 @@ from edgeseg.app.model_fields import (
     program_field,
     signature_field,
 )
+from edgeseg.app.shipped import absolute_model
 
 __all__ = ["BenchConfig", "EvalConfig", "TuneConfig", "VerifyConfig"]
 
@@ -27,23 +28,56 @@ def _source_field() -> Any:
     )
 
 
+_PANELS = ("Beside the times", "Other questions", "Results as files")
+
+
 @dataclass(frozen=True)
 class BenchConfig(Config):
     """A measurement of everything that runs a bundle here."""
 
-    model: Optional[Path] = model_field()
-    source: str = _source_field()
-    data: Optional[str] = option(
-        None, help="Folder of images and masks: adds mIoU per graph.", is_path=True, absolute=absolute_data
+    models: Sequence[Path] = option(
+        (),
+        is_argument=True,
+        is_path=True,
+        absolute=absolute_model,
+        help="Bundles, of any sizes and batches, or names of 'edgeseg models'; else your newest *.edgeseg here, else "
+        "the shipped one.",
     )
+    source: str = _source_field()
     seconds: float = option(10.0, help="Measuring time per contender.", at_least=0.1)
+    calls: int = option(0, help="Time so many calls per contender in place of `seconds`.", at_least=0)
     warmup: float = option(3.0, help="Warm-up time per contender, in seconds.", at_least=0.0)
+    warmup_calls: int = option(2, help="Calls that the warm-up has at least.", at_least=2)
     engine: str = engine_field(help="auto: all that runs here; else only the one named.")
-    threads: int = option(0, help="CPU threads for every contender, 0 for all.", at_least=0)
+    threads: Sequence[int] = option(
+        (0,), help="CPU threads for every contender, 0 for all; several: each of them is timed.", at_least=0
+    )
     torch: bool = option(True, help="Also time PyTorch eager, where it is installed.")
     torch_size: Optional[str] = option(
         None, help="Input of the PyTorch network, WIDTHxHEIGHT; else the model's, rounded up to 32."
     )
+    data: Optional[str] = option(
+        None,
+        help="Folder of images and masks: adds mIoU and the worst class per graph.",
+        is_path=True,
+        absolute=absolute_data,
+        panel=_PANELS[0],
+    )
+    camera_fps: float = option(
+        0.0, help="Also the age of results where a camera gives so many frames per second; 0 leaves it out.",
+        at_least=0, at_most=10_000, panel=_PANELS[0],
+    )  # fmt: skip
+    memory: bool = option(True, help="Also the peak memory of each graph in a process of its own.", panel=_PANELS[0])
+    layers: bool = option(False, help="Also the time of each layer.", panel=_PANELS[0])
+    soak: str = option(
+        "", help="In place of a comparison: run the first contender so long, as in 90s, 20m or 1h.", panel=_PANELS[1]
+    )
+    compare: bool = option(
+        False, help="`models` are two results of --json, before and after: tell what changed.", panel=_PANELS[1]
+    )
+    html: Optional[Path] = option(None, help="Write a page with charts.", is_path=True, panel=_PANELS[2])
+    csv: Optional[Path] = option(None, help="Write a table.", is_path=True, panel=_PANELS[2])
+    overwrite: bool = option(False, help="Replace files of these names.", panel=_PANELS[2])
     require_signature: Optional[Path] = signature_field()
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Mapping
 
 import numpy as np
 
@@ -17,20 +18,28 @@ from edgeseg.timing import Stopwatch
 __all__ = ["engine_contender", "torch_contender"]
 
 
-def engine_contender(name: str, engine: Engine, spec: ModelSpec) -> Contender:
-    """Frame -> class map at the frame's size through one of our engines; the steps are those of ``edgeseg run``."""
+def engine_contender(
+    name: str, engine: Engine, spec: ModelSpec, facts: Mapping[str, Any] = MappingProxyType({})
+) -> Contender:
+    """Frame -> class map at the frame's size through one of our engines; the steps are those of ``edgeseg run``.
+
+    An engine of batch N is given the frame N times.
+    """
 
     def segment(frame: np.ndarray, watch: Stopwatch) -> np.ndarray:
         with watch.lap("preprocess"):
-            spec.resized(frame, out=engine.input[0])
+            for row in engine.input:
+                spec.resized(frame, out=row)
         with watch.lap("infer"):
-            classes = engine.infer(engine.input)[0]
+            found = engine.infer(engine.input)
         for part, ms in engine.laps_ms.items():
             watch.add(part, int(ms * 1e6))
         with watch.lap("postprocess"):
-            return spec.class_map_on(classes, (frame.shape[0], frame.shape[1]))
+            for classes in found:
+                whole = spec.class_map_on(classes, (frame.shape[0], frame.shape[1]))
+        return whole
 
-    return Contender(name, segment)
+    return Contender(name, segment, len(engine.input), facts)
 
 
 def torch_contender(size_hw: tuple[int, int], classes: int, threads: int) -> Contender:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, field
-from statistics import median
-from typing import Any, Callable, Sequence
+from statistics import mean, median
+from typing import Any, Callable, Mapping, Sequence
 
 import numpy as np
 
+from edgeseg.device.telemetry import Sample, total_power_mw
 from edgeseg.timing import LatencySummary, Stopwatch
 
-__all__ = ["Contender", "Measurement", "measured_side_by_side"]
+__all__ = ["Contender", "Effort", "Measurement", "measured_side_by_side"]
 
 _TURN_NS = 500_000_000
+_TURNS_OF_COUNTED_FRAMES = 20
 _UNSTABLE = 0.15
 
 
@@ -25,10 +27,31 @@ class Contender:
     Attributes:
         name: for the table.
         segment: HxWx3 uint8 BGR frame and a Stopwatch that takes its laps -> HxW uint8 class map.
+        batch: how many frames it works on at a time.
+        facts: of its model, engine and threads, for those who read the results.
     """
 
     name: str
     segment: Callable[[np.ndarray, Stopwatch], np.ndarray]
+    batch: int = 1
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long each contender is timed.
+
+    Attributes:
+        seconds: measuring time, counted after the warm-up.
+        warmup_s: it runs so long (and at least two calls) before anything counts.
+        calls: this many calls of the contender in place of ``seconds``; 0 goes by time.
+        warmup_calls: it runs at least so many calls before anything counts.
+    """
+
+    seconds: float = 10.0
+    warmup_s: float = 2.0
+    calls: int = 0
+    warmup_calls: int = 2
 
 
 @dataclass(frozen=True)
@@ -37,10 +60,13 @@ class Measurement:
 
     Attributes:
         name: of the contender.
-        frame: end-to-end latency per frame.
-        stages: latency of the laps that the contender took.
+        frame: end-to-end latency per frame; of a batch, its share.
+        stages: latency of the laps that the contender took, of a whole batch.
         turn_medians_ms: median ms/frame of each turn, in order; turns of all contenders alternate.
         drift: how much the last quarter of turns is slower than the first, as a fraction.
+        batch: frames of a call.
+        facts: those of the contender.
+        samples: readings of the sensors, one in the middle of each turn.
     """
 
     name: str
@@ -48,11 +74,30 @@ class Measurement:
     stages: dict[str, LatencySummary]
     turn_medians_ms: list[float] = field(repr=False)
     drift: float
+    batch: int = 1
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    samples: Sequence[Sample] = field(default=(), repr=False)
 
     @property
     def unstable(self) -> bool:
         """Tell whether the machine changed its speed during the measurement."""
         return abs(self.drift) > _UNSTABLE
+
+    @property
+    def power_w(self) -> float | None:
+        """Return the mean power of the board while this ran, in watts; None where no sensor says it."""
+        readings = [total_power_mw(sample) for sample in self.samples]
+        known = [one for one in readings if one is not None]
+        return mean(known) / 1000 if known else None
+
+    @property
+    def energy_j(self) -> float | None:
+        """Return the energy of the board per frame, in joules; None where no sensor says its power."""
+        return None if self.power_w is None else self.power_w * self.frame.mean_ms / 1000
+
+    def latencies(self) -> dict[str, LatencySummary]:
+        """Return the times of a batch under trtexec's names; those that nobody times are absent."""
+        return {name: self.stages[stage] for name, stage in _TRTEXEC.items() if stage in self.stages}
 
     def ratio_to(self, other: Measurement) -> tuple[float, float, float]:
         """Return how many times faster this is than ``other``: median, lowest and highest ratio of the paired turns."""
@@ -60,23 +105,60 @@ class Measurement:
         return median(ratios), min(ratios), max(ratios)
 
     def to_json(self) -> dict[str, Any]:
-        """Return a JSON-serialisable dict."""
+        """Return a JSON-serialisable dict; what no sensor said is None."""
         return {
             "name": self.name,
+            **self.facts,
+            "batch": self.batch,
             "ms_per_frame": self.frame.to_json(),
+            "frames_per_second": round(1000 / self.frame.mean_ms, 3),
             "stages_ms": {stage: summary.to_json() for stage, summary in self.stages.items()},
+            "trtexec_ms": {name: summary.to_json() for name, summary in self.latencies().items()},
             "turns": len(self.turn_medians_ms),
+            "turn_medians_ms": [round(one, 4) for one in self.turn_medians_ms],
             "drift": round(self.drift, 4),
             "unstable": self.unstable,
+            "power_w": _rounded(self.power_w),
+            "energy_j_per_frame": _rounded(self.energy_j, 5),
+            "sensors": _sensors(self.samples),
         }
+
+
+_TRTEXEC = {
+    "Latency": "infer",
+    "Enqueue Time": "enqueue",
+    "H2D Latency": "h2d",
+    "GPU Compute Time": "compute",
+    "D2H Latency": "d2h",
+}
+"""trtexec's name -> name of our lap. Our latency is a host's: from the call to the result."""
+
+
+def _rounded(value: float | None, digits: int = 3) -> float | None:
+    return None if value is None else round(value, digits)
+
+
+def _sensors(samples: Sequence[Sample]) -> dict[str, Any]:
+    """Return what the sensors said while a contender ran: hottest zone first and last, lowest and highest clocks."""
+    if not samples:
+        return {}
+    hottest = [sample.hottest for sample in (samples[0], samples[-1])]
+    clocks: dict[str, list[float]] = {}
+    for sample in samples:
+        for name, clock in sample.clocks.items():
+            clocks.setdefault(name, []).append(clock.mhz)
+    return {
+        "hottest_c": [None if zone is None else round(zone[1], 1) for zone in hottest],
+        "clocks_mhz": {name: [round(min(mhz)), round(max(mhz))] for name, mhz in clocks.items()},
+    }
 
 
 def measured_side_by_side(
     contenders: Sequence[Contender],
     frames: Sequence[np.ndarray],
+    effort: Effort = Effort(),
     *,
-    seconds: float = 10.0,
-    warmup_s: float = 2.0,
+    sample: Callable[[], Sample] | None = None,
     clock_ns: Callable[[], int] = time.perf_counter_ns,
     report: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> list[Measurement]:
@@ -85,59 +167,86 @@ def measured_side_by_side(
     Args:
         contenders: at least one.
         frames: camera frames, cycled through.
-        seconds: measuring time per contender, counted after the warm-up.
-        warmup_s: each contender runs so long (and at least two frames) before anything counts.
+        effort: how long.
+        sample: reads the sensors, in the middle of each turn and outside of what is timed; None reads none.
         clock_ns: monotonic clock; injected in tests.
-        report: called with (what is done, done, in all): contenders while they warm up, then seconds.
+        report: called with (what is done, done, in all): contenders while they warm up, then seconds or turns.
     """
-    watches = [Stopwatch(clock_ns) for _ in contenders]
-    for index, (contender, watch) in enumerate(zip(contenders, watches)):
-        report("warming up", index, len(contenders))
-        _run_for(contender, watch, frames, warmup_s, clock_ns)
-        watch.reset()
-    report("warming up", len(contenders), len(contenders))
-    turns: list[list[float]] = [[] for _ in contenders]
-    spent = [0] * len(contenders)
-    in_all = math.ceil(seconds)
-    while min(spent) < seconds * 1e9:
-        for index, contender in enumerate(contenders):
-            laps = _turn(contender, watches[index], frames, clock_ns)
-            turns[index].append(median(laps) / 1e6)
-            spent[index] += sum(laps)
-            report("timing, seconds each", min(in_all, int(min(spent) / 1e9)), in_all)
-    report("timing, seconds each", in_all, in_all)
-    return [_measurement(c, watch, medians) for c, watch, medians in zip(contenders, watches, turns)]
+    racers = [_Racer(contender, frames, sample, clock_ns) for contender in contenders]
+    for index, racer in enumerate(racers):
+        report("warming up", index, len(racers))
+        racer.warm_up(effort)
+    report("warming up", len(racers), len(racers))
+    if effort.calls:
+        turns = min(_TURNS_OF_COUNTED_FRAMES, effort.calls)
+        ends = [effort.calls * turn // turns for turn in range(turns + 1)]
+        for turn in range(turns):
+            for racer in racers:
+                racer.turn(ends[turn + 1] - ends[turn])
+            report("timing, turns each", turn + 1, turns)
+    else:
+        in_all = math.ceil(effort.seconds)
+        while min(racer.spent_ns for racer in racers) < effort.seconds * 1e9:
+            for racer in racers:
+                racer.turn()
+                done = int(min(racer.spent_ns for racer in racers) / 1e9)
+                report("timing, seconds each", min(in_all, done), in_all)
+        report("timing, seconds each", in_all, in_all)
+    return [racer.measurement() for racer in racers]
 
 
-def _run_for(
-    contender: Contender, watch: Stopwatch, frames: Sequence[np.ndarray], seconds: float, clock_ns: Callable[[], int]
-) -> None:
-    started, count = clock_ns(), 0
-    while count < 2 or clock_ns() - started < seconds * 1e9:
-        _one(contender, watch, frames[count % len(frames)], clock_ns)
-        count += 1
+class _Racer:
+    """A contender while it is timed."""
 
+    def __init__(
+        self,
+        contender: Contender,
+        frames: Sequence[np.ndarray],
+        sample: Callable[[], Sample] | None,
+        clock_ns: Callable[[], int],
+    ) -> None:
+        self._contender, self._frames, self._sample, self._clock_ns = contender, frames, sample, clock_ns
+        self._watch = Stopwatch(clock_ns)
+        self._medians: list[float] = []
+        self._samples: list[Sample] = []
+        self._calls = 0
+        self.spent_ns = 0
 
-def _turn(
-    contender: Contender, watch: Stopwatch, frames: Sequence[np.ndarray], clock_ns: Callable[[], int]
-) -> list[int]:
-    """Frames for half a second, at least one."""
-    laps: list[int] = []
-    while sum(laps) < _TURN_NS:
-        laps.append(_one(contender, watch, frames[len(laps) % len(frames)], clock_ns))
-    return laps
+    def warm_up(self, effort: Effort) -> None:
+        started, calls = self._clock_ns(), 0
+        least = max(2, effort.warmup_calls)
+        while calls < least or self._clock_ns() - started < effort.warmup_s * 1e9:
+            self._one()
+            calls += 1
+        self._watch.reset()
+        self._calls = 0
 
+    def turn(self, calls: int = 0) -> None:
+        """Call the contender so many times, or for half a second and at least once."""
+        laps: list[int] = []
+        sample = self._sample
+        while len(laps) < calls if calls else sum(laps) < _TURN_NS:
+            laps.append(self._one())
+            is_half = 2 * len(laps) >= calls if calls else 2 * sum(laps) >= _TURN_NS
+            if sample is not None and is_half:
+                self._samples.append(sample())
+                sample = None
+        self._medians.append(median(laps) / 1e6 / self._contender.batch)
+        self.spent_ns += sum(laps)
 
-def _one(contender: Contender, watch: Stopwatch, frame: np.ndarray, clock_ns: Callable[[], int]) -> int:
-    started = clock_ns()
-    contender.segment(frame, watch)
-    took = clock_ns() - started
-    watch.add("frame", took)
-    return took
+    def _one(self) -> int:
+        frame = self._frames[self._calls % len(self._frames)]
+        self._calls += 1
+        started = self._clock_ns()
+        self._contender.segment(frame, self._watch)
+        took = self._clock_ns() - started
+        self._watch.add("frame", took // self._contender.batch)
+        return took
 
-
-def _measurement(contender: Contender, watch: Stopwatch, medians: list[float]) -> Measurement:
-    summaries = watch.summaries()
-    quarter = max(1, len(medians) // 4)
-    drift = median(medians[-quarter:]) / median(medians[:quarter]) - 1
-    return Measurement(contender.name, summaries.pop("frame"), summaries, medians, drift)
+    def measurement(self) -> Measurement:
+        summaries = self._watch.summaries()
+        quarter = max(1, len(self._medians) // 4)
+        drift = median(self._medians[-quarter:]) / median(self._medians[:quarter]) - 1
+        one = self._contender
+        frame = summaries.pop("frame")
+        return Measurement(one.name, frame, summaries, self._medians, drift, one.batch, one.facts, self._samples)

@@ -9,7 +9,7 @@ from typing import Any, Callable, Sequence
 import numpy as np
 
 from edgeseg.bench.contenders import engine_contender
-from edgeseg.bench.measure import Measurement, measured_side_by_side
+from edgeseg.bench.measure import Effort, Measurement, measured_side_by_side
 from edgeseg.bundle import Bundle
 from edgeseg.engines.tensorrt.factory import OpenedEngine, TensorRtFactory, TensorRtOptions
 from edgeseg.errors import EdgesegError, EngineError
@@ -129,7 +129,7 @@ def tuned(
         for index, one in opened.items():
             stack.enter_context(one.engine)
             contenders.append(engine_contender(Candidate(tried[index], None, None, "").name, one.engine, bundle.spec))
-        measured = dict(zip(opened, measured_side_by_side(contenders, frames, seconds=seconds, warmup_s=warmup_s)))
+        measured = dict(zip(opened, measured_side_by_side(contenders, frames, Effort(seconds, warmup_s))))
     all_of_them = [
         Candidate(options, measured.get(index), opened.get(index), refused.get(index, ""))
         for index, options in enumerate(tried)

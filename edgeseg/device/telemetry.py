@@ -18,6 +18,7 @@ __all__ = [
     "telemetry_sample",
     "throttled_between",
     "throttled_now",
+    "total_power_mw",
 ]
 
 
@@ -185,6 +186,21 @@ def _cpu_clock(policy: Path) -> Clock:
 
 def _numbered(name: str, number: int) -> str:
     return name or f"cooling_device{number}"
+
+
+_INPUTS = ("VDD_IN", "POM_5V_IN", "VIN")
+"""Rails that feed a whole module: Xavier NX, Orin NX and Nano; older Nano; Thor."""
+
+
+def total_power_mw(sample: Sample) -> float | None:
+    """Return what the whole module takes in milliwatts: its input rail, else the sum of its rails; None without any.
+
+    AGX modules have no sensor on their input, so that their sum leaves out what no rail carries.
+    """
+    for name in _INPUTS:
+        if name in sample.power_mw:
+            return sample.power_mw[name]
+    return sum(sample.power_mw.values()) or None
 
 
 _OVER_CURRENT = {"oc1": "under-voltage", "oc2": "average over-current", "oc3": "instantaneous over-current"}

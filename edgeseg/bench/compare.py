@@ -1,0 +1,176 @@
+"""Compare two results of ``edgeseg bench --json``: who changed its speed, and how sure that is."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Mapping, Sequence
+
+import numpy as np
+
+from edgeseg.errors import InputError, UsageError
+
+__all__ = ["Change", "Comparison", "compared", "result_from_file"]
+
+_DRAWS = 4000
+_BLOCK = 4
+"""Turns that are drawn together: neighbours are alike, for what slows a machine lasts longer than a turn."""
+_BETWEEN_RUNS = 0.02
+"""Two runs of the same thing differ by so much on a machine that is left alone; see benchmarks/compare.md."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """A contender in both results.
+
+    Attributes:
+        name: of the contender.
+        before_ms, after_ms: its p50 per frame.
+        times_slower: after over before; below 1 it became faster.
+        low, high: 95 % interval of that, of the turns alone.
+    """
+
+    name: str
+    before_ms: float
+    after_ms: float
+    times_slower: float
+    low: float
+    high: float
+
+    @property
+    def verdict(self) -> str:
+        """Return ``slower``, ``faster`` or ``no change seen``: the interval must leave what two runs differ by."""
+        if self.low > 1 + _BETWEEN_RUNS:
+            return "slower"
+        return "faster" if self.high < 1 / (1 + _BETWEEN_RUNS) else "no change seen"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-serialisable dict."""
+        ratio = {"times_slower": self.times_slower, "low": self.low, "high": self.high}
+        rounded = {name: round(value, 4) for name, value in ratio.items()}
+        return {
+            "name": self.name,
+            "before_ms": self.before_ms,
+            "after_ms": self.after_ms,
+            **rounded,
+            "verdict": self.verdict,
+        }
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What changed from one result to another.
+
+    Attributes:
+        changes: of the contenders that are in both.
+        only_before, only_after: names of those that are in one.
+        notes: what makes the comparison weaker, a line each.
+    """
+
+    changes: Sequence[Change]
+    only_before: Sequence[str]
+    only_after: Sequence[str]
+    notes: Sequence[str]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-serialisable dict."""
+        return {
+            "changes": [change.to_json() for change in self.changes],
+            "only_before": list(self.only_before),
+            "only_after": list(self.only_after),
+            "notes": list(self.notes),
+        }
+
+
+def result_from_file(path: Path) -> Mapping[str, Any]:
+    """Read a result that ``edgeseg bench --json`` printed.
+
+    Raises:
+        InputError: it cannot be read, or is something else, or of a version that kept no turns.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8-sig"))
+        for one in document["contenders"]:
+            turns, p50 = one["turn_medians_ms"], one["ms_per_frame"]["p50_ms"]
+            if not turns or not all(_is_time(value) for value in (*turns, p50)) or not isinstance(one["name"], str):
+                raise ValueError("a time is no positive number")
+        _ = document["device"]["cpu"]
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError(f"{path} is no result of 'edgeseg bench --json' of this version: {error!r}") from error
+    return document  # type: ignore[no-any-return]
+
+
+def _is_time(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value > 0
+
+
+def compared(before: Mapping[str, Any], after: Mapping[str, Any], *, seed: int = 0) -> Comparison:
+    """Compare two results, contender by contender.
+
+    The interval is a block bootstrap of the turns of both (Künsch 1989).
+
+    Args:
+        before: as ``result_from_file`` reads it.
+        after: the same, of what is judged.
+        seed: of the bootstrap.
+
+    Raises:
+        UsageError: they are of other machines, power modes, frames or numbers of threads, or share no contender.
+    """
+    _refuse_other_conditions(before, after)
+    one, other = ({item["name"]: item for item in result["contenders"]} for result in (before, after))
+    shared = [name for name in one if name in other]
+    if not shared:
+        raise UsageError(f"the results share no contender: {', '.join(one)} against {', '.join(other)}")
+    rng = np.random.default_rng(seed)
+    changes = []
+    for name in shared:
+        low, high = _interval(one[name]["turn_medians_ms"], other[name]["turn_medians_ms"], rng)
+        medians = [float(np.median(item[name]["turn_medians_ms"])) for item in (one, other)]
+        was, now = (float(item[name]["ms_per_frame"]["p50_ms"]) for item in (one, other))
+        changes.append(Change(name, was, now, medians[1] / medians[0], low, high))
+    notes = [
+        f"{name} was unstable {when}"
+        for when, result in (("before", one), ("after", other))
+        for name in shared
+        if result[name].get("unstable")
+    ]
+    few = [name for name in shared if min(len(item[name]["turn_medians_ms"]) for item in (one, other)) < 2 * _BLOCK]
+    notes += [f"{name} has few turns, so its interval says little; measure for 10 s or more" for name in few]
+    return Comparison(
+        changes, [name for name in one if name not in other], [name for name in other if name not in one], notes
+    )
+
+
+def _refuse_other_conditions(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+    for what, key in (("machine", "board"), ("machine", "cpu"), ("number of cores", "cores")):
+        _refuse_if_other(what, before["device"].get(key), after["device"].get(key))
+    _refuse_if_other("power mode", before["device"].get("power_mode"), after["device"].get("power_mode"))
+    for what, key in (("number of threads", "threads"), ("source of frames", "source")):
+        _refuse_if_other(what, before.get(key), after.get(key))
+
+
+def _refuse_if_other(what: str, before: object, after: object) -> None:
+    if before != after:
+        raise UsageError(
+            f"the {what} is another one: {before or 'none'} before, {after or 'none'} after; measure both alike"
+        )
+
+
+def _interval(before: Sequence[float], after: Sequence[float], rng: np.random.Generator) -> tuple[float, float]:
+    ratios = _medians(np.asarray(after, float), rng) / _medians(np.asarray(before, float), rng)
+    low, high = np.percentile(ratios, (2.5, 97.5))
+    return float(low), float(high)
+
+
+def _medians(turns: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return the medians of turns that are drawn again in blocks: (_DRAWS,)."""
+    block = min(_BLOCK, len(turns))
+    blocks = -(-len(turns) // block)
+    starts = rng.integers(0, len(turns) - block + 1, (_DRAWS, blocks))
+    drawn = (starts[..., None] + np.arange(block)).reshape(_DRAWS, -1)[:, : len(turns)]
+    return np.median(turns[drawn], axis=1)  # type: ignore[no-any-return]
