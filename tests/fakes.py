@@ -31,9 +31,9 @@ class ThresholdEngine(Engine):
 
     description = "threshold"
 
-    def __init__(self, height: int = 64, width: int = 96) -> None:
-        self.input = np.zeros((1, height, width, 3), np.uint8)
-        self._output = np.zeros((1, height, width), np.uint8)
+    def __init__(self, height: int = 64, width: int = 96, batch: int = 1) -> None:
+        self.input = np.zeros((batch, height, width, 3), np.uint8)
+        self._output = np.zeros((batch, height, width), np.uint8)
         self._open = True
 
     def _run(self) -> np.ndarray:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Beside", "BenchReport", "bench", "compare"]
 
 _FRAMES = 64
-_SOAK = re.compile(r"(\d+(?:\.\d+)?)(s|m|h)")
+_SOAK = re.compile(r"([0-9]+(?:\.[0-9]+)?)(s|m|h)")
 _UNITS_S = {"s": 1, "m": 60, "h": 3600}
 
 

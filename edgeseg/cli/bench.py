@@ -93,7 +93,7 @@ def beside_in_words(ours: "Measurement", other: "Measurement") -> str:
         return f"as fast ({low:.2f}-{high:.2f}x)"
     if times >= 1:
         return f"{times:.2f}x as fast ({low:.2f}-{high:.2f})"
-    return f"{1 / times:.2f}x slower ({1 / high:.2f}-{1 / low:.2f})"
+    return f"takes {1 / times:.2f}x as long ({1 / high:.2f}-{1 / low:.2f})"
 
 
 def _print_beside(report: BenchReport) -> None:

@@ -5,6 +5,7 @@ import pytest
 
 from edgeseg.bench.contenders import engine_contender
 from edgeseg.bench.measure import Contender, Effort, measured_side_by_side
+from edgeseg.device.telemetry import Clock, Sample, total_power_mw
 from edgeseg.spec import ModelSpec
 from edgeseg.timing import Stopwatch
 from tests.fakes import FakeClock, ThresholdEngine
@@ -66,3 +67,72 @@ def test_an_engine_contender_takes_the_steps_of_a_run(spec: ModelSpec) -> None:
     classes = engine_contender("x", ThresholdEngine(), spec).segment(bright, watch)
     assert classes.shape == (32, 48) and (classes == 1).all()
     assert set(watch.summaries()) == {"preprocess", "infer", "postprocess"}
+
+
+def test_calls_are_counted_where_they_were_asked_for() -> None:
+    clock, calls = FakeClock(), []  # type: ignore[var-annotated]
+    pair = [_taking(clock, "fast", 2, calls), _taking(clock, "slow", 1000, calls)]
+    effort = Effort(warmup_s=0, calls=50, warmup_calls=7)
+    fast, slow = measured_side_by_side(pair, FRAMES, effort, clock_ns=clock)
+    assert (fast.frame.count, slow.frame.count, len(calls)) == (50, 50, 2 * 57)
+    assert len(fast.turn_medians_ms) == len(slow.turn_medians_ms) == 20, "paired, however slow one is"
+
+
+@pytest.mark.parametrize("calls", [1, 3, 19, 21])
+def test_any_number_of_calls_is_exact(calls: int) -> None:
+    clock, made = FakeClock(), []  # type: ignore[var-annotated]
+    effort = Effort(warmup_s=0, calls=calls)
+    (found,) = measured_side_by_side([_taking(clock, "x", 1, made)], FRAMES, effort, clock_ns=clock)
+    assert found.frame.count == calls
+
+
+def test_a_batch_is_divided_among_its_frames() -> None:
+    clock = FakeClock()
+
+    def segment(frame: np.ndarray, watch: Stopwatch) -> np.ndarray:
+        with watch.lap("infer"):
+            clock.advance_ms(40)
+        return frame[..., 0]
+
+    (found,) = measured_side_by_side([Contender("x", segment, 4)], FRAMES, Effort(1, 0), clock_ns=clock)
+    assert found.frame.p50_ms == 10 and found.turn_medians_ms[0] == 10
+    document = found.to_json()
+    assert document["trtexec_ms"]["Latency"]["p50_ms"] == 40 and document["frames_per_second"] == 100
+
+
+def test_an_engine_of_a_batch_works_on_all_of_it(spec: ModelSpec) -> None:
+    engine = ThresholdEngine(batch=3)
+    bright = np.full((32, 48, 3), 200, np.uint8)
+    contender = engine_contender("x", engine, spec)
+    assert contender.batch == 3
+    contender.segment(bright, Stopwatch())
+    assert (engine.input == 200).all()
+
+
+def test_the_sensors_are_read_once_a_turn_and_give_energy() -> None:
+    clock, read = FakeClock(), []  # type: ignore[var-annotated]
+
+    def sample() -> Sample:
+        read.append(1)
+        clock.advance_ms(100)
+        gpu = Clock(500.0 + len(read))
+        return Sample({"tj": 40.0 + len(read)}, {"VDD_IN": 8000.0, "VDD_CPU": 3000.0}, {"gpu": gpu})
+
+    one = _taking(clock, "x", 10, [])
+    (found,) = measured_side_by_side([one], FRAMES, Effort(2, 0), sample=sample, clock_ns=clock)
+    assert len(read) == len(found.turn_medians_ms) == 4 and found.frame.max_ms == 10, "reading is not timed"
+    assert found.power_w == 8 and found.energy_j == pytest.approx(0.08)
+    assert found.to_json()["sensors"] == {"hottest_c": [41.0, 44.0], "clocks_mhz": {"gpu": [501, 504]}}
+
+
+@pytest.mark.parametrize(
+    ("rails", "milliwatts"),
+    [
+        ({}, None),
+        ({"VDD_IN": 5000, "VDD_CPU_GPU_CV": 3000}, 5000),
+        ({"VIN": 40000, "VDD_GPU": 9000}, 40000),
+        ({"VDD_GPU_SOC": 4000, "VDD_CPU_CV": 2000, "VIN_SYS_5V0": 3000}, 9000),
+    ],
+)
+def test_the_input_rail_is_the_whole_module(rails: dict[str, float], milliwatts: float | None) -> None:
+    assert total_power_mw(Sample(power_mw=rails)) == milliwatts

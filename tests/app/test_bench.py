@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import csv
+import json
+import re
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgeseg.app.bench import BenchReport, Beside, bench, compare
+from edgeseg.app.bench_config import BenchConfig
+from edgeseg.app.bench_files import bench_csv, bench_html, refuse_taken, write_files
+from edgeseg.app.shipped import SHIPPED
+from edgeseg.bench.layers import layer_times
+from edgeseg.bench.memory import peak_memory_mib
+from edgeseg.bundle import read_bundle, write_bundle
+from edgeseg.cli.bench import beside_in_words
+from edgeseg.device.telemetry import Sample
+from edgeseg.errors import EngineError, InputError, UsageError
+
+QUICK = BenchConfig(calls=4, warmup=0.0, torch=False, engine="onnxruntime", memory=False)
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> BenchReport:
+    """Everything at once, of a bundle with one graph and of the same one again, by two numbers of threads."""
+    path = tmp_path_factory.mktemp("bench") / "small.edgeseg"
+    whole = read_bundle(SHIPPED)
+    write_bundle(replace(whole, graphs={"int8-cpu": whole.graphs["int8-cpu"]}, golden=None), path)
+    config = replace(
+        QUICK,
+        models=(path, path),
+        threads=(1, 2),
+        data="demo://street?frames=2&size=480x360",
+        camera_fps=50.0,
+        seconds=0.1,
+        memory=True,
+        layers=True,
+    )
+    return bench(config)
+
+
+def test_models_and_threads_are_contenders_of_one_run(report: BenchReport) -> None:
+    of_one = ["int8-cpu, 1 threads", "int8-cpu, 2 threads"]
+    names = [m.name for m in report.measured]
+    assert names == [f"{model}: {one}" for model in ("small", "small (2)") for one in of_one]
+    document = report.to_json()
+    json.dumps(document)
+    first = document["contenders"][0]
+    assert first["frames_per_second"] > 0 and first["ms_per_frame"]["count"] == 4 and first["batch"] == 1
+    assert (first["model"], first["graph"], first["engine"], first["threads"]) == (
+        "small",
+        "int8-cpu",
+        "onnxruntime",
+        1,
+    )
+    assert first["trtexec_ms"]["Latency"] == first["stages_ms"]["infer"]
+    assert 0 < first["miou"] < 1 and first["worst_class"][1] <= first["miou"]
+    assert first["camera"]["shown"] >= 1 and first["camera"]["age_ms"]["min_ms"] > 0
+    assert 30 < first["peak_memory_mib"] < 2000 and first["graph_mib"] > 1
+    assert len(first["layers"]) > 20 and first["layers"][0]["ms"] >= first["layers"][-1]["ms"] > 0
+
+
+def test_the_page_and_the_table_say_what_was_measured(report: BenchReport, tmp_path: Path) -> None:
+    page = bench_html(report)
+    assert "<script" not in page and not re.search(r"https?://|src=", page)
+    for m in report.measured:
+        assert m.name in page and f"{m.frame.p50_ms:.2f} ms, p99 {m.frame.p99_ms:.2f} ms" in page
+    assert report.of(report.measured[0]).layers[0].name in page and "Behind a camera" in page and "Soak" not in page
+    rows = list(csv.DictReader(bench_csv(report).splitlines()))
+    assert len(rows) == 4 * 4 and {row["stage"] for row in rows} == {"frame", "preprocess", "infer", "postprocess"}
+    assert float(rows[0]["p50_ms"]) == pytest.approx(report.measured[0].frame.p50_ms, abs=1e-3)
+    assert rows[0]["cpu"] == report.device.cpu and rows[0]["width"] == "480"
+
+
+def test_nobodys_file_is_overwritten(report: BenchReport, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.html"
+    mine.write_text("mine")
+    config = replace(report.config, html=mine)
+    with pytest.raises(InputError, match="is there already"):
+        refuse_taken(config)
+    with pytest.raises(InputError, match="cannot be written: File exists"):
+        list(write_files(replace(report, config=config)))
+    with pytest.raises(InputError, match="is no folder"):
+        refuse_taken(replace(config, html=None, csv=tmp_path / "none" / "a.csv"))
+    assert mine.read_text() == "mine"
+    assert list(write_files(replace(report, config=replace(config, overwrite=True)))) == [mine]
+    assert "</html>" in mine.read_text()
+
+
+def test_one_result_beside_another(report: BenchReport, tmp_path: Path) -> None:
+    for name in ("a.json", "b.json"):
+        (tmp_path / name).write_text(json.dumps(report.to_json()))
+    found = compare(BenchConfig(models=(tmp_path / "a.json", tmp_path / "b.json"), compare=True))
+    assert [change.verdict for change in found.changes] == ["no change seen"] * 4
+    assert all(change.times_slower == 1 for change in found.changes)
+    with pytest.raises(UsageError, match="takes two results of 'edgeseg bench --json', got 1"):
+        compare(BenchConfig(models=(tmp_path / "a.json",), compare=True))
+
+
+def test_a_soak_runs_one_contender(tmp_path: Path) -> None:
+    report = bench(replace(QUICK, soak="1s", threads=(1,)))
+    assert report.measured == [] and report.soak is not None
+    assert sum(window.frame.count for window in report.soak.windows) >= 1
+    document, page = report.to_json(), bench_html(report)
+    assert document["soak"]["name"] == "int8-cpu" and "p99 of the first tenth" in page
+
+
+@pytest.mark.parametrize("text", ["20", "m", "0s", "-1s", "1d", "1m30", "1 m", "infs", "1e3s", "٣s"])
+def test_a_time_that_is_none_is_refused_before_anything_is_opened(text: str) -> None:
+    with pytest.raises(UsageError, match="`soak` is a time such as 90s, 20m or 1h"):
+        bench(replace(QUICK, soak=text, models=(Path("none.edgeseg"),)))
+
+
+def test_labels_of_other_classes_are_refused(tmp_path: Path) -> None:
+    whole = read_bundle(SHIPPED)
+    spec = replace(whole.spec, classes=(*whole.spec.classes[:-1], "other"))
+    write_bundle(replace(whole, spec=spec, golden=None), tmp_path / "other.edgeseg")
+    models = (SHIPPED, tmp_path / "other.edgeseg")
+    with pytest.raises(UsageError, match="has other classes than"):
+        bench(replace(QUICK, models=models, data="demo://street?frames=1"))
+
+
+class _Paired:
+    """Stands for a measurement: only its ratio is asked for."""
+
+    def __init__(self, *ratio: float) -> None:
+        self.ratio = ratio
+
+    def ratio_to(self, other: Any) -> tuple[float, ...]:
+        return self.ratio
+
+
+@pytest.mark.parametrize(
+    ("ratio", "words"),
+    [
+        ((1.67, 1.5, 1.8), "1.67x as fast (1.50-1.80)"),
+        ((0.5, 0.4, 0.8), "takes 2.00x as long (1.25-2.50)"),
+        ((1.1, 0.9, 1.3), "as fast (0.90-1.30x)"),
+    ],
+)
+def test_the_last_column_says_which_way_it_reads(ratio: tuple[float, ...], words: str) -> None:
+    other: Any = _Paired(*ratio)
+    ours: Any = _Paired(1, 1, 1)
+    assert beside_in_words(ours, other) == words and beside_in_words(ours, ours) == "-"
+
+
+def test_the_numbers_are_those_of_a_stopwatch_around_the_process() -> None:
+    started = time.perf_counter()
+    report = bench(replace(QUICK, calls=40, threads=(1,), models=(SHIPPED,)))
+    took_ms = 1000 * (time.perf_counter() - started)
+    said_ms = sum(m.frame.mean_ms * m.frame.count for m in report.measured)
+    assert 0 < said_ms < took_ms, "what was timed lies within what passed"
+
+
+def test_memory_and_layers_of_a_broken_graph_are_one_line() -> None:
+    with pytest.raises(EngineError, match="broken in onnxruntime failed in a process of its own: .*cannot load broken"):
+        peak_memory_mib("onnxruntime", "broken", b"no graph", 1)
+    with pytest.raises(EngineError, match="onnxruntime failed: "):
+        layer_times("onnxruntime", b"no graph", np.zeros((1, 2, 2, 3), np.uint8))
+    with pytest.raises(EngineError, match="tensorrt is not asked for its layers here"):
+        layer_times("tensorrt", b"", np.zeros((1, 2, 2, 3), np.uint8))
+
+
+def test_peak_memory_is_not_that_of_the_parent() -> None:
+    onnx = read_bundle(SHIPPED).graphs["int8-cpu"].onnx
+    held = np.ones(400 * 2**20, np.uint8)  # this process is larger than the child ever is
+    peak = peak_memory_mib("onnxruntime", "int8-cpu", onnx, 1)
+    assert sys.platform != "linux" or (peak is not None and 30 < peak < 350)
+    assert held[0] == 1
+
+
+def test_what_no_sensor_says_is_absent(report: BenchReport) -> None:
+    measured = replace(report.measured[0], samples=[Sample()])
+    assert measured.power_w is None and measured.to_json()["energy_j_per_frame"] is None
+    assert Beside().to_json()["camera"] is None

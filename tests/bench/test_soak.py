@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import numpy as np
+
+from edgeseg.bench.measure import Contender
+from edgeseg.bench.soak import soaked
+from edgeseg.device.telemetry import Clock, Sample
+from edgeseg.timing import Stopwatch
+from tests.fakes import FakeClock
+
+FRAMES = [np.zeros((2, 2, 3), np.uint8)]
+
+
+def _board(clock: FakeClock, gets_hot: bool) -> tuple[Contender, list[Sample]]:
+    """A board that takes 10 ms a frame, and 20 from its 60th second on if it gets hot."""
+    read: list[Sample] = []
+
+    def segment(frame: np.ndarray, watch: Stopwatch) -> np.ndarray:
+        clock.advance_ms(20 if gets_hot and clock() >= 60e9 else 10)
+        return frame[..., 0]
+
+    return Contender("x", segment), read
+
+
+def test_a_board_that_gets_hot_is_told_when() -> None:
+    clock = FakeClock()
+    contender, _ = _board(clock, gets_hot=True)
+
+    def sample() -> Sample:
+        is_hot = clock() >= 60e9
+        alert = {"gpu-throttle-alert": int(is_hot)}
+        return Sample({"tj": 95.0 if is_hot else 50.0}, {"VDD_IN": 10_000.0}, {"gpu": Clock(600)}, cooling=alert)
+
+    found = soaked(contender, FRAMES, 120, sample, clock_ns=clock)
+    assert len(found.windows) == 60 and found.throttled_at_s is not None and 60 <= found.throttled_at_s <= 64
+    assert (found.cold.p99_ms, found.hot.p99_ms) == (10, 20)
+    assert found.energy_j is not None and 0.14 < found.energy_j < 0.16
+    assert found.windows[-1].hottest_c == 95 and found.windows[0].gpu_mhz == 600
+    assert found.to_json()["windows"][-1]["throttled"] == ["gpu-throttle-alert is active (state 1)"]
+
+
+def test_a_machine_without_sensors_says_so() -> None:
+    clock = FakeClock()
+    contender, _ = _board(clock, gets_hot=False)
+    found = soaked(contender, FRAMES, 3, Sample, clock_ns=clock)
+    assert found.throttled_at_s is None and found.energy_j is None and found.windows[0].power_w is None
+    assert sum(window.frame.count for window in found.windows) == 300
