@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import re
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -58,7 +59,7 @@ class Beside:
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-serialisable dict."""
         return {
-            "miou": self.miou,
+            "miou": None if self.miou is None or math.isnan(self.miou) else self.miou,
             "worst_class": self.worst_class,
             "peak_memory_mib": self.peak_memory_mib,
             "camera": None if self.camera is None else self.camera.to_json(),
@@ -230,7 +231,7 @@ def _models(config: BenchConfig) -> list[_Model]:
 
 
 def compare(config: BenchConfig) -> Comparison:
-    """Compare two results of ``edgeseg bench --json``, which ``config.models`` name, before and after.
+    """Compare two results of ``bench``, whose files ``config.models`` names, before and after.
 
     Raises:
         UsageError: they are not two, or cannot be compared. InputError: one cannot be read.
@@ -238,7 +239,7 @@ def compare(config: BenchConfig) -> Comparison:
     from edgeseg.bench.compare import compared, result_from_file
 
     if len(config.models) != 2:
-        raise UsageError(f"`compare` takes two results of 'edgeseg bench --json', got {len(config.models)}")
+        raise UsageError(f"`compare` takes two files of `result`, got {len(config.models)}")
     before, after = (result_from_file(path) for path in config.models)
     return compared(before, after)
 

@@ -73,7 +73,10 @@ class BenchConfig(Config):
         "", help="In place of a comparison: run the first contender so long, as in 90s, 20m or 1h.", panel=_PANELS[1]
     )
     compare: bool = option(
-        False, help="`models` are two results of --json, before and after: tell what changed.", panel=_PANELS[1]
+        False, help="`models` are two files of `result`, before and after: tell what changed.", panel=_PANELS[1]
+    )
+    result: Optional[Path] = option(
+        None, help="Write the JSON document, which `compare` reads.", is_path=True, panel=_PANELS[2]
     )
     html: Optional[Path] = option(None, help="Write a page with charts.", is_path=True, panel=_PANELS[2])
     csv: Optional[Path] = option(None, help="Write a table.", is_path=True, panel=_PANELS[2])

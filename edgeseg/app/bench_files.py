@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Iterator, Sequence
 
@@ -27,7 +28,7 @@ _TITLES = ("min", "max", "mean", "median", "90 %", "95 %", "99 %")
 
 def refuse_taken(config: BenchConfig) -> None:
     """Raise InputError for a name that is taken, before anything is measured."""
-    for path in (config.html, config.csv):
+    for path in (config.result, config.html, config.csv):
         if path is not None and path.exists() and not config.overwrite:
             raise InputError(f"{path} is there already; name another file, or pass `overwrite`")
         if path is not None and not path.parent.is_dir():
@@ -41,7 +42,7 @@ def write_files(report: BenchReport) -> Iterator[Path]:
         InputError: a name was taken meanwhile, or the disk refused.
     """
     config = report.config
-    for path, text in ((config.html, bench_html), (config.csv, bench_csv)):
+    for path, text in ((config.result, _document), (config.html, bench_html), (config.csv, bench_csv)):
         if path is None:
             continue
         try:
@@ -49,6 +50,10 @@ def write_files(report: BenchReport) -> Iterator[Path]:
         except OSError as error:
             raise InputError(f"{path} cannot be written: {error.strerror}") from error
         yield path
+
+
+def _document(report: BenchReport) -> str:
+    return json.dumps(report.to_json(), indent=1) + "\n"
 
 
 def bench_csv(report: BenchReport) -> str:

@@ -1,4 +1,4 @@
-"""Compare two results of ``edgeseg bench --json``: who changed its speed, and how sure that is."""
+"""Compare two results of ``edgeseg bench``: who changed its speed, and how sure that is."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Comparison:
 
 
 def result_from_file(path: Path) -> Mapping[str, Any]:
-    """Read a result that ``edgeseg bench --json`` printed.
+    """Read a result that ``edgeseg bench`` wrote or printed.
 
     Raises:
         InputError: it cannot be read, or is something else, or of a version that kept no turns.
@@ -100,7 +100,7 @@ def result_from_file(path: Path) -> Mapping[str, Any]:
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InputError(f"{path} is no result of 'edgeseg bench --json' of this version: {error!r}") from error
+        raise InputError(f"{path} is no result of 'edgeseg bench' of this version: {error!r}") from error
     return document  # type: ignore[no-any-return]
 
 

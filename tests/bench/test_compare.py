@@ -85,7 +85,7 @@ def test_a_file_that_is_no_result_is_one_line(tmp_path: Path, spoiled: str) -> N
     assert result_from_file(path)["contenders"][0]["name"] == "x"
     _SPOILED[spoiled](document)
     path.write_text(json.dumps(document))
-    with pytest.raises(InputError, match="is no result of 'edgeseg bench --json'"):
+    with pytest.raises(InputError, match="is no result of 'edgeseg bench'"):
         result_from_file(path)
 
 
