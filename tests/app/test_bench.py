@@ -61,7 +61,7 @@ def test_models_and_threads_are_contenders_of_one_run(report: BenchReport) -> No
     assert first["frames_per_second"] > 0 and first["ms_per_frame"]["count"] == 4 and first["batch"] == 1
     assert (first["model"], first["graph"], first["engine"], first["threads"]) == (
         "small",
-        "int8-cpu",
+        "fp32",
         "onnxruntime",
         1,
     )
