@@ -138,6 +138,8 @@ class Reader:
                             name = self._name(f"{file.path}/{index:06d}")
                             yield Item(name, url, index, replace(frame, index=index))
                         index += 1
+                if not index:
+                    raise SourceError(f"{url} holds no frame")
             except Exception as error:  # as above
                 yield Item(self._name(f"{file.path}/{index:06d}"), url, index, error=_why(error, path, url))
 

@@ -219,6 +219,7 @@ def test_a_share_is_segmented_again_and_compared(few: Path, tmp_path: Path, form
         (("few", "-o", "new", "--verify", "0"), "--verify is a share", 2),
         (("few", "-o", "new", "--on", "spark"), "--on is one of local, dask://HOST:8786", 2),
         (("few", "-o", "new", "-m", "none.edgeseg"), "none.edgeseg", 1),
+        (("few", "-o", "new", "--graph", "none"), "has no graph 'none'; it has fp32", 1),
         (("--status", "empty"), "holds no archive: plan.json is missing", 2),
         (("query", "empty", "SELECT 1"), "holds no archive: plan.json is missing", 2),
     ],

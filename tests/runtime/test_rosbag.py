@@ -301,11 +301,13 @@ def test_several_sources_have_topics_of_their_own_and_a_camera_has_the_time_of_d
     before = time.time_ns()
     where = replace(context(spec), by_source=True)
     with sink_from_uri(f"rosbag://{tmp_path}/out?topic=/seg", where) as sink:
-        for index, source in enumerate(("front", "0", "an odd-name")):
+        for index, source in enumerate(("front", "0", "an odd-name", "an odd name", "front")):
             frame = Frame(PICTURES[0], index, time.perf_counter_ns(), str(index), source=source)
             sink.write(results([frame])[0])
     found = masks_in(tmp_path / "out")
-    assert [topic for topic, _, _ in found] == ["/seg/front", "/seg/source_0", "/seg/an_odd_name"]
+    assert [topic for topic, _, _ in found] == [
+        *("/seg/front", "/seg/source_0", "/seg/an_odd_name", "/seg/an_odd_name_", "/seg/front")
+    ]
     assert all(before - 10**9 < at < time.time_ns() + 10**9 for _, at, _ in found)
 
 
@@ -321,6 +323,27 @@ def test_a_bag_replaces_nothing(tmp_path: Path, spec: ModelSpec) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(SinkError, match="cannot be made"):
         sink_from_uri(f"rosbag://{tmp_path}/file/out", context(spec))
+
+
+@pytest.mark.parametrize("topic", ["", "mask", "//x", "/a/", "/my masks", "/\u00e4", "/1x", "~/x", "/a\n"])
+def test_what_is_no_topic_is_refused(tmp_path: Path, spec: ModelSpec, topic: str) -> None:
+    with pytest.raises(UsageError, match="`topic` of a bag is /NAME"):
+        sink_from_uri(f"rosbag://{tmp_path}/out?topic={topic}", context(spec))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+@pytest.mark.parametrize("stamp_ns", [-1, 2**31 * 10**9, 10**25])
+def test_a_stamp_that_ros_does_not_have_is_one_line(
+    tmp_path: Path, spec: ModelSpec, storage: str, stamp_ns: int
+) -> None:
+    frame = Frame(PICTURES[0], 0, 1, "7", stamp_ns=stamp_ns, frame_id="caf\udce9")
+    with sink_from_uri(f"rosbag://{tmp_path}/out?storage={storage}", context(spec)) as sink:
+        with pytest.raises(SinkError, match=f"frame 7 has the stamp {stamp_ns} ns"):
+            sink.write(results([frame])[0])
+        sink.write(results([Frame(PICTURES[0], 0, 1, "8", stamp_ns=5, frame_id="caf\udce9")])[0])
+    ((_, at, message),) = masks_in(tmp_path / "out")
+    assert at == 5 and message.header.frame_id == r"caf\xe9"
 
 
 def test_a_bag_of_a_run_that_failed_does_not_look_complete(tmp_path: Path, spec: ModelSpec) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeseg.errors import ForeignFileError, SinkError, first_line, require
+from edgeseg.errors import ForeignFileError, SinkError, UsageError, first_line, require
 from edgeseg.files import text_of
 from edgeseg.runtime.frame import Frame, Segmentation
 from edgeseg.runtime.rosbag.pictures import RAW
@@ -18,6 +19,10 @@ from edgeseg.runtime.sinks.base import FrameSink
 from edgeseg.spec import ModelSpec
 
 __all__ = ["RosbagSink"]
+
+_TOPIC = re.compile(r"(?:/[A-Za-z_][A-Za-z0-9_]*)+")
+_STAMPS_NS = 2**31 * 1_000_000_000
+"""What a stamp has no more of: its seconds are of 32 bits with a sign."""
 
 
 class RosbagSink(FrameSink):
@@ -34,12 +39,17 @@ class RosbagSink(FrameSink):
         by_source: several sources.
 
     Raises:
+        UsageError: the topic is none.
         ForeignFileError: something is there already.
         SinkError: the folder cannot be made.
         MissingDependencyError: rosbags is not installed.
     """
 
     def __init__(self, path: Path, spec: ModelSpec, topic: str, storage: str, *, by_source: bool = False) -> None:
+        if not _TOPIC.fullmatch(topic):
+            raise UsageError(
+                f"`topic` of a bag is /NAME or /NAME/NAME, of letters, digits and underscores, got {topic!r}"
+            )
         if path.exists() or path.is_symlink():
             raise ForeignFileError(
                 f"{text_of(path)} is there, and a bag replaces nothing, with `overwrite` either; name another folder"
@@ -51,6 +61,7 @@ class RosbagSink(FrameSink):
         self._path, self._topic, self._by_source = path, topic, by_source
         self._types = get_typestore(Stores.ROS2_HUMBLE)
         self._topics: dict[str, Any] = {}
+        self._names: set[str] = set()
         # Version 8 is read by Humble, Iron and Jazzy.
         writer = Writer(path, version=8, storage_plugin=StoragePlugin[storage.upper()])
         writer.set_custom_data("edgeseg_classes", json.dumps(list(spec.classes)))
@@ -66,10 +77,15 @@ class RosbagSink(FrameSink):
         """Append a mask. Raises SinkError."""
         frame = result.frame
         stamp_ns = frame.captured_ns + self._unix_ns if frame.stamp_ns is None else frame.stamp_ns
+        if not 0 <= stamp_ns < _STAMPS_NS:
+            raise SinkError(
+                f"frame {frame.name} has the stamp {stamp_ns} ns, which is none from 1970 to 2038 as of ROS"
+            )
         try:
             topic = self._topic_of(frame)
-            self._writer.write(topic, stamp_ns, self._serialised(result.classes, stamp_ns, frame.frame_id))
-        except (OSError, ValueError) as error:
+            frame_id = text_of(frame.frame_id)
+            self._writer.write(topic, stamp_ns, self._serialised(result.classes, stamp_ns, frame_id))
+        except Exception as error:  # of the disk, or of SQLite
             raise SinkError(f"{text_of(self._path)} cannot be written ({first_line(error)}); free space") from error
 
     def close(self) -> None:
@@ -92,10 +108,14 @@ class RosbagSink(FrameSink):
                 writer.abort()
 
     def _topic_of(self, frame: Frame) -> Any:
-        name = f"{self._topic}/{_plain(frame.source)}" if self._by_source else self._topic
-        if name not in self._topics:
-            self._topics[name] = self._writer.add_connection(name, RAW, typestore=self._types)
-        return self._topics[name]
+        source = frame.source if self._by_source else ""
+        if source not in self._topics:
+            name = f"{self._topic}/{_plain(source)}" if self._by_source else self._topic
+            while name in self._names:  # of a source whose name differs in what a topic cannot have
+                name += "_"
+            self._names.add(name)
+            self._topics[source] = self._writer.add_connection(name, RAW, typestore=self._types)
+        return self._topics[source]
 
     def _serialised(self, classes: np.ndarray, stamp_ns: int, frame_id: str) -> bytes:
         types = self._types.types
