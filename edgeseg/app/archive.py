@@ -19,7 +19,6 @@ from edgeseg.archive.plan import PLAN, Plan, Task, Wish, make_plan, read_plan
 from edgeseg.archive.results import WITH_TABLE
 from edgeseg.archive.shards import Check, ShardRecord
 from edgeseg.archive.state import State, done_tasks, state_of
-from edgeseg.engines.tensorrt.build import PRECISIONS
 from edgeseg.errors import EdgesegError, EngineError, UsageError, require
 from edgeseg.files import file_sha256
 from edgeseg.progress import Progress
@@ -234,6 +233,8 @@ def _planned(config: ArchiveConfig, place: Place, progress: Progress) -> Plan:
         require("pyarrow", "parquet")
     origins = origins_of(config.sources)
     bundle, name = bundle_or_default(config.model, config.require_signature)
+    from edgeseg.engines.tensorrt.build import PRECISIONS
+
     if config.graph not in (None, "int8", *bundle.graphs, *PRECISIONS):  # the last are what TensorRT makes of them
         raise EngineError(f"the bundle has no graph {config.graph!r}; it has {', '.join(bundle.graphs)}")
     model = chosen_path(config.model)
