@@ -65,6 +65,9 @@ def _board(name: str, config: DeployConfig, common: Mapping[str, Any], known: Ma
             f"{_shown(str(address))} is no host for ssh: user@host, a name of its configuration or ssh://user@host:port,"
             " without a password and no dash first"
         )
+    user_host = address.partition("://")[2] or address
+    if user_host == address and address.count(":") == 1:
+        raise UsageError(f"{_shown(address)} is a host with a port; ssh takes that as ssh://{address}")
     values = {**common, **values_from_tree(BoardConfig, own, f"{config.inventory}, {name}"), **tree_of(config.board)}
     kept = config_with(BoardConfig, values)
     for field, text in (

@@ -20,9 +20,19 @@ _ADDRESS = re.compile(
 _PORT = 8001
 _AWAY = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED")
 """Statuses of gRPC of a server that is not there, or no longer."""
+_SAID_AWAY = ("is not ready", "is not healthy")
+"""What a server says that loads a model, or whose Python backend died and is started again."""
 _ANSWER_S = 10.0
 """How long one answer may take: a server that was cut off never says so."""
 _PAUSE_S = 0.2
+_CHANNEL = [
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    # By itself gRPC waits longer and longer between two tries, up to two minutes, though the server is back.
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.min_reconnect_backoff_ms", 1000),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+]
 
 
 def is_triton(engine: str) -> bool:
@@ -62,9 +72,12 @@ class TritonEngine(Engine):
         self._grpc = require("tritonclient.grpc", "triton")
         self._model, self._version = found["model"], found["version"] or ""
         self._address, self._patience_s, self._sleep = address, patience_s, sleep
-        self._client: Any = self._grpc.InferenceServerClient(f"{found['host']}:{found['port'] or _PORT}")
+        place = f"{found['host']}:{found['port'] or _PORT}"
+        self._client: Any = self._grpc.InferenceServerClient(place, channel_args=_CHANNEL)
         try:
-            metadata = self._asked(lambda: self._client.get_model_metadata(self._model, self._version), 0.0)
+            metadata = self._asked(
+                lambda: self._client.get_model_metadata(self._model, self._version, client_timeout=_ANSWER_S), 0.0
+            )
             frames, classes = _ports(metadata, address)
             sizes = [1 if side < 0 else side for side in frames.shape]
             require_shapes(address, sizes, [sizes[0], *classes.shape[1:]])
@@ -93,7 +106,10 @@ class TritonEngine(Engine):
             ),
             self._patience_s,
         )
-        found = answer.as_numpy(self._wanted[0].name())
+        try:
+            found = answer.as_numpy(self._wanted[0].name())
+        except Exception:  # of bytes that are not what the answer says of them
+            found = None
         if found is None or found.shape != self._classes.shape or found.dtype != np.uint8:
             raise EngineError(f"{self._address} answered with something else than {self._classes.shape} uint8")
         np.copyto(self._classes, found)
@@ -106,7 +122,9 @@ class TritonEngine(Engine):
             try:
                 return ask()
             except self._grpc.InferenceServerException as error:
-                is_away = str(error.status() or "").rpartition(".")[2] in _AWAY or "is not ready" in str(error)
+                is_away = str(error.status() or "").rpartition(".")[2] in _AWAY or any(
+                    said in str(error) for said in _SAID_AWAY
+                )
                 if is_away and time.monotonic() < until:
                     self._sleep(_PAUSE_S)
                     continue

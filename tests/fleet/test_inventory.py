@@ -140,3 +140,10 @@ def test_the_inventory_of_the_page_is_one(inventory: Path) -> None:
     gate, yard = boards_of(config(inventory=inventory))
     assert gate.address == "nvidia@gate-1" and yard.address == "ssh://nvidia@10.0.0.7:2222"
     assert gate.command[:4] == ("sudo", "-n", "-u", "edgeseg") and yard.health == "http://127.0.0.1:8080/healthz"
+
+
+@pytest.mark.parametrize("host", ["gate:2222", "anna@gate:22", "anna@10.0.0.7:2222"])
+def test_a_port_behind_a_plain_host_is_said(host: str) -> None:
+    with pytest.raises(UsageError, match=f"ssh takes that as ssh://{host}"):
+        boards_of(config(hosts=(host,)))
+    assert boards_of(config(hosts=("fe80::1%eth0",)))[0].address == "fe80::1%eth0"
