@@ -14,11 +14,13 @@ from edgeseg.app.network import config_of_training, started_network
 from edgeseg.app.origins import spec_from_file
 from edgeseg.app.train_config import TrainConfig
 from edgeseg.app.train_int8 import quantized_network, refuse_without_checkpoint
+from edgeseg.app.train_processes import remark_on_slurm, trained_together
 from edgeseg.data.findings import scenes
 from edgeseg.data.opening import LayoutDataset
 from edgeseg.errors import EdgesegError, UsageError, require
 from edgeseg.images import Dataset, joined
 from edgeseg.spec import ModelSpec
+from edgeseg.torchrun import place
 
 if TYPE_CHECKING:
     from edgeseg.builder.checkpoint import Checkpoint
@@ -58,7 +60,8 @@ def train(config: TrainConfig, progress: TrainingProgress = TrainingProgress()) 
     """Train a network and return its best checkpoint, which is also ``OUT/best.safetensors``.
 
     The folder also receives the last checkpoint, what a resumed training needs, a table of metrics, and this
-    configuration as ``training.toml``.
+    configuration as ``training.toml``. Processes that ``torchrun`` started train together; the first one tells and
+    writes.
 
     Args:
         config: of the training.
@@ -68,7 +71,14 @@ def train(config: TrainConfig, progress: TrainingProgress = TrainingProgress()) 
         UsageError: a value cannot be used, or the folder holds another training.
         EdgesegError: images, masks or weights cannot be used, or the training failed.
         KeyboardInterrupt: it was stopped, and can be resumed.
+        SystemExit: another process of this training has told of an error.
     """
+    with trained_together() as tells:
+        return _trained(config, progress if tells else TrainingProgress())
+
+
+def _trained(config: TrainConfig, progress: TrainingProgress) -> Checkpoint:
+    _refuse_for_one(config)
     setup = _setup(config)
     validation = setup.validation
     _refuse_earlier_results(config)
@@ -85,6 +95,9 @@ def train(config: TrainConfig, progress: TrainingProgress = TrainingProgress()) 
     progress.line(f"validate on: {validation.description}")
     for line in _scenes(setup.training, validation):
         progress.line(f"validation: {line}")
+    alone = remark_on_slurm()
+    if alone:
+        progress.line(alone)
     progress.line("looking at all images and masks")
     kept, there = replace(absolute(config), resume=False), config.out / CONFIG_NAME
     is_kept = there.exists() and _reads_as(kept, there)
@@ -110,11 +123,20 @@ def find_rate(config: TrainConfig) -> RateSearch:
         UsageError: a value cannot be used.
         EdgesegError: images, masks or weights cannot be used, or no rate was found.
     """
+    _refuse_for_one(config)
     setup = _setup(config)
     network, _, _ = _network(config, setup)
     from edgeseg.builder.rate_finder import find_rate as search
 
     return search(network, setup.spec, setup.training, setup.recipe, config.find_rate)
+
+
+def _refuse_for_one(config: TrainConfig) -> None:
+    """Raise UsageError for what several processes do not do together, before a network is made for it."""
+    many = place().count
+    for field in ("find_rate", "qat", "compiled"):
+        if many > 1 and getattr(config, field):
+            raise UsageError(f"`{field}` is for one process, and {many} were started; start one, or leave it out")
 
 
 class _Setup(NamedTuple):

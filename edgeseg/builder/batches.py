@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, Sequence
+from typing import Any, Iterator, Sequence
 
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
 from edgeseg.builder.augmentation import augmentation_from_text
-from edgeseg.builder.data import EpochOrder, Maps, SeededCrops
+from edgeseg.builder.data import EpochOrder, Maps, SeededCrops, ValidationImages
+from edgeseg.builder.processes import count, of_first, rank, share_of
 from edgeseg.builder.recipe import TrainRecipe, crop_stages
 from edgeseg.errors import DatasetError
 from edgeseg.images import Dataset
 from edgeseg.labels import LabelCounts, label_counts, refuse_single_class
 from edgeseg.spec import ModelSpec
 
-__all__ = ["GrowingCrops", "training_batches", "usable_crops", "usable_labels"]
+__all__ = ["GrowingCrops", "training_batches", "usable_crops", "usable_labels", "validation_images"]
 
 
 class GrowingCrops(TorchDataset[Any]):
@@ -73,7 +74,7 @@ def usable_crops(sources: Sequence[Dataset], spec: ModelSpec, recipe: TrainRecip
 
 
 def usable_labels(sources: Sequence[Dataset], spec: ModelSpec, where: str) -> LabelCounts:
-    """Count the labels of all sources, reading every image and mask once.
+    """Count the labels of all sources, reading every image and mask once: of several processes, the first one does.
 
     Args:
         sources: labelled data sets.
@@ -84,17 +85,21 @@ def usable_labels(sources: Sequence[Dataset], spec: ModelSpec, where: str) -> La
         DatasetError: the masks hold fewer than two classes.
         ImageError: an image or mask cannot be used.
     """
-    counts = [label_counts(source, spec) for source in sources]
-    total = sum(counts[1:], counts[0])
-    refuse_single_class(total.classes, total.ignored, spec, where)
-    return total
+
+    def counted() -> LabelCounts:
+        counts = [label_counts(source, spec) for source in sources]
+        total = sum(counts[1:], counts[0])
+        refuse_single_class(total.classes, total.ignored, spec, where)
+        return total
+
+    return of_first(counted)
 
 
 def training_batches(crops: GrowingCrops, recipe: TrainRecipe, epoch: int) -> DataLoader[Any]:
     """Return the batches of an epoch and of those after it, (Nx3xHxW float32, NxHxW int64).
 
     Where there are teachers, their log-probabilities are a third, NxCxHxW float16, and features that are wanted a
-    fourth, NxFxhxw float16.
+    fourth, NxFxhxw float16. Of several processes each gets its share of every batch, in order.
 
     Args:
         crops: the samples.
@@ -103,9 +108,43 @@ def training_batches(crops: GrowingCrops, recipe: TrainRecipe, epoch: int) -> Da
     """
     return DataLoader(
         crops,
-        recipe.batch,
-        sampler=EpochOrder(len(crops), recipe.seed, epoch),
-        drop_last=True,
+        recipe.batch // count(),
+        sampler=_Shares(EpochOrder(len(crops), recipe.seed, epoch), recipe.batch),
         num_workers=recipe.workers,
         persistent_workers=recipe.workers > 0,
     )
+
+
+def validation_images(source: Dataset, spec: ModelSpec, workers: int) -> DataLoader[Any]:
+    """Return the images that this process validates on, one by one: its share, see ``share_of``.
+
+    Args:
+        source: the validation set.
+        spec: network size and preprocessing.
+        workers: data-loader processes; one is enough here.
+    """
+    return DataLoader(ValidationImages(source, spec), 1, sampler=share_of(range(len(source))), num_workers=min(1, workers))
+
+
+class _Shares(Sampler[Any]):
+    """What this process has of every whole batch, in order.
+
+    Args:
+        order: of all samples.
+        batch: samples of a whole batch.
+    """
+
+    def __init__(self, order: EpochOrder, batch: int) -> None:
+        self._order, self._batch, self._own = order, batch, batch // count()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Take the number of the next epoch from Lightning."""
+        self._order.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return len(self._order) // self._batch * self._own
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        keys = list(self._order)
+        for start in range(0, len(keys) - self._batch + 1, self._batch):
+            yield from keys[start + rank() * self._own :][: self._own]

@@ -13,6 +13,7 @@ from torch import Tensor
 from edgeseg.builder.charts import SampleView
 from edgeseg.builder.checkpoint import Checkpoint, save_checkpoint
 from edgeseg.builder.networks import NetworkConfig
+from edgeseg.builder.processes import count, is_first, of_all, rank
 from edgeseg.builder.recipe import EpochResult, TrainOptions
 from edgeseg.builder.resume import run_description
 from edgeseg.builder.run_folder import RunFolder
@@ -153,25 +154,31 @@ class Keeper(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Keep the class maps of a few images spread over the validation set."""
-        last = len(self._validation) - 1
-        if batch_idx in {round(place * last / (_SAMPLES - 1)) for place in range(_SAMPLES)}:
-            self._found[batch_idx] = outputs
+        last, index = len(self._validation) - 1, rank() + count() * batch_idx  # as ``share_of`` shares them
+        if index in {round(place * last / (_SAMPLES - 1)) for place in range(_SAMPLES)}:
+            self._found[index] = outputs.cpu()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep and report the results of an epoch that was validated."""
         assert isinstance(pl_module, SegmentationTask)
         result = self._result(trainer, pl_module)
+        if result.is_best:
+            self._best, self._best_epoch = result.miou, result.epoch
+        found = {index: one for part in of_all(self._found) for index, one in part.items()}
+        self._end_without_progress(trainer, result.epoch)
+        if is_first():
+            self._keep(result, pl_module, found)
+            self._report(result)
+
+    def _keep(self, result: EpochResult, pl_module: SegmentationTask, found: dict[int, Tensor]) -> None:
         training = {**self._facts, "epochs_trained": result.epoch, "val_miou": result.miou, "val_iou": result.iou}
         judged = pl_module.judged.as_float()
         checkpoint = Checkpoint(judged, self._config, pl_module.spec, training, judged.ranges)
         save_checkpoint(checkpoint, self._folder.path / "last.safetensors")
         if result.is_best:
-            self._best, self._best_epoch = result.miou, result.epoch
             save_checkpoint(checkpoint, self._folder.path / "best.safetensors")
-        samples = self._samples() if result.is_best else []
+        samples = self._samples(found) if result.is_best else []
         self._folder.keep(result, (self._best_epoch, self._best), pl_module.confusion.counts, samples)
-        self._end_without_progress(trainer, result.epoch)
-        self._report(result)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Close what is open."""
@@ -181,13 +188,13 @@ class Keeper(pl.Callback):
         if self._patience and epoch - self._best_epoch >= self._patience:
             trainer.should_stop = True
 
-    def _samples(self) -> list[SampleView]:
+    def _samples(self, maps: dict[int, Tensor]) -> list[SampleView]:
         samples = []
-        for index, found in sorted(self._found.items()):
+        for index, found in sorted(maps.items()):
             name, frame, label = self._validation[index]
             assert label is not None
             shown = flat_label(label)
-            samples.append(SampleView(name, frame, shown, class_map_at(found.cpu().numpy(), shown.shape)))
+            samples.append(SampleView(name, frame, shown, class_map_at(found.numpy(), shown.shape)))
         return samples
 
     def _result(self, trainer: pl.Trainer, task: SegmentationTask) -> EpochResult:

@@ -17,8 +17,10 @@ from edgeseg.builder.distillation.loss import distilled
 from edgeseg.builder.distillation.options import distillation_from_text
 from edgeseg.builder.heads import class_ids, count_found, criterion_of, new_counts
 from edgeseg.builder.networks import PaddedNetwork
+from edgeseg.builder.batch_norm import synchronise_batch_norm
 from edgeseg.builder.optimization import OPTIMIZERS, rate_factor
-from edgeseg.builder.recipe import TrainRecipe
+from edgeseg.builder.processes import count, let_signals_interrupt, of_all, rank, whole_batch
+from edgeseg.builder.recipe import TrainRecipe, crop_stages
 from edgeseg.builder.snapshots import Snapshots
 from edgeseg.errors import TrainingError, UsageError
 from edgeseg.spec import IGNORE_ID, ModelSpec
@@ -37,7 +39,8 @@ class SegmentationTask(pl.LightningModule):
         feature_channels: of each teacher's features that are learned from.
 
     Raises:
-        UsageError: features are to be learned from, and the network has none at stride 16.
+        UsageError: features are to be learned from, and the network has none at stride 16; or several processes cannot
+            compute it together.
     """
 
     def __init__(
@@ -55,6 +58,10 @@ class SegmentationTask(pl.LightningModule):
         self.snapshots = Snapshots(self.network, recipe.snapshots) if recipe.snapshots else None
         # After the copies: they are not watched.
         self.hints = FeatureHints(self.network, feature_channels) if feature_channels else None
+        if count() > 1:
+            self._share_batches()
+        if not recipe.encoder_rate:
+            self.network.network.encoder.requires_grad_(False)  # type: ignore[union-attr]
         if recipe.compiled:
             self.network.compile()  # in place: the names of the weights stay
         self.spec, self.recipe = spec, recipe
@@ -63,13 +70,29 @@ class SegmentationTask(pl.LightningModule):
         self.distillation = distillation_from_text(recipe.distill)
         self.confusion = new_counts(spec)
         self.losses: list[float] = []
+        self._has_learned = False
+
+    def _share_batches(self) -> None:
+        """Let several processes train this network together, each on its share of a batch."""
+        for copy in (self.averaged, self.snapshots):
+            if copy is not None:
+                copy.requires_grad_(False)  # else DistributedDataParallel would send gradients of them
+        synchronise_batch_norm(self.network)
+        if self.snapshots is not None:
+            synchronise_batch_norm(self.snapshots.network)
+
+    def on_fit_start(self) -> None:
+        """Take signals from Lightning."""
+        if count() > 1:
+            let_signals_interrupt()
 
     def on_train_batch_start(self, batch: Any, index: int) -> None:
         """Seed the epoch and set the exponent of the class weights, before the first batch."""
         if index > 0:
             return
         # Not on_train_epoch_start: Lightning leaves that out in the first epoch after a resume.
-        torch.manual_seed(epoch_seed(self.recipe.seed, self.current_epoch))
+        # Dropout of several processes must not drop the same.
+        torch.manual_seed(epoch_seed(self.recipe.seed, self.current_epoch, *([rank()] if rank() else [])))
         self.losses.clear()
         last = self.recipe.last_weight_exponent if self.recipe.class_weights == "annealed" else 1.0
         exponent = 1 + (last - 1) * self.current_epoch / max(1, self.recipe.epochs - 1)
@@ -81,15 +104,26 @@ class SegmentationTask(pl.LightningModule):
         """Return the network that is validated and saved."""
         return cast(PaddedNetwork, self.snapshots.network if self.snapshots else self.averaged.module)
 
+    def leaves_parameters_out(self) -> bool:
+        """Return whether the network has parameters to train that its logits do not depend on; some encoders have."""
+        size = crop_stages(self.recipe)[0]
+        trained = [one for one in self.network.parameters() if one.requires_grad]
+        logits = self.network.eval()(torch.zeros(1, 3, size.height, size.width))
+        self.network.train()
+        return any(one is None for one in torch.autograd.grad(logits.sum(), trained, allow_unused=True))
+
     def training_step(self, batch: tuple[Tensor, ...], index: int) -> Tensor | None:
         """Return the loss of a batch, see ``loss_of``, or None where every label is void.
 
         Raises:
             TrainingError: the loss is not finite.
         """
-        if not (batch[1] != IGNORE_ID).any():
-            return None  # nothing but void: the weighted mean over no pixel is not a number
-        loss = self.loss_of(batch)
+        # Ids and planes are bytes, of which fewer are sent.
+        labels = whole_batch(batch[1].byte()).long()
+        if not (labels != IGNORE_ID).any():  # nothing but void: the weighted mean over no pixel is not a number
+            return None if count() == 1 else self._no_loss()
+        loss = self.loss_of((batch[0], labels, *map(whole_batch, batch[2:])))
+        self._has_learned = True
         self.losses.append(loss.item())
         if not math.isfinite(self.losses[-1]):
             raise TrainingError(
@@ -98,15 +132,25 @@ class SegmentationTask(pl.LightningModule):
             )
         return loss
 
+    def _no_loss(self) -> Tensor:
+        """Return a loss whose gradient is 0: Lightning does not take None from several processes."""
+        return 0.0 * torch.stack([one.sum() for one in self.parameters() if one.requires_grad]).sum()
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Take no step after nothing but void, as one process takes none: a gradient of zeros would let weights decay."""
+        if count() > 1 and not self._has_learned:
+            optimizer.zero_grad(set_to_none=True)
+        self._has_learned = False
+
     def loss_of(self, batch: tuple[Tensor, ...]) -> Tensor:
         """Compute the loss of a batch in which at least one pixel is no void.
 
         Args:
-            batch: images Nx3xHxW float32, labels NxHxW int64, and where there are teachers, their log-probabilities
+            batch: this process's share of the images, and all else of the whole batch: images Nx3xHxW float32, labels NxHxW int64, and where there are teachers, their log-probabilities
                 NxCxHxW float16, and their features NxFxhxw float16 where these are learned from.
         """
         images, labels, *maps = batch
-        logits = self.network(images.contiguous(memory_format=torch.channels_last))
+        logits = whole_batch(self.network(images.contiguous(memory_format=torch.channels_last)).float())
         loss: Tensor = self.loss(logits, labels)
         if maps:
             loss = distilled(loss, logits, labels, maps[0], self.distillation)
@@ -140,6 +184,10 @@ class SegmentationTask(pl.LightningModule):
             self.snapshots.average(batch[0] for batch in self.trainer.train_dataloader)
         self.confusion = new_counts(self.spec)
 
+    def on_validation_epoch_end(self) -> None:
+        """Add up what the processes counted."""
+        self.confusion.counts = sum(of_all(self.confusion.counts))
+
     def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
         """Count the saved network's class map of one image (1x3xHxW float32) against its label, and return it."""
         image, label = batch
@@ -169,14 +217,12 @@ def parameter_groups(network: PaddedNetwork, rate: float, encoder_rate: float) -
     Args:
         network: a network whose inner network has an ``encoder``.
         rate: learning rate of all but the encoder.
-        encoder_rate: the encoder's share; with 0 its parameters are frozen and in no group.
+        encoder_rate: the encoder's share; with 0 its parameters are in no group.
     """
     encoder = list(network.network.encoder.parameters())  # type: ignore[union-attr]
     inside = {id(one) for one in encoder}
     rest = [one for one in network.parameters() if id(one) not in inside]
     if not encoder_rate:
-        for one in encoder:
-            one.requires_grad_(False)
         return [{"params": rest, "lr": rate}]
     return [{"params": rest, "lr": rate}, {"params": encoder, "lr": rate * encoder_rate}]
 

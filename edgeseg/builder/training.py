@@ -11,14 +11,14 @@ from typing import Any, Callable, Iterator, Sequence
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
-from torch.utils.data import DataLoader
+from pytorch_lightning.plugins.environments import LightningEnvironment, TorchElasticEnvironment
+from pytorch_lightning.strategies import DDPStrategy
 
 from edgeseg import __version__
-from edgeseg.builder.batches import training_batches, usable_crops, usable_labels
+from edgeseg.builder.batches import training_batches, usable_crops, usable_labels, validation_images
 from edgeseg.builder.callbacks import Keeper, StepLine
 from edgeseg.builder.checkpoint import Checkpoint, SafetensorsIO, load_checkpoint
 from edgeseg.builder.choice import choice
-from edgeseg.builder.data import ValidationImages
 from edgeseg.builder.distillation.features import channels_of
 from edgeseg.builder.distillation.maps import StoredMaps, Teaching, stored_features, teacher_maps
 from edgeseg.builder.distillation.options import Distillation, distillation_from_text
@@ -26,6 +26,7 @@ from edgeseg.builder.failures import in_one_line
 from edgeseg.builder.heads import criterion_of, weights_by_rarity
 from edgeseg.builder.networks import NetworkConfig, PaddedNetwork
 from edgeseg.builder.optimization import OPTIMIZERS, SCHEDULES
+from edgeseg.builder.processes import count
 from edgeseg.builder.recipe import EpochResult, TrainingPlan, TrainOptions, TrainRecipe
 from edgeseg.builder.resume import epochs_done, run_description
 from edgeseg.builder.run_folder import RunFolder
@@ -34,6 +35,7 @@ from edgeseg.errors import UsageError
 from edgeseg.images import Dataset, ignored_ids
 from edgeseg.labels import LabelCounts
 from edgeseg.spec import IGNORE_ID, ModelSpec
+from edgeseg.torchrun import place
 
 __all__ = ["EpochResult", "TrainOptions", "TrainRecipe", "TrainingPlan", "precision_of", "train"]
 
@@ -50,6 +52,9 @@ def train(
 ) -> Checkpoint:
     """Train a network and return its best checkpoint.
 
+    Inside of ``processes.joined`` all processes train it together. They need the same arguments and files. The first
+    one writes and reports.
+
     Args:
         network: the network with its initial weights; trained in place.
         config: what built the network, stored in the checkpoints.
@@ -65,13 +70,14 @@ def train(
             either set.
         ImageError: an image or mask of either set cannot be used.
         CheckpointError: the state to resume from cannot be read or is of another run.
-        UsageError: a field of the recipe cannot be used.
+        UsageError: a field of the recipe cannot be used, or not by several processes.
         ForeignFileError: a file of somebody else has the name of a map of the teachers.
         TrainingError: the loss is no number, or memory or the disk is short.
     """
     _quiet_lightning()
     pl.seed_everything(recipe.seed, workers=True, verbose=False)
     _refuse_unusable(recipe, spec)
+    _refuse_unshared(recipe, validation)
     trained_on, crops = usable_crops(training, spec, recipe)
     validated_on = usable_labels([validation], spec, "the validation masks")
     how = distillation_from_text(recipe.distill)
@@ -83,13 +89,13 @@ def train(
     done = epochs_done(state, run_description(config, facts), recipe.epochs) if state else 0
     kept = RunFolder(folder, {**facts, "network": asdict(config)}, spec)
     keeper = Keeper(kept, facts, config, validation, options)
-    trainer = _trainer(recipe, folder, [*([StepLine(options.on_step)] if options.on_step else []), keeper])
+    trainer = _trainer(recipe, folder, [*([StepLine(options.on_step)] if options.on_step else []), keeper], task)
     remarks = _remarks(trained_on, validated_on, spec)
     device = _device(trainer.strategy.root_device)
     options.on_start(TrainingPlan(device, len(crops), len(crops) // recipe.batch, done + 1, recipe.epochs, remarks))
     if options.teaching and done < recipe.epochs:
         crops.learn_from(*_taught(options.teaching, training, spec, how, options.on_step))
-    validation_loader = DataLoader(ValidationImages(validation, spec), 1, num_workers=min(1, recipe.workers))
+    validation_loader = validation_images(validation, spec, recipe.workers)
     with in_one_line(recipe.batch, crops.largest, recipe.workers):
         trainer.fit(task, training_batches(crops, recipe, done), validation_loader, ckpt_path=state)
     if trainer.interrupted:
@@ -123,9 +129,29 @@ def _refuse_unusable(recipe: TrainRecipe, spec: ModelSpec) -> None:
     precision_of(recipe.precision, _best_device())
 
 
+def _refuse_unshared(recipe: TrainRecipe, validation: Dataset) -> None:
+    """Raise UsageError for what several processes do not train together."""
+    many = count()
+    if many == 1:
+        return
+    if recipe.batch % many:
+        near = [str(one) for one in (recipe.batch // many * many, (recipe.batch // many + 1) * many) if one > 0]
+        raise UsageError(
+            f"`batch` is that of all processes, and {many} cannot share {recipe.batch} images; pass "
+            f"{' or '.join(near)}"
+        )
+    if len(validation) < many:
+        raise UsageError(f"{many} processes cannot share {len(validation)} validation images; start fewer processes")
+    for field in ("qat", "compiled"):
+        if getattr(recipe, field):
+            raise UsageError(f"`{field}` is for one process, and {many} were started; start one, or leave it out")
+    if _best_device().type == "mps":
+        raise UsageError(f"Apple's GPU is for one process, and {many} were started; start one")
+
+
 def _best_device() -> torch.device:
     if torch.cuda.is_available():
-        return torch.device("cuda", 0)
+        return torch.device("cuda", place().local_rank if count() > 1 else 0)
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
@@ -199,12 +225,16 @@ def _shared_images(trained_on: LabelCounts, validated_on: LabelCounts) -> Iterat
 
 
 def _device(device: torch.device) -> str:
+    return _one_device(device) if count() == 1 else f"{count()} processes, the first on {_one_device(device)}"
+
+
+def _one_device(device: torch.device) -> str:
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)} (cuda:{device.index or 0})"
     return f"the CPU ({torch.get_num_threads()} threads)" if device.type == "cpu" else device.type
 
 
-def _trainer(recipe: TrainRecipe, folder: Path, callbacks: list[pl.Callback]) -> pl.Trainer:
+def _trainer(recipe: TrainRecipe, folder: Path, callbacks: list[pl.Callback], task: SegmentationTask) -> pl.Trainer:
     state = ModelCheckpoint(folder, filename="resume", enable_version_counter=False, save_on_train_epoch_end=True)
     state.FILE_EXTENSION = ".safetensors"
     device = _best_device()
@@ -216,8 +246,8 @@ def _trainer(recipe: TrainRecipe, folder: Path, callbacks: list[pl.Callback]) ->
         accumulate_grad_batches=recipe.accumulate,
         callbacks=[*callbacks, state],
         logger=False,
-        plugins=[SafetensorsIO()],
-        devices=1,
+        use_distributed_sampler=False,
+        **_processes(task),
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
@@ -226,9 +256,25 @@ def _trainer(recipe: TrainRecipe, folder: Path, callbacks: list[pl.Callback]) ->
     )
 
 
+def _processes(task: SegmentationTask) -> dict[str, Any]:
+    """Return what Lightning has to know of the processes that train together."""
+    if count() == 1:
+        # Without this, a batch job of Slurm with several tasks would be waited for.
+        return {"plugins": [SafetensorsIO(), LightningEnvironment()], "devices": 1}
+    here = place().local_count
+    return {
+        "plugins": [SafetensorsIO(), TorchElasticEnvironment()],
+        "devices": here,
+        "num_nodes": count() // here,
+        # Statistics of BatchNorm are the same everywhere already.
+        "strategy": DDPStrategy(find_unused_parameters=task.leaves_parameters_out(), broadcast_buffers=False),
+    }
+
+
 def _quiet_lightning() -> None:
     for name in ("pytorch_lightning", "lightning_fabric", "pytorch_lightning.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
     warnings.filterwarnings("ignore", message=".*deterministic.*")
     warnings.filterwarnings("ignore", message="This DataLoader will create")
+    warnings.filterwarnings("ignore", message="Grad strides do not match")

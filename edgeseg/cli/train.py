@@ -14,6 +14,7 @@ from edgeseg.app.train_config import TrainConfig
 from edgeseg.cli.arguments import SaveConfigOption
 from edgeseg.cli.console import JsonFlag, percent, print_json, say, say_aside
 from edgeseg.cli.options import command
+from edgeseg.torchrun import place
 
 if TYPE_CHECKING:
     from edgeseg.builder.rate_finder import RateSearch
@@ -25,7 +26,8 @@ def _train(config: TrainConfig, save: SaveConfigOption = None, as_json: JsonFlag
 
     Example: edgeseg train camvid/train --val camvid/val --classes camvid --out runs/street
     """
-    if save is not None:
+    tells = place().rank == 0
+    if save is not None and tells:
         (say_aside if as_json else say)(save_config(config, save))
     if config.find_rate:
         _show_rate(find_rate(config), as_json)
@@ -40,6 +42,8 @@ def _train(config: TrainConfig, save: SaveConfigOption = None, as_json: JsonFlag
         raise
     minutes = (time.monotonic() - (view.began or 0.0)) / 60
     checkpoint = config.out / "best.safetensors"
+    if not tells:
+        return
     if as_json:
         print_json({"checkpoint": str(checkpoint), "minutes": minutes, **best.training})
         return

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from edgeseg.builder.distillation.options import FEATURE_STRIDE
 from edgeseg.builder.distillation.teacher import Teacher
 from edgeseg.builder.networks import PaddedNetwork
+from edgeseg.builder.processes import whole_batch
 from edgeseg.errors import UsageError
 from edgeseg.preprocess import normalized
 from edgeseg.spec import IGNORE_ID, ModelSpec
@@ -137,13 +138,13 @@ class FeatureHints(nn.Module):
         """Compute 1 - cosine, the mean over teachers and over places of whose pixels half have a label.
 
         Args:
-            wanted: features of the teachers for the images that the student saw last, NxFxhxw of any float type.
-            labels: NxHxW int64.
+            wanted: features of the teachers for the images that the student saw last, NxFxhxw of any float type; those
+                of the whole batch, of which it may have seen a share.
+            labels: NxHxW int64, of the whole batch.
         """
         own = self._watch.features().float()
         counted = F.avg_pool2d((labels != IGNORE_ID).float()[:, None], FEATURE_STRIDE)[:, 0] >= 0.5
-        if not counted.any():
-            return own.new_zeros(())
         parts = torch.split(wanted.float(), self._channels, 1)
-        each = [1 - F.cosine_similarity(layer(own), part, 1) for layer, part in zip(self.to_teacher, parts)]
-        return torch.stack(each).mean(0)[counted].mean()
+        each = [1 - F.cosine_similarity(whole_batch(layer(own)), part, 1) for layer, part in zip(self.to_teacher, parts)]
+        distances = torch.stack(each).mean(0)
+        return distances[counted].mean() if counted.any() else 0.0 * distances.mean()

@@ -23,6 +23,7 @@ import torch
 from edgeseg.builder.distillation.features import channels_of, teacher_features
 from edgeseg.builder.distillation.options import FEATURE_STRIDE, Distillation
 from edgeseg.builder.distillation.teacher import Teacher, map_size, teacher_map
+from edgeseg.builder.processes import of_first, share_of, wait_for_all
 from edgeseg.errors import ForeignFileError, TrainingError, UsageError
 from edgeseg.files import atomic_write
 from edgeseg.images import Dataset
@@ -169,17 +170,20 @@ def _answers(
     common = json.dumps(
         {"teachers": [one.sha256() for one in teaching.teachers], **question.about}, sort_keys=True
     ).encode()
-    keys = [[_key(common, source[index].frame) for index in range(len(source))] for source in sources]
+    keys = of_first(lambda: [[_key(common, one[index].frame) for index in range(len(one))] for one in sources])
     wanted = {key: (source, index) for source, of in zip(sources, keys) for index, key in enumerate(of)}
-    states = {key: _state(teaching.cache / _name(key), key, shape) for key in wanted}
+    # Nobody writes before the first process has looked, so that all share the same.
+    states = of_first(lambda: {key: _state(teaching.cache / _name(key), key, shape) for key in wanted})
     missing = [key for key, state in states.items() if state != "there"]
     _tell(question.name, teaching, states, shape)
     _refuse_full_disk(teaching.cache, len(missing), shape)
-    with _on(device, teaching.teachers), _showing(question.name, on_step, len(missing)) as show:
-        for key in missing:
+    own = share_of(missing)
+    with _on(device, teaching.teachers), _showing(question.name, on_step, len(own)) as show:
+        for key in own:
             source, index = wanted[key]
             _write(teaching.cache / _name(key), key, question.ask(source[index].frame))
             show()
+    wait_for_all()
     return [StoredMaps([teaching.cache / _name(key) for key in of], shape) for of in keys]
 
 

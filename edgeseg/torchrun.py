@@ -1,0 +1,32 @@
+"""Tell which of several processes this one is, as PyTorch's launcher ``torchrun`` says it in the environment."""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+__all__ = ["Place", "place"]
+
+
+class Place(NamedTuple):
+    """The place of a process among those of one training.
+
+    Attributes:
+        rank: number among all, from 0.
+        count: processes in all.
+        local_rank: number among those of this machine, from 0.
+        local_count: processes on this machine.
+    """
+
+    rank: int = 0
+    count: int = 1
+    local_rank: int = 0
+    local_count: int = 1
+
+
+def place() -> Place:
+    """Return the place of this process; it is alone where no ``torchrun`` started it."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return Place()
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+    return Place(*(int(os.environ[name]) for name in names))
