@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
+from dataclasses import dataclass
 
 __all__ = ["Place", "place"]
 
 
-class Place(NamedTuple):
+@dataclass(frozen=True)
+class Place:
     """The place of a process among those of one training.
 
     Attributes:

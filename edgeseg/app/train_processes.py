@@ -37,4 +37,6 @@ def remark_on_slurm() -> Optional[str]:
     tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "1")
     if place().count > 1 or tasks == "1":
         return None
-    return f"srun started {tasks} tasks, and each is a training of its own; to train one network, let srun start torchrun"
+    return (
+        f"srun started {tasks} tasks, and each is a training of its own; to train one network, let srun start torchrun"
+    )

@@ -69,7 +69,7 @@ class _OnCpu(nn.BatchNorm2d):
         return _normalised(self, input) if self.training else super().forward(input)
 
 
-class _OnCpuWithActivation(BatchNormAct2d):  # type: ignore[misc]
+class _OnCpuWithActivation(BatchNormAct2d):
     """timm's layer, which another ``forward`` alone distinguishes from it."""
 
     def forward(self, input: Tensor) -> Tensor:

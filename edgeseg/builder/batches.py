@@ -123,7 +123,8 @@ def validation_images(source: Dataset, spec: ModelSpec, workers: int) -> DataLoa
         spec: network size and preprocessing.
         workers: data-loader processes; one is enough here.
     """
-    return DataLoader(ValidationImages(source, spec), 1, sampler=share_of(range(len(source))), num_workers=min(1, workers))
+    own = share_of(range(len(source)))
+    return DataLoader(ValidationImages(source, spec), 1, sampler=own, num_workers=min(1, workers))
 
 
 class _Shares(Sampler[Any]):

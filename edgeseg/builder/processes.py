@@ -15,6 +15,7 @@ from typing import Any, Callable, Iterator, Sequence, TypeVar
 
 import torch
 from torch import Tensor, distributed
+from torch.distributed.rendezvous import rendezvous
 
 from edgeseg.errors import EdgesegError, TrainingError, UsageError
 from edgeseg.torchrun import Place, place
@@ -69,16 +70,10 @@ def joined() -> Iterator[None]:
     """
     mine = place()
     backend = _backend(mine)
-    store, _, _ = next(distributed.rendezvous("env://", timeout=_WAIT))  # type: ignore[no-untyped-call]
+    store, _, _ = next(rendezvous("env://", timeout=_WAIT))
     try:
         with _others_that_end():
-            distributed.init_process_group(
-                backend,
-                store=distributed.PrefixStore("edgeseg", store),
-                rank=mine.rank,
-                world_size=mine.count,
-                timeout=_WAIT,
-            )
+            distributed.init_process_group(backend, store=store, rank=mine.rank, world_size=mine.count, timeout=_WAIT)
             yield
             wait_for_all()
     except EdgesegError as error:
@@ -112,7 +107,7 @@ def _others_that_end() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if isinstance(error, EdgesegError) or not _LOST.search(str(error)):
+        if not _LOST.search(str(error)):
             raise
         raise TrainingError(
             "another process of this training ended or cannot be reached; look at what its machine says, and go on "
@@ -147,7 +142,7 @@ def wait_for_all() -> None:
 
 
 def share_of(values: Sequence[Value]) -> Sequence[Value]:
-    """Return those of some values that this process has to deal with: every so-manieth."""
+    """Return those of some values that fall to this process: of N, every Nth from its number on."""
     return values[rank() :: count()]
 
 
@@ -177,12 +172,16 @@ def whole_batch(own: Tensor) -> Tensor:
     Args:
         own: nx... of the same shape and type in every process; NxC... is returned.
     """
-    return own if count() == 1 else _WholeBatch.apply(own)  # type: ignore[no-untyped-call,no-any-return]
+    if count() == 1:
+        return own
+    batch: Tensor = _WholeBatch.apply(own)
+    return batch
 
 
 def gathered(own: Tensor) -> Tensor:
     """Return the tensors of all processes, along a new first dimension; gradients come from all of them."""
-    return _Gathered.apply(own)  # type: ignore[no-untyped-call,no-any-return]
+    everyone: Tensor = _Gathered.apply(own)
+    return everyone
 
 
 def _parts(own: Tensor) -> list[Tensor]:
@@ -198,7 +197,7 @@ class _WholeBatch(torch.autograd.Function):
         return torch.cat(_parts(own))
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         # DistributedDataParallel takes the mean over the processes, where the sum is wanted.
         return gradient.chunk(count())[rank()] * count()
 
@@ -209,7 +208,5 @@ class _Gathered(torch.autograd.Function):
         return torch.stack(_parts(own))
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
-        gradient = gradient.clone(memory_format=torch.contiguous_format)
-        distributed.all_reduce(gradient)
-        return gradient[rank()]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return torch.stack(_parts(gradient)).sum(0)[rank()]

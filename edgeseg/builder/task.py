@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from typing import Any, Callable, Sequence, cast
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
+from edgeseg.builder.batch_norm import synchronise_batch_norm
 from edgeseg.builder.choice import choice
 from edgeseg.builder.data import epoch_seed
 from edgeseg.builder.distillation.features import FeatureHints
@@ -17,7 +19,6 @@ from edgeseg.builder.distillation.loss import distilled
 from edgeseg.builder.distillation.options import distillation_from_text
 from edgeseg.builder.heads import class_ids, count_found, criterion_of, new_counts
 from edgeseg.builder.networks import PaddedNetwork
-from edgeseg.builder.batch_norm import synchronise_batch_norm
 from edgeseg.builder.optimization import OPTIMIZERS, rate_factor
 from edgeseg.builder.processes import count, let_signals_interrupt, of_all, rank, whole_batch
 from edgeseg.builder.recipe import TrainRecipe, crop_stages
@@ -61,7 +62,7 @@ class SegmentationTask(pl.LightningModule):
         if count() > 1:
             self._share_batches()
         if not recipe.encoder_rate:
-            self.network.network.encoder.requires_grad_(False)  # type: ignore[union-attr]
+            self.network.network.encoder.requires_grad_(False)
         if recipe.compiled:
             self.network.compile()  # in place: the names of the weights stay
         self.spec, self.recipe = spec, recipe
@@ -137,7 +138,7 @@ class SegmentationTask(pl.LightningModule):
         return 0.0 * torch.stack([one.sum() for one in self.parameters() if one.requires_grad]).sum()
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Take no step after nothing but void, as one process takes none: a gradient of zeros would let weights decay."""
+        """Take no step after nothing but void, as one process does: of a gradient of zeros, weights would decay."""
         if count() > 1 and not self._has_learned:
             optimizer.zero_grad(set_to_none=True)
         self._has_learned = False
@@ -146,8 +147,9 @@ class SegmentationTask(pl.LightningModule):
         """Compute the loss of a batch in which at least one pixel is no void.
 
         Args:
-            batch: this process's share of the images, and all else of the whole batch: images Nx3xHxW float32, labels NxHxW int64, and where there are teachers, their log-probabilities
-                NxCxHxW float16, and their features NxFxhxw float16 where these are learned from.
+            batch: images Nx3xHxW float32, labels NxHxW int64, and where there are teachers, their log-probabilities
+                NxCxHxW float16, and their features NxFxhxw float16 where these are learned from. Of several processes
+                each has its share of the images, and all else of the whole batch.
         """
         images, labels, *maps = batch
         logits = whole_batch(self.network(images.contiguous(memory_format=torch.channels_last)).float())
@@ -186,7 +188,7 @@ class SegmentationTask(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Add up what the processes counted."""
-        self.confusion.counts = sum(of_all(self.confusion.counts))
+        self.confusion.counts = np.sum(of_all(self.confusion.counts), 0)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
         """Count the saved network's class map of one image (1x3xHxW float32) against its label, and return it."""

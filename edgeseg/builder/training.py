@@ -137,8 +137,7 @@ def _refuse_unshared(recipe: TrainRecipe, validation: Dataset) -> None:
     if recipe.batch % many:
         near = [str(one) for one in (recipe.batch // many * many, (recipe.batch // many + 1) * many) if one > 0]
         raise UsageError(
-            f"`batch` is that of all processes, and {many} cannot share {recipe.batch} images; pass "
-            f"{' or '.join(near)}"
+            f"`batch` is that of all processes, and {many} cannot share {recipe.batch} images; pass {' or '.join(near)}"
         )
     if len(validation) < many:
         raise UsageError(f"{many} processes cannot share {len(validation)} validation images; start fewer processes")

@@ -145,6 +145,6 @@ class FeatureHints(nn.Module):
         own = self._watch.features().float()
         counted = F.avg_pool2d((labels != IGNORE_ID).float()[:, None], FEATURE_STRIDE)[:, 0] >= 0.5
         parts = torch.split(wanted.float(), self._channels, 1)
-        each = [1 - F.cosine_similarity(whole_batch(layer(own)), part, 1) for layer, part in zip(self.to_teacher, parts)]
-        distances = torch.stack(each).mean(0)
+        seen = [whole_batch(layer(own)) for layer in self.to_teacher]
+        distances = torch.stack([1 - F.cosine_similarity(one, part, 1) for one, part in zip(seen, parts)]).mean(0)
         return distances[counted].mean() if counted.any() else 0.0 * distances.mean()
