@@ -32,7 +32,7 @@ pytestmark = pytest.mark.skipif(not WHOLE, reason="the pages are not beside test
 LINKED = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs", "jetson", "benchmarks", "calibration")
 FENCE = re.compile(r"^(<!-- on a board -->\n)?```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^()\s]+)\)")
-SHELL = {"cd", "git", "python3", ".", "export", "openssl", "make", "pip", "edgeseg", "sha256sum"}
+SHELL = {"cd", "git", "python3", ".", "export", "openssl", "make", "pip", "edgeseg", "sha256sum", "torchrun"}
 """What a block may use without a board. Each of these is checked below, or is a program of everyone's system."""
 
 

@@ -102,7 +102,7 @@ class TrainConfig(Config):
     split: Optional[str] = option(None, help=SPLIT_HELP)
     fold: Optional[str] = option(None, help=FOLD_HELP)
     epochs: int = option(40, help="Passes over the training images.", at_least=1)
-    batch: int = option(8, help="Images per step.", at_least=2)
+    batch: int = option(8, help="Images per step, of all processes together (docs: Train on several GPUs).", at_least=2)
     crop: Optional[int] = option(
         None,
         help="Side of the training crops, a multiple of 32; else 288, or what a smaller SIZE fills.",
