@@ -95,7 +95,7 @@ def _backend(mine: Place) -> str:
     if mine.local_count > torch.cuda.device_count():
         raise UsageError(
             f"{mine.local_count} processes were started on a machine of {torch.cuda.device_count()} GPUs; start one "
-            "per GPU (torchrun --nproc-per-node gpu)"
+            "per GPU"
         )
     torch.cuda.set_device(mine.local_rank)
     return "cpu:gloo,cuda:nccl"

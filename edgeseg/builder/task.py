@@ -59,13 +59,11 @@ class SegmentationTask(pl.LightningModule):
         self.snapshots = Snapshots(self.network, recipe.snapshots) if recipe.snapshots else None
         # After the copies: they are not watched.
         self.hints = FeatureHints(self.network, feature_channels) if feature_channels else None
-        if count() > 1:
-            self._share_batches()
-        if not recipe.encoder_rate:
-            self.network.network.encoder.requires_grad_(False)
         if recipe.compiled:
             self.network.compile()  # in place: the names of the weights stay
         self.spec, self.recipe = spec, recipe
+        if count() > 1:
+            self._share_batches()
         self.class_weights = loss_weights(recipe.class_weights, weights)
         self.loss = criterion_of(recipe.loss, spec)
         self.distillation = distillation_from_text(recipe.distill)
@@ -75,9 +73,11 @@ class SegmentationTask(pl.LightningModule):
 
     def _share_batches(self) -> None:
         """Let several processes train this network together, each on its share of a batch."""
+        # DistributedDataParallel would wait for gradients of what is not trained.
         for copy in (self.averaged, self.snapshots):
             if copy is not None:
-                copy.requires_grad_(False)  # else DistributedDataParallel would send gradients of them
+                copy.requires_grad_(False)
+        parameter_groups(self.network, self.recipe.learning_rate, self.recipe.encoder_rate)
         synchronise_batch_norm(self.network)
         if self.snapshots is not None:
             synchronise_batch_norm(self.snapshots.network)
@@ -219,12 +219,14 @@ def parameter_groups(network: PaddedNetwork, rate: float, encoder_rate: float) -
     Args:
         network: a network whose inner network has an ``encoder``.
         rate: learning rate of all but the encoder.
-        encoder_rate: the encoder's share; with 0 its parameters are in no group.
+        encoder_rate: the encoder's share; with 0 its parameters are frozen and in no group.
     """
     encoder = list(network.network.encoder.parameters())  # type: ignore[union-attr]
     inside = {id(one) for one in encoder}
     rest = [one for one in network.parameters() if id(one) not in inside]
     if not encoder_rate:
+        for one in encoder:
+            one.requires_grad_(False)
         return [{"params": rest, "lr": rate}]
     return [{"params": rest, "lr": rate}, {"params": encoder, "lr": rate * encoder_rate}]
 
