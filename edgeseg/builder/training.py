@@ -76,8 +76,7 @@ def train(
     """
     _quiet_lightning()
     pl.seed_everything(recipe.seed, workers=True, verbose=False)
-    _refuse_unusable(recipe, spec)
-    _refuse_unshared(recipe, validation)
+    _refuse_unusable(recipe, spec, validation)
     trained_on, crops = usable_crops(training, spec, recipe)
     validated_on = usable_labels([validation], spec, "the validation masks")
     how = distillation_from_text(recipe.distill)
@@ -117,7 +116,7 @@ def _taught(
         yield stored_features(teaching, training, spec, device, on_step)
 
 
-def _refuse_unusable(recipe: TrainRecipe, spec: ModelSpec) -> None:
+def _refuse_unusable(recipe: TrainRecipe, spec: ModelSpec, validation: Dataset) -> None:
     """Raise UsageError for a recipe that cannot be followed, before any image is read."""
     criterion_of(recipe.loss, spec)
     loss_weights(recipe.class_weights, torch.ones(spec.outputs))
@@ -127,13 +126,12 @@ def _refuse_unusable(recipe: TrainRecipe, spec: ModelSpec) -> None:
         field = "qat" if recipe.qat else "compiled"
         raise UsageError(f"`distill` has feature, which is not learned with `{field}`; leave one of them out")
     precision_of(recipe.precision, _best_device())
+    if count() > 1:
+        _refuse_unshared(recipe, validation, count())
 
 
-def _refuse_unshared(recipe: TrainRecipe, validation: Dataset) -> None:
+def _refuse_unshared(recipe: TrainRecipe, validation: Dataset, many: int) -> None:
     """Raise UsageError for what several processes do not train together."""
-    many = count()
-    if many == 1:
-        return
     if recipe.batch % many:
         near = [str(one) for one in (recipe.batch // many * many, (recipe.batch // many + 1) * many) if one > 0]
         raise UsageError(
