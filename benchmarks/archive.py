@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, Callable, Iterator
 
 from edgeseg.app.archive import archive, archive_state
 from edgeseg.app.archive_config import ArchiveConfig
@@ -89,7 +89,7 @@ def work(pictures: int, videos: int, size: str, on: list[str]) -> bool:
     found: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as folder:
         source = _rendered(Path(folder, "in"), pictures, videos, size)
-        ways = {
+        ways: dict[str, Callable[[Path], State]] = {
             "1 process": lambda output: _segmented(source, output, workers=1),
             "2 processes": lambda output: _segmented(source, output, workers=2),
             "shares 0/2 and 1/2": lambda output: _shares(source, output),
