@@ -273,3 +273,87 @@ def test_the_plan_of_another_process_that_was_faster_is_taken(
 
     monkeypatch.setattr(driver, "read_plan", slow)
     assert archive(config).state.is_done
+
+
+# Storages that refuse
+
+
+@pytest.fixture
+def storage(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The address of a storage in memory that refuses what is called so."""
+    fsspec = pytest.importorskip("fsspec", reason="fsspec is not installed: pip install 'edgeseg[s3]'")
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    class Refusing(MemoryFileSystem):  # type: ignore[misc, unused-ignore]
+        protocol, store, pseudo_dirs, cachable = "refusing", {}, [""], False
+
+        @classmethod
+        def _strip_protocol(cls, path: str) -> str:
+            return "/" + path.replace("refusing://", "").strip("/")
+
+        def ls(self, path: str, detail: bool = True, **more: Any) -> Any:
+            if "noaccess" in path:
+                raise PermissionError("Access Denied")
+            found = super().ls(path, detail, **more)
+            return found + [{"name": path, "size": 0, "type": "file"}] if detail else found  # a folder's marker
+
+        def info(self, path: str, **more: Any) -> Any:
+            if "denied" in path:
+                raise PermissionError("Access Denied")
+            return super().info(path, **more)
+
+        def get_file(self, path: str, local: str, **more: Any) -> None:
+            if "gone" in path:
+                raise FileNotFoundError(path)
+            super().get_file(path, local, **more)
+
+    fsspec.register_implementation("refusing", Refusing, clobber=True)
+    filesystem = Refusing()
+    with (Path(__file__).parents[2] / "jetson/preview.png").open("rb") as file:
+        picture = file.read()
+    for name in ("a.png", "sub/b.png", "sub/denied.png", "sub/gone.png"):
+        filesystem.pipe_file(f"/photos/{name}", picture)
+    return filesystem
+
+
+def test_a_folder_that_cannot_be_listed_is_not_left_out(storage: Any) -> None:
+    (origin,) = origins_of(["refusing://photos"])
+    assert [one.file.path for one in origin.found()] == ["a.png", "sub/b.png", "sub/denied.png", "sub/gone.png"]
+    assert not origin.left_out
+    storage.pipe_file("/photos/noaccess/c.png", b"x")
+    with pytest.raises(SourceError, match="photos cannot be listed: Access Denied"):
+        list(origin.found())
+
+
+def test_a_file_that_a_storage_refuses_has_failed_if_the_storage_gives_others(storage: Any) -> None:
+    place = place_at("refusing://photos")
+    (origin,) = origins_of(["refusing://photos"])
+    task = Task(0, 0, tuple((one.file, one.whole) for one in origin.found()), False)
+    items = {item.name: item for item in Reader(place, "", CaptureOptions()).items(task)}
+    assert {name for name, item in items.items() if item.frame is not None} == {"a", "sub/b"}
+    assert (items["sub/denied"].error, items["sub/gone"].skipped) == ("Access Denied", "it is not there any more")
+    for name in list(storage.store):
+        storage.rm_file(name)
+    with pytest.raises(SourceError, match="mount it there"):
+        list(Reader(place, "", CaptureOptions()).items(task))
+
+
+def test_a_folder_of_a_web_server_is_an_archive(tmp_path: Path) -> None:
+    """Its list has names and no sizes, and its names are quoted."""
+    pytest.importorskip("fsspec", reason="fsspec is not installed: pip install 'edgeseg[s3]'")
+    pytest.importorskip("aiohttp", reason="aiohttp is not installed: pip install 'edgeseg[s3]'")
+    import functools
+    import http.server
+    import threading
+
+    for name in ("a b#.png", "sub/c.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write_png(tmp_path / name, np.zeros((4, 4, 3), np.uint8))
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        (origin,) = origins_of([f"http://127.0.0.1:{server.server_port}"])
+        task = Task(0, 0, tuple((one.file, one.whole) for one in origin.found()), False)
+        items = list(Reader(place_at(origin.base), "", CaptureOptions()).items(task))
+        server.shutdown()
+    assert [(item.name, item.frame is not None) for item in items] == [("a%20b%23", True), ("sub/c", True)]
