@@ -34,15 +34,19 @@ class Node:
         return SimpleNamespace(value=self.parameters.get(name, default))
 
     def create_publisher(self, kind: type, topic: str, qos: Any) -> SimpleNamespace:
-        assert topic == "mask"
+        assert topic == "mask" and qos == 10, "reliable, as a number is"
         return SimpleNamespace(publish=self.published.append)
 
     def create_subscription(self, kind: type, topic: str, callback: Callable[[Any], None], qos: Any) -> None:
         assert topic == "image"
+        assert qos.reliability == "best effort"
         self.callback, self.depth = callback, qos.depth
 
     def get_logger(self) -> SimpleNamespace:
-        return SimpleNamespace(info=self.lines.append)
+        def error(line: str, throttle_duration_sec: float) -> None:
+            self.lines.append(line)
+
+        return SimpleNamespace(info=self.lines.append, error=error)
 
     def destroy_node(self) -> None:
         self.lines.append("destroyed")
@@ -53,6 +57,8 @@ class CvBridge:
 
     def imgmsg_to_cv2(self, message: Any, encoding: str) -> np.ndarray:
         assert encoding == "bgr8"
+        if message.picture is None:
+            raise RuntimeError("[8UC7] is not a color format")
         return np.asarray(message.picture)
 
     def cv2_to_imgmsg(self, picture: np.ndarray, encoding: str) -> SimpleNamespace:
@@ -65,6 +71,8 @@ def node_module(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
     def spin(node: Node) -> None:
         assert node.callback is not None
+        node.callback(SimpleNamespace(header="wrong", picture=None))
+        node.callback(SimpleNamespace(header="empty", picture=np.zeros((0, 0, 3), np.uint8)))
         for index in range(2):
             node.callback(SimpleNamespace(header=f"header {index}", picture=STREET[index].frame))
         raise KeyboardInterrupt
@@ -72,7 +80,10 @@ def node_module(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     modules = {
         "rclpy": {"init": lambda: calls.append("init"), "spin": spin, "try_shutdown": lambda: calls.append("shutdown")},
         "rclpy.node": {"Node": Node},
-        "rclpy.qos": {"qos_profile_sensor_data": SimpleNamespace(depth=5)},
+        "rclpy.qos": {
+            "QoSProfile": SimpleNamespace,
+            "ReliabilityPolicy": SimpleNamespace(BEST_EFFORT="best effort"),
+        },
         "cv_bridge": {"CvBridge": CvBridge},
         "sensor_msgs": {},
         "sensor_msgs.msg": {"Image": object},
@@ -98,10 +109,24 @@ def test_every_image_gets_a_mask_with_its_header(node_module: ModuleType) -> Non
     (node,) = Node.made
     assert node.depth == 1 and "runs " in node.lines[0] and node.lines[-1] == "destroyed"
     assert node_module.calls == ["init", "shutdown"]
+    assert node.lines[1] == "an image is left out: [8UC7] is not a color format"
+    assert node.lines[2].startswith("an image is left out: ") and len(node.lines) == 4
     assert [(mask.header, mask.encoding) for mask in node.published] == [("header 0", "mono8"), ("header 1", "mono8")]
     with edgeseg.open_engine(edgeseg.load()) as engine:
         expected = edgeseg.segment(engine, STREET[1].frame).classes
     np.testing.assert_array_equal(node.published[1].picture, expected)
+
+
+def test_an_engine_that_fails_ends_the_node_in_one_line(
+    node_module: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failed(engine: object, frame: object) -> None:
+        raise edgeseg.EngineError("the GPU is gone")
+
+    monkeypatch.setattr(edgeseg, "segment", failed)
+    with pytest.raises(SystemExit, match="^edgeseg: the GPU is gone"):
+        node_module.main()
+    assert Node.made[0].lines[-1] == "destroyed" and node_module.calls == ["init", "shutdown"]
 
 
 def test_a_model_that_is_not_there_is_one_line(node_module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
