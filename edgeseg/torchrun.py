@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-__all__ = ["Place", "place"]
+__all__ = ["Place", "is_restart", "place"]
 
 
 @dataclass(frozen=True)
@@ -31,3 +31,8 @@ def place() -> Place:
         return Place()
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
     return Place(*(int(os.environ[name]) for name in names))
+
+
+def is_restart() -> bool:
+    """Return whether ``torchrun --max-restarts`` started this process again, after one of its group had ended."""
+    return "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"

@@ -20,7 +20,7 @@ from edgeseg.data.opening import LayoutDataset
 from edgeseg.errors import EdgesegError, UsageError, require
 from edgeseg.images import Dataset, joined
 from edgeseg.spec import ModelSpec
-from edgeseg.torchrun import place
+from edgeseg.torchrun import is_restart, place
 
 if TYPE_CHECKING:
     from edgeseg.builder.checkpoint import Checkpoint
@@ -73,12 +73,14 @@ def train(config: TrainConfig, progress: TrainingProgress = TrainingProgress()) 
         KeyboardInterrupt: it was stopped, and can be resumed.
         SystemExit: another process of this training has told of an error.
     """
-    with trained_together() as tells:
+    with trained_together(config.devices) as tells:
         return _trained(config, progress if tells else TrainingProgress())
 
 
 def _trained(config: TrainConfig, progress: TrainingProgress) -> Checkpoint:
     _refuse_for_one(config)
+    if is_restart() and (config.out / "resume.safetensors").exists():
+        config = replace(config, resume=True)
     setup = _setup(config)
     validation = setup.validation
     _refuse_earlier_results(config)
@@ -123,7 +125,8 @@ def find_rate(config: TrainConfig) -> RateSearch:
         UsageError: a value cannot be used.
         EdgesegError: images, masks or weights cannot be used, or no rate was found.
     """
-    _refuse_for_one(config)
+    with trained_together(config.devices):
+        _refuse_for_one(config)
     setup = _setup(config)
     network, _, _ = _network(config, setup)
     from edgeseg.builder.rate_finder import find_rate as search

@@ -103,6 +103,12 @@ class TrainConfig(Config):
     fold: Optional[str] = option(None, help=FOLD_HELP)
     epochs: int = option(40, help="Passes over the training images.", at_least=1)
     batch: int = option(8, help="Images per step, of all processes together (docs: Train on several GPUs).", at_least=2)
+    devices: int = option(
+        1,
+        help="Processes on this machine that train together, one per GPU; on several machines: torchrun (docs: Train "
+        "on several GPUs).",
+        at_least=1,
+    )
     crop: Optional[int] = option(
         None,
         help="Side of the training crops, a multiple of 32; else 288, or what a smaller SIZE fills.",

@@ -4,24 +4,45 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
-from typing import Iterator, Optional
+from typing import Iterator, Optional, Sequence
 
-from edgeseg.errors import require
+from edgeseg.errors import UsageError, require
 from edgeseg.torchrun import place
 
-__all__ = ["remark_on_slurm", "trained_together"]
+__all__ = ["remark_on_slurm", "started_together", "trained_together"]
+
+
+def started_together(devices: int, arguments: Sequence[str]) -> int:
+    """Run a command of edgeseg in several processes of this machine, and return its exit code when all have ended.
+
+    Args:
+        devices: number of processes.
+        arguments: of the command line.
+    """
+    require("torch", "train")
+    from edgeseg.builder.launcher import run_together
+
+    return run_together(devices, arguments)
 
 
 @contextmanager
-def trained_together() -> Iterator[bool]:
+def trained_together(devices: int) -> Iterator[bool]:
     """Join the processes that ``torchrun`` started, and give whether this one writes and tells.
 
+    Args:
+        devices: how many were asked for on this machine; 1 takes what was started.
+
     Raises:
-        UsageError: this machine has fewer GPUs than processes.
+        UsageError: another number was started, or this machine has fewer GPUs than processes.
         TrainingError: another process ended.
         SystemExit: another process has told of an error.
     """
     mine = place()
+    if devices not in (1, mine.local_count):
+        raise UsageError(
+            f"`devices` is {devices}, and processes on this machine: {mine.local_count}; leave it out, and start the "
+            "program with torchrun"
+        )
     if mine.count == 1:
         yield True
         return

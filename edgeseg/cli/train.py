@@ -1,6 +1,7 @@
 """``edgeseg train``: images and masks -> checkpoint."""
 
 import math
+import os
 import shlex
 import sys
 import time
@@ -11,10 +12,11 @@ from edgeseg.app.data import sides
 from edgeseg.app.train import TrainingProgress, find_rate
 from edgeseg.app.train import train as train_network
 from edgeseg.app.train_config import TrainConfig
+from edgeseg.app.train_processes import started_together
 from edgeseg.cli.arguments import SaveConfigOption
 from edgeseg.cli.console import JsonFlag, percent, print_json, say, say_aside
 from edgeseg.cli.options import command
-from edgeseg.torchrun import place
+from edgeseg.torchrun import Place, place
 
 if TYPE_CHECKING:
     from edgeseg.builder.rate_finder import RateSearch
@@ -26,6 +28,9 @@ def _train(config: TrainConfig, save: SaveConfigOption = None, as_json: JsonFlag
 
     Example: edgeseg train camvid/train --val camvid/val --classes camvid --out runs/street
     """
+    if config.devices > 1 and place() == Place():
+        # The processes have told what there is to tell, of Ctrl-C too.
+        os._exit(started_together(config.devices, sys.argv[1:]))
     tells = place().rank == 0
     if save is not None and tells:
         (say_aside if as_json else say)(save_config(config, save))

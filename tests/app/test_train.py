@@ -47,7 +47,9 @@ def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
-def test_a_folder_holds_its_configuration_and_goes_on_with_it(tmp_path: Path, one_thread: None) -> None:
+def test_a_folder_holds_its_configuration_and_goes_on_with_it(
+    tmp_path: Path, one_thread: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data_set(tmp_path, "train", 4, 1)
     data_set(tmp_path, "val", 2, 1)
     config = small(tmp_path)
@@ -58,6 +60,11 @@ def test_a_folder_holds_its_configuration_and_goes_on_with_it(tmp_path: Path, on
     assert heard[0] == "network: edge_unet + efficientnet_lite0, random weights"
     with pytest.raises(UsageError, match="holds an earlier run; pass `resume`"):
         train(config)
+    alone = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1", "TORCHELASTIC_RUN_ID": "x"}
+    with monkeypatch.context() as torchrun:
+        for name, value in {**alone, "TORCHELASTIC_RESTART_COUNT": "1"}.items():
+            torchrun.setenv(name, value)
+        assert train(config).training["epochs_trained"] == 1, "what torchrun starts again goes on"
     done = edgeseg("train", kept, "--resume", "--epochs", 2, "--save-config", "c.json", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert read_config(TrainConfig, kept) == small(tmp_path, epochs=2), "and it would start anew"

@@ -29,14 +29,15 @@ from edgeseg.builder.recipe import EpochResult
 from edgeseg.builder.training import TrainOptions, TrainRecipe, train
 from edgeseg.demo import CLASSES, PALETTE
 from edgeseg.demo.street import StreetDataset
-from edgeseg.errors import EdgesegError
+from edgeseg.errors import EdgesegError, ImageError
 from edgeseg.images import InMemory, Sample
 from edgeseg.spec import ModelSpec
 from tests import HANG_S
 
 SPEC = ModelSpec(CLASSES, PALETTE, (32, 64), ignore_id=11)
 STREET = StreetDataset("demo://street?frames=9&step=60&size=64x32")
-VALIDATION = StreetDataset("demo://street?frames=5&step=70&size=64x32")
+VALIDATION_URI = "demo://street?frames=5&step=70&size=64x32"
+VALIDATION = StreetDataset(VALIDATION_URI)
 # Without the deepest stages, whose features of so small images are single pixels: there BatchNorm makes rounding large.
 SHAPE = NetworkConfig("unet", "mobilenet_v2", depth=3, decoder_channels=(32, 16, 8))
 DEEPER = replace(SHAPE, depth=4, decoder_channels=(32, 16, 8, 8))
@@ -82,7 +83,16 @@ def _teaching(folder: Path) -> Teaching:
     )
 
 
-def _train(folder: Path, recipe: TrainRecipe, die_in: str = "never") -> None:
+class _Unreadable(StreetDataset):
+    """One of its images cannot be read by the process that validates on it."""
+
+    def __getitem__(self, index: int) -> Sample:
+        if index == 1 and rank() == 1:
+            raise ImageError("frame 1 cannot be read here")
+        return super().__getitem__(index)
+
+
+def _train(folder: Path, recipe: TrainRecipe, die_in: str = "never", validation: StreetDataset = VALIDATION) -> None:
     results: list[EpochResult] = []
 
     def step(line: str) -> None:
@@ -99,13 +109,15 @@ def _train(folder: Path, recipe: TrainRecipe, die_in: str = "never") -> None:
         resume=(folder / "resume.safetensors").exists(), on_step=step, report=report, teaching=teaching
     )
     shape = DEEPER if recipe.distill else SHAPE
-    train(network_from_config(shape), shape, SPEC, [_training()], VALIDATION, recipe, folder, options)
+    train(network_from_config(shape), shape, SPEC, [_training()], validation, recipe, folder, options)
 
 
 def _run(number: int, count: int, port: int, told: Path, work: Callable[..., None], arguments: Any) -> None:
     torch.set_num_threads(1)
     here = {"RANK": number, "WORLD_SIZE": count, "LOCAL_RANK": number, "LOCAL_WORLD_SIZE": count, "MASTER_PORT": port}
     os.environ.update({**{name: str(value) for name, value in here.items()}, "MASTER_ADDR": "127.0.0.1"})
+    # A batch job of Slurm with more tasks than processes, which Lightning would wait for.
+    os.environ.update(SLURM_JOB_ID="1", SLURM_NTASKS="4", SLURM_NTASKS_PER_NODE="4", SLURM_PROCID="0")
     os.environ.update(TORCHELASTIC_RUN_ID="test", TORCHELASTIC_USE_AGENT_STORE="True", TORCHELASTIC_RESTART_COUNT="0")
     try:
         with nullcontext() if count == 1 else joined():
@@ -200,6 +212,12 @@ def test_a_killed_process_ends_all_and_resume_gives_the_run_that_was_not_killed(
 def test_what_cannot_be_trained_is_told_once(tmp_path: Path, change: dict[str, Any], said: str) -> None:
     codes, told = _together(2, tmp_path, _train, tmp_path, replace(RECIPE, **change))
     assert sorted(map(str, codes)) == ["1", "2"] and told.startswith(said) and told.count("\n") == 1
+
+
+def test_an_error_of_one_process_is_told_by_it_and_ends_all(tmp_path: Path) -> None:
+    unreadable = _Unreadable(VALIDATION_URI)
+    codes, told = _together(2, tmp_path, _train, tmp_path, replace(RECIPE, epochs=1), "never", unreadable)
+    assert (codes, told) == ([1, 1], "frame 1 cannot be read here\n")
 
 
 def _loss_and_gradients(network: nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

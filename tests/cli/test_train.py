@@ -6,7 +6,6 @@ import csv
 import json
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -16,7 +15,6 @@ import pytest
 from edgeseg.demo import CLASSES, PALETTE
 from edgeseg.demo.street import StreetDataset
 from edgeseg.images import write_png
-from tests import HANG_S
 from tests.cli.test_cli import edgeseg, refused
 
 SMALL = ("--size", "64x64", "--batch", 2, "--epochs", 1, "--workers", 0, "--weights", "none")
@@ -181,14 +179,10 @@ def test_eval_tells_dice_and_which_objects_were_found(tmp_path: Path) -> None:
     assert "--by-size is areas in pixels that rise" in refused(*words[:-1], "4,2", cwd=tmp_path, code=2)
 
 
-def test_torchrun_trains_one_network_and_one_process_prints(tmp_path: Path, one_thread: None) -> None:
+def test_devices_train_one_network_and_one_of_them_prints(tmp_path: Path, one_thread: None) -> None:
     data_set(tmp_path, "train", 4, 1)
     data_set(tmp_path, "val", 3, 1)
-    start = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "edgeseg")
-    words = ("train", "train", "--val", "val", "--classes", "ground,disc", *map(str, SMALL), "--out", "run")
-    done = subprocess.run(
-        [sys.executable, *start, *words, "--json"], cwd=tmp_path, capture_output=True, text=True, timeout=HANG_S
-    )
+    done = train(tmp_path, "--devices", 2, "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["epochs_trained"] == 1 and not done.stderr
     from edgeseg.builder.run_folder import RUN_FILES

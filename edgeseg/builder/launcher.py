@@ -1,0 +1,47 @@
+"""Start processes on this machine that train together, as ``torchrun`` does, without its reports."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import uuid
+from typing import Sequence
+
+from torch.distributed.elastic.multiprocessing import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+__all__ = ["run_together"]
+
+_INTERRUPTED = 130
+
+
+def run_together(count: int, arguments: Sequence[str]) -> int:
+    """Run a command of edgeseg in several processes of this machine, and return its exit code when all have ended.
+
+    Where one ends with an error, the others are ended. The processes have told of it.
+
+    Args:
+        count: of the processes.
+        arguments: of the command line, as in ``["train", "data", "--val", "val"]``.
+    """
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL + 1)
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=count,
+        run_id=uuid.uuid4().hex,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+    )
+    try:
+        elastic_launch(config, sys.executable)("-m", "edgeseg", *arguments)
+    except ChildFailedError as error:
+        _, failure = error.get_first_failure()
+        return failure.exitcode if failure.exitcode > 0 else 1
+    except SignalException:
+        return _INTERRUPTED
+    return 0
