@@ -18,6 +18,9 @@ def started_together(devices: int, arguments: Sequence[str]) -> int:
     Args:
         devices: number of processes.
         arguments: of the command line.
+
+    Raises:
+        TrainingError: a process was killed.
     """
     require("torch", "train")
     from edgeseg.builder.launcher import run_together
@@ -49,7 +52,7 @@ def trained_together(devices: int) -> Iterator[bool]:
     require("torch", "train")
     from edgeseg.builder.processes import joined
 
-    with joined():
+    with joined(tell_of_lost=devices == 1):
         yield mine.rank == 0
 
 

@@ -53,7 +53,8 @@ def in_one_line(batch: int, crop: int, workers: int) -> Iterator[None]:
     except SystemExit as error:
         raise KeyboardInterrupt from error
     except (RuntimeError, MemoryError, OSError) as error:
-        if _ASKED_TO_END.search(_with_causes(error)):
+        # What was interrupted fails in Lightning's hands, too, where it had not begun.
+        if _ASKED_TO_END.search(_with_causes(error)) or _was_interrupted(error):
             raise KeyboardInterrupt from error
         line = _line_of(error, batch, crop, workers)
         if line is None:
@@ -92,6 +93,12 @@ def _reason(text: str) -> str:
     """Return the first line of a message that says what was missing, cut to 160 characters."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return next((line for line in lines if "compiler" in line.lower()), lines[0])[:160]
+
+
+def _was_interrupted(error: BaseException | None) -> bool:
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _with_causes(error: BaseException | None) -> str:

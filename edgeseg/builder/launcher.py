@@ -12,6 +12,8 @@ from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from edgeseg.errors import TrainingError
+
 __all__ = ["run_together"]
 
 _INTERRUPTED = 130
@@ -25,8 +27,11 @@ def run_together(count: int, arguments: Sequence[str]) -> int:
     Args:
         count: of the processes.
         arguments: of the command line, as in ``["train", "data", "--val", "val"]``.
+
+    Raises:
+        TrainingError: a process was killed.
     """
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL + 1)
+    logging.disable(logging.CRITICAL)  # this process has nothing else to log
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
     config = LaunchConfig(
         min_nodes=1,
@@ -40,8 +45,12 @@ def run_together(count: int, arguments: Sequence[str]) -> int:
     try:
         elastic_launch(config, sys.executable)("-m", "edgeseg", *arguments)
     except ChildFailedError as error:
-        _, failure = error.get_first_failure()
-        return failure.exitcode if failure.exitcode > 0 else 1
+        rank, failure = error.get_first_failure()
+        if failure.exitcode < 0:
+            raise TrainingError(
+                f"process {rank} of this training was killed (signal {-failure.exitcode}); go on with `resume`"
+            ) from error
+        return failure.exitcode
     except SignalException:
         return _INTERRUPTED
     return 0

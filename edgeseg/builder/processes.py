@@ -59,25 +59,29 @@ def is_first() -> bool:
 
 
 @contextmanager
-def joined() -> Iterator[None]:
+def joined(*, tell_of_lost: bool = True) -> Iterator[None]:
     """Train together with the processes that ``torchrun`` started, until the end of the block.
 
     Of an error one process tells. The others end with SystemExit, and so do all but the first after Ctrl-C.
 
+    Args:
+        tell_of_lost: raise TrainingError, and not SystemExit, where another process was killed. Who started them may
+            tell of it better.
+
     Raises:
-        UsageError: this machine has fewer GPUs than processes, or computes with something else.
+        UsageError: this machine has GPUs, and fewer than processes.
         TrainingError: another process ended.
     """
     mine = place()
-    backend = _backend(mine)
     store, _, _ = next(rendezvous("env://", timeout=_WAIT))
     try:
         with _others_that_end():
+            backend = _backend(mine)
             distributed.init_process_group(backend, store=store, rank=mine.rank, world_size=mine.count, timeout=_WAIT)
             yield
             wait_for_all()
     except EdgesegError as error:
-        if not _is_first_to_tell(store):
+        if (isinstance(error, _LostError) and not tell_of_lost) or not _is_first_to_tell(store):
             raise SystemExit(error.exit_code) from error
         raise
     except KeyboardInterrupt as error:
@@ -101,6 +105,10 @@ def _backend(mine: Place) -> str:
     return "cpu:gloo,cuda:nccl"
 
 
+class _LostError(TrainingError):
+    """Another process ended."""
+
+
 @contextmanager
 def _others_that_end() -> Iterator[None]:
     """Say in one line that the connection to another process was lost. Raises TrainingError."""
@@ -109,7 +117,7 @@ def _others_that_end() -> Iterator[None]:
     except RuntimeError as error:
         if not _LOST.search(str(error)):
             raise
-        raise TrainingError(
+        raise _LostError(
             "another process of this training ended or cannot be reached; look at what its machine says, and go on "
             "with `resume`"
         ) from error
