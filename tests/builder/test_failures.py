@@ -66,6 +66,15 @@ def test_a_worker_that_is_asked_to_end_with_all_others_is_no_fault(tmp_path: Pat
         _train(tmp_path, data)
 
 
+def test_what_fails_because_it_was_interrupted_is_no_fault() -> None:
+    """Ctrl-C while Lightning sets its loaders up."""
+    with pytest.raises(KeyboardInterrupt), in_one_line(2, 32, 1):
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise RuntimeError("Please call `iter(combined_loader)` first.")
+
+
 def _no_gpu_memory() -> None:
     raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
