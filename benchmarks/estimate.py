@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any, Callable, Sequence
 
 import numpy as np
+from estimate_networks import SHIPPED, network_of_ours
+from estimate_relatives import published_laws, relatives_report, sharpened_ratios, times_of
 from estimate_rows import Row, rows_from
 from scipy.optimize import least_squares, nnls
 from scipy.stats import spearmanr
@@ -256,10 +258,22 @@ def fit(options: argparse.Namespace) -> None:
         share = 100 * inside[mine].mean()
         print(f"band of {name}: {low:.2f} to {high:.2f} x forecast; that of others holds {share:.0f} % of {mine.sum()}")
     print(f"in the band of other families: {100 * inside.mean():.1f} % of all rows")
+    times = times_of(rows, evidence.measured * np.exp(by_family))
+    laws, ratios = published_laws(times), sharpened_ratios(times)
+    for text in relatives_report(laws, ratios):
+        print(text)
     if options.parameters:
-        options.parameters.write_text(json.dumps(parameters_json(rows, theta, by_family), indent=1) + "\n")
+        bands = {how: [round(float(np.quantile(one, share)), 3) for share in (0.1, 0.9)] for how, one in ratios.items()}
+        facts = {**parameters_json(rows, theta, by_family), "sharpened": bands, "relatives": laws}
+        options.parameters.write_text(json.dumps(facts, indent=1) + "\n")
     if options.plot:
         plot(options.plot, rows, by_family)
+
+
+def networks(options: argparse.Namespace) -> None:
+    """Count the kernels of the networks that ``--fit-ms`` ranks."""
+    found = [network_of_ours(*names) for names in (*SHIPPED, ("unet", "mobilenet_v2"))]
+    options.output.write_text(json.dumps([one.to_json() for one in found], separators=(",", ":")) + "\n")
 
 
 def main() -> None:
@@ -271,6 +285,9 @@ def main() -> None:
     one.add_argument("--parameters", type=Path, help="where to write the parameters")
     one.add_argument("--plot", type=Path, help="where to draw the residuals")
     one.set_defaults(run=fit)
+    one = commands.add_parser("networks", help="count the kernels of our own networks")
+    one.add_argument("output", type=Path, help="the file to write")
+    one.set_defaults(run=networks)
     options = parser.parse_args()
     options.run(options)
 

@@ -548,3 +548,25 @@ NETWORKS: dict[str, tuple[str, Callable[[int, int, int], onnx.ModelProto]]] = {
 def kernels_of(model: str, batch: int, height: int, width: int) -> tuple[Kernel, ...]:
     """Return the kernels of a network of ``NETWORKS``."""
     return fused_kernels(NETWORKS[model][1](batch, height, width), images=(IMAGE,))
+
+
+SHIPPED = (
+    ("edge_unet", "efficientnet_lite0"),
+    ("edge_unet", "efficientnet_lite1"),
+    ("edge_unet", "efficientnet_lite2"),
+    ("edge_unet", "mobilenet_v2"),
+)
+"""What ``edgeseg estimate --fit-ms`` ranks, beside ``unet`` with MobileNetV2 of segmentation-models-pytorch."""
+
+
+def network_of_ours(architecture: str, encoder: str, side: int = 512) -> Any:
+    """Return the kernels of one of our networks for 11 classes, as it would stand in a bundle."""
+    from dataclasses import replace
+
+    from edgeseg import build, load
+    from edgeseg.compiler.steps.float_graph import float_graph_from_module
+    from edgeseg.estimate.graphs import network_from_onnx
+
+    spec = replace(load("street").spec, size_hw=(side, side))
+    graph = float_graph_from_module(build(architecture, encoder, classes=11, weights=None), spec)
+    return network_from_onnx(graph, f"{architecture} + {encoder}")

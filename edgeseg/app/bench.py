@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Callable, Iterator, Mapping, NamedTuple, 
 
 from edgeseg import __version__
 from edgeseg.app.bench_config import BenchConfig
+from edgeseg.app.calibration_rows import CalibrationRows
 from edgeseg.app.data import dataset_from, size_hw_from
 from edgeseg.app.engines import FactoryFrom, engine_name, quiet_factory
 from edgeseg.app.models import bundle_or_default, model_stem
@@ -184,6 +185,7 @@ def bench(
     device, telemetry = detected_device(), Telemetry()
     missing = _missing_for_torch() if config.torch and not soak_s else []
     engines = _engines(config.engine)
+    rows = None if config.calibrate is None else CalibrationRows(config.calibrate, device, engines)
     labelled = _labelled(config, models)
     soak, measured, beside = None, [], {}
     with ExitStack() as stack:
@@ -214,6 +216,8 @@ def bench(
                 contenders, frames, effort, sample=telemetry.sample, report=progress.count
             )  # fmt: skip
             beside = {one.contender.name: _beside(one, config, frames, labelled, progress) for one in opened}
+            if rows is not None:
+                progress.step(rows.add([(one.bundle, times) for one, times in zip(opened, measured)]))
         throttled = throttled_between(before, telemetry.sample())
     names, size_hw = [model.name for model in models], models[0].bundle.spec.size_hw
     return BenchReport(config, names, size_hw, device, images.description, measured, beside, soak, throttled, missing)

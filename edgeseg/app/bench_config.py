@@ -81,6 +81,13 @@ class BenchConfig(Config):
     html: Optional[Path] = option(None, help="Write a page with charts.", is_path=True, panel=_PANELS[2])
     csv: Optional[Path] = option(None, help="Write a table.", is_path=True, panel=_PANELS[2])
     overwrite: bool = option(False, help="Replace files of these names.", panel=_PANELS[2])
+    calibrate: Optional[Path] = option(
+        None,
+        is_path=True,
+        metavar="ROWS.json",
+        panel=_PANELS[2],
+        help="On a Jetson: write what TensorRT took, for 'edgeseg estimate --measured'. Rows that are there stay.",
+    )
     require_signature: Optional[Path] = signature_field()
 
 

@@ -2,22 +2,50 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Sequence
 
 from edgeseg.app.compile_config import CompileConfig
 from edgeseg.app.data import size_hw_from
 from edgeseg.app.estimate_config import EstimateConfig
 from edgeseg.app.models import bundle_or_default
 from edgeseg.app.shipped import model_path
+from edgeseg.bundle import Bundle
 from edgeseg.device.specifications import ARCHITECTURES, JETSONS
 from edgeseg.errors import CompileError, UsageError, require
-from edgeseg.estimate.forecast import CPU_GB_S, Fit, Forecast, Help, Network, fit_of, forecast, helps, mode_named
+from edgeseg.estimate.forecast import (
+    CPU_GB_S,
+    Fit,
+    Forecast,
+    Help,
+    Network,
+    fit_of,
+    forecast,
+    helps,
+    mode_named,
+    scaled,
+)
+from edgeseg.estimate.measured import MeasuredRow, rows_from_text, sharpened
+from edgeseg.files import text_from
 from edgeseg.progress import Progress
 from edgeseg.recipes import FP32
 
-__all__ = ["Estimate", "estimate", "network_from"]
+__all__ = ["Estimate", "Fitting", "estimate", "fitting", "network_from", "network_of_bundle"]
+
+_SIZES = (
+    (256, 256),
+    (384, 384),
+    (360, 480),
+    (512, 512),
+    (480, 640),
+    (768, 768),
+    (512, 1024),
+    (720, 1280),
+    (1024, 1024),
+)
+"""Of inputs that ``fitting`` tries, height x width."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +76,7 @@ class Estimate:
             "size_hw": list(self.network.size_hw),
             "kernels": len(self.network.kernels),
             "gflop": round(2 * sum(kernel.macs for kernel in self.network.kernels) / 1e9, 4),
-            "measured_on_device": False,
+            "measured_on_device": bool(first.basis),
             "power_mode_assumed": self.mode_is_default,
             "published_rows": self.fit.rows,
             "fitted": self.fit.fitted,
@@ -79,14 +107,82 @@ def estimate(config: EstimateConfig, progress: Progress = Progress()) -> Estimat
         forecasts = _all_modes(network, config)
     else:
         forecasts = [forecast(network, config.device, mode, precision) for precision in precisions]
+    helping = tuple(helps(network, forecasts[0]))
+    if config.measured is not None:
+        rows = _measured_rows(config.measured)
+        forecasts = [sharpened(network, one, rows) for one in forecasts]
     return Estimate(
         network,
         tuple(forecasts),
-        tuple(helps(network, forecasts[0])),
+        helping,
         _resize_ms(frame_hw, network.size_hw),
         fit_of(JETSONS[forecasts[0].board].architecture),
         config.power_mode is None,
     )
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """A network at a size that is fast enough.
+
+    Attributes:
+        network: one of the package's own, with random weights of 11 classes.
+        forecast: of it.
+    """
+
+    network: Network
+    forecast: Forecast
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-serialisable dict."""
+        gflop = round(2 * sum(kernel.macs for kernel in self.network.kernels) / 1e9, 3)
+        size_hw = list(self.network.size_hw)
+        return {"network": self.network.name, "size_hw": size_hw, "gflop": gflop, **self.forecast.to_json()}
+
+
+def fitting(config: EstimateConfig) -> list[Fitting]:
+    """List the package's own networks whose P90 is no longer than ``fit_ms``, those with most arithmetic first.
+
+    Args:
+        config: of the forecast; what it says of a model is not used.
+
+    Raises:
+        UsageError: the board has no such power mode or precision, or a model is named too.
+    """
+    if config.fit_ms is None or config.model is not None:
+        raise UsageError("`fit_ms` ranks networks of the package; leave the model out")
+    jetson = JETSONS[config.device]
+    mode = mode_named(jetson, config.power_mode)
+    rows = [] if config.measured is None else _measured_rows(config.measured)
+    found = []
+    for base in _own_networks():
+        for size_hw in _SIZES:
+            network = scaled(base, size_hw)
+            for precision in _precisions(config.precision, jetson.architecture):
+                one = sharpened(network, forecast(network, config.device, mode, precision), rows)
+                if one.high_ms <= config.fit_ms:
+                    found.append(Fitting(network, one))
+    return sorted(found, key=lambda one: (-sum(k.macs for k in one.network.kernels), one.forecast.gpu_ms))
+
+
+def _own_networks() -> list[Network]:
+    from edgeseg.estimate import forecast as room
+
+    text = Path(room.__file__).with_name("networks.json").read_text(encoding="utf-8")
+    return [Network.from_json(facts) for facts in json.loads(text)]
+
+
+def _measured_rows(path: Path) -> Sequence[MeasuredRow]:
+    """Read a user's rows; models in a CSV are named from its folder. Raises UsageError, EdgesegError."""
+    try:
+        text = text_from(path.read_bytes())
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"`measured` {path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+
+    def read(model: str, size: str | None) -> Network:
+        return network_from(path.parent / model, size)
+
+    return rows_from_text(text, path.name, read)
 
 
 def network_from(model: Path | None, size: str | None, progress: Progress = Progress()) -> Network:
@@ -112,7 +208,17 @@ def network_from(model: Path | None, size: str | None, progress: Progress = Prog
 
         origin = origin_from(path, CompileConfig(model=path, size=size), progress)
         return network_from_onnx(origin.graph, path.name)
-    bundle, name = bundle_or_default(model, None)
+    return network_of_bundle(*bundle_or_default(model, None), size_hw)
+
+
+def network_of_bundle(bundle: Bundle, name: str, size_hw: tuple[int, int] | None = None) -> Network:
+    """Read the kernels of a bundle's FP32 graph, for one frame.
+
+    Raises:
+        CompileError: it has none, or that is of another size.
+    """
+    from edgeseg.estimate.graphs import network_from_onnx
+
     if FP32 not in bundle.graphs:
         raise CompileError(f"{name} holds no fp32 graph to read shapes from")
     graph = require("onnx", "compile").load_model_from_string(bundle.graphs[FP32].onnx)

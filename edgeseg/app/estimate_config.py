@@ -34,3 +34,14 @@ class EstimateConfig(Config):
     frame: str = option("1280x720", help="WIDTHxHEIGHT of the camera's frames, which the CPU resizes.")
     layers: int = option(8, help="How many kernels the table shows, the slowest first; 0 for none.", at_least=0)
     all_modes: bool = option(False, flag="--all", help="Every Jetson in every power mode.")
+    measured: Optional[Path] = option(
+        None,
+        is_path=True,
+        help="Your own rows of any board, which sharpen the forecast: JSON of 'edgeseg bench --calibrate', or CSV with "
+        "board, power_mode, precision, ms, model and size.",
+    )
+    fit_ms: Optional[float] = option(
+        None,
+        at_least=0.1,
+        help="Rank networks, sizes and precisions of the package whose P90 is no longer.",
+    )

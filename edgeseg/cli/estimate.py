@@ -1,12 +1,15 @@
 """``edgeseg estimate``: ms per frame on a Jetson that need not be here."""
 
-from edgeseg.app.estimate import Estimate
+from typing import Sequence
+
+from edgeseg.app.estimate import Estimate, Fitting, fitting
 from edgeseg.app.estimate import estimate as forecast_of
 from edgeseg.app.estimate_config import EstimateConfig
 from edgeseg.cli.console import JsonFlag, print_json, say, say_aside, table
 from edgeseg.cli.options import command
 from edgeseg.cli.progress import told_progress
 from edgeseg.device.specifications import JETSONS
+from edgeseg.estimate.forecast import Fit, fit_of, mode_named
 from edgeseg.estimate.kernels import total_macs
 
 
@@ -15,6 +18,9 @@ def _estimate(config: EstimateConfig, as_json: JsonFlag = False) -> None:
 
     Example: edgeseg estimate street.edgeseg --device xavier-nx --power-mode 15W
     """
+    if config.fit_ms is not None:
+        _print_fitting(fitting(config), config, as_json)
+        return
     with told_progress(say_aside if as_json else say) as progress:
         found = forecast_of(config, progress)
     if as_json:
@@ -26,11 +32,39 @@ def _estimate(config: EstimateConfig, as_json: JsonFlag = False) -> None:
     _print_forecasts(found)
     if not config.all_modes:
         _print_one(found, config)
+    for basis in sorted({one.basis for one in found.forecasts if one.basis}):
+        say(f"measured: {basis}")
+    if not any(one.basis for one in found.forecasts):
+        _print_origin(found.fit, config.measured is not None)
+
+
+def _print_origin(fit: Fit, had_rows: bool) -> None:
+    if had_rows:
+        say("the measured rows do not help: none is of this network, and fewer than 3 are of this board")
     say(
         "no measurement of this device was used: parameters of its architecture were fitted to "
-        f"{found.fit.rows} published rows on {found.fit.fitted}"
+        f"{fit.rows} published rows on {fit.fitted}"
     )
     say("P10 and P90 are of published rows of networks that a fit did not see")
+
+
+def _print_fitting(found: Sequence[Fitting], config: EstimateConfig, as_json: bool) -> None:
+    if as_json:
+        print_json({"fit_ms": config.fit_ms, "fitting": [one.to_json() for one in found]})
+        return
+    rows = []
+    for one in found:
+        height, width = one.network.size_hw
+        ms = (f"{number:.2f}" for number in (one.forecast.gpu_ms, one.forecast.low_ms, one.forecast.high_ms))
+        gflop = 2 * total_macs(one.network.kernels) / 1e9
+        rows.append([one.network.name, f"{width}x{height}", one.forecast.precision.upper(), f"{gflop:.2f}", *ms])
+    jetson = JETSONS[config.device]
+    mode = mode_named(jetson, config.power_mode)
+    title = f"{jetson.name}, {mode}: P90 of GPU ms up to {config.fit_ms:g}, most arithmetic first"
+    table(title, ["network", "size", "precision", "GFLOP", "GPU ms", "P10", "P90"], rows)
+    if not found:
+        say(f"nothing fits into {config.fit_ms:g} ms; try a faster power mode or a longer time")
+    _print_origin(fit_of(jetson.architecture), False)
 
 
 estimate = command(EstimateConfig, _estimate)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Mapping
 
-__all__ = ["ARCHITECTURES", "BOARDS", "JETSONS", "Architecture", "Board", "Clocks", "Jetson"]
+__all__ = ["ARCHITECTURES", "BOARDS", "JETSONS", "Architecture", "Board", "Clocks", "Jetson", "jetson_of_module"]
 
 
 @dataclass(frozen=True)
@@ -173,6 +173,27 @@ JETSONS: Mapping[str, Jetson] = {
     ),
 }
 """From NVIDIA's nvpmodel configurations and module data sheets. A mode may turn SMs off, and cap the memory clock."""
+
+
+_MODULES = {
+    "p3448": "nano",
+    "p3310": "tx2",
+    "p3668": "xavier-nx",
+    "p2888": "agx-xavier",
+    "p3767-0000": "orin-nx",
+    "p3767-0001": "orin-nx-8gb",
+    "p3767-0003": "orin-nano",
+    "p3767-0005": "orin-nano",
+    "p3767-0004": "orin-nano-4gb",
+    "p3701-0000": "agx-orin",
+    "p3701-0004": "agx-orin-32gb",
+    "p3701-0005": "agx-orin",
+}
+
+
+def jetson_of_module(part: str) -> str | None:
+    """Return the key in ``JETSONS`` of a module's part number, such as ``p3668-0001``; None of one not known here."""
+    return next((key for start, key in _MODULES.items() if part.startswith(start)), None)
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,27 @@ from edgeseg.errors import UsageError
 from edgeseg.estimate.kernels import Kernel
 from edgeseg.estimate.law import Gpu, KernelTable, Parameters, frame_ms, work_of
 
-__all__ = ["Fit", "Forecast", "Help", "KernelTime", "Network", "fit_of", "forecast", "gpu_of", "mode_named", "scaled"]
+__all__ = [
+    "PARAMETERS",
+    "Fit",
+    "Forecast",
+    "Help",
+    "KernelTime",
+    "Network",
+    "fit_of",
+    "forecast",
+    "gpu_of",
+    "helps",
+    "mode_named",
+    "scaled",
+]
 
-_PARAMETERS = Path(__file__).with_name("parameters.json")
+PARAMETERS = Path(__file__).with_name("parameters.json")
 CPU_GB_S = 1.0
 """Bytes that one core of a Jetson is taken to resize per second, in 10^9: an assumption, no row measures it."""
+
+_SAME_CLOCKS = {"40W": "MAXN_SUPER", "25W": "MAXN_SUPER", "10W": "MAXN"}
+"""Mode that a board's table lacks -> one with the same clocks of GPU and memory."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +89,7 @@ class Fit:
 @lru_cache(maxsize=None)
 def fit_of(architecture: str) -> Fit:
     """Return what is known of an architecture of ``ARCHITECTURES``."""
-    facts = json.loads(_PARAMETERS.read_text(encoding="utf-8"))
+    facts = json.loads(PARAMETERS.read_text(encoding="utf-8"))
     one = facts["architectures"][architecture]
     low, high = one["band"]
     return Fit(Parameters.from_json(one["parameters"]), (low, high), one["rows"], one["by_precision"], facts["fitted"])
@@ -113,7 +129,8 @@ class Forecast:
         gpu_ms: of the engine's kernels.
         low_ms, high_ms: P10 and P90 of it.
         copies_ms: of the frame to the GPU and the result back.
-        layers: in graph order.
+        layers: in graph order, by the law.
+        basis: what the user measured that it stands on; empty where it stands on the law alone.
     """
 
     board: str
@@ -124,11 +141,13 @@ class Forecast:
     high_ms: float
     copies_ms: float
     layers: tuple[KernelTime, ...]
+    basis: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-serialisable dict, without the layers."""
         ms = {name: round(getattr(self, name), 4) for name in ("gpu_ms", "low_ms", "high_ms", "copies_ms")}
-        return {"board": self.board, "power_mode": self.mode, "precision": self.precision, **ms}
+        where = {"board": self.board, "power_mode": self.mode, "precision": self.precision}
+        return {**where, **ms, "measured": self.basis}
 
 
 def gpu_of(board: str, mode: str) -> Gpu:
@@ -148,12 +167,13 @@ def mode_named(jetson: Jetson, asked: str | None) -> str:
     name = asked.upper().replace(" ", "_").replace("-", "_")
     name = name[len("MODE_") :] if name.startswith("MODE_") else name
     parts = name.split("_")
-    while parts and (parts[-1].endswith("CORE") or parts[-1] == "ALL"):
+    while parts and (parts[-1].endswith("CORE") or parts[-1] in ("ALL", "ARM")):
         parts.pop()
-    found = {mode.upper(): mode for mode in jetson.modes}.get("_".join(parts))
-    if found is None:
+    short = "_".join(parts)
+    found = short if short in jetson.modes else _SAME_CLOCKS.get(short)
+    if found not in jetson.modes:
         raise UsageError(f"{jetson.name} has no power mode {asked!r}; `power_mode` is one of {', '.join(jetson.modes)}")
-    return found
+    return str(found)
 
 
 def forecast(network: Network, board: str, mode: str, precision: str) -> Forecast:
