@@ -249,6 +249,13 @@ def fit(options: argparse.Namespace) -> None:
         "baseline a + b x FLOP per board, leave one family out": baseline,
         "the same rows, this law": np.where(np.isfinite(baseline), by_family, np.nan),
     }
+    by_model = baseline_left_out(rows, lambda row: row.model)
+    for board in ("nano", "agx-xavier"):
+        mine = np.array([row.board == board and "torch2trt" in row.source and row.precision == "fp16" for row in rows])
+        what = f"{board} FP16, rows of torch2trt"
+        errors[f"{what}: baseline, leave one network out"] = np.where(mine, by_model, np.nan)
+        errors[f"{what}: baseline, leave one family out"] = np.where(mine, baseline, np.nan)
+        errors[f"{what}: this law, leave one family out"] = np.where(mine, by_family, np.nan)
     for line in report(rows, errors):
         print(line)
     inside = covered(rows, by_family)

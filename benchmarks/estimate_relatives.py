@@ -70,12 +70,11 @@ def published_laws(times: Times) -> list[dict[str, Any]]:
 
 
 def sharpened_ratios(times: Times) -> dict[str, np.ndarray]:
-    """Return measured / forecast by what a user has measured: size, both, ratio and here, as ``sharpened`` names it."""
+    """Return measured / forecast by what a user has measured: size, both and ratio, as ``sharpened`` names it."""
     return {
         "size": np.array(list(_by_size(times))),
         "both": np.array(list(_by_both(times))),
         "ratio": np.array(list(_by_ratio(times))),
-        "here": np.array(list(_by_others(times))),
     }
 
 
@@ -106,16 +105,6 @@ def _by_ratio(times: Times) -> Iterator[float]:
             yield after.measured_ms / (before.measured_ms * forecast_after / forecast_before)
 
 
-def _by_others(times: Times) -> Iterator[float]:
-    """Two networks at two sizes measured on the board, and the network in question nowhere."""
-    for place in times:
-        for anchors, keys in _anchored(times, place, place):
-            law = line([times[place][k][1] for k in anchors], [times[place][k][0].measured_ms for k in anchors])
-            for key in keys:
-                row, forecast = times[place][key]
-                yield row.measured_ms / on_line(law, forecast)
-
-
 def _anchored(times: Times, one: Place, other: Place) -> Iterator[tuple[list[Any], list[Any]]]:
     """Yield two networks at two sizes, and the times of networks of other families than theirs."""
     common = set(times[one]) & set(times[other])
@@ -133,7 +122,6 @@ def relatives_report(laws: Sequence[dict[str, Any]], ratios: dict[str, np.ndarra
         "size": "the network itself at two sizes on the board; other sizes",
         "both": "two networks at two sizes on both boards, the network on one",
         "ratio": "the network on another board alone, of any kind",
-        "here": "two other networks at two sizes on the board",
     }
     lines = ["| measured | forecasts | median error % | P90 % |", "|---|---|---|---|"]
     for name, values in ratios.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import sys
 from pathlib import Path
@@ -19,6 +20,8 @@ from edgeseg.data.encodings import ENCODINGS
 from edgeseg.data.layouts import LAYOUTS
 from edgeseg.data.layouts.base import COMMON
 from edgeseg.device.jetpack import RELEASES, SOCS
+from edgeseg.device.specifications import ARCHITECTURES, JETSONS
+from edgeseg.estimate.forecast import Forecast, forecast, own_networks
 from edgeseg.mask_files import MASK_NAMES
 from edgeseg.runtime.alarms.actions import ACTIONS
 from edgeseg.runtime.monitoring import prometheus as metrics
@@ -79,6 +82,68 @@ def jetpack_page() -> str:
     head = "| JetPack | L4T | CUDA | TensorRT | chips | DLA |\n|---|---|---|---|---|---|\n"
     rows = "".join(map(_release_row, filter(lambda one: one.usable, RELEASES)))
     return _filled("docs/how-to/jetpack.md", {"releases": head + rows})
+
+
+def estimate_page() -> str:
+    """Return the page of forecasts with the table of every Jetson, as the program computes it."""
+    head = "| board, power mode | network | INT8: P10, GPU ms, P90 | FP16: P10, GPU ms, P90 |\n|---|---|---|---|\n"
+    rows = []
+    for board, mode, network, found in _forecasts():
+        cells = [
+            f"{found[name].low_ms:.1f}, **{found[name].gpu_ms:.1f}**, {found[name].high_ms:.1f}"
+            if name in found
+            else "-"
+            for name in ("int8", "fp16")
+        ]
+        rows.append(f"| {JETSONS[board].name}, {mode} | `{network}` | {cells[0]} | {cells[1]} |\n")
+    return _filled("docs/how-to/estimate.md", {"forecasts": head + "".join(rows)})
+
+
+def estimate_picture() -> str:
+    """Return the picture of the same forecasts: a bar from P10 to P90 and a mark at the forecast, ms on a log scale."""
+    left, top, high, wide = 250, 44, 15, 560
+    colours = {("edge_unet", "int8"): "#0b6e4f", ("edge_unet", "fp16"): "#7bc8a4"}
+    colours.update({("unet", "int8"): "#8a3b12", ("unet", "fp16"): "#e0a37e"})
+
+    def place(ms: float) -> float:
+        return left + wide * (math.log10(ms) + 0.3) / 3.1
+
+    lines, y = [], top
+    for board, jetson in JETSONS.items():
+        for mode in jetson.modes:
+            lines.append(f'<text x="{left - 8}" y="{y + 11}" text-anchor="end">{jetson.name}, {mode}</text>')
+            for at, (_, _, network, found) in enumerate(one for one in _forecasts() if one[:2] == (board, mode)):
+                for below, (precision, one) in enumerate(sorted(found.items(), reverse=True)):
+                    colour, middle = colours[network, precision], y + 2 + 6 * at + 3 * below
+                    start, end = place(one.low_ms), place(one.high_ms)
+                    lines.append(
+                        f'<rect x="{start:.1f}" y="{middle}" width="{end - start:.1f}" height="2" fill="{colour}"/>'
+                    )
+                    lines.append(f'<circle cx="{place(one.gpu_ms):.1f}" cy="{middle + 1}" r="2.4" fill="{colour}"/>')
+            y += high
+    for ms in (1, 2, 5, 10, 20, 50, 100, 200, 500):
+        lines.insert(0, f'<line x1="{place(ms):.1f}" y1="{top}" x2="{place(ms):.1f}" y2="{y}" stroke="#ddd"/>')
+        lines.append(f'<text x="{place(ms):.1f}" y="{top - 6}" text-anchor="middle">{ms}</text>')
+    legend = "".join(
+        f'<circle cx="{left + 140 * at}" cy="16" r="4" fill="{colour}"/>'
+        f'<text x="{left + 8 + 140 * at}" y="20">{network} {precision.upper()}</text>'
+        for at, ((network, precision), colour) in enumerate(colours.items())
+    )
+    size = f'width="{left + wide + 20}" height="{y + 12}"'
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif" font-size="11">'
+    body = "\n".join(lines)
+    return f'{head}\n<rect width="100%" height="100%" fill="white"/>\n{legend}\n{body}\n</svg>\n'
+
+
+def _forecasts() -> Iterator[tuple[str, str, str, dict[str, Forecast]]]:
+    """(board, mode, network, precision -> forecast) with MobileNetV2 at 512x512."""
+    named = {one.name: one for one in own_networks()}
+    for board, jetson in JETSONS.items():
+        for mode in jetson.modes:
+            for network in ("edge_unet", "unet"):
+                there = [one for one in ("int8", "fp16") if one in ARCHITECTURES[jetson.architecture].dense]
+                kernels = named[f"{network} + mobilenet_v2"]
+                yield board, mode, network, {one: forecast(kernels, board, mode, one) for one in there}
 
 
 def configuration_page() -> str:
@@ -267,6 +332,8 @@ WRITTEN = {
     "docs/reference/cli.md": cli_page,
     "docs/reference/configuration.md": configuration_page,
     "docs/reference/metrics.md": metrics_page,
+    "docs/how-to/estimate.md": estimate_page,
+    "docs/how-to/estimate.svg": estimate_picture,
     "docs/how-to/jetpack.md": jetpack_page,
     "docs/reference/sources-and-sinks.md": streams_page,
     "docs/reference/data.md": data_page,

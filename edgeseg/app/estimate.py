@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Sequence
@@ -25,6 +24,7 @@ from edgeseg.estimate.forecast import (
     forecast,
     helps,
     mode_named,
+    own_networks,
     scaled,
 )
 from edgeseg.estimate.measured import MeasuredRow, rows_from_text, sharpened
@@ -155,7 +155,7 @@ def fitting(config: EstimateConfig) -> list[Fitting]:
     mode = mode_named(jetson, config.power_mode)
     rows = [] if config.measured is None else _measured_rows(config.measured)
     found = []
-    for base in _own_networks():
+    for base in own_networks():
         for size_hw in _SIZES:
             network = scaled(base, size_hw)
             for precision in _precisions(config.precision, jetson.architecture):
@@ -163,13 +163,6 @@ def fitting(config: EstimateConfig) -> list[Fitting]:
                 if one.high_ms <= config.fit_ms:
                     found.append(Fitting(network, one))
     return sorted(found, key=lambda one: (-sum(k.macs for k in one.network.kernels), one.forecast.gpu_ms))
-
-
-def _own_networks() -> list[Network]:
-    from edgeseg.estimate import forecast as room
-
-    text = Path(room.__file__).with_name("networks.json").read_text(encoding="utf-8")
-    return [Network.from_json(facts) for facts in json.loads(text)]
 
 
 def _measured_rows(path: Path) -> Sequence[MeasuredRow]:

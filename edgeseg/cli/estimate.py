@@ -40,7 +40,7 @@ def _estimate(config: EstimateConfig, as_json: JsonFlag = False) -> None:
 
 def _print_origin(fit: Fit, had_rows: bool) -> None:
     if had_rows:
-        say("the measured rows do not help: none is of this network, and fewer than 3 are of this board")
+        say("the measured rows do not help: none is of this network")
     say(
         "no measurement of this device was used: parameters of its architecture were fitted to "
         f"{fit.rows} published rows on {fit.fitted}"

@@ -27,6 +27,7 @@ __all__ = [
     "gpu_of",
     "helps",
     "mode_named",
+    "own_networks",
     "scaled",
 ]
 
@@ -148,6 +149,12 @@ class Forecast:
         ms = {name: round(getattr(self, name), 4) for name in ("gpu_ms", "low_ms", "high_ms", "copies_ms")}
         where = {"board": self.board, "power_mode": self.mode, "precision": self.precision}
         return {**where, **ms, "measured": self.basis}
+
+
+def own_networks() -> list[Network]:
+    """Return networks that can be had with random weights of 11 classes, at 512x512: ``benchmarks/estimate.py``."""
+    facts = json.loads(PARAMETERS.with_name("networks.json").read_text(encoding="utf-8"))
+    return [Network.from_json(one) for one in facts]
 
 
 def gpu_of(board: str, mode: str) -> Gpu:

@@ -210,15 +210,23 @@ class _Partition:
 
     def _place(self, node: onnx.NodeProto) -> None:
         kind = self._kind(node)
-        if kind == "pointwise" or node.op_type == "Transpose":
-            group = self._joinable(node, ("pointwise",) if node.op_type == "Transpose" else _TAKES_POINTWISE)
-            if group is not None:
-                group.nodes.append(node)
-                self._of.update((name, group) for name in node.output)
-                return
+        kinds = self._hosts(node, kind)
+        group = self._joinable(node, kinds) if kinds else None
+        if group is not None:
+            group.nodes.append(node)
+            self._of.update((name, group) for name in node.output)
+            return
         group = _Group(kind, node)
         self._groups.append(group)
         self._of.update((name, group) for name in node.output)
+
+    def _hosts(self, node: onnx.NodeProto, kind: str) -> Sequence[str]:
+        """Return the kinds of kernels that take a node: none take a product."""
+        if node.op_type == "Transpose":
+            return ("pointwise",)
+        if node.op_type == "Slice":
+            return ("resize", "pointwise")
+        return _TAKES_POINTWISE if kind == "pointwise" else ()
 
     def _joinable(self, node: onnx.NodeProto, kinds: Sequence[str]) -> _Group | None:
         """Return the kernel that a node joins: the last of those whose only reader it is, and that write its size."""
@@ -227,7 +235,8 @@ class _Partition:
         for name in sorted(ends, key=lambda one: self._graph.positions[one], reverse=True):
             group = self._of[name]
             is_last = self._graph.makers[name] is group.nodes[-1]
-            if group.kind in kinds and is_last and self._size(name) == size and len(self._readers[name]) == 1:
+            fits = self._size(name) == size or node.op_type == "Slice"
+            if group.kind in kinds and is_last and fits and len(self._readers[name]) == 1:
                 return group
         return None
 

@@ -1,4 +1,4 @@
-"""Sharpen a forecast by a user's own rows: the same network on another board or at another size, or others here.
+"""Sharpen a forecast by a user's own rows: the same network at another size, or on another board.
 
 A time on one board is a line of that on a relative, t = a + b x t: launches and clocks are in a, throughput in b. So is
 the time of one network over its pixels.
@@ -143,8 +143,8 @@ def _facts() -> Any:
 def sharpened(network: Network, now: Forecast, rows: Sequence[MeasuredRow]) -> Forecast:
     """Return a forecast that a user's rows make better; as it was where none of them says anything of it.
 
-    The best of these is taken: the network on this board at other sizes; the network on another board, by the line
-    between the two; other networks on this board.
+    The best of these is taken: the network on this board, at any size; the network on another board, by the line
+    between the two. Rows of other networks on this board alone do not help: they made published rows worse.
     """
     place = (now.board, now.mode, now.precision)
     mine = [row for row in rows if fingerprint(row.network) == fingerprint(network)]
@@ -152,14 +152,7 @@ def sharpened(network: Network, now: Forecast, rows: Sequence[MeasuredRow]) -> F
     if here is not None:
         return _with(now, here, "size", f"this network measured on {_named(place)}")
     found = [one for one in (_over(network, now, mine, rows, other) for other in _places(mine)) if one is not None]
-    if found:
-        return min(found, key=lambda one: one.high_ms / one.low_ms)
-    others = [row for row in rows if row.place == place]
-    if len(others) >= _FEWEST:
-        forecasts = [forecast(row.network, *row.place).gpu_ms for row in others]
-        law = line(forecasts, [row.ms for row in others])
-        return _with(now, on_line(law, now.gpu_ms), "here", f"{len(others)} rows of other networks on {_named(place)}")
-    return now
+    return min(found, key=lambda one: one.high_ms / one.low_ms, default=now)
 
 
 def _places(rows: Sequence[MeasuredRow]) -> list[tuple[str, str, str]]:

@@ -7,6 +7,8 @@ from typing import Any, Sequence
 import pytest
 
 from edgeseg.bundle import Bundle
+from edgeseg.compiler.steps.float_graph import float_graph_from_bundle
+from edgeseg.compiler.verify.tensorrt_rtx import kernel_plan_from_onnx, rtx_is_installed
 from edgeseg.errors import CompileError
 from edgeseg.estimate.kernels import Kernel, fused_kernels, total_macs
 
@@ -111,6 +113,14 @@ def test_the_shipped_graphs_with_and_without_qdq_are_the_same_kernels(shipped: B
     convolutions = [kernel for kernel in found["int8-tensorrt"] if kernel.macs]
     assert len(convolutions) == 61 and not any(kernel.is_float for kernel in convolutions)
     assert all(kernel.is_float for kernel in found["int8-tensorrt"][-3:])
+
+
+@pytest.mark.skipif(not rtx_is_installed(), reason="TensorRT-RTX is not installed (the extra `rtx`)")
+def test_there_are_as_many_kernels_as_tensorrt_rtx_prints(shipped: Bundle) -> None:
+    model = float_graph_from_bundle(shipped)
+    ours = fused_kernels(onnx.shape_inference.infer_shapes(model, data_prop=True))
+    plan = kernel_plan_from_onnx(model.SerializeToString())
+    assert len(ours) == len(plan.kernels) and sum(kernel.macs > 0 for kernel in ours) == plan.convolutions
 
 
 def test_a_kernel_survives_json(shipped: Bundle) -> None:

@@ -1,0 +1,166 @@
+"""Rows of a user's own sharpen a forecast by lines between boards and over pixels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgeseg.app.calibration_rows import CalibrationRows
+from edgeseg.app.estimate import estimate, fitting, network_from
+from edgeseg.app.estimate_config import EstimateConfig
+from edgeseg.bench.measure import Measurement
+from edgeseg.bundle import Bundle
+from edgeseg.device.detect import detected_device
+from edgeseg.errors import ForeignFileError, UsageError
+from edgeseg.estimate.forecast import Forecast, Network, forecast, own_networks, scaled
+from edgeseg.estimate.measured import MeasuredRow, fingerprint, line, rows_from_text, rows_json, sharpened
+from edgeseg.timing import LatencySummary
+from tests.cli.test_cli import refused
+
+pytest.importorskip("onnx", reason="graphs are read with onnx (the extra `compile`)")
+ROOTS = Path(__file__).parents[1] / "device" / "roots"
+NX, NANO = ("orin-nx", "MAXN", "fp16"), ("orin-nano", "15W", "fp16")
+
+
+@pytest.fixture(scope="module")
+def street() -> Network:
+    return network_from(Path("street"), None)
+
+
+@pytest.fixture(scope="module")
+def others() -> list[Network]:
+    """Two networks that are not the street's, at two sizes each."""
+    _, first, second, *_ = own_networks()
+    return [scaled(one, (side, side)) for one in (first, second) for side in (256, 512)]
+
+
+def row(network: Network, place: tuple[str, str, str], ms: float) -> MeasuredRow:
+    return MeasuredRow(*place, ms, network)
+
+
+def law_of(network: Network, place: tuple[str, str, str]) -> Forecast:
+    return forecast(network, *place)
+
+
+def test_a_line_has_the_least_relative_errors() -> None:
+    assert line([1, 2, 4], [3, 5, 9]) == pytest.approx((1, 2))
+    assert line([1, 2, 3], [5, 4, 3])[0] == 0, "slower with less to do is no law"
+
+
+def test_a_network_is_known_at_any_size_and_from_others(street: Network, others: list[Network]) -> None:
+    assert fingerprint(street) == fingerprint(scaled(street, (720, 960)))
+    assert len({fingerprint(one) for one in (street, *others)}) == 3
+
+
+def test_what_was_measured_here_is_taken(street: Network) -> None:
+    now = law_of(street, NX)
+    exact = sharpened(street, now, [row(street, NX, 3.25)])
+    assert exact.gpu_ms == 3.25 and "this network measured on Jetson Orin NX 16GB, MAXN, FP16" in exact.basis
+    rows = [row(scaled(street, size), NX, 1 + 8 * size[0] * size[1] / 1e6) for size in ((240, 320), (720, 960))]
+    assert sharpened(street, now, rows).gpu_ms == pytest.approx(1 + 8 * 360 * 480 / 1e6)
+    assert exact.high_ms / exact.low_ms < now.high_ms / now.low_ms
+
+
+def test_two_networks_on_both_boards_give_the_line_between_them(street: Network, others: list[Network]) -> None:
+    rows = [row(street, NX, 4.0)]
+    for at, network in enumerate(others, 1):
+        rows += [row(network, NX, float(at)), row(network, NANO, 0.5 + 1.4 * at)]
+    found = sharpened(street, law_of(street, NANO), rows)
+    assert found.gpu_ms == pytest.approx(0.5 + 1.4 * 4) and "4 times measured on both boards" in found.basis
+
+
+def test_a_relative_is_known_from_published_rows(street: Network) -> None:
+    """FP16 of Orin NX and Orin Nano: no other time than that of the network on one of them is needed."""
+    now = law_of(street, NANO)
+    found = sharpened(street, now, [row(street, NX, 4.0)])
+    assert found.gpu_ms == pytest.approx(-0.2984 + 1.52352 * 4, rel=1e-3) and "published law" in found.basis
+    assert found.high_ms / found.low_ms < now.high_ms / now.low_ms
+    slower = sharpened(street, law_of(street, ("orin-nano", "7W", "fp16")), [row(street, NX, 4.0)])
+    assert slower.gpu_ms > found.gpu_ms
+
+
+def test_another_precision_scales_the_law_and_other_networks_do_not(street: Network, others: list[Network]) -> None:
+    int8 = ("xavier-nx", "15W", "int8")
+    now = law_of(street, int8)
+    by_ratio = sharpened(street, now, [row(street, NX, 2 * law_of(street, NX).gpu_ms)])
+    assert by_ratio.gpu_ms == pytest.approx(2 * now.gpu_ms)
+    assert sharpened(street, now, [row(one, int8, 9.0) for one in others]) == now
+
+
+def test_rows_survive_a_file(street: Network, tmp_path: Path) -> None:
+    rows = [row(street, NX, 3.25)]
+    path = tmp_path / "rows.json"
+    path.write_text(rows_json(rows))
+    assert rows_from_text(path.read_text(), "rows.json", lambda model, size: street) == rows
+    asked = {"device": "orin-nx", "power_mode": "MAXN", "precision": "fp16"}
+    found = estimate(EstimateConfig(**asked, measured=path, model=Path("street")))  # type: ignore[arg-type]
+    assert found.forecasts[0].gpu_ms == 3.25 and found.to_json()["measured_on_device"] is True
+    table = tmp_path / "rows.csv"
+    table.write_text("board,power_mode,precision,ms,model,size\norin-nx,MODE_MAXN,FP16,3.25,street,\n")
+    assert rows_from_text(table.read_text(), "rows.csv", lambda model, size: street) == rows
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("board,ms\nnano,1\n", "has no column power_mode, precision, model"),
+        (
+            "board,power_mode,precision,ms,model\nmoon,15W,int8,1,a\n",
+            "row 1 of r names the board 'moon'; there are nano",
+        ),
+        ("board,power_mode,precision,ms,model\nnano,15W,fp16,1,a\n", "Nano 4GB has no power mode '15W'"),
+        ("board,power_mode,precision,ms,model\nnano,5W,fp12,1,a\n", "precision 'fp12'"),
+        ("board,power_mode,precision,ms,model\nnano,5W,fp16,-1,a\n", "'-1' ms"),
+        ("board,power_mode,precision,ms,model\nnano,5W,fp16,nan,a\n", "'nan' ms"),
+        ("board,power_mode,precision,ms,model\nnano,5W,fp16,fast,a\n", "is no file of measured rows"),
+        ("board,power_mode,precision,ms,model\nnano\n", "r"),
+        ('{"rows": 3}', "is no file of measured rows"),
+        ('{"rows": [{}]}', "is no file of measured rows: KeyError"),
+        ("{", "is no file of measured rows"),
+        ("", "has no column"),
+    ],
+)
+def test_wrong_rows_are_named(street: Network, text: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        rows_from_text(text, "r", lambda model, size: street)
+
+
+def test_networks_of_the_package_are_ranked_by_a_time() -> None:
+    found = fitting(EstimateConfig(device="orin-nano", power_mode="MAXN_SUPER", fit_ms=8.0))
+    work = [sum(kernel.macs for kernel in one.network.kernels) for one in found]
+    assert len(found) > 10 and work == sorted(work, reverse=True) and all(one.forecast.high_ms <= 8 for one in found)
+    assert len(fitting(EstimateConfig(device="orin-nano", power_mode="7W", fit_ms=8.0))) < len(found)
+    with pytest.raises(UsageError, match="leave the model out"):
+        fitting(EstimateConfig(model=Path("street"), fit_ms=8.0))
+
+
+def summary(ms: float) -> LatencySummary:
+    return LatencySummary.of(np.full(5, int(ms * 1e6)))
+
+
+def test_a_board_writes_rows_and_adds_to_them(shipped: Bundle, tmp_path: Path) -> None:
+    device, path = detected_device(ROOTS / "orin-nx-jp6.2"), tmp_path / "rows.json"
+    laps = {"infer": summary(4.0), "compute": summary(3.0)}
+    times = []
+    for graph, engine in (("int8-qdq", "tensorrt"), ("fp16", "tensorrt"), ("fp32", "onnxruntime")):
+        facts = {"model": "street", "graph": graph, "engine": engine}
+        times.append((shipped, Measurement(graph, summary(5.0), laps, [5.0], 0.0, facts=facts)))
+    assert "2 rows were added" in CalibrationRows(path, device, ["tensorrt"]).add(times)
+    said = CalibrationRows(path, device, ["tensorrt"]).add(times[:1])
+    assert "1 rows were added" in said and said.endswith("holds 3")
+    rows = rows_from_text(path.read_text(), "rows.json", lambda model, size: pytest.fail("a file was read"))
+    found = [(one.board, one.mode, one.precision, one.ms) for one in rows]
+    assert found == [("orin-nx", "MAXN_SUPER", precision, 3.0) for precision in ("int8", "fp16", "int8")]
+
+
+def test_rows_are_written_of_jetsons_alone_and_over_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "rows.json"
+    with pytest.raises(UsageError, match="writes rows of TensorRT on a Jetson; this is"):
+        CalibrationRows(path, detected_device(ROOTS / "laptop"), ["onnxruntime"])
+    path.write_text("mine")
+    with pytest.raises(ForeignFileError, match="is not replaced"):
+        CalibrationRows(path, detected_device(ROOTS / "orin-nx-jp6.2"), ["tensorrt"])
+    assert path.read_text() == "mine"
+    assert "on a Jetson; this is" in refused("bench", "--no-torch", "--calibrate", "rows2.json", cwd=tmp_path, code=2)
