@@ -212,9 +212,7 @@ def bench(
             progress.step(f"graphs are timed in {' and in '.join(engines)}")
             progress.step(_announced(config, len(contenders)))
             effort = Effort(config.seconds, config.warmup, config.calls, config.warmup_calls)
-            measured = measured_side_by_side(
-                contenders, frames, effort, sample=telemetry.sample, report=progress.count
-            )  # fmt: skip
+            measured = measured_side_by_side(contenders, frames, effort, sample=telemetry.sample, report=progress.count)
             beside = {one.contender.name: _beside(one, config, frames, labelled, progress) for one in opened}
             if rows is not None:
                 progress.step(rows.add([(one.bundle, times) for one, times in zip(opened, measured)]))
