@@ -140,5 +140,5 @@ def nvinfer_class_maps(onnx: bytes, frames: np.ndarray, batch: int) -> np.ndarra
             (scores,) = session.run(["scores"], {session.get_inputs()[0].name: planes})
             found.append(np.where(scores.max(1) > _THRESHOLD, scores.argmax(1), _NO_CLASS).astype(np.uint8))
     except Exception as error:  # onnxruntime raises its own types, without a public common base
-        raise EngineError(f"the graph for DeepStream does not run: {first_line(error)}") from error
+        raise EngineError(f"the graph does not run on {batch} frames at once: {first_line(error)[:200]}") from error
     return np.concatenate(found)

@@ -12,7 +12,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Mapping
+from typing import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -21,8 +21,7 @@ from edgeseg.recipes import FP16, FP32
 
 __all__ = ["RUNTIMES", "Converted", "Runtime"]
 
-_PARAM, _BIN = "model.ncnn.param", "model.ncnn.bin"
-_PROGRAM = Path(__file__).with_name("torch_program.py")
+_PROGRAM = Path(__file__).with_name("runtime_program.py")
 _TIMEOUT_S = 1800
 
 
@@ -57,77 +56,64 @@ class Runtime:
 
 def _ncnn(onnx: bytes, frames: np.ndarray) -> Converted:
     """Blob ``in0`` 3xHxW float32 BGR of 0-255 -> ``out0`` CxHxW float32."""
-    ncnn = require("ncnn", "ncnn")
-    found = []
-    with tempfile.TemporaryDirectory() as folder:
-        files = _made_by_pnnx(onnx, frames.shape[1:3], "ncnn", Path(folder), (_PARAM, _BIN))
-        with ncnn.Net() as net:
-            if net.load_param(f"{folder}/{_PARAM}") or net.load_model(f"{folder}/{_BIN}"):
-                raise EngineError("ncnn cannot load what pnnx made; the graph has an operator that ncnn has not")
-            for frame in frames:
-                planes = np.ascontiguousarray(frame.transpose(2, 0, 1), np.float32)
-                with net.create_extractor() as extractor:
-                    extractor.input("in0", ncnn.Mat(planes))
-                    failed, scores = extractor.extract("out0")
-                    if failed:
-                        raise EngineError("ncnn cannot run what pnnx made; the graph has an operator that ncnn has not")
-                    found.append(np.array(scores).argmax(0).astype(np.uint8))
-    return Converted(files, np.stack(found))
+    return _converted(onnx, frames, "ncnn", "ncnn", ("model.ncnn.param", "model.ncnn.bin"))
 
 
 def _litert(onnx: bytes, frames: np.ndarray) -> Converted:
     """1xHxWx3 float32 BGR of 0-255 -> 1xHxWxC float32."""
-    return _converted_by_torch(onnx, frames, "litert", "litert_torch", "model.tflite")
+    return _converted(onnx, frames, "litert", "litert_torch", ("model.tflite",))
 
 
 def _executorch(onnx: bytes, frames: np.ndarray) -> Converted:
     """1x3xHxW float32 BGR of 0-255 -> 1xCxHxW float32, for ExecuTorch's XNNPACK."""
-    return _converted_by_torch(onnx, frames, "executorch", "executorch", "model.pte")
+    return _converted(onnx, frames, "executorch", "executorch", ("model.pte",))
 
 
-def _converted_by_torch(onnx: bytes, frames: np.ndarray, runtime: str, module: str, name: str) -> Converted:
-    """In a process of its own: these libraries print a lot, and start threads that stay."""
-    _require_installed(module, runtime)
+def _converted(onnx: bytes, frames: np.ndarray, runtime: str, module: str, names: Sequence[str]) -> Converted:
+    for package in (module, "pnnx"):  # neither is imported here
+        if importlib.util.find_spec(package) is None:
+            require(package, runtime)
     with tempfile.TemporaryDirectory() as folder:
         here = Path(folder)
-        _made_by_pnnx(onnx, frames.shape[1:3], runtime, here, ("model_pnnx.py", "model.pnnx.bin"))
+        (here / "model.onnx").write_bytes(onnx)
         np.save(here / "frames.npy", frames)
-        command = [sys.executable, "-c", _PROGRAM.read_text(), runtime, name]
-        (content,) = _made_by(command, here, (name,)).values()
-        return Converted({name: content}, np.load(here / "classes.npy", allow_pickle=False))
+        height, width = frames.shape[1:3]
+        _run([_pnnx(), "model.onnx", f"inputshape=[1,3,{height},{width}]f32", "fp16=1"], "pnnx", here)
+        if runtime == "ncnn":
+            _refuse_unknown(here / names[0])
+        _run([sys.executable, "-c", _PROGRAM.read_text(), runtime, names[0]], runtime, here)
+        classes = np.load(here / "classes.npy", allow_pickle=False)
+        return Converted({name: (here / name).read_bytes() for name in names}, classes)
 
 
-def _made_by_pnnx(
-    onnx: bytes, size_hw: tuple[int, ...], extra: str, folder: Path, names: tuple[str, ...]
-) -> dict[str, bytes]:
-    _require_installed("pnnx", extra)
+def _pnnx() -> str:
+    """Return the path of the converter. The package around it imports torch, which it needs not."""
     package = importlib.util.find_spec("pnnx")
     assert package is not None and package.origin is not None
-    program = Path(package.origin).with_name("pnnx")  # the package itself imports torch, which its program needs not
-    height, width = size_hw
-    (folder / "model.onnx").write_bytes(onnx)
-    return _made_by([str(program), "model.onnx", f"inputshape=[1,3,{height},{width}]f32", "fp16=1"], folder, names)
+    return str(Path(package.origin).with_name("pnnx"))
 
 
-def _made_by(command: list[str], folder: Path, names: tuple[str, ...]) -> dict[str, bytes]:
-    """Run a converter in a folder; return the files that it made."""
-    what = Path(command[0]).name if len(command) < 5 else command[3]
+def _refuse_unknown(param: Path) -> None:
+    """Refuse what ncnn has no layer for: pnnx leaves it under its name in PyTorch, and ncnn may crash."""
+    kinds = {line.split()[0] for line in param.read_text().splitlines()[2:]} if param.is_file() else set()
+    unknown = sorted(kind for kind in kinds if "." in kind)
+    if unknown:
+        raise EngineError(f"ncnn has no operator for {', '.join(unknown)}; try 'edgeseg export executorch'")
+
+
+def _run(command: Sequence[str], what: str, folder: Path) -> None:
+    """Run a converter in a folder. Raises EngineError: it fails or crashes, or leaves nothing."""
     try:
         done = subprocess.run(
             command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_TIMEOUT_S
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise EngineError(f"{what} does not run: {error}") from error
-    if done.returncode or not all((folder / name).is_file() for name in names):
+    result = folder / ("model.pnnx.bin" if what == "pnnx" else "classes.npy")
+    if done.returncode or not result.is_file():
         said = (done.stderr or done.stdout).strip().splitlines()
-        raise EngineError(f"{what} cannot convert the graph: {said[-1][:200] if said else 'it says nothing'}")
-    return {name: (folder / name).read_bytes() for name in names}
-
-
-def _require_installed(module: str, extra: str) -> None:
-    """Raise MissingDependencyError unless a package is here, without importing one that is."""
-    if importlib.util.find_spec(module) is None:
-        require(module, extra)
+        crashed = f"it crashed with signal {-done.returncode}" if done.returncode < 0 else "it says nothing"
+        raise EngineError(f"{what} cannot take the graph: {said[-1][:200] if said else crashed}")
 
 
 RUNTIMES: Mapping[str, Runtime] = {

@@ -62,6 +62,23 @@ def with_graphs(**graphs: bytes) -> Bundle:
     return replace(bundle, graphs={**bundle.graphs, **entries})
 
 
+def reshaped(serialised: bytes, *shapes: list[int]) -> bytes:
+    """The graph with reshapes between its convolutions."""
+    import onnx
+
+    model = onnx.load_from_string(serialised)
+    conv = next(node for node in model.graph.node if node.name == "conv2")
+    place, tensor = list(model.graph.node).index(conv), conv.input[0]
+    for index, shape in enumerate(shapes):
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(shape, np.int64), f"shape{index}"))
+        node = onnx.helper.make_node("Reshape", [tensor, f"shape{index}"], [f"reshaped{index}"])
+        model.graph.node.insert(place + index, node)
+        tensor = f"reshaped{index}"
+    conv = next(node for node in model.graph.node if node.name == "conv2")
+    conv.input[0] = tensor
+    return bytes(model.SerializeToString())
+
+
 def test_the_configuration_says_what_the_graph_is(tmp_path: Path) -> None:
     import onnx
 
@@ -117,6 +134,27 @@ def test_graphs_of_every_kind_keep_their_classes(tmp_path: Path, changes: dict[s
     """One that gives scores, or takes the class before the last enlargement: nvinfer needs them at the frame's size."""
     write_bundle(with_graphs(fp32=tiny_onnx(**changes)), tmp_path / "m.edgeseg")
     config = ExportDeepstreamConfig(tmp_path / "m.edgeseg", folder=tmp_path / "out", precision="fp32")
+    assert export_deepstream(config).agreement == 1
+
+
+@pytest.mark.parametrize("qdq", [False, True])
+def test_reshapes_to_one_frame_are_opened_for_more(tmp_path: Path, qdq: bool) -> None:
+    """As in attention and group norms."""
+    onnx = reshaped(tiny_onnx(qdq=qdq), [1, 8, -1], [1, 8, 32, 48])
+    write_bundle(with_graphs(**{"int8-tensorrt" if qdq else "fp32": onnx}), tmp_path / "m.edgeseg")
+    config = ExportDeepstreamConfig(
+        tmp_path / "m.edgeseg", folder=tmp_path / "out", precision="int8" if qdq else "fp32", batch=3
+    )
+    assert export_deepstream(config).agreement == 1
+
+
+def test_a_graph_that_cannot_take_more_frames_is_one_line(tmp_path: Path) -> None:
+    onnx = reshaped(tiny_onnx(), [8, -1], [1, 8, 32, 48])
+    write_bundle(with_graphs(fp32=onnx), tmp_path / "m.edgeseg")
+    config = ExportDeepstreamConfig(tmp_path / "m.edgeseg", folder=tmp_path / "out", precision="fp32")
+    with pytest.raises(EngineError, match="^the graph does not run on 2 frames at once: [^\n]*$"):
+        export_deepstream(replace(config, batch=2))
+    assert not (tmp_path / "out").exists()
     assert export_deepstream(config).agreement == 1
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from edgeseg.app.export_config import ExportRuntimeConfig
@@ -80,8 +81,46 @@ def test_nobodys_file_is_replaced(tmp_path: Path) -> None:
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_what_pnnx_cannot_read_is_one_line(runtime: str) -> None:
     need(runtime)
-    with pytest.raises(EngineError, match="^pnnx cannot convert the graph: [^\n]*$"):
+    with pytest.raises(EngineError, match="^pnnx cannot take the graph: [^\n]*$"):
         RUNTIMES[runtime].convert(b"no graph", tiny_frames())
+
+
+def test_what_ncnn_has_no_operator_for_is_named() -> None:
+    """A group norm: ncnn may crash on what it does not know."""
+    import onnx
+    from onnx import helper
+
+    need("ncnn")
+    ports = [helper.make_tensor_value_info(name, 1, [1, 3, 32, 48]) for name in ("image", "scores")]
+    constants = {
+        "rows": np.array([1, 3, -1]),
+        "planes": np.array([1, 3, 32, 48]),
+        "ones": np.ones(3, np.float32),
+        "zeros": np.zeros(3, np.float32),
+    }
+    nodes = [
+        helper.make_node("Reshape", ["image", "rows"], ["a"]),
+        helper.make_node("InstanceNormalization", ["a", "ones", "zeros"], ["b"]),
+        helper.make_node("Reshape", ["b", "planes"], ["scores"]),
+    ]
+    tensors = [onnx.numpy_helper.from_array(value, name) for name, value in constants.items()]
+    graph = helper.make_graph(nodes, "g", ports[:1], ports[1:], tensors)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model)
+    with pytest.raises(EngineError, match="ncnn has no operator for .*; try 'edgeseg export executorch'"):
+        RUNTIMES["ncnn"].convert(model.SerializeToString(), tiny_frames())
+
+
+def test_a_runtime_that_crashes_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As ncnn does with an Atanh."""
+    import edgeseg.serving.pnnx as module
+
+    need("ncnn")
+    (tmp_path / "program.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
+    monkeypatch.setattr(module, "_PROGRAM", tmp_path / "program.py")
+    with pytest.raises(EngineError, match="^ncnn cannot take the graph: it crashed with signal 11$"):
+        export_runtime("ncnn", config(tmp_path))
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)

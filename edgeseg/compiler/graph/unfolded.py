@@ -31,7 +31,7 @@ def unfolded_onnx(serialised: bytes, name: str, size_hw: tuple[int, int], *, sof
 
     Returns:
         An ONNX model from Nx3xHxW float32, BGR of 0-255, to ``scores`` NxCxHxW float32. The class of a pixel is that
-        of its largest score. N is open. Weights are stored in float32 or int8.
+        of its largest score. N is open, unless a size in the graph hangs on it. Weights are stored in float32 or int8.
 
     Raises:
         CompileError: the graph begins or ends in another way.
@@ -45,7 +45,8 @@ def unfolded_onnx(serialised: bytes, name: str, size_hw: tuple[int, int], *, sof
     if not image or choice is None:
         raise CompileError(f"the graph {name} does not map NHWC frames to the class of NCHW floats; export another one")
     logits = choice.input[0]
-    _, channels, *low_hw = graph.shapes[logits]
+    frames, channels, *low_hw = graph.shapes[logits]
+    _open_batch(graph, frames)
     del model.graph.input[:], model.graph.output[:], model.graph.value_info[:]
     graph.give(logits)
     graph.drop_unused()
@@ -87,3 +88,13 @@ def _without_frame(graph: OnnxGraph) -> str:
         return ""
     graph.remove(*nodes)
     return str(tensor)
+
+
+def _open_batch(graph: OnnxGraph, frames: int) -> None:
+    """Let reshapes keep the first size, where it is the number of frames, whatever it is."""
+    for node in graph.of("Reshape"):
+        sizes = graph.value(node.input[1])
+        is_batch = sizes is not None and sizes[:1] == frames and graph.shapes.get(node.input[0], [0])[:1] == [frames]
+        if sizes is not None and is_batch and not attribute(node, "allowzero", 0):
+            sizes[0] = 0
+            graph.set_constant(node.input[1], sizes)

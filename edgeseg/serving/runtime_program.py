@@ -1,6 +1,7 @@
-"""Make a model of LiteRT or ExecuTorch of what pnnx left in this folder, and run it on ``frames.npy``.
+"""Make a model of a runtime of what pnnx left in this folder, and run it on ``frames.npy``.
 
-A program of its own, which needs no edgeseg. It writes the model and ``classes.npy``.
+A program of its own, which needs no edgeseg: these libraries print a lot, start threads that stay, and may crash. It
+writes the model and ``classes.npy``.
 """
 
 import importlib
@@ -9,6 +10,24 @@ from pathlib import Path
 from typing import Any, Callable
 
 import numpy as np
+
+
+def _ncnn(network: Any, frame: np.ndarray, path: Path) -> Callable[[np.ndarray], np.ndarray]:
+    """Pnnx has made the model."""
+    ncnn = importlib.import_module("ncnn")
+    net = ncnn.Net()
+    if net.load_param(str(path)) or net.load_model(str(path.with_suffix(".bin"))):
+        raise SystemExit("ncnn cannot load what pnnx made")
+
+    def run(frame: np.ndarray) -> np.ndarray:
+        extractor = net.create_extractor()
+        extractor.input("in0", ncnn.Mat(_planes(frame)[0]).clone())  # a Mat does not keep the array's memory
+        failed, scores = extractor.extract("out0")
+        if failed:
+            raise SystemExit("ncnn cannot run what pnnx made")
+        return np.array(scores)
+
+    return run
 
 
 def _litert(network: Any, frame: np.ndarray, path: Path) -> Callable[[np.ndarray], np.ndarray]:
@@ -53,12 +72,13 @@ def main(runtime: str, name: str) -> None:
     """Convert and run.
 
     Args:
-        runtime: ``"litert"`` or ``"executorch"``.
+        runtime: ``"ncnn"``, ``"litert"`` or ``"executorch"``.
         name: of the model's file.
     """
-    network = importlib.import_module("model_pnnx").Model().eval()
     frames = np.load("frames.npy").astype(np.float32)
-    opened = {"litert": _litert, "executorch": _executorch}[runtime](network, frames[:1], Path(name))
+    network = None if runtime == "ncnn" else importlib.import_module("model_pnnx").Model().eval()
+    opener = {"ncnn": _ncnn, "litert": _litert, "executorch": _executorch}[runtime]
+    opened = opener(network, frames[:1], Path(name))
     np.save("classes.npy", np.stack([opened(frame[None]).argmax(0).astype(np.uint8) for frame in frames]))
 
 
