@@ -109,8 +109,9 @@ class SegmentationTask(pl.LightningModule):
         """Return whether the network has parameters to train that its logits do not depend on; some encoders have."""
         size = crop_stages(self.recipe)[0]
         trained = [one for one in self.network.parameters() if one.requires_grad]
+        was_training = self.network.training
         logits = self.network.eval()(torch.zeros(1, 3, size.height, size.width))
-        self.network.train()
+        self.network.train(was_training)
         return any(one is None for one in torch.autograd.grad(logits.sum(), trained, allow_unused=True))
 
     def training_step(self, batch: tuple[Tensor, ...], index: int) -> Tensor | None:

@@ -248,6 +248,21 @@ def make_with(make: Callable[[], nn.Module], state: dict[str, Any]) -> nn.Module
     return network.eval()
 
 
+def test_layers_for_a_gpu_keep_names_values_and_activations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch's layers refuse to train on a CPU. What they compute in evaluation shows that nothing is lost."""
+    network = network_from_config(NetworkConfig("edge_unet", "mobilenet_v2")).eval()
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    image = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        before = network(image)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        synchronise_batch_norm(network)
+        assert torch.equal(network(image), before)
+    layers = [one for one in network.modules() if isinstance(one, nn.modules.batchnorm._BatchNorm)]
+    assert all(isinstance(one, nn.SyncBatchNorm) for one in layers)
+    assert list(network.state_dict()) == list(state)
+
+
 @pytest.mark.parametrize("norm", [nn.BatchNorm2d, BatchNormAct2d])
 def test_batch_norm_of_shares_is_that_of_the_batch(tmp_path: Path, norm: Callable[[int], nn.Module]) -> None:
     def make() -> nn.Module:
