@@ -10,6 +10,7 @@ from edgeseg.app.config_file import read_config
 from edgeseg.app.fields import absolute
 from edgeseg.app.train import CONFIG_NAME, TrainingProgress, train
 from edgeseg.app.train_config import TrainConfig
+from edgeseg.app.train_processes import remark_on_slurm
 from edgeseg.errors import EdgesegError, UsageError
 from tests.cli.test_cli import edgeseg, refused
 from tests.cli.test_train import data_set
@@ -132,3 +133,16 @@ def test_names_that_are_not_there_are_one_line(tmp_path: Path) -> None:
         with pytest.raises(EdgesegError) as refusal:
             train(small(tmp_path, **wrong))
         assert message in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+def test_processes_that_know_nothing_of_each_other_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert remark_on_slurm() is None
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
+    assert "srun started 4 tasks, and each is a training of its own" in str(remark_on_slurm())
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "1")
+    assert remark_on_slurm() is None, "a shell in Slurm"
+
+
+def test_a_program_is_not_started_several_times_for_its_devices(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="`devices` is 2, and processes on this machine: 1; leave it out, and start"):
+        train(small(tmp_path, devices=2))
