@@ -25,7 +25,8 @@ from scipy.optimize import least_squares, nnls
 from scipy.stats import spearmanr
 
 from edgeseg.device.specifications import ARCHITECTURES
-from edgeseg.estimate.law import Parameters, Work, work_of
+from edgeseg.estimate.forecast import fit_of
+from edgeseg.estimate.law import Parameters, Work, frame_ms, work_of
 
 NAMES = [one.name for one in fields(Parameters)]
 START = Parameters(10, 150, 60, 0.6, 0.4, 0.25, 0.75, 0.5, 0.7, 1.5, 0.5)
@@ -277,6 +278,25 @@ def fit(options: argparse.Namespace) -> None:
         plot(options.plot, rows, by_family)
 
 
+def judge(options: argparse.Namespace) -> None:
+    """Compare rows with what the product forecasts. Nothing is fitted."""
+    rows, _ = rows_from(options.rows, options.cache)
+    print("| board | network | size | precision | forecast ms | P10 to P90 | measured ms | forecast / measured |")
+    print("|---|---|---|---|---|---|---|---|")
+    ratios, inside = [], []
+    for row in rows:
+        known = fit_of(row.gpu.architecture)
+        ms = frame_ms(work_of(row.table, row.gpu, row.precision), known.parameters, recorded=row.recorded)
+        low, high = (ms * factor for factor in known.band)
+        ratios.append(ms / row.measured_ms)
+        inside.append(low <= row.measured_ms <= high)
+        size = f"{row.size_hw[1]}x{row.size_hw[0]}"
+        numbers = f"{ms:.2f} | {low:.2f} to {high:.2f} | {row.measured_ms:.2f} | {ratios[-1]:.2f}"
+        print(f"| {row.board} {row.mode} | {row.model} | {size} | {row.precision.upper()} | {numbers} |")
+    median = 100 * np.median(np.abs(np.array(ratios) - 1))
+    print(f"median error {median:.1f} %, {sum(inside)} of {len(rows)} rows in the band")
+
+
 def networks(options: argparse.Namespace) -> None:
     """Count the kernels of the networks that ``--fit-ms`` ranks."""
     found = [network_of_ours(*names) for names in (*SHIPPED, ("unet", "mobilenet_v2"))]
@@ -292,6 +312,10 @@ def main() -> None:
     one.add_argument("--parameters", type=Path, help="where to write the parameters")
     one.add_argument("--plot", type=Path, help="where to draw the residuals")
     one.set_defaults(run=fit)
+    one = commands.add_parser("judge", help="compare rows with what the product forecasts")
+    one.add_argument("--rows", type=Path, action="append", required=True, help="a CSV of published latencies")
+    one.add_argument("--cache", type=Path, default=Path("estimate-cache"), help="folder of counted kernels")
+    one.set_defaults(run=judge)
     one = commands.add_parser("networks", help="count the kernels of our own networks")
     one.add_argument("output", type=Path, help="the file to write")
     one.set_defaults(run=networks)

@@ -193,6 +193,12 @@ def _resnet(net: Drawing, depths: Sequence[int], block: Callable[..., str], stri
     return stages
 
 
+def _fcn_resnet18(net: Drawing) -> Sequence[str]:
+    """As jetson-inference exports it: the classes at stride 32."""
+    x = _resnet(net, (2, 2, 2, 2), _basic, (1, 2, 2, 2))[-1]
+    return [net.conv(net.conv(x, 128, 3), 21, act="")]
+
+
 def _ssd_resnet34(net: Drawing) -> Sequence[str]:
     x = _resnet(net, (3, 4, 6), _basic, (1, 2, 1))[-1]
     maps = [x]
@@ -526,6 +532,7 @@ NETWORKS: dict[str, tuple[str, Callable[[int, int, int], onnx.ModelProto]]] = {
     **{f"regnetY{n}00": ("regnet", timm_net(f"regnety_00{n}")) for n in (2, 4, 6, 8)},
     **{f"EfficientViT-B{n}": ("efficientvit", timm_net(f"efficientvit_b{n}")) for n in (1, 2, 3)},
     "SSD-MobileNet-v1": ("ssd-mobilenet", _drawn(_ssd_mobilenet)),
+    "FCN-ResNet18": ("fcn", _drawn(_fcn_resnet18)),
     "SSD-ResNet-34": ("ssd-resnet", _drawn(_ssd_resnet34)),
     "RetinaNet-ResNeXt50": ("retinanet", _drawn(_retinanet(32, 264))),
     "RetinaNet-R50": ("retinanet", _drawn(_retinanet(1, 80))),

@@ -97,6 +97,7 @@ def test_the_command_says_what_it_assumed(tmp_path: Path) -> None:
         (EstimateConfig(power_mode="25W"), "Xavier NX 8GB has no power mode '25W'; `power_mode` is one of 20W, 15W"),
         (EstimateConfig(device="nano", precision="int8"), "no int8 kernels for the GPU of Jetson Nano"),
         (EstimateConfig(frame="wide"), "a size is WIDTHxHEIGHT"),
+        (EstimateConfig(frame="0x720"), "`frame` is the size of a camera's frames"),
     ],
 )
 def test_what_a_board_has_not_is_refused(config: EstimateConfig, said: str) -> None:
