@@ -179,8 +179,9 @@ def _open_standard_streams() -> None:
 
 
 def _main() -> None:
-    # One line per failure: FFmpeg and OpenCV would print their own to stderr.
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    # One line per failure: OpenCV would print its own to stderr. What FFmpeg says is heard where a video is read.
+    for name in ("OPENCV_FFMPEG_LOGLEVEL", "OPENCV_FFMPEG_DEBUG"):
+        os.environ.pop(name, None)
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     # ONNX Runtime's wheels since 1.29 would tell Microsoft about every session.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

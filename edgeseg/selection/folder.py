@@ -22,12 +22,15 @@ class OwnFiles:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._names: set[str] = set()
+        self._begun: tuple[str, bytes] | None = None
 
     def write(self, name: str, data: bytes, *, durable: bool = False) -> None:
         """Write one of the files. Raises SinkError: the disk refuses; ForeignFileError: somebody has the name."""
+        self._begun = name, data  # Ctrl-C may come when the file is there and before its name is kept
         try:
             write_new(self.folder / name, data, durable=durable, replaces=lambda path: name in self._names)
             self._names.add(name)
+            self._begun = None
         except FileExistsError as error:
             raise ForeignFileError(
                 f"{self.folder / name} was written by another program meanwhile; name a folder for this alone"
@@ -39,9 +42,19 @@ class OwnFiles:
 
     def keep_only(self, names: set[str]) -> None:
         """Remove the files that are not named."""
+        if self._begun is not None and self._is_there(*self._begun):
+            self._names.add(self._begun[0])
+        self._begun = None
         for name in self._names - names:
             (self.folder / name).unlink(missing_ok=True)
         self._names &= names
+
+    def _is_there(self, name: str, data: bytes) -> bool:
+        """Tell whether a write that was interrupted has come to its end; a file of somebody else holds other bytes."""
+        try:
+            return (self.folder / name).read_bytes() == data
+        except OSError:
+            return False
 
 
 @contextmanager

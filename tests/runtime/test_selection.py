@@ -19,6 +19,7 @@ from edgeseg.runtime.frame import Frame
 from edgeseg.runtime.sources import EndOfStream, FrameSource, source_from_uri
 from edgeseg.selection.choice import Selection, SelectionOptions, selected_frames
 from edgeseg.selection.chooser import REJECTIONS, FrameChooser
+from edgeseg.selection.folder import own_folder
 from tests.fakes import ScriptedSource
 
 BLACK = np.full((120, 160, 3), 6, np.uint8)
@@ -338,6 +339,20 @@ def test_ctrl_c_at_any_moment_leaves_folder_and_report_in_step(
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [*names, "selection.json"]
     for frame in selection.chosen:
         np.testing.assert_array_equal(read_image(tmp_path / "out" / frame.file), distinct[frame.index % 24])
+
+
+@pytest.mark.parametrize("is_ours", [True, False])
+def test_a_write_that_is_interrupted_at_its_end_leaves_no_file_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_ours: bool
+) -> None:
+    def interrupted(path: Path, data: bytes, **how: object) -> None:
+        path.write_bytes(data if is_ours else b"somebody's")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("edgeseg.selection.folder.write_new", interrupted)
+    with pytest.raises(KeyboardInterrupt), own_folder(tmp_path / "out") as files:
+        files.write("a.png", b"ours")
+    assert (tmp_path / "out" / "a.png").exists() is not is_ours
 
 
 @pytest.mark.parametrize("name", ["IMG_3344", "a b (1)", "00012", "ü" * 120, "x" * 251, "nö\udcff"])

@@ -8,6 +8,7 @@ import os
 import shutil
 import struct
 import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -83,6 +84,41 @@ def test_interlaced_pictures_are_seen_or_refused_but_never_black(tmp_path: Path,
         assert [frame.image.mean() for frame in by_opencv] == pytest.approx(
             [frame.image.mean() for frame in seen], abs=6
         )
+
+
+@pytest.mark.parametrize("level", ["-8", "16", "24", "x", None])
+def test_interlaced_pictures_are_seen_or_refused_however_quiet_ffmpeg_is(tmp_path: Path, level: str | None) -> None:
+    """A quiet FFmpeg gave what happened to be in memory, and every command made it quiet."""
+    path = made(tmp_path / "camcorder.mp4", [40 * number for number in range(12)], interlaced=True)
+    environment = {name: value for name, value in os.environ.items() if name != "OPENCV_FFMPEG_LOGLEVEL"}
+    environment.update({} if level is None else {"OPENCV_FFMPEG_LOGLEVEL": level})
+    command = [
+        sys.executable,
+        "-m",
+        "edgeseg",
+        "run",
+        "--capture",
+        "opencv",
+        "--source",
+        str(path),
+        "--sink",
+        "null://",
+    ]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=HANG_S)
+    (said,) = done.stderr.splitlines()
+    assert done.returncode == 1 and "cannot convert the pictures of interlaced video" in said
+    code = f"""
+from pathlib import Path
+from edgeseg.errors import SourceError
+from edgeseg.runtime.sources.video import OpenCvVideo
+try:
+    with OpenCvVideo(Path({str(path)!r})) as source:
+        source.read()
+except SourceError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=HANG_S)
+    assert ("of interlaced video" if level is None else "OPENCV_FFMPEG_LOGLEVEL hides which pictures") in done.stdout
 
 
 @pytest.mark.parametrize("lead", [15, 40, 58])

@@ -101,6 +101,7 @@ class OpenCvVideo(FrameSource):
         """Open the file. Raises SourceError."""
         cv2 = require("cv2", "opencv")
         self.close()
+        _refuse_silence()
         self._file = _descriptor_of(self._path)
         with _complaints() as complaints:
             capture = cv2.VideoCapture(f"/proc/self/fd/{self._file}", cv2.CAP_FFMPEG)
@@ -178,6 +179,19 @@ def _cut(path: Path, frames: int) -> SourceError | None:
     )
 
 
+def _refuse_silence() -> None:
+    """Raise SourceError where FFmpeg may not say which pictures it could not convert: they would pass for whole ones.
+
+    OpenCV reads these variables when it is loaded, so that they cannot be changed for it here.
+    """
+    for name in ("OPENCV_FFMPEG_LOGLEVEL", "OPENCV_FFMPEG_DEBUG"):
+        if name in os.environ:
+            raise SourceError(
+                f"{name} hides which pictures FFmpeg cannot convert; unset it, or install GStreamer",
+                "codec",
+            )
+
+
 _STDERR = threading.Lock()
 
 
@@ -199,7 +213,19 @@ def _complaints() -> Iterator[Any]:
             said = os.pread(heard, 1 << 20, 0)
             os.close(heard)
             os.close(before)
-    ours = b"[swscaler", b"[h264", b"[mov", b"[hevc", b"[ WARN", b"[ERROR", b"[mpeg", b"[avi", b"[matroska", b"[in#"
+    ours = (
+        b"[OPENCV:FFMPEG",
+        b"[swscaler",
+        b"[h264",
+        b"[mov",
+        b"[hevc",
+        b"[ WARN",
+        b"[ERROR",
+        b"[mpeg",
+        b"[avi",
+        b"[matroska",
+        b"[in#",
+    )
     for line in said.splitlines(keepends=True):
         if b" @ 0x" in line or line.startswith(ours):
             lines.append(line.decode(errors="replace").strip())
