@@ -93,10 +93,12 @@ class BenchConfig(Config):
 
 @dataclass(frozen=True)
 class TuneConfig(Config):
-    """A choice among the precisions of TensorRT on this device."""
+    """A choice of what runs a bundle on this device."""
 
     model: Optional[Path] = model_field()
-    flavour: str = option("tensorrt", help="tensorrt or rtx.")
+    flavour: str = option(
+        "auto", help="auto: TensorRT on a Jetson, the engines of the CPU elsewhere; or cpu, tensorrt, rtx."
+    )
     source: str = _source_field()
     seconds: float = option(10.0, help="Measuring time per candidate.", at_least=0.1)
     warmup: float = option(5.0, help="Warm-up time per candidate, in seconds.", at_least=0.0)

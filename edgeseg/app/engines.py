@@ -13,6 +13,7 @@ from edgeseg.errors import EdgesegError, InputError, UsageError
 
 if TYPE_CHECKING:
     from edgeseg.engines.base import Engine
+    from edgeseg.engines.host_choice import HostChoices
     from edgeseg.engines.tensorrt.cache import EngineCache
     from edgeseg.engines.tensorrt.factory import TensorRtFactory
 
@@ -24,6 +25,7 @@ __all__ = [
     "on_jetson",
     "opened_engine",
     "factory_of",
+    "host_choices",
     "quiet_factory",
 ]
 
@@ -48,6 +50,13 @@ def engine_cache() -> "EngineCache":
     from edgeseg.engines.tensorrt.cache import EngineCache
 
     return EngineCache(cache_folder() / "engines")
+
+
+def host_choices() -> "HostChoices":
+    """Return what ``edgeseg tune`` chose on this machine's CPU."""
+    from edgeseg.engines.host_choice import HostChoices
+
+    return HostChoices(cache_folder() / "choices")
 
 
 def on_jetson() -> bool:
@@ -130,6 +139,12 @@ def opened_engine(
     if program is not None:
         return _opened_program(bundle, program, tell)
     if not ENGINES[chosen].is_built:
+        if options.engine == "auto" and options.graph is None and not options.threads:
+            remembered = host_choices().find(bundle)
+            if remembered is not None:
+                tell(f"as 'edgeseg tune' chose for this model here: {remembered.name}")
+                graph, threads = remembered.graph, remembered.threads
+                return engine_from_bundle(bundle, graph, threads=threads, engine=remembered.engine)
         return engine_from_bundle(bundle, options.graph, threads=options.threads, engine=chosen)
     try:
         return _opened_tensorrt(bundle, name, options, tell, factory_from)

@@ -1,21 +1,26 @@
-"""Choose which precision to run on this device, by measuring."""
+"""Choose what runs a bundle on this device, by measuring."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Sequence
 
 from edgeseg.app.bench import frames_of
 from edgeseg.app.bench_config import TuneConfig
 from edgeseg.app.data import dataset_from
-from edgeseg.app.engines import FactoryFrom, quiet_factory
+from edgeseg.app.engines import FactoryFrom, host_choices, quiet_factory
 from edgeseg.app.models import bundle_or_default, model_stem
 from edgeseg.errors import UsageError
 from edgeseg.progress import Progress
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from edgeseg.bench.tune import Tuning
+    from edgeseg.bench.tune_host import HostTuning
+    from edgeseg.bundle import Bundle
     from edgeseg.device.detect import Device
+    from edgeseg.engines.tensorrt.factory import TensorRtFactory
 
 __all__ = ["TuningReport", "tune"]
 
@@ -27,7 +32,7 @@ class TuningReport:
     model: str
     device: Device
     source: str
-    tuning: Tuning
+    tuning: Tuning | HostTuning
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-serialisable dict."""
@@ -42,7 +47,9 @@ class TuningReport:
 def tune(
     config: TuneConfig, progress: Progress = Progress(), *, factory_from: FactoryFrom = quiet_factory
 ) -> TuningReport:
-    """Build every precision that this device has, time those that pass their self-test, and remember the fastest.
+    """Time all that can run a bundle here and passes its self-test, and remember the fastest.
+
+    On a Jetson these are the precisions of TensorRT, elsewhere the engines of the CPU with their graphs and threads.
 
     Args:
         config: of the measurement.
@@ -53,32 +60,65 @@ def tune(
         UsageError: there is no such flavour.
         EdgesegError: the bundle, the frames or TensorRT cannot be used, or no candidate passed.
     """
-    from edgeseg.bench.tune import candidates, tuned
     from edgeseg.device.detect import detected_device
     from edgeseg.engines.tensorrt.api import FLAVOURS
 
-    if config.flavour not in FLAVOURS:
-        raise UsageError(f"`flavour` is {' or '.join(FLAVOURS)}, got {config.flavour!r}")
+    flavours = ("auto", "cpu", *FLAVOURS)
+    if config.flavour not in flavours:
+        raise UsageError(f"`flavour` is {' or '.join(flavours)}, got {config.flavour!r}")
     bundle, name = bundle_or_default(config.model, config.require_signature)
     images = dataset_from(config.source)
     frames = frames_of(images)
     device = detected_device()
     progress.step(f"model: {name}")
     progress.step(f"device: {device.describe()}")
-    with factory_from(config.flavour, progress.step) as factory:
-        tried = candidates(factory, factory.dla_cores())
-        progress.step(
-            f"up to {len(tried)} candidates, each built, then {config.seconds:g} s after {config.warmup:g} s of warm-up"
-        )
-        tuning = tuned(
-            factory,
-            bundle,
-            model_stem(name),
-            tried,
-            frames,
-            seconds=config.seconds,
-            warmup_s=config.warmup,
-            on_result=progress.step,
-        )
-        factory.choose(bundle, "tune", tuning.best.options)
+    flavour = config.flavour if config.flavour != "auto" else "tensorrt" if device.is_jetson else "cpu"
+    tuning: Tuning | HostTuning
+    if flavour == "cpu":
+        tuning = _tuned_on_host(config, bundle, frames, device.cores, progress)
+        return TuningReport(name, device, images.description, tuning)
+    with factory_from(flavour, progress.step) as factory:
+        tuning = _tuned_in_tensorrt(config, bundle, model_stem(name), frames, factory, progress)
     return TuningReport(name, device, images.description, tuning)
+
+
+def _tuned_on_host(
+    config: TuneConfig, bundle: Bundle, frames: Sequence[np.ndarray], cores: int, progress: Progress
+) -> HostTuning:
+    from edgeseg.bench.measure import Effort
+    from edgeseg.bench.tune_host import host_candidates, tuned_on_host
+
+    tried = host_candidates(bundle, cores)
+    progress.step(f"{len(tried)} candidates, {config.seconds:g} s each after {config.warmup:g} s of warm-up")
+    effort = Effort(config.seconds, config.warmup)
+    tuning = tuned_on_host(bundle, tried, frames, effort, on_result=progress.step, report=progress.count)
+    host_choices().keep(bundle, tuning.best.choice)
+    return tuning
+
+
+def _tuned_in_tensorrt(
+    config: TuneConfig,
+    bundle: Bundle,
+    model: str,
+    frames: Sequence[np.ndarray],
+    factory: TensorRtFactory,
+    progress: Progress,
+) -> Tuning:
+    from edgeseg.bench.tune import candidates, tuned
+
+    tried = candidates(factory, factory.dla_cores())
+    progress.step(
+        f"up to {len(tried)} candidates, each built, then {config.seconds:g} s after {config.warmup:g} s of warm-up"
+    )
+    tuning = tuned(
+        factory,
+        bundle,
+        model,
+        tried,
+        frames,
+        seconds=config.seconds,
+        warmup_s=config.warmup,
+        on_result=progress.step,
+    )
+    factory.choose(bundle, "tune", tuning.best.options)
+    return tuning

@@ -39,6 +39,16 @@ class Candidate:
         dla = "" if self.options.dla_core is None else f" on DLA {self.options.dla_core}"
         return f"{self.options.precision}{dla}"
 
+    @property
+    def agreement(self) -> float:
+        """Return the share of golden pixels with FP32's class; NaN when it was refused."""
+        return float("nan") if self.opened is None else self.opened.self_test.agreement
+
+    @property
+    def int8_share(self) -> float:
+        """Return the share of convolutions that are INT8; NaN when it was refused."""
+        return float("nan") if self.opened is None else self.opened.cached.precisions.int8_share
+
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-serialisable dict."""
         return {

@@ -1,4 +1,4 @@
-"""``edgeseg tune``: which precision to run on this device, measured."""
+"""``edgeseg tune``: what to run on this device, measured."""
 
 from edgeseg.app.bench_config import TuneConfig
 from edgeseg.app.tune import TuningReport
@@ -10,9 +10,9 @@ from edgeseg.cli.progress import told_progress
 
 
 def _tune(config: TuneConfig, as_json: JsonFlag = False) -> None:
-    """Build FP16, implicit INT8 and Q/DQ (and DLA) engines, time them, keep the fastest that passes its self-test.
+    """Time what can run here, keep the fastest that passes its self-test: later runs without options take it.
 
-    Later 'edgeseg run' and 'compile' without options take it.
+    On a Jetson: FP16, implicit INT8, Q/DQ and DLA in TensorRT. Elsewhere: engines of the CPU, their graphs and threads.
 
     Example: edgeseg tune street.edgeseg
     """
@@ -30,14 +30,14 @@ tune = command(TuneConfig, _tune)
 def _print(report: TuningReport) -> None:
     rows = []
     for one in report.tuning.candidates:
-        if one.measured is None or one.opened is None:
+        if one.measured is None:
             rows.append([one.name, "-", "-", "-", "-", "out"])
             continue
-        frame, share = one.measured.frame, one.opened.cached.precisions.int8_share
+        frame = one.measured.frame
         is_best = one is report.tuning.best
         taken = "taken" if is_best else "unstable clocks" if one.measured.unstable else ""
-        agreement = percent(one.opened.self_test.agreement)
-        rows.append([one.name, f"{frame.p50_ms:.2f}", f"{frame.p99_ms:.2f}", percent(share), agreement, taken])
+        shares = [percent(one.int8_share), percent(one.agreement)]
+        rows.append([one.name, f"{frame.p50_ms:.2f}", f"{frame.p99_ms:.2f}", *shares, taken])
     table(
         f"end-to-end ms/frame on {report.source}",
         ["candidate", "p50 ms", "p99 ms", "INT8 convs %", "as FP32 %", ""],

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgeseg.app.bench_config import TuneConfig
+from edgeseg.app.config import EngineOptions
+from edgeseg.app.engines import cache_folder, host_choices, opened_engine
+from edgeseg.app.tune import tune
+from edgeseg.bench.measure import Effort
+from edgeseg.bench.tune_host import HostTuning, host_candidates, tuned_on_host
+from edgeseg.bundle import Bundle, write_bundle
+from edgeseg.engines.host_choice import HostChoice, HostChoices
+from edgeseg.engines.select import installed_engines
+from edgeseg.errors import EngineError, UsageError
+from tests.engines.tensorrt.tiny import tiny_bundle, tiny_onnx
+
+FRAMES = [np.zeros((32, 48, 3), np.uint8)]
+
+
+@pytest.fixture(autouse=True)
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def test_what_tune_chose_runs_where_nothing_else_is_asked_for(tmp_path: Path) -> None:
+    bundle, told = tiny_bundle(), []  # type: ignore[var-annotated]
+    write_bundle(bundle, tmp_path / "tiny.edgeseg")
+    report = tune(TuneConfig(model=tmp_path / "tiny.edgeseg", seconds=0.1, warmup=0.0, flavour="cpu"))
+    best = report.tuning.best
+    assert {one.name for one in report.tuning.candidates} >= {
+        f"fp32 in {engine}, all threads" for engine in installed_engines()
+    }
+    assert f"{best.name} is taken" in report.tuning.verdict() and not best.refused and best.agreement > 0.99
+    json.dumps(report.to_json())
+    with opened_engine(bundle, "tiny.edgeseg", EngineOptions(), tell=told.append):
+        assert told == [f"as 'edgeseg tune' chose for this model here: {best.name}"]
+    for options in (EngineOptions(engine="onnxruntime"), EngineOptions(graph="fp32"), EngineOptions(threads=1)):
+        with opened_engine(bundle, "tiny.edgeseg", options, tell=told.append) as engine:
+            assert len(told) == 1 and "ONNX Runtime" in engine.description, "what is asked for goes first"
+
+
+def test_a_graph_that_fails_its_golden_frames_is_out_however_fast() -> None:
+    bundle = tiny_bundle()
+    wrong = replace(bundle.graphs["fp32"], onnx=tiny_onnx(wrong=True))
+    spoiled = replace(bundle, graphs={**bundle.graphs, "int8-cpu": wrong})
+    said: list[str] = []
+    tried = [HostChoice("onnxruntime", graph, 0) for graph in ("int8-cpu", "fp32")]
+    tuning = tuned_on_host(spoiled, tried, FRAMES, Effort(0.1, 0), on_result=said.append)
+    assert tuning.best.choice.graph == "fp32" and "self-test failed" in tuning.candidates[0].refused
+    assert len(said) == 1 and said[0].startswith("int8-cpu in onnxruntime, all threads is out: ")
+    with pytest.raises(EngineError, match="no candidate can be taken; the first: self-test failed"):
+        tuned_on_host(spoiled, tried[:1], FRAMES, Effort(0.1, 0))
+
+
+@pytest.mark.parametrize(("cores", "threads"), [(1, [0]), (2, [0, 1]), (3, [0, 1]), (8, [0, 4, 1])])
+def test_threads_are_all_half_and_one(cores: int, threads: list[int]) -> None:
+    found = host_candidates(tiny_bundle(), cores)
+    assert [one.threads for one in found if (one.engine, one.graph) == ("onnxruntime", "fp32")] == threads
+
+
+_SPOILED = {
+    "nothing": b"",
+    "no JSON": b"{",
+    "a list": b"[]",
+    "a choice that is none": b'{"PLACE": 3}',
+    "no graph": b'{"PLACE": {"engine": "onnxruntime", "threads": 0}}',
+    "a graph that is not there": b'{"PLACE": {"engine": "onnxruntime", "graph": "none", "threads": 0}}',
+    "an engine that is not there": b'{"PLACE": {"engine": "none", "graph": "fp32", "threads": 0}}',
+    "threads below none": b'{"PLACE": {"engine": "onnxruntime", "graph": "fp32", "threads": -1}}',
+    "threads that are none": b'{"PLACE": {"engine": "onnxruntime", "graph": "fp32", "threads": "x"}}',
+    "another machine": b'{"another": {"engine": "onnxruntime", "graph": "fp32", "threads": 0}}',
+}
+
+
+@pytest.mark.parametrize("spoiled", list(_SPOILED))
+def test_a_choice_that_cannot_be_used_is_none(spoiled: str, tmp_path: Path) -> None:
+    bundle, choices, choice = tiny_bundle(), HostChoices(tmp_path), HostChoice("onnxruntime", "fp32", 1)
+    choices.keep(bundle, choice)
+    assert choices.find(bundle) == choice
+    (path,) = tmp_path.glob("*.json")
+    (place,) = json.loads(path.read_bytes())
+    path.write_bytes(_SPOILED[spoiled].replace(b"PLACE", place.encode()))
+    assert choices.find(bundle) is None
+    choices.keep(bundle, choice)
+    assert choices.find(bundle) == choice
+
+
+def test_a_choice_is_of_one_model() -> None:
+    bundle = tiny_bundle()
+    host_choices().keep(bundle, HostChoice("onnxruntime", "fp32", 1))
+    other: Bundle = replace(bundle, graphs={"fp32": replace(bundle.graphs["fp32"], onnx=tiny_onnx(scores=True))})
+    assert host_choices().find(other) is None and (cache_folder() / "choices").is_dir()
+
+
+def test_there_is_no_other_flavour() -> None:
+    with pytest.raises(UsageError, match="`flavour` is auto or cpu or tensorrt or rtx, got 'gpu'"):
+        tune(TuneConfig(flavour="gpu"))
+
+
+def test_the_verdict_compares_with_what_would_run_unasked() -> None:
+    tried = [HostChoice("onnxruntime", "fp32", 0), HostChoice("onnxruntime", "fp32", 1)]
+    tuning = tuned_on_host(tiny_bundle(), tried, FRAMES, Effort(0.1, 0))
+    first, second = tuning.candidates
+    assert "as fast as" not in HostTuning([first, second], first).verdict()
+    assert "as fast as fp32 in onnxruntime, all threads" in HostTuning([first, second], second).verdict()
