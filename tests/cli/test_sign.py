@@ -42,7 +42,7 @@ OPENING = {
     "run": ["--source", "demo://street?frames=1", "--sink", "jsonl://out.jsonl"],
     "eval": ["--data", "demo://street?frames=1"],
     "bench": ["--seconds", "0.1", "--warmup", "0", "--no-torch", "--source", "demo://street?frames=1"],
-    "tune": [],
+    "tune": ["--seconds", "0.1", "--warmup", "0", "--source", "demo://street?frames=1"],
     "calibrate export": ["-o", "out.cache"],
     "inspect": ["--html", "out.html"],
     "verify": [],
@@ -184,7 +184,7 @@ def test_every_command_that_takes_a_bundle_can_demand_a_signature() -> None:
                 look(sub, f"{name} {one}".strip())
         else:
             options = [option for parameter in command.params for option in parameter.opts]
-            if "model" in options and name != "sign":
+            if {"model", "models"} & set(options) and name != "sign":
                 found[name] = "--require-signature" in options
 
     look(command_line(), "")

@@ -202,7 +202,7 @@ def test_what_is_raised_while_the_context_is_current() -> None:
 COMMANDS = (
     ("compile", "tiny.edgeseg", "--int8", "--flavour", "tensorrt"),
     ("run", "tiny.edgeseg", "--engine", "tensorrt", "--source", "demo://street?frames=1", "--sink", "out"),
-    ("tune", "tiny.edgeseg", "--seconds", "0.1", "--warmup", "0"),
+    ("tune", "tiny.edgeseg", "--flavour", "tensorrt", "--seconds", "0.1", "--warmup", "0"),
     ("bench", "tiny.edgeseg", "--engine", "tensorrt", "--seconds", "0.1", "--warmup", "0", "--no-torch"),
     ("verify", "tiny.edgeseg", "--engine", "tensorrt"),
 )
@@ -274,7 +274,7 @@ def test_every_command_says_it_on_one_line(words: tuple[str, ...], trouble: str,
 def test_tune_with_a_driver_that_is_older_than_tensorrt(machine: Machine) -> None:
     """pycuda starts, and the first of TensorRT's objects is made in this process."""
     machine.fake.runtime_error = 35
-    error = machine.run("tune", "tiny.edgeseg").exception
+    error = machine.run("tune", "tiny.edgeseg", "--flavour", "tensorrt").exception
     assert isinstance(error, EngineError) and "the NVIDIA driver is missing or older" in str(error)
 
 

@@ -59,7 +59,10 @@ SAYS = {
 BOARD_PATHS = ("/etc/nv_tegra_release", "/opt/edgeseg")
 TOOLS = ("apt", "docker", "git", "gst-launch-1.0", "journalctl", "scp", "systemctl", "systemd-analyze", "v4l2-ctl")
 OF_ROOT = ("cp", "install", "ldconfig", "tee", "udevadm", "useradd", "usermod", "apt", "systemctl")
-QUICK = {"tune": "--seconds 0.1 --warmup 0", "bench": "--seconds 0.1 --warmup 0 --no-torch --engine tensorrt"}
+QUICK = {
+    "tune": "--seconds 0.1 --warmup 0 --flavour tensorrt",
+    "bench": "--seconds 0.1 --warmup 0 --no-torch --engine tensorrt",
+}
 
 
 def is_command(span: str) -> bool:
