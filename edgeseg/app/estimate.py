@@ -13,7 +13,7 @@ from edgeseg.app.models import bundle_or_default
 from edgeseg.app.shipped import model_path
 from edgeseg.bundle import Bundle
 from edgeseg.device.specifications import ARCHITECTURES, JETSONS
-from edgeseg.errors import CompileError, UsageError, require
+from edgeseg.errors import UsageError
 from edgeseg.estimate.forecast import (
     CPU_GB_S,
     Fit,
@@ -30,7 +30,6 @@ from edgeseg.estimate.forecast import (
 from edgeseg.estimate.measured import MeasuredRow, rows_from_text, sharpened
 from edgeseg.files import text_from
 from edgeseg.progress import Progress
-from edgeseg.recipes import FP32
 
 __all__ = ["Estimate", "Fitting", "estimate", "fitting", "network_from", "network_of_bundle"]
 
@@ -212,12 +211,10 @@ def network_of_bundle(bundle: Bundle, name: str, size_hw: tuple[int, int] | None
     Raises:
         CompileError: it has none, or that is of another size.
     """
+    from edgeseg.compiler.steps.float_graph import float_graph_from_bundle
     from edgeseg.estimate.graphs import network_from_onnx
 
-    if FP32 not in bundle.graphs:
-        raise CompileError(f"{name} holds no fp32 graph to read shapes from")
-    graph = require("onnx", "compile").load_model_from_string(bundle.graphs[FP32].onnx)
-    return network_from_onnx(graph, name, size_hw)
+    return network_from_onnx(float_graph_from_bundle(bundle), name, size_hw)
 
 
 def _precisions(asked: str, architecture: str) -> list[str]:

@@ -62,10 +62,12 @@ class Network:
 
     @classmethod
     def from_json(cls, facts: Mapping[str, Any]) -> Network:
-        """Return what ``to_json`` gave."""
-        height, width = facts["size_hw"]
+        """Return what ``to_json`` gave. Raises KeyError, TypeError, ValueError: it is something else."""
+        height, width = map(int, facts["size_hw"])
         kernels = tuple(map(Kernel.from_json, facts["kernels"]))
-        return cls(facts["name"], (height, width), kernels, facts["input_bytes"], facts["output_bytes"])
+        if not kernels or height < 1 or width < 1:
+            raise ValueError("a network has kernels and a size")
+        return cls(str(facts["name"]), (height, width), kernels, int(facts["input_bytes"]), int(facts["output_bytes"]))
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ def network_from_onnx(model: onnx.ModelProto, name: str, size_hw: tuple[int, int
     inferred = tools.shape_inference.infer_shapes(model, data_prop=True)
     try:
         kernels = fused_kernels(inferred)
-    except CompileError:
+    except CompileError:  # a simplifier computes shapes, and what control flow depends on
         inferred = tools.shape_inference.infer_shapes(_simplified(model), data_prop=True)
         kernels = fused_kernels(inferred)
     return Network(name, size_hw, kernels, *input_bytes(inferred))
@@ -67,6 +67,10 @@ def _fix_input(model: onnx.ModelProto, size_hw: tuple[int, int] | None) -> tuple
         seen = ", ".join(f"{value.name!r} of {len(dims_of(value))} axes" for value in images) or "none"
         raise CompileError(f"the network has to have one input, an image of four axes; it has {seen}")
     dims = images[0].type.tensor_type.shape.dim
+    if dims[0].dim_value > 1:
+        raise CompileError(
+            f"the graph takes {dims[0].dim_value} images at a time; export it for one, or for any number"
+        )
     places = (1, 2) if dims[3].dim_value in (1, 3, 4) and dims[1].dim_value not in (1, 3, 4) else (2, 3)
     stated = (dims[places[0]].dim_value, dims[places[1]].dim_value)
     if size_hw is None and 0 in stated:

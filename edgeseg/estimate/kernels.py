@@ -35,6 +35,13 @@ _KINDS = {
 }
 _DENSE = ("convolution", "pointwise-convolution", "grouped", "transposed", "product")
 _TAKES_POINTWISE = (*_DENSE, "depthwise", "pointwise")
+_UNCOUNTED = frozenset(
+    (
+        "If", "Loop", "Scan", "LSTM", "GRU", "RNN", "Einsum", "DFT", "DeformConv", "Attention", "QLinearConv",
+        "QLinearMatMul", "ConvInteger", "MatMulInteger", "DynamicQuantizeLinear",
+    )
+)  # fmt: skip
+"""Operators whose work is not known here, or that TensorRT does not take. A forecast without them would be too low."""
 _FLOATS = (1, 10, 11, 16)
 _WIDTHS = {2: 1, 3: 1, 9: 1}
 
@@ -77,8 +84,19 @@ class Kernel:
 
     @classmethod
     def from_json(cls, facts: Mapping[str, Any]) -> Kernel:
-        """Return what ``to_json`` gave."""
-        return cls(**{**facts, "operators": tuple(facts["operators"])})
+        """Return what ``to_json`` gave. Raises KeyError, TypeError, ValueError: it is something else."""
+        numbers = {name: _count(facts[name]) for name in _NUMBERS}
+        operators = tuple(map(str, facts["operators"]))
+        return cls(str(facts["name"]), str(facts["kind"]), operators, **numbers, is_float=bool(facts["is_float"]))
+
+
+_NUMBERS = ("macs", "rows", "columns", "depth", "groups", "read", "written", "weights", "fixed_bytes")
+
+
+def _count(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**53:
+        raise ValueError(f"{value!r} is no count")
+    return value
 
 
 def total_macs(kernels: Iterable[Kernel]) -> int:
@@ -98,9 +116,13 @@ def fused_kernels(model: onnx.ModelProto, images: Collection[str] = ()) -> tuple
         images: inputs that are no weights. Empty means all of them.
 
     Raises:
-        CompileError: a shape is not known, or holds a size that is not fixed.
+        CompileError: a shape is not known, or holds a size that is not fixed; the graph computes nothing, or something
+            whose work is not known here.
     """
     graph = OnnxGraph(model.graph)
+    strange = sorted({node.op_type for node in graph.nodes} & _UNCOUNTED)
+    if strange:
+        raise CompileError(f"the work of {', '.join(strange)} is not known here; export a float graph without it")
     return _Partition(graph, _constants(graph, images)).kernels()
 
 
@@ -149,6 +171,8 @@ class _Partition:
             if id(node) not in self._inner and node.output[0] not in self._origin:
                 self._place(node)
         kernels = [kernel for kernel in map(self._kernel, self._groups) if kernel is not None]
+        if not kernels:
+            raise CompileError("the graph computes nothing; pass a network")
         last = max((at for at, kernel in enumerate(kernels) if kernel.macs), default=len(kernels))
         return (*kernels[: last + 1], *(replace(kernel, is_float=True) for kernel in kernels[last + 1 :]))
 

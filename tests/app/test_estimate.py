@@ -10,7 +10,7 @@ import pytest
 from edgeseg.app.estimate import estimate, network_from
 from edgeseg.app.estimate_config import EstimateConfig
 from edgeseg.device.specifications import ARCHITECTURES, BOARDS, JETSONS
-from edgeseg.errors import UsageError
+from edgeseg.errors import CompileError, UsageError
 from edgeseg.estimate.forecast import Network, fit_of, forecast, mode_named, scaled
 from tests.cli.test_cli import edgeseg, refused
 
@@ -103,6 +103,27 @@ def test_the_command_says_what_it_assumed(tmp_path: Path) -> None:
 def test_what_a_board_has_not_is_refused(config: EstimateConfig, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         estimate(config)
+
+
+@pytest.mark.parametrize(
+    ("operator", "dims", "said"),
+    [
+        ("Identity", [1, 3, 8, 8], "computes nothing"),
+        ("Relu", [4, 3, 8, 8], "takes 4 images at a time"),
+        ("Relu", [1, 8], "one input, an image of four axes; it has 'x' of 2 axes"),
+        ("Einsum", [1, 3, 8, 8], "the work of Einsum is not known here"),
+    ],
+)
+def test_what_cannot_be_counted_is_refused(tmp_path: Path, operator: str, dims: list[int], said: str) -> None:
+    """A forecast that left work out would be too low."""
+    helper, types = onnx.helper, onnx.TensorProto
+    how = {"equation": "nchw->nchw"} if operator == "Einsum" else {}
+    node = helper.make_node(operator, ["x"], ["y"], **how)
+    values = [helper.make_tensor_value_info(name, types.FLOAT, dims) for name in "xy"]
+    graph = helper.make_graph([node], "g", values[:1], values[1:])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), tmp_path / "net.onnx")
+    with pytest.raises(CompileError, match=said):
+        network_from(tmp_path / "net.onnx", None)
 
 
 def test_broken_files_are_one_line(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -125,6 +126,21 @@ def test_rows_survive_a_file(street: Network, tmp_path: Path) -> None:
 def test_wrong_rows_are_named(street: Network, text: str, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         rows_from_text(text, "r", lambda model, size: street)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("kernels", []), ("kernels", 3), ("size_hw", [0, 5]), ("size_hw", "ab"), ("input_bytes", None), ("kernels", [{}])],
+)
+def test_a_network_in_a_file_is_looked_at(street: Network, key: str, value: object) -> None:
+    facts = json.loads(rows_json([row(street, NX, 3.0)]))
+    facts["rows"][0]["network"][key] = value
+    with pytest.raises(UsageError, match="is no file of measured rows"):
+        rows_from_text(json.dumps(facts), "r", lambda model, size: street)
+    facts = json.loads(rows_json([row(street, NX, 3.0)]))
+    facts["rows"][0]["network"]["kernels"][5]["macs"] = -1
+    with pytest.raises(UsageError, match="-1 is no count"):
+        rows_from_text(json.dumps(facts), "r", lambda model, size: street)
 
 
 def test_networks_of_the_package_are_ranked_by_a_time() -> None:
