@@ -174,7 +174,8 @@ def _measured_rows(path: Path) -> Sequence[MeasuredRow]:
         raise UsageError(f"`measured` {path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
     def read(model: str, size: str | None) -> Network:
-        return network_from(path.parent / model, size)
+        beside = path.parent / model
+        return network_from(beside if beside.exists() else Path(model), size)
 
     return rows_from_text(text, path.name, read)
 

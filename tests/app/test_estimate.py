@@ -91,6 +91,17 @@ def test_the_command_says_what_it_assumed(tmp_path: Path) -> None:
     assert len(facts["forecasts"]) == sum(len(jetson.modes) for jetson in JETSONS.values())
 
 
+def test_rows_of_a_table_sharpen_the_command(tmp_path: Path) -> None:
+    table = tmp_path / "rows.csv"
+    table.write_text("board,power_mode,precision,ms,model\norin-nano,15W,fp16,6.5,street\nnano,MAXN,fp16,21,street\n")
+    words = ("estimate", "street", "--device", "orin-nx", "--power-mode", "MAXN", "--measured", table)
+    done = edgeseg(*words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "measured: this network measured on Jetson Orin Nano 8GB, 15W, FP16, and the published law" in done.stdout
+    table.write_text(table.read_text().replace("street", "gone.onnx"))
+    assert "gone.onnx does not exist" in refused(*words, cwd=tmp_path)
+
+
 @pytest.mark.parametrize(
     ("config", "said"),
     [
