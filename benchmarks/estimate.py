@@ -2,8 +2,8 @@
 
     python benchmarks/estimate.py fit --rows ROWS.csv --rows MORE.csv [--parameters OUT.json] [--plot OUT.png]
 
-Columns of ROWS are described in ``estimate_rows.py``. Needs scipy, and torch with torchvision, timm and onnxslim the
-first time that a network is built; its kernels are kept in ``--cache``.
+Columns of ROWS are described in ``estimate_rows.py``. Needs scipy, and matplotlib for --plot. The first time that a
+network is built it needs torch, torchvision, timm and onnxslim; its kernels are kept in ``--cache``.
 """
 
 from __future__ import annotations
