@@ -16,6 +16,7 @@ _NETWORK = "Network"
 _OPTIMIZATION = "Optimization"
 _INT8 = "INT8"
 _TEACHERS = "Teachers"
+_TRIALS = "Trials"
 
 
 def _absolute_if_there(text: str) -> str:
@@ -228,4 +229,17 @@ class TrainConfig(Config):
         flag="--find-lr",
         at_least=0,
         panel=_OPTIMIZATION,
+    )
+    trials: int = option(
+        0,
+        help="Train so many times with settings that Optuna chooses, each in a folder of its own in OUT, and tell the "
+        "best.",
+        at_least=0,
+        panel=_TRIALS,
+    )
+    search: Tuple[str, ...] = option(
+        (),
+        help="What `trials` choose: FIELD=LOW:HIGH, FIELD=LOW:HIGH:log or FIELD=ONE|OTHER, as in "
+        "learning_rate=1e-4:1e-2:log; may be given several times.",
+        panel=_TRIALS,
     )

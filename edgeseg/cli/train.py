@@ -13,6 +13,7 @@ from edgeseg.app.train import TrainingProgress, find_rate
 from edgeseg.app.train import train as train_network
 from edgeseg.app.train_config import TrainConfig
 from edgeseg.app.train_processes import started_together
+from edgeseg.app.trials import Trial, try_settings
 from edgeseg.cli.arguments import SaveConfigOption
 from edgeseg.cli.console import JsonFlag, percent, print_json, say, say_aside
 from edgeseg.cli.options import command
@@ -34,6 +35,9 @@ def _train(config: TrainConfig, save: SaveConfigOption = None, as_json: JsonFlag
     tells = place().rank == 0
     if save is not None and tells:
         (say_aside if as_json else say)(save_config(config, save))
+    if config.trials:
+        _show_trials(config, as_json)
+        return
     if config.find_rate:
         _show_rate(find_rate(config), as_json)
         return
@@ -77,6 +81,31 @@ def _show_rate(found: "RateSearch", as_json: bool) -> None:
     for at in range(0, len(found.rates), 10):
         say(f"rate {found.rates[at]:.1e}  loss {found.losses[at]:.4f}")
     say(f"a tenth of the rate with the lowest loss: --lr {found.rate:.1e}")
+
+
+def _show_trials(config: TrainConfig, as_json: bool) -> None:
+    """Print each trial when it ends, and the best one at the end."""
+    steps = _step_line if sys.stderr.isatty() and not as_json else None
+
+    def tell(trial: Trial) -> None:
+        what = f"mIoU {percent(trial.miou)}" if trial.end == "finished" else trial.end
+        settings = ", ".join(f"{name} {_short(value)}" for name, value in trial.settings.items())
+        (say_aside if as_json else say)(f"{trial.folder}: {what}  ({settings})")
+
+    try:
+        trials = try_settings(config, tell, TrainingProgress(step=steps))
+    except KeyboardInterrupt:
+        (say_aside if as_json else say)(f"stopped; go on with the same command and --resume ({config.out})")
+        raise
+    if as_json:
+        print_json({"trials": [{**vars(one), "folder": str(config.out / one.folder)} for one in trials]})
+        return
+    best = trials[0]
+    say(f"best {best.folder}: mIoU {percent(best.miou)}: {config.out / best.folder / 'best.safetensors'}")
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 train = command(TrainConfig, _train, file_in="data")
