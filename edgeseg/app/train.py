@@ -136,8 +136,8 @@ def find_rate(config: TrainConfig) -> RateSearch:
 
 def _refuse_for_one(config: TrainConfig) -> None:
     """Raise UsageError for what several processes do not do together, before a network is made for it."""
-    if config.search:
-        raise UsageError("`search` says what `trials` choose; pass how many of them")
+    if config.search or config.trials:
+        raise UsageError("`search` says what `trials` choose; pass both, to what trains many times")
     many = place().count
     for field in ("find_rate", "qat", "compiled"):
         if many > 1 and getattr(config, field):

@@ -17,6 +17,7 @@ from edgeseg.app.trials import Trial, try_settings
 from edgeseg.errors import TrainingError, UsageError
 from tests import HANG_S
 from tests.app.test_train import small
+from tests.cli.test_cli import refused
 from tests.cli.test_train import data_set
 
 RATES = "learning_rate=1e-4:1e-2:log"
@@ -82,6 +83,12 @@ def test_a_trial_that_is_behind_the_others_is_stopped(data: Path) -> None:
     assert len(try_settings(config, heard.append)) == 6
     assert [one.end for one in heard] == ["stopped"]
     assert len((config.out / "trial-0005" / "metrics.csv").read_text().splitlines()) == 2, "after its first epoch"
+
+
+def test_one_training_has_nothing_to_search(tmp_path: Path) -> None:
+    assert "--search says what --trials choose; pass both" in refused(
+        *("train", "x", "--val", "x", "--search", RATES), cwd=tmp_path, code=2
+    )
 
 
 @pytest.mark.parametrize(
