@@ -27,7 +27,7 @@ TESTS ?= tests
 # How many files of tests run at once: much of them is waiting.
 JOBS ?= $(shell n=$$(nproc); echo $$((n > 4 ? 4 : n)))
 
-.PHONY: demo test test-light check fix coverage release docs fuzz setup-dev street-model test-arm64 setup-system test-system soak clean
+.PHONY: bench demo test test-light check fix coverage release docs fuzz setup-dev street-model test-arm64 setup-system test-system soak clean
 
 $(DEMO)/ready: pyproject.toml $(shell find edgeseg -name '*.py' -o -name '*.edgeseg')
 	$(PYTHON) -m venv $(SYSTEM) $(DEMO)
@@ -90,6 +90,9 @@ docs: $(DOCS)/ready
 soak: $(DEV)/ready
 	$(DEV)/bin/edgeseg compile --int8 --batch 4 -o .venvs/street-batch-4.edgeseg
 	$(DEV)/bin/python benchmarks/soak.py --minutes 30 --bundle .venvs/street-batch-4.edgeseg
+
+bench: $(DEV)/ready
+	$(DEV)/bin/python benchmarks/history.py
 
 check: $(DEV)/ready
 	$(DEV)/bin/ruff check .

@@ -1,0 +1,118 @@
+"""Was it ever faster? The shipped model on this machine, release after release.
+
+    python benchmarks/history.py               # make bench: measure, and compare with the last result of this machine
+    python benchmarks/history.py --keep        # the same, and keep the result for the version of the package
+    python benchmarks/history.py --page        # write history.md from what is kept
+
+A result is kept as ``history/VERSION-MACHINE.json``, what ``edgeseg bench --result`` writes. Results of other machines
+are not compared: ``edgeseg bench --compare`` refuses them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from edgeseg import __version__
+from edgeseg.bench.compare import compared, result_from_file
+
+HERE = Path(__file__).resolve().parent
+KEPT = HERE / "history"
+PAGE = HERE / "history.md"
+_HEAD = """# The shipped model, release after release
+
+`make bench` measures the shipped model and prints the change against the last result of the same machine.
+Median ms per frame, end to end, 640x480 frames. Machines are not compared with each other.
+"""
+_WIDTH = 40
+
+
+def machine_of(result: Any) -> str:
+    """Return eight letters for a machine: what ``edgeseg bench --compare`` holds to be one."""
+    device = result["device"]
+    what = [str(device.get(key)) for key in ("board", "cpu", "cores", "power_mode")]
+    return hashlib.sha256("|".join(what).encode()).hexdigest()[:8]
+
+
+def kept_results() -> list[tuple[str, Any]]:
+    """Return (version, result) of all that is kept, oldest first."""
+    found = [(path, result_from_file(path)) for path in sorted(KEPT.glob("*.json"))]
+    return sorted(((result["edgeseg"], result) for _, result in found), key=lambda one: _order(one[0]))
+
+
+def _order(version: str) -> list[int]:
+    return [int(part) if part.isdigit() else 0 for part in version.split(".")]
+
+
+def measured(seconds: float) -> dict[str, Any]:
+    """Run ``edgeseg bench`` on the shipped model."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "result.json"
+        words = ["bench", "street", "--no-torch", "--no-memory", "--seconds", str(seconds), "--result", str(path)]
+        subprocess.run([sys.executable, "-m", "edgeseg", *words], check=True)
+        return dict(result_from_file(path))
+
+
+def print_change(result: Any) -> None:
+    """Print the change against the last kept result of this machine."""
+    of_machine = [one for one in kept_results() if machine_of(one[1]) == machine_of(result)]
+    if not of_machine:
+        print(f"nothing is kept of this machine ({result['device']['cpu']}), so there is no change to tell")
+        return
+    version, before = of_machine[-1]
+    for change in compared(before, result).changes:
+        low, high = (100 * (value - 1) for value in (change.low, change.high))
+        seen = f"{100 * (change.times_slower - 1):+.1f} % ({low:+.1f} to {high:+.1f})"
+        print(f"{change.name}: {seen} since {version}: {change.verdict}")
+
+
+def write_page() -> None:
+    """Write a table with bars for each machine."""
+    lines = [_HEAD]
+    results = kept_results()
+    for machine in dict.fromkeys(machine_of(result) for _, result in results):
+        of_machine = [(version, result) for version, result in results if machine_of(result) == machine]
+        device = of_machine[-1][1]["device"]
+        rows = [
+            (version, one["name"], one["ms_per_frame"]["p50_ms"], one["ms_per_frame"]["p99_ms"])
+            for version, result in of_machine
+            for one in result["contenders"]
+        ]
+        longest = max(row[2] for row in rows)
+        lines += [f"## {device['board'] or device['cpu']}, {device['cores']} cores\n"]
+        lines += ["| contender | version | p50 ms | p99 ms | |", "| --- | --- | --- | --- | --- |"]
+        for version, name, p50, p99 in sorted(rows, key=lambda row: (row[1], _order(row[0]))):
+            lines.append(
+                f"| {name} | {version} | {p50:.2f} | {p99:.2f} | `{'█' * max(1, round(_WIDTH * p50 / longest))}` |"
+            )
+        lines.append("")
+    PAGE.write_text("\n".join(lines), encoding="utf-8")
+
+
+def main() -> None:
+    """Measure, keep, or write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=20.0, help="measuring time per contender")
+    parser.add_argument("--keep", action="store_true", help="keep the result for this version")
+    parser.add_argument("--page", action="store_true", help="only write the page")
+    options = parser.parse_args()
+    if not options.page:
+        result = measured(options.seconds)
+        print_change(result)
+        if options.keep:
+            KEPT.mkdir(exist_ok=True)
+            path = KEPT / f"{__version__}-{machine_of(result)}.json"
+            path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+            print(f"kept as {path}")
+    if options.page or options.keep:
+        write_page()
+
+
+if __name__ == "__main__":
+    main()

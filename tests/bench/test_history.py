@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "history.py"
+pytestmark = pytest.mark.skipif(not SCRIPT.exists(), reason="benchmarks/ is not part of this source distribution")
+
+
+@pytest.fixture
+def history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("history", SCRIPT)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "KEPT", tmp_path)
+    monkeypatch.setattr(module, "PAGE", tmp_path / "history.md")
+    return module
+
+
+def _result(version: str, ms: float, cpu: str = "a CPU") -> dict[str, Any]:
+    contender = {"name": "int8-cpu", "turn_medians_ms": [ms] * 20, "ms_per_frame": {"p50_ms": ms, "p99_ms": 2 * ms}}
+    device = {"cpu": cpu, "cores": 2, "board": "", "power_mode": ""}
+    return {"edgeseg": version, "device": device, "threads": [0], "source": "x", "contenders": [contender]}
+
+
+def test_the_last_release_on_this_machine_is_what_counts(
+    history: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for version, ms in (("0.10.0", 10.0), ("0.9.0", 40.0)):  # by number, not by letter
+        (tmp_path / f"{version}-a.json").write_text(json.dumps(_result(version, ms)))
+    (tmp_path / "0.11.0-b.json").write_text(json.dumps(_result("0.11.0", 1.0, "another CPU")))
+    history.print_change(_result("0.12.0", 11.0))
+    assert capsys.readouterr().out == "int8-cpu: +10.0 % (+10.0 to +10.0) since 0.10.0: slower\n"
+    history.print_change(_result("0.12.0", 11.0, "a third"))
+    assert "nothing is kept of this machine (a third)" in capsys.readouterr().out
+
+
+def test_the_page_has_a_table_for_each_machine(history: ModuleType, tmp_path: Path) -> None:
+    for version, ms, cpu in (("0.1.0", 20.0, "a CPU"), ("0.2.0", 10.0, "a CPU"), ("0.1.0", 5.0, "another CPU")):
+        (tmp_path / f"{version}-{cpu}.json").write_text(json.dumps(_result(version, ms, cpu)))
+    history.write_page()
+    page = (tmp_path / "history.md").read_text(encoding="utf-8")
+    assert page.count("\n## ") == 2
+    assert (
+        f"| int8-cpu | 0.1.0 | 20.00 | 40.00 | `{'█' * 40}` |\n| int8-cpu | 0.2.0 | 10.00 | 20.00 | `{'█' * 20}` |"
+        in page
+    )
