@@ -220,6 +220,13 @@ def test_an_error_of_one_process_is_told_by_it_and_ends_all(tmp_path: Path) -> N
     assert (codes, told) == ([1, 1], "frame 1 cannot be read here\n")
 
 
+def test_each_process_needs_an_image_to_validate_on(tmp_path: Path) -> None:
+    one = StreetDataset("demo://street?frames=1&size=64x32")
+    codes, told = _together(2, tmp_path, _train, tmp_path, RECIPE, "never", one)
+    assert sorted(map(str, codes)) == ["1", "2"]
+    assert told == "2 processes cannot share 1 validation images; start fewer processes\n"
+
+
 def _loss_and_gradients(network: nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     images = images.clone().requires_grad_()
     loss = (whole_batch(network(images)) * torch.linspace(-1, 1, 5)).square().sum()
