@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import glob
+import inspect
 import os
 import secrets
 import shutil
@@ -243,6 +244,10 @@ class RemotePlace:
     def __init__(self, place: str) -> None:
         self.place = place
         self.filesystem, self._root = _filesystem(place)
+        # Older ones, as those for Python 3.8, take the word and overwrite. There of two drivers that begin in the same
+        # moment one may find another plan than it made.
+        writer = getattr(self.filesystem, "_pipe_file", self.filesystem.pipe_file)
+        self._creates = "mode" in inspect.signature(writer).parameters
 
     def read(self, name: str) -> bytes:
         """Read a file. Raises FileNotFoundError; SinkError: it cannot be read."""
@@ -257,8 +262,11 @@ class RemotePlace:
     def create(self, name: str, data: bytes) -> bool:
         """Write a file that is not there yet; return whether it was not. Raises SinkError."""
         with _said(self.place, "cannot be written"):
+            how = {"mode": "create"} if self._creates else {}
+            if not how and self.exists(name):
+                return False
             try:
-                self._with_room(name, lambda: self.filesystem.pipe_file(self._at(name), data, mode="create"))
+                self._with_room(name, lambda: self.filesystem.pipe_file(self._at(name), data, **how))
             except FileExistsError:
                 return False
             return True

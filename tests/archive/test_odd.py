@@ -338,6 +338,18 @@ def test_a_file_that_a_storage_refuses_has_failed_if_the_storage_gives_others(st
         list(Reader(place, "", CaptureOptions()).items(task))
 
 
+def test_a_file_is_made_once_where_the_storage_knows_no_such_mode(storage: Any) -> None:
+    def overwritten(path: str, value: bytes, **more: Any) -> None:
+        really(path, value)
+
+    place = place_at("refusing://photos")
+    assert place.create("new", b"1") and not place.create("new", b"2")
+    really, storage.pipe_file = storage.pipe_file, overwritten
+    old = place_at("refusing://photos")
+    assert old.create("old", b"1") and not old.create("old", b"2")
+    assert [place.read(name) for name in ("new", "old")] == [b"1", b"1"]
+
+
 def test_a_folder_of_a_web_server_is_an_archive(tmp_path: Path) -> None:
     """Its list has names and no sizes, and its names are quoted."""
     pytest.importorskip("fsspec", reason="fsspec is not installed: pip install 'edgeseg[s3]'")
