@@ -187,6 +187,22 @@ def test_a_task_that_kills_every_dask_worker_is_left_out() -> None:
     assert sorted(report.task for report in reports if not report.lost) == [0, 1, 3, 4]
 
 
+def test_a_dask_cluster_whose_workers_are_gone_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody starts workers again, and a task kills each."""
+    pytest.importorskip("distributed", reason="distributed is not installed: pip install 'edgeseg[dask]'")
+    import edgeseg.archive.clusters.dask as module
+
+    monkeypatch.setattr(module, "_WORKERLESS_S", 1.0)
+    port = free_port()
+    address = f"tcp://127.0.0.1:{port}"
+    with ExitStack() as running:
+        running.enter_context(process(*dask("scheduler", "--host", "127.0.0.1", "--port", port, "--no-dashboard")))
+        running.enter_context(process(*dask("worker", address, *WORKER)))
+        cluster = running.enter_context(module.DaskCluster(address))
+        with pytest.raises(EdgesegError, match="has had no worker for 1 s; what is done stays"):
+            list(cluster.run(deadly, TASKS))
+
+
 def test_no_dask_scheduler_is_one_line(stored: Path, tmp_path: Path) -> None:
     pytest.importorskip("distributed", reason="distributed is not installed: pip install 'edgeseg[dask]'")
     with pytest.raises(EdgesegError, match="no Dask scheduler answers"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from asyncio import CancelledError
 from contextlib import suppress
 from itertools import islice
@@ -15,6 +16,7 @@ from edgeseg.errors import EdgesegError, first_line, require
 __all__ = ["DaskCluster"]
 
 _ANSWER_S, _WORKERS_S = 10.0, 60.0
+_WORKERLESS_S, _LOOK_S = 300.0, 2.0
 _AGAIN = ("lost", "pending")
 
 
@@ -85,7 +87,8 @@ class DaskCluster(Cluster):
             return futures
 
         completed = self._distributed.as_completed(submitted(), loop=self._client.loop)
-        for future in completed:
+        while not completed.is_empty():
+            future = self._next(completed)
             if future.status in _AGAIN and self._client.status == "running":
                 completed.add(future)  # its worker died with the result: another does it again
                 continue
@@ -93,6 +96,23 @@ class DaskCluster(Cluster):
             yield task, self._report(task.number, future)
             for more in submitted():
                 completed.add(more)
+
+    def _next(self, completed: Any) -> Any:
+        """Wait for a future. Raises EdgesegError: there is no worker any more, and none comes."""
+        seen = looked = time.monotonic()
+        while not completed.has_ready():
+            now = time.monotonic()
+            if now > looked + _LOOK_S:
+                looked = now
+                if self._client.ncores():
+                    seen = now
+                elif now > seen + _WORKERLESS_S:
+                    raise EdgesegError(
+                        f"{self._address}: the Dask scheduler has had no worker for {_WORKERLESS_S:g} s; what is done "
+                        "stays: start some and run it again"
+                    )
+            time.sleep(0.02)
+        return next(completed)
 
     def _report(self, number: int, future: Any) -> Report:
         if future.status == "finished":
