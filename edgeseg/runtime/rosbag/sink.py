@@ -48,7 +48,7 @@ class RosbagSink(FrameSink):
     def __init__(self, path: Path, spec: ModelSpec, topic: str, storage: str, *, by_source: bool = False) -> None:
         if not _TOPIC.fullmatch(topic):
             raise UsageError(
-                f"`topic` of a bag is /NAME or /NAME/NAME, of letters, digits and underscores, got {topic!r}"
+                f"the topic of a bag is /NAME or /NAME/NAME, of letters, digits and underscores, got {topic!r}"
             )
         if path.exists() or path.is_symlink():
             raise ForeignFileError(
