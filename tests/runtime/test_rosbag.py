@@ -327,7 +327,7 @@ def test_a_bag_replaces_nothing(tmp_path: Path, spec: ModelSpec) -> None:
 
 @pytest.mark.parametrize("topic", ["", "mask", "//x", "/a/", "/my masks", "/\u00e4", "/1x", "~/x", "/a\n"])
 def test_what_is_no_topic_is_refused(tmp_path: Path, spec: ModelSpec, topic: str) -> None:
-    with pytest.raises(UsageError, match="`topic` of a bag is /NAME"):
+    with pytest.raises(UsageError, match="the topic of a bag is /NAME"):
         sink_from_uri(f"rosbag://{tmp_path}/out?topic={topic}", context(spec))
     assert not (tmp_path / "out").exists()
 
