@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import Any
 
@@ -58,8 +59,9 @@ class JsonObject:
         return float(value)
 
     def optional_number(self, name: str) -> float | None:
-        """Return a number, or None where there is none."""
-        return self.number(name) if name in self else None
+        """Return a number, or None where there is none, or none that is finite."""
+        value = self.number(name) if name in self else math.nan
+        return value if math.isfinite(value) else None
 
     def numbers(self, name: str) -> dict[str, float]:
         """Return numbers by name; null is NaN."""

@@ -62,3 +62,8 @@ def test_what_is_long_is_cut_in_the_message() -> None:
         with pytest.raises(ValueError, match="of it is|it has") as refused:
             read()
         assert str(value)[:80] in str(refused.value) and str(value)[:81] not in str(refused.value)
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan, None])
+def test_a_time_that_is_not_finite_is_none(value: Any) -> None:
+    assert JsonObject({"x": value}, "it").optional_number("x") is None

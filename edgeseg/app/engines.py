@@ -13,7 +13,7 @@ from edgeseg.errors import EdgesegError, InputError, UsageError
 
 if TYPE_CHECKING:
     from edgeseg.engines.base import Engine
-    from edgeseg.engines.host_choice import HostChoices
+    from edgeseg.engines.host_choice import HostChoice, HostChoices
     from edgeseg.engines.tensorrt.cache import EngineCache
     from edgeseg.engines.tensorrt.factory import TensorRtFactory
 
@@ -140,7 +140,7 @@ def opened_engine(
         return _opened_program(bundle, program, tell)
     if not ENGINES[chosen].is_built:
         if options.engine == "auto" and options.graph is None and not options.threads:
-            remembered = host_choices().find(bundle)
+            remembered = _remembered(bundle)
             if remembered is not None:
                 tell(f"as 'edgeseg tune' chose for this model here: {remembered.name}")
                 graph, threads = remembered.graph, remembered.threads
@@ -159,6 +159,14 @@ def opened_engine(
         engine = engine_from_bundle(bundle, None, threads=options.threads)
         tell(f"running on the CPU instead, as `fallback` allows: {engine.description}")
         return engine
+
+
+def _remembered(bundle: Bundle) -> "Optional[HostChoice]":
+    """Return what ``edgeseg tune`` chose for a bundle here; a user without a home has chosen nothing."""
+    try:
+        return host_choices().find(bundle)
+    except InputError:
+        return None
 
 
 def _opened_tensorrt(

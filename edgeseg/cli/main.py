@@ -48,7 +48,7 @@ COMMANDS: Dict[str, Tuple[str, str, str]] = {
     "tune": (
         "tune",
         "tune",
-        "Build FP16, implicit INT8 and Q/DQ (and DLA) engines, time them, keep the fastest that passes its self-test.",
+        "Time what can run here, keep the fastest that passes its self-test: later runs without options take it.",
     ),
     "models": ("models", "models", "List the models that come with edgeseg, and what each was measured to achieve."),
     "inspect": ("inspect", "inspect", "Verify a bundle and show its spec, graphs, measured accuracy and provenance."),
@@ -73,7 +73,11 @@ COMMANDS: Dict[str, Tuple[str, str, str]] = {
         "Calibration data for INT8. Example: edgeseg calibrate select --camera 0 --seconds 600 -o frames",
     ),
     "engines": ("engines", "app", "List, delete and take in built TensorRT engines."),
-    "export": ("export", "app", "Write a model for a server of others: triton."),
+    "export": (
+        "export",
+        "app",
+        "Write a model for servers and runtimes of others: triton, deepstream, ncnn, litert, executorch.",
+    ),
     "deploy": (
         "deploy",
         "deploy",

@@ -20,8 +20,9 @@ def _ncnn(network: Any, frame: np.ndarray, path: Path) -> Callable[[np.ndarray],
         raise SystemExit("ncnn cannot load what pnnx made")
 
     def run(frame: np.ndarray) -> np.ndarray:
+        planes = np.ascontiguousarray(_planes(frame)[0])  # held until the end: a Mat does not keep its array's memory
         extractor = net.create_extractor()
-        extractor.input("in0", ncnn.Mat(_planes(frame)[0]).clone())  # a Mat does not keep the array's memory
+        extractor.input("in0", ncnn.Mat(planes).clone())
         failed, scores = extractor.extract("out0")
         if failed:
             raise SystemExit("ncnn cannot run what pnnx made")

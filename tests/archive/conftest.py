@@ -74,8 +74,8 @@ def results_in(folder: Path) -> dict[str, bytes]:
 
 
 def done_in(folder: Path) -> dict[str, bytes]:
-    """Done-files by name."""
-    return {path.name: path.read_bytes() for path in (folder / "done").iterdir()}
+    """Done-files by name; what a kill left of one that was being written has a dot before its name."""
+    return {path.name: path.read_bytes() for path in (folder / "done").iterdir() if not path.name.startswith(".")}
 
 
 def require_same(folder: Path, reference: Path) -> None:

@@ -82,6 +82,7 @@ _LAPS = object_of(
         "p95_ms": number(),
         "p99_ms": number(),
         "max_ms": number(),
+        "min_ms": number(),
     }
 )
 _SOURCE = object_of(
