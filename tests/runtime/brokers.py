@@ -6,11 +6,14 @@ import shutil
 import socket
 import subprocess
 import threading
+import time
 from pathlib import Path
 from typing import Any, Callable
 
 import paho.mqtt.client as mqtt
 import pytest
+
+from tests import HANG_S
 
 
 def free_port() -> int:
@@ -45,14 +48,19 @@ class Broker:
         self.start()
 
     def start(self) -> None:
+        """Start it; while it was away somebody else may have got its port for a connection."""
+        give_up_at = time.monotonic() + HANG_S
+        while not self._is_started():
+            self.process.wait()
+            assert time.monotonic() < give_up_at, "mosquitto did not start"
+            time.sleep(0.2)
+        assert self.process.stderr is not None
+        threading.Thread(target=self.process.stderr.read, name="mosquitto-log", daemon=True).start()
+
+    def _is_started(self) -> bool:
         self.process = subprocess.Popen(self._command, stderr=subprocess.PIPE, text=True)
         assert self.process.stderr is not None
-        for line in self.process.stderr:
-            if "running" in line:
-                break
-        else:
-            raise AssertionError("mosquitto did not start")
-        threading.Thread(target=self.process.stderr.read, name="mosquitto-log", daemon=True).start()
+        return any("running" in line for line in self.process.stderr)
 
     def kill(self) -> None:
         self.process.kill()
