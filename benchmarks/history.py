@@ -42,8 +42,8 @@ def machine_of(result: Any) -> str:
 
 def kept_results() -> list[tuple[str, Any]]:
     """Return (version, result) of all that is kept, oldest first."""
-    found = [(path, result_from_file(path)) for path in sorted(KEPT.glob("*.json"))]
-    return sorted(((result["edgeseg"], result) for _, result in found), key=lambda one: _order(one[0]))
+    results = map(result_from_file, sorted(KEPT.glob("*.json")))
+    return sorted(((result["edgeseg"], result) for result in results), key=lambda one: _order(one[0]))
 
 
 def _order(version: str) -> list[int]:

@@ -18,7 +18,7 @@ _DRAWS = 4000
 _BLOCK = 4
 """Turns that are drawn together: neighbours are alike, for what slows a machine lasts longer than a turn."""
 _BETWEEN_RUNS = 0.02
-"""Two runs of the same thing differ by so much on a machine that is left alone; see benchmarks/compare.md."""
+"""What two runs of the same thing may differ by, whatever their turns say: an allowance that was not measured."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from edgeseg.timing import LatencySummary, Stopwatch
 __all__ = ["Contender", "Effort", "Measurement", "measured_side_by_side"]
 
 _TURN_NS = 500_000_000
-_TURNS_OF_COUNTED_FRAMES = 20
+_TURNS_OF_COUNTED_CALLS = 20
 _UNSTABLE = 0.15
 
 
@@ -178,7 +178,7 @@ def measured_side_by_side(
         racer.warm_up(effort)
     report("warming up", len(racers), len(racers))
     if effort.calls:
-        turns = min(_TURNS_OF_COUNTED_FRAMES, effort.calls)
+        turns = min(_TURNS_OF_COUNTED_CALLS, effort.calls)
         ends = [effort.calls * turn // turns for turn in range(turns + 1)]
         for turn in range(turns):
             for racer in racers:

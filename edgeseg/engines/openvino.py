@@ -9,7 +9,7 @@ import numpy as np
 from edgeseg.engines.base import Engine, require_shapes
 from edgeseg.errors import EngineError, first_line, require
 
-__all__ = ["OpenVinoEngine"]
+__all__ = ["OpenVinoEngine", "openvino_settings"]
 
 _CONVOLUTIONS = ("Convolution", "Deconvolution")
 
@@ -35,13 +35,10 @@ class OpenVinoEngine(Engine):
         openvino = require("openvino", "openvino")
         version = openvino.__version__.split("-")[0]
         core = openvino.Core()
-        settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-        if threads:
-            settings["INFERENCE_NUM_THREADS"] = threads
         try:
             model = core.read_model(onnx)
             _check_ports(model, name)
-            self._compiled: Any = core.compile_model(model, "CPU", settings)
+            self._compiled: Any = core.compile_model(model, "CPU", openvino_settings(threads))
         except RuntimeError as error:
             raise EngineError(f"openvino {version} cannot load {name}: {_reason(error)}") from error
         self.input = np.zeros(tuple(model.input().shape), np.uint8)
@@ -80,6 +77,12 @@ class OpenVinoEngine(Engine):
         """Free the compiled model. May be called twice."""
         self._request = None
         self._compiled = None
+
+
+def openvino_settings(threads: int) -> dict[str, Any]:
+    """Return the properties with which graphs are compiled: for single frames, floats in float32; 0 is all threads."""
+    settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    return {**settings, **({"INFERENCE_NUM_THREADS": threads} if threads else {})}
 
 
 def _check_ports(model: Any, name: str) -> None:

@@ -66,23 +66,6 @@ def _teaching(folder: Path) -> Teaching:
     return Teaching([Teacher("teacher", network.eval(), SPEC)], folder / "maps")
 
 
-def _training() -> InMemory:
-    """Nine images; three of them are nothing but void, and one of the first epoch's shares is."""
-    samples = [STREET[index] for index in range(len(STREET))]
-    void = np.full((32, 64), SPEC.ignore_id, np.uint8)
-    return InMemory(
-        [Sample(one.name, one.frame, void) if at % 3 == 1 else one for at, one in enumerate(samples)], "street"
-    )
-
-
-def _teaching(folder: Path) -> Teaching:
-    torch.manual_seed(1)
-    return Teaching(
-        [Teacher("teacher", network_from_config(NetworkConfig(SHAPE.architecture, SHAPE.encoder)).eval(), SPEC)],
-        folder / "maps",
-    )
-
-
 class _Unreadable(StreetDataset):
     """One of its images cannot be read by the process that validates on it."""
 
