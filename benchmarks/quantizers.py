@@ -1,6 +1,6 @@
 """INT8 of the same network from the same images: ours beside ONNX Runtime, NVIDIA ModelOpt and NNCF.
 
-    python benchmarks/peers.py --camvid FOLDER --modelopt-python PATH --nncf-python PATH [MODEL.edgeseg]
+    python benchmarks/quantizers.py --camvid FOLDER --modelopt-python PATH --nncf-python PATH [MODEL.edgeseg]
 
 ``--modelopt-python`` is the Python of an environment with ``nvidia-modelopt[onnx]``, ``--nncf-python`` of one with
 ``nncf onnx openvino``; without them their rows are left out. Every tool gets the FP32 graph of the bundle (uint8 BGR
