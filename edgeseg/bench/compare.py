@@ -12,7 +12,7 @@ import numpy as np
 
 from edgeseg.errors import InputError, UsageError
 
-__all__ = ["Change", "Comparison", "compared", "result_from_file"]
+__all__ = ["Change", "Comparison", "compared", "paired_ratio", "result_from_file"]
 
 _DRAWS = 4000
 _BLOCK = 4
@@ -167,9 +167,33 @@ def _interval(before: Sequence[float], after: Sequence[float], rng: np.random.Ge
     return float(low), float(high)
 
 
-def _medians(turns: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def paired_ratio(
+    ours: Sequence[float], theirs: Sequence[float], *, block: int = _BLOCK, seed: int = 0
+) -> tuple[float, float, float]:
+    """Compare two contenders whose turns alternated: theirs over ours, turn by turn.
+
+    Args:
+        ours: a time per turn, in order.
+        theirs: as many of the other.
+        block: turns that are drawn together: 1 where neighbours have nothing to do with each other.
+        seed: of the bootstrap.
+
+    Returns:
+        The median of the ratios, and the ends of its 95 % interval.
+
+    Raises:
+        ValueError: there are no turns, or more of one than of the other.
+    """
+    if not ours or len(ours) != len(theirs):
+        raise ValueError(f"turns are paired: {len(ours)} of ours, {len(theirs)} of theirs")
+    ratios = np.asarray(theirs, float) / np.asarray(ours, float)
+    low, high = np.percentile(_medians(ratios, np.random.default_rng(seed), block), (2.5, 97.5))
+    return float(np.median(ratios)), float(low), float(high)
+
+
+def _medians(turns: np.ndarray, rng: np.random.Generator, block: int = _BLOCK) -> np.ndarray:
     """Return the medians of turns that are drawn again in blocks: (_DRAWS,)."""
-    block = min(_BLOCK, len(turns))
+    block = min(block, len(turns))
     blocks = -(-len(turns) // block)
     starts = rng.integers(0, len(turns) - block + 1, (_DRAWS, blocks))
     drawn = (starts[..., None] + np.arange(block)).reshape(_DRAWS, -1)[:, : len(turns)]

@@ -7,7 +7,7 @@ from typing import Any, Callable
 import numpy as np
 import pytest
 
-from edgeseg.bench.compare import compared, result_from_file
+from edgeseg.bench.compare import compared, paired_ratio, result_from_file
 from edgeseg.errors import InputError, UsageError
 
 
@@ -97,3 +97,17 @@ def test_bytes_that_are_no_result_are_one_line(tmp_path: Path, content: bytes) -
         result_from_file(path)
     with pytest.raises(InputError, match="cannot be read"):
         result_from_file(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize("block", [1, 4])
+def test_a_ratio_of_paired_turns_is_free_of_what_slows_both(block: int) -> None:
+    rng = np.random.default_rng(0)
+    machine = np.repeat([1.0, 3.0, 1.5], 8)  # three times slower for a while
+    ours, theirs = (list(ms * machine * (1 + rng.normal(0, 0.01, 24))) for ms in (10.0, 12.0))
+    times, low, high = paired_ratio(ours, theirs, block=block)
+    assert 1.18 < low <= times <= high < 1.22
+
+
+def test_turns_without_a_partner_are_refused() -> None:
+    with pytest.raises(ValueError, match="2 of ours, 1 of theirs"):
+        paired_ratio([1.0, 2.0], [1.0])
