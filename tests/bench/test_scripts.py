@@ -12,7 +12,7 @@ from typing import Iterator
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SCRIPTS = sorted([*ROOT.glob("benchmarks/*.py"), *ROOT.glob("calibration/*.py")])
+SCRIPTS = sorted([*ROOT.glob("benchmarks/**/*.py"), *ROOT.glob("calibration/*.py")])
 
 
 @pytest.mark.skipif(not SCRIPTS, reason="benchmarks/ is not part of this source distribution")
