@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import ast
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-from tests import HANG_S, pycuda_surface
 from tests.fake_cuda import FakeCuda
 from tests.pycuda_surface import known, surface
-from tests.real_pycuda.build import CannotBuild, built_pycuda, driver_library
 from tests.test_tensorrt_surface import shapes, trees
 
 USERS = (
@@ -87,27 +81,3 @@ def test_calls_fit_the_signatures() -> None:
                 wrong.append(f"{user}:{node.lineno} {node.func.attr}: it takes {known_as}")
     assert judged > 10
     assert not wrong
-
-
-def test_the_facts_are_those_of_a_compiled_pycuda(tmp_path: Path) -> None:
-    try:
-        folder = built_pycuda()
-        driver_library(tmp_path)
-    except CannotBuild as reason:
-        pytest.skip(f"pycuda cannot be built here: {reason}")
-    libraries = os.pathsep.join(filter(None, (str(tmp_path), os.environ.get("LD_LIBRARY_PATH"))))
-    environment = {**os.environ, "PYTHONPATH": str(folder), "LD_LIBRARY_PATH": libraries}
-    # Functions that the driver lacks matter when they are called.
-    script = "import os, runpy, sys; sys.setdlopenflags(os.RTLD_LAZY); runpy.run_path(sys.argv[1], run_name='__main__')"
-    done = subprocess.run(
-        [sys.executable, "-c", script, pycuda_surface.__file__],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=HANG_S,
-        env=environment,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    live = json.loads(done.stdout)
-    assert not differences(surface(FakeCuda().driver), live)
-    assert not differences(known(), live), "pycuda_surface.json is of another pycuda"
