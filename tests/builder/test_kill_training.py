@@ -92,9 +92,9 @@ def test_three_kills_change_no_bit_of_weights_and_state(tmp_path: Path, seed: in
 
 
 def _plain(value: object) -> object:
-    """Return a nested state with tensors as lists."""
+    """Return a nested state with tensors as their type, shape and bytes."""
     if isinstance(value, torch.Tensor):
-        return value.tolist()
+        return value.dtype, value.shape, value.numpy().tobytes()
     if isinstance(value, dict):
         return {key: _plain(one) for key, one in value.items()}
     return [_plain(one) for one in value] if isinstance(value, (list, tuple)) else value
