@@ -1,8 +1,8 @@
-"""Run a graph once, to prove that a step kept what it computes."""
+"""Run a graph, to prove that a step kept what it computes."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Callable
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from edgeseg.errors import require
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["run_onnx"]
+__all__ = ["opened_onnx", "run_onnx"]
 
 
 def run_onnx(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> list[Any]:
@@ -27,10 +27,29 @@ def run_onnx(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> list[Any]:
     Raises:
         Exception: one of ONNX Runtime's own types, which have no common base.
     """
+    return opened_onnx(model)(feeds)
+
+
+def opened_onnx(model: onnx.ModelProto) -> Callable[[dict[str, np.ndarray]], list[Any]]:
+    """Open a model as :func:`run_onnx` does, to run it more than once.
+
+    Args:
+        model: any model without weights outside.
+
+    Returns:
+        What takes the value of every input by name and gives the value of every output, in their order.
+
+    Raises:
+        Exception: one of ONNX Runtime's own types, which have no common base.
+    """
     ort = require("onnxruntime", "")
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    outputs: list[Any] = session.run(None, feeds)
-    return outputs
+
+    def run(feeds: dict[str, np.ndarray]) -> list[Any]:
+        outputs: list[Any] = session.run(None, feeds)
+        return outputs
+
+    return run

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Iterator
 import numpy as np
 
 from edgeseg.compiler.graph.onnx_graph import dims_of
-from edgeseg.compiler.graph.run import run_onnx
+from edgeseg.compiler.graph.run import opened_onnx
 from edgeseg.errors import CompileError, MissingDependencyError, require
 
 if TYPE_CHECKING:
@@ -94,8 +94,9 @@ def _largest_difference(before: onnx.ModelProto, after: onnx.ModelProto) -> floa
     rng = np.random.default_rng(0)
     feed = before.graph.input[0]
     shape = dims_of(feed)
+    run_before, run_after = opened_onnx(before), opened_onnx(after)
     for _ in range(3):
         feeds = {feed.name: rng.standard_normal(shape, dtype=np.float32)}
-        for one, other in zip(run_onnx(before, feeds), run_onnx(after, feeds)):
+        for one, other in zip(run_before(feeds), run_after(feeds)):
             differences.append(float(np.abs(one - other).max() / max(1e-6, np.abs(one).max())))
     return float(np.max(differences))
