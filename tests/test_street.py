@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 
 from edgeseg.demo import CLASSES, PALETTE, StreetScene
+from edgeseg.demo.camera import DISTANCES, Camera, light_at
+from edgeseg.demo.canvas import Canvas
+from edgeseg.demo.surroundings import TILE, paint_sky
 
 SMALL = (120, 160)
 SKY, BUILDING, POLE, ROAD, PAVEMENT, TREE, SIGN, FENCE, CAR, PEDESTRIAN, BICYCLIST = range(11)
@@ -168,3 +171,20 @@ def test_bad_arguments_are_named(arguments, seen):
 def test_a_negative_index_is_refused():
     with pytest.raises(ValueError, match="-1"):
         StreetScene(0, SMALL).render(-1)
+
+
+@pytest.mark.parametrize("size_hw", [(48, 64), (400, 40)])
+def test_clouds_drift_on_after_weeks(size_hw):
+    """They repeat with their picture's reflections, however long the camera has driven."""
+    camera = Camera(1.05 * size_hw[0], size_hw[1] / 2, size_hw[0] / 2, 0.0, 1.4, 0.0, 0.0, np.zeros_like(DISTANCES))
+    clouds = np.random.default_rng(0).integers(0, 256, (TILE, TILE), dtype=np.uint8)
+
+    def sky(time):
+        canvas = Canvas(size_hw, camera, light_at(0, 0.0), time, np.zeros((1, 8, 8), np.uint8))
+        paint_sky(canvas, clouds)
+        return canvas.pixels
+
+    repeated = 10**6 * (TILE - 1)  # pixels of a reflection and back, at 2 pixels a second: 17 years
+    for time in (0.0, 0.5, 100.25):
+        np.testing.assert_array_equal(sky(time), sky(time + repeated))
+    assert np.abs(sky(repeated).astype(int) - sky(repeated + 600.0)).mean() > 5

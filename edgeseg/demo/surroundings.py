@@ -66,7 +66,9 @@ def paint_sky(canvas: Canvas, clouds: Image) -> None:
     fade = np.linspace(0, 1, rows)[:, None] ** 0.8
     gradient = np.array(light.zenith) * (1 - fade) + np.array(light.haze) * fade
     scale = 260.0 / height
-    shift = canvas.time * 2.0 - canvas.camera.heading * canvas.camera.focal * scale
+    # Reflected clouds repeat. OpenCV would reflect once per repetition: longer in each hour of a camera that drives on.
+    period = 2 * (clouds.shape[1] - 1)
+    shift = math.fmod(canvas.time * 2.0 - canvas.camera.heading * canvas.camera.focal * scale, period)
     warp = np.array([[scale, 0, shift], [0, 2 * scale, 40]])
     drifted = cv2.warpAffine(
         clouds,
