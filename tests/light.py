@@ -21,6 +21,8 @@ TAKE_MINUTES = (
     "engines",
 )
 """What mostly runs whole commands in processes of their own, or builds engines by the hundred."""
+SOURCE_ONLY = ("test_english.py", "test_frozen.py", "test_functions.py", "test_messages.py")
+"""What reads the text of the package: one Python is enough."""
 
 
 def ignored(*names: str) -> list[str]:

@@ -15,7 +15,7 @@ from typing import Iterator
 import pytest
 
 from tests.interpreters import interpreter, run
-from tests.light import NEED_MORE, TAKE_MINUTES, ignored
+from tests.light import NEED_MORE, SOURCE_ONLY, TAKE_MINUTES, ignored
 
 ROOT = Path(__file__).resolve().parent.parent
 VERSIONS = ("3.8", "3.10", "3.12")
@@ -60,7 +60,7 @@ def _suite(python: Path, version: str, folder: Path) -> str:
     shutil.copytree(ROOT / "tests", folder / "tests", ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "pytest.ini").write_text("[pytest]\naddopts = -ra\n")
     left_out = () if version == VERSIONS[0] else TAKE_MINUTES
-    suite = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests", *ignored(*NEED_MORE, *left_out)]
+    suite = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests", *ignored(*NEED_MORE, *SOURCE_ONLY, *left_out)]
     out = run(["venv/bin/python", *suite], folder)
     run(["venv/bin/edgeseg", "run", "--source", "demo://street?frames=30", "--sink", "out.mp4"], folder)
     assert (folder / "out.mp4").stat().st_size > 10_000
