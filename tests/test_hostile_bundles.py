@@ -28,7 +28,6 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from typer.testing import CliRunner
 
-from edgeseg.app.shipped import SHIPPED
 from edgeseg.bundle import Bundle, GraphEntry, _sealed_zip, read_bundle, write_bundle
 from edgeseg.cli.console import printable
 from edgeseg.cli.main import app
@@ -60,12 +59,6 @@ from tests.fake_cuda import FakeCuda
 from tests.fake_tensorrt import fake_tensorrt
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-@pytest.fixture(scope="module")
-def entries() -> dict[str, bytes]:
-    with zipfile.ZipFile(SHIPPED) as archive:
-        return {name: archive.read(name) for name in archive.namelist()}
 
 
 def packed(path: Path, entries: dict[str, bytes], edit: Callable[[Any], object] = lambda manifest: None) -> Path:
@@ -124,7 +117,8 @@ def test_golden_arrays_that_are_not_of_the_spec_are_refused_by_their_headers(
 
 def test_what_unpacks_to_gigabytes_is_refused_before_it_is_unpacked(tmp_path: Path, entries: dict[str, bytes]) -> None:
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("frames.npy", "w") as member:
+    quick = zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=1)
+    with quick as archive, archive.open("frames.npy", "w") as member:
         member.write(header((1024, 1024, 1024, 1)))
         for _ in range(64):
             member.write(bytes(1 << 24))
@@ -255,7 +249,7 @@ def whole_report() -> Report:
 
 
 @pytest.fixture(scope="module")
-def tiny_entries(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+def entries(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     made = tmp_path_factory.mktemp("tiny") / "tiny.edgeseg"
     bundle = with_probe(tiny_bundle(provenance={"note": "x", "network": {"encoder": "y"}}))
     recipe = StaticInt8("tensorrt", float_layers=("conv",))
@@ -286,17 +280,17 @@ def used_as_commands_do(path: Path) -> None:
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
 @given(st.data())
 def test_any_value_of_another_type_is_refused_or_does_no_harm(
-    tmp_path: Path, tiny_entries: dict[str, bytes], data: Any
+    tmp_path: Path, entries: dict[str, bytes], data: Any
 ) -> None:
     entry = data.draw(st.sampled_from(JSON_ENTRIES))
-    document = json.loads(tiny_entries[entry])
+    document = json.loads(entries[entry])
     place = data.draw(st.sampled_from(list(places(document))))
     edited = json.dumps(replaced(document, place, data.draw(st.sampled_from(OTHER_JSON)))).encode()
     path = tmp_path / "x.edgeseg"
     if entry == "manifest.json":
-        path.write_bytes(_sealed_zip({**tiny_entries, entry: edited}))
+        path.write_bytes(_sealed_zip({**entries, entry: edited}))
     else:
-        packed(path, {**tiny_entries, entry: edited})
+        packed(path, {**entries, entry: edited})
     try:
         used_as_commands_do(path)
     except EdgesegError as error:
@@ -305,29 +299,25 @@ def test_any_value_of_another_type_is_refused_or_does_no_harm(
     assert done.exception is None or isinstance(done.exception, EdgesegError), done.exception
 
 
-def test_classes_that_cover_nothing_have_bars_of_no_length(tmp_path: Path, tiny_entries: dict[str, bytes]) -> None:
-    document = json.loads(tiny_entries["report.json"])
+def test_classes_that_cover_nothing_have_bars_of_no_length(tmp_path: Path, entries: dict[str, bytes]) -> None:
+    document = json.loads(entries["report.json"])
     document["calibration"]["class_shares"] = {"soil": 0.0, "plant": 0.0}
-    path = packed(tmp_path / "x.edgeseg", {**tiny_entries, "report.json": json.dumps(document).encode()})
+    path = packed(tmp_path / "x.edgeseg", {**entries, "report.json": json.dumps(document).encode()})
     done = CliRunner().invoke(app, ["inspect", str(path), "--html", str(tmp_path / "x.html")])
     assert done.exit_code == 0, done.output
     assert "plant 0.00 %; soil 0.00 %" in (tmp_path / "x.html").read_text()
 
 
 @pytest.mark.parametrize("schema", [math.nan, math.inf, True, 1.0, "1", None, 0, -3])
-def test_a_schema_that_is_no_number_of_ours_is_refused(
-    tmp_path: Path, tiny_entries: dict[str, bytes], schema: Any
-) -> None:
-    path = packed(tmp_path / "x.edgeseg", tiny_entries, lambda manifest: manifest.update(schema=schema))
+def test_a_schema_that_is_no_number_of_ours_is_refused(tmp_path: Path, entries: dict[str, bytes], schema: Any) -> None:
+    path = packed(tmp_path / "x.edgeseg", entries, lambda manifest: manifest.update(schema=schema))
     with pytest.raises(BundleError):
         read_bundle(path)
 
 
 @pytest.mark.parametrize("name", ["", " ", "\u3000"])
-def test_a_class_has_a_name(tmp_path: Path, tiny_entries: dict[str, bytes], name: str) -> None:
-    path = packed(
-        tmp_path / "x.edgeseg", tiny_entries, lambda manifest: manifest["spec"]["classes"].__setitem__(0, name)
-    )
+def test_a_class_has_a_name(tmp_path: Path, entries: dict[str, bytes], name: str) -> None:
+    path = packed(tmp_path / "x.edgeseg", entries, lambda manifest: manifest["spec"]["classes"].__setitem__(0, name))
     with pytest.raises(BundleError, match="class names are 1 to 256"):
         read_bundle(path)
 
@@ -345,9 +335,9 @@ def test_a_class_has_a_name(tmp_path: Path, tiny_entries: dict[str, bytes], name
     ids=["larger", "square", "fewer classes"],
 )
 def test_verify_and_run_say_on_one_line_what_is_forged(
-    tmp_path: Path, tiny_entries: dict[str, bytes], forgery: dict[str, Any], says: str
+    tmp_path: Path, entries: dict[str, bytes], forgery: dict[str, Any], says: str
 ) -> None:
-    path = packed(tmp_path / "x.edgeseg", tiny_entries, lambda manifest: manifest["spec"].update(forgery))
+    path = packed(tmp_path / "x.edgeseg", entries, lambda manifest: manifest["spec"].update(forgery))
     sink = f"jsonl://{tmp_path}/x.jsonl"
     for words in (["verify"], ["verify", "--json"], ["run", "--source", "demo://street?frames=1", "--sink", sink]):
         done = edgeseg(words[0], str(path), *words[1:])
