@@ -208,15 +208,15 @@ class OnnxGraph:
             CompileError: that is impossible.
         """
         ready = {value.name for value in (*self.proto.input, *self.proto.initializer)} | {""}
-        waiting, ordered = list(self.proto.node), []
+        waiting, ordered = [(node, read_names(node)) for node in self.proto.node], []
         while waiting:
-            now = [node for node in waiting if read_names(node) <= ready]
+            now = [node for node, read in waiting if read <= ready]
             if not now:
-                raise CompileError(f"the graph has a cycle or a missing tensor near {waiting[0].name!r}")
+                raise CompileError(f"the graph has a cycle or a missing tensor near {waiting[0][0].name!r}")
             ordered += now
             ready.update(output for node in now for output in node.output)
             done = {id(node) for node in now}
-            waiting = [node for node in waiting if id(node) not in done]
+            waiting = [(node, read) for node, read in waiting if id(node) not in done]
         self.replace_nodes(ordered)
 
 
