@@ -78,6 +78,7 @@ def logits(model: onnx.ModelProto, inputs: Sequence[np.ndarray]) -> list[np.ndar
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.add_session_config_entry("session.disable_quant_qdq", "1")
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # as in run_onnx
     session = ort.InferenceSession(cut.SerializeToString(), options, providers=["CPUExecutionProvider"])
     feed = model.graph.input[0].name
     return [np.asarray(session.run([source], {feed: frame})[0]) for frame in inputs]
