@@ -20,14 +20,14 @@ from edgeseg.app.shipped import SHIPPED
 from edgeseg.cli.main import COMMANDS, command_line
 from edgeseg.images import image_files, read_mask, write_png
 from tests import HANG_S
+from tests.commands import run_command
 
 STREET = "demo://street?frames=6&size=240x180&step=15"
 
 
 def edgeseg(*arguments: object, cwd: Path, **how: Any) -> subprocess.CompletedProcess[str]:
     environment = {key: value for key, value in os.environ.items() if key not in ("DISPLAY", "WAYLAND_DISPLAY")}
-    command = [sys.executable, "-m", "edgeseg", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=HANG_S, **how)
+    return run_command([*map(str, arguments)], cwd, environment, **how)
 
 
 def refused(*arguments: object, cwd: Path, code: int = 1) -> str:
