@@ -8,6 +8,10 @@ import threading
 from pathlib import Path
 from typing import Iterator
 
+# Where files of tests run side by side each has a core: threads of OpenMP without one wait in loops.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import numpy as np
 import pytest
 
