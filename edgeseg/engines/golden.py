@@ -106,7 +106,7 @@ def run_self_test(engine: Engine, bundle: Bundle, precision: str) -> SelfTest:
     Args:
         engine: engine of one of the bundle's graphs.
         bundle: the bundle with golden frames.
-        precision: ``"fp32"``, ``"fp16"``, or anything that begins with ``int8``; it sets the limit.
+        precision: ``"fp32"``, ``"fp16"``, or anything with ``int8``, as ``"int8-cpu"``; it sets the limit.
 
     Raises:
         EngineError: the bundle has no golden frames, or the engine failed.
@@ -125,10 +125,10 @@ def run_self_test(engine: Engine, bundle: Bundle, precision: str) -> SelfTest:
     lost = tuple(
         name for name, mask in zip(bundle.spec.classes, expected) if mask.mean() >= _RARE and same[mask].mean() < _LOST
     )
-    return SelfTest(len(found), float(same.mean()), _limit(bundle, "int8" if "int8" in precision else precision), lost)
+    return SelfTest(len(found), float(same.mean()), _limit(bundle, precision), lost)
 
 
 def _limit(bundle: Bundle, precision: str) -> float:
-    """Return the limit that the bundle carries; older bundles carry the gate's limit for INT8."""
-    gate = bundle.report.limits.min_agreement
-    return {**FLOAT_AGREEMENT, "int8": gate, **bundle.report.self_test}[precision]
+    """Return the limit that the bundle carries for a graph or precision; older bundles have the gate's for INT8."""
+    limits = {**FLOAT_AGREEMENT, "int8": bundle.report.limits.min_agreement, **bundle.report.self_test}
+    return limits["int8" if "int8" in precision and precision not in limits else precision]

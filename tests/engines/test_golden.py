@@ -32,6 +32,9 @@ def test_the_bundle_carries_the_limits() -> None:
         assert run_self_test(engine, bundle, "fp32").limit == 0.5
         assert run_self_test(engine, bundle, "int8-implicit").limit == 0.7
         assert run_self_test(engine, bundle, "fp16").limit == 0.99
+        assert run_self_test(engine, bundle, "int8-cpu").limit == 0.7, "a bundle without a limit for that graph"
+        own = replace(bundle, report=Report(self_test={"int8": 0.7, "int8-cpu": 0.6}))
+        assert run_self_test(engine, own, "int8-cpu").limit == 0.6
 
 
 def test_a_class_that_is_lost_fails_however_small_its_share() -> None:
