@@ -13,7 +13,7 @@ from edgeseg import __version__
 from edgeseg.app.bench_config import BenchConfig
 from edgeseg.app.calibration_rows import CalibrationRows
 from edgeseg.app.data import dataset_from, size_hw_from
-from edgeseg.app.engines import FactoryFrom, engine_name, quiet_factory
+from edgeseg.app.engines import FactoryFrom, cpu_pick, engine_name, quiet_factory
 from edgeseg.app.models import bundle_or_default, model_stem
 from edgeseg.bundle import Bundle
 from edgeseg.errors import EdgesegError, UsageError
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from edgeseg.bench.soak import Soak
     from edgeseg.device.detect import Device
     from edgeseg.engines.base import Engine
+    from edgeseg.engines.host_choice import HostChoice
 
 __all__ = ["Beside", "BenchReport", "bench", "compare"]
 
@@ -195,7 +196,7 @@ def bench(
             progress.step(f"edgeseg {__version__}, {model.name}, {width}x{height}")
         progress.step(device.describe())
         opened = []
-        for one in _contenders(models, engines, opening):
+        for one in _contenders(models, engines, opening, _unasked(config.engine, models[0].bundle, progress)):
             progress.step(f"opened {one.contender.name}")
             opened.append(one)
             if soak_s:
@@ -331,6 +332,15 @@ def _engines(asked: str) -> list[str]:
     return on_board + installed_engines()
 
 
+def _unasked(asked: str, bundle: Bundle, progress: Progress) -> HostChoice | None:
+    """Return what ``auto`` takes on this CPU, which is timed first, and say it; None where another engine runs."""
+    if engine_name(asked) is not None:
+        return None
+    pick = cpu_pick(bundle)
+    progress.step(f"first what runs take: {pick.describe()}")
+    return pick.choice
+
+
 def _torch_contender(config: BenchConfig, bundle: Bundle) -> Contender:
     """Return PyTorch eager at a size that its network takes: multiples of 32."""
     from edgeseg.bench.contenders import torch_contender
@@ -345,16 +355,18 @@ def _missing_for_torch() -> list[str]:
     return [name for name in names if importlib.util.find_spec(name) is None]
 
 
-def _contenders(models: Sequence[_Model], engines: Sequence[str], opening: _Opening) -> Iterator[_Opened]:
-    """Open every graph of every bundle in every engine until the stack closes."""
+def _contenders(
+    models: Sequence[_Model], engines: Sequence[str], opening: _Opening, first: HostChoice | None
+) -> Iterator[_Opened]:
+    """Open every graph of every bundle in every engine until the stack closes, beginning with ``first``."""
     from edgeseg.engines.select import ENGINES, cpu_graphs, engine_from_bundle
 
     for model in models:
-        for by in engines:
+        for by in sorted(engines, key=lambda name: first is not None and name != first.engine):
             if ENGINES[by].is_built:
                 yield from _tensorrt_contenders(model, by, opening)
                 continue
-            for graph in cpu_graphs(model.bundle):
+            for graph in sorted(cpu_graphs(model.bundle), key=lambda name: first is not None and name != first.graph):
                 for threads in opening.threads:
                     engine = engine_from_bundle(model.bundle, graph, threads=threads, engine=by)
                     opening.stack.enter_context(engine)

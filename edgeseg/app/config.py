@@ -163,9 +163,11 @@ class EngineOptions(Config):
         "auto",
         choices=ENGINE_NAMES,
         address="triton://HOST:PORT/MODEL",
-        help="auto: TensorRT on a Jetson, ONNX Runtime elsewhere. rtx: TensorRT-RTX on an RTX GPU. triton: a server's.",
+        help="auto: TensorRT on a Jetson, else the fastest CPU engine. rtx: TensorRT-RTX on a GPU. triton: a server's.",
     )
-    fallback: bool = option(False, help="Where TensorRT cannot be used, run on the CPU and say so.")
+    fallback: bool = option(
+        False, help="Where TensorRT or the engine of auto cannot be used, run another on the CPU and say so."
+    )
     program: Optional[Path] = option(
         None,
         is_path=True,

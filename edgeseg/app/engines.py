@@ -14,12 +14,14 @@ from edgeseg.errors import EdgesegError, InputError, UsageError
 if TYPE_CHECKING:
     from edgeseg.engines.base import Engine
     from edgeseg.engines.host_choice import HostChoice, HostChoices
+    from edgeseg.engines.host_pick import HostPick
     from edgeseg.engines.tensorrt.cache import EngineCache
     from edgeseg.engines.tensorrt.factory import TensorRtFactory
 
 __all__ = [
     "FactoryFrom",
     "cache_folder",
+    "cpu_pick",
     "engine_cache",
     "engine_name",
     "on_jetson",
@@ -66,11 +68,28 @@ def on_jetson() -> bool:
     return bool(detected_device().is_jetson)
 
 
-def engine_name(asked: str) -> str:
-    """Return an engine's name, with ``auto`` resolved: TensorRT on a Jetson, ONNX Runtime elsewhere."""
+def engine_name(asked: str) -> Optional[str]:
+    """Return an engine's name; of ``auto`` TensorRT on a Jetson, elsewhere None: ``cpu_pick`` names it for a graph."""
     if asked != "auto":
         return asked
-    return "tensorrt" if on_jetson() else "onnxruntime"
+    return "tensorrt" if on_jetson() else None
+
+
+def cpu_pick(bundle: Bundle, graph: Optional[str] = None, threads: int = 0) -> "HostPick":
+    """Return which CPU engine ``auto`` takes for a bundle here, and why.
+
+    Args:
+        bundle: the model.
+        graph: that was asked for, if any.
+        threads: that were asked for, 0 for none.
+
+    Raises:
+        EngineError: the bundle has no such graph for a CPU.
+    """
+    from edgeseg.device.detect import detected_device
+    from edgeseg.engines.host_pick import host_pick
+
+    return host_pick(bundle, detected_device(), graph=graph, threads=threads, remembered=_remembered(bundle))
 
 
 def factory_of(
@@ -113,6 +132,8 @@ def opened_engine(
     *,
     tell: Say = lambda line: None,
     factory_from: FactoryFrom = quiet_factory,
+    tuned: Optional[Bundle] = None,
+    on_pick: Optional[Say] = None,
 ) -> "Engine":
     """Open the engine that was asked for.
 
@@ -122,6 +143,8 @@ def opened_engine(
         options: which engine, and how it runs.
         tell: takes one line for people at a time.
         factory_from: gives the maker of TensorRT engines.
+        tuned: what ``edgeseg tune`` measured, where ``bundle`` was changed since it was read.
+        on_pick: takes the line that says which engine of the CPU ``auto`` took, and why; None gives it to ``tell``.
 
     Raises:
         EdgesegError: it cannot be opened, and no fallback was allowed.
@@ -132,22 +155,20 @@ def opened_engine(
     if is_triton(options.engine):
         return _opened_server(bundle, options, tell)
     chosen, program = engine_name(options.engine), options.program
-    if ENGINES[chosen].takes_program != (program is not None):
+    if (chosen is not None and ENGINES[chosen].takes_program) != (program is not None):
         raise UsageError("`engine` torch-tensorrt and `program` FILE.pt2 go together")
     if program is not None and bundle.signer is not None:
         raise UsageError(f"a signature is required, and none covers {program.name}, which is code; leave `program` out")
     if program is not None:
         return _opened_program(bundle, program, tell)
+    if chosen is None:
+        pick = cpu_pick(tuned or bundle, options.graph, options.threads)
+        (on_pick or tell)(pick.describe())
+        return _opened_pick(bundle, pick, options, tell)
     if not ENGINES[chosen].is_built:
-        if options.engine == "auto" and options.graph is None and not options.threads:
-            remembered = _remembered(bundle)
-            if remembered is not None:
-                tell(f"as 'edgeseg tune' chose for this model here: {remembered.name}")
-                graph, threads = remembered.graph, remembered.threads
-                return engine_from_bundle(bundle, graph, threads=threads, engine=remembered.engine)
         return engine_from_bundle(bundle, options.graph, threads=options.threads, engine=chosen)
     try:
-        return _opened_tensorrt(bundle, name, options, tell, factory_from)
+        return _opened_tensorrt(bundle, name, chosen, options, tell, factory_from)
     except UsageError:
         raise
     except EdgesegError as error:
@@ -156,9 +177,27 @@ def opened_engine(
                 tell("on a Jetson the engine is TensorRT; `engine` onnxruntime runs on the CPU")
             raise
         tell(f"TensorRT is not used: {error}")
-        engine = engine_from_bundle(bundle, None, threads=options.threads)
+        pick = cpu_pick(tuned or bundle, threads=options.threads)
+        tell(pick.describe())
+        engine = _opened_pick(bundle, pick, options, tell)
         tell(f"running on the CPU instead, as `fallback` allows: {engine.description}")
         return engine
+
+
+def _opened_pick(bundle: Bundle, pick: "HostPick", options: EngineOptions, tell: Say) -> "Engine":
+    """Open what ``auto`` takes on this CPU; another engine only where ``fallback`` allows that, and say so."""
+    from edgeseg.engines.host_pick import USUAL, open_pick
+    from edgeseg.engines.select import engine_from_bundle
+
+    try:
+        return open_pick(bundle, pick)
+    except EdgesegError as error:
+        if not options.fallback or pick.choice.engine == USUAL:
+            raise
+        tell(f"{pick.choice.engine} is not used: {error}")
+    engine = engine_from_bundle(bundle, pick.choice.graph, threads=options.threads)
+    tell(f"running in {USUAL} instead, as `fallback` allows: {engine.description}")
+    return engine
 
 
 def _remembered(bundle: Bundle) -> "Optional[HostChoice]":
@@ -170,12 +209,12 @@ def _remembered(bundle: Bundle) -> "Optional[HostChoice]":
 
 
 def _opened_tensorrt(
-    bundle: Bundle, name: str, options: EngineOptions, tell: Say, factory_from: FactoryFrom
+    bundle: Bundle, name: str, flavour: str, options: EngineOptions, tell: Say, factory_from: FactoryFrom
 ) -> "Engine":
     from edgeseg.engines.tensorrt.factory import TensorRtOptions
 
     wish = TensorRtOptions(precision=options.graph, cuda_graph=options.cuda_graph, memory=options.memory)
-    with factory_from(engine_name(options.engine), tell) as factory:
+    with factory_from(flavour, tell) as factory:
         return factory.open(bundle, model_stem(name), wish).engine
 
 

@@ -21,7 +21,7 @@ def model_field() -> Any:
 
 
 def engine_field(
-    help: str = "auto: TensorRT on a Jetson, ONNX Runtime elsewhere. rtx: TensorRT-RTX on an RTX GPU.",
+    help: str = "auto: TensorRT on a Jetson, else the fastest CPU engine. rtx: TensorRT-RTX on an RTX GPU.",
 ) -> Any:
     """Declare the engine."""
     return option("auto", help=help, choices=ENGINE_NAMES)
@@ -45,7 +45,7 @@ def program_field() -> Any:
 
 def fallback_field() -> Any:
     """Declare whether the CPU may stand in for TensorRT."""
-    return option(False, help="Where TensorRT cannot be used, run on the CPU and say so.")
+    return option(False, help="Where TensorRT or the engine of auto cannot be used, run another on the CPU and say so.")
 
 
 def signature_field() -> Any:

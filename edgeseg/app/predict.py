@@ -75,7 +75,7 @@ def open_predictor(
         model: a bundle, or the path of one or of a checkpoint; None is the shipped model.
         options: how pictures are looked at.
         engine: as of ``open_engine``. On the CPU the graph fp32 runs, where no graph is named.
-        on_note: takes a line for people at a time, while an engine is built and tested.
+        on_note: takes a line for people at a time, while an engine is chosen, built and tested.
 
     Raises:
         EdgesegError: the model cannot be read, or the engine cannot be opened or gives no probabilities.
@@ -255,10 +255,11 @@ def _of_bundle(
 ) -> ScoringNetwork:
     from edgeseg.engines.select import ENGINES
 
-    if ENGINES[engine_name(options.engine)].open is not None:
+    chosen, scored = engine_name(options.engine), bundle
+    if chosen is None or ENGINES[chosen].open is not None:
         graph = options.graph or FP32
-        bundle, options = _with_scores(bundle, graph), replace(options, graph=graph)
-    engine = opened_engine(bundle, name, options, tell=tell, factory_from=factory_from)
+        scored, options = _with_scores(bundle, graph), replace(options, graph=graph)
+    engine = opened_engine(scored, name, options, tell=tell, factory_from=factory_from, tuned=bundle)
     try:
         return EngineNetwork(engine, bundle.spec)
     except BaseException:

@@ -40,9 +40,10 @@ def open_engine(
 
     Args:
         model: of ``load`` or ``compile_model``.
-        engine: ``"auto"`` (TensorRT on a Jetson, ONNX Runtime elsewhere), ``"onnxruntime"``, ``"openvino"``,
+        engine: ``"auto"`` (TensorRT on a Jetson, else the CPU engine that ``edgeseg tune`` chose or that is measured
+            fastest for such a CPU; ``on_note`` hears why), ``"onnxruntime"``, ``"openvino"``,
             ``"tensorrt"``, ``"rtx"``, or options.
-        on_note: takes a line for people at a time, while an engine is built and tested.
+        on_note: takes a line for people at a time, while an engine is chosen, built and tested.
 
     Returns:
         The engine, a context manager.

@@ -75,7 +75,7 @@ def tune(
     flavour = config.flavour if config.flavour != "auto" else "tensorrt" if device.is_jetson else "cpu"
     tuning: Tuning | HostTuning
     if flavour == "cpu":
-        tuning = _tuned_on_host(config, bundle, frames, device.cores, progress)
+        tuning = _tuned_on_host(config, bundle, frames, device, progress)
         return TuningReport(name, device, images.description, tuning)
     with factory_from(flavour, progress.step) as factory:
         tuning = _tuned_in_tensorrt(config, bundle, model_stem(name), frames, factory, progress)
@@ -83,12 +83,12 @@ def tune(
 
 
 def _tuned_on_host(
-    config: TuneConfig, bundle: Bundle, frames: Sequence[np.ndarray], cores: int, progress: Progress
+    config: TuneConfig, bundle: Bundle, frames: Sequence[np.ndarray], device: Device, progress: Progress
 ) -> HostTuning:
     from edgeseg.bench.measure import Effort
     from edgeseg.bench.tune_host import host_candidates, tuned_on_host
 
-    tried = host_candidates(bundle, cores)
+    tried = host_candidates(bundle, device)
     progress.step(f"{len(tried)} candidates, {config.seconds:g} s each after {config.warmup:g} s of warm-up")
     effort = Effort(config.seconds, config.warmup)
     tuning = tuned_on_host(bundle, tried, frames, effort, on_result=progress.step, report=progress.count)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Sequence
 
 from edgeseg.app.bench_config import VerifyConfig
-from edgeseg.app.engines import FactoryFrom, engine_name, quiet_factory
+from edgeseg.app.engines import FactoryFrom, cpu_pick, engine_name, quiet_factory
 from edgeseg.app.models import bundle_or_default, model_stem, signature_lines
 from edgeseg.bundle import Bundle
 from edgeseg.errors import GateRefused, UsageError
@@ -68,14 +68,14 @@ def verify(
 
     bundle, name = bundle_or_default(config.model, config.require_signature)
     chosen = engine_name(config.engine)
-    if ENGINES[chosen].takes_program:
+    if chosen is not None and ENGINES[chosen].takes_program:
         raise UsageError(
             "a program is verified each time it is opened: 'edgeseg run --engine torch-tensorrt --program'"
         )
     progress.step(f"model: {name}")
     for line in signature_lines(bundle, config.require_signature):
         progress.step(line)
-    if ENGINES[chosen].is_built:
+    if chosen is not None and ENGINES[chosen].is_built:
         with factory_from(chosen, progress.step) as factory:
             results = [_in_tensorrt(bundle, name, config.graph, factory)]
     else:
@@ -91,13 +91,19 @@ def _in_tensorrt(bundle: Bundle, name: str, graph: str | None, factory: TensorRt
         return TestedGraph(made.precision, engine.description, made.self_test)
 
 
-def _on_the_cpu(bundle: Bundle, by: str, graph: str | None, progress: Progress) -> list[TestedGraph]:
+def _on_the_cpu(bundle: Bundle, asked: str | None, graph: str | None, progress: Progress) -> list[TestedGraph]:
+    """Test each graph in the engine that was asked for, else in that which ``auto`` takes for it."""
     from edgeseg.engines.golden import run_self_test
     from edgeseg.engines.select import cpu_graphs, engine_from_bundle
 
     results = []
     for one in [graph] if graph else cpu_graphs(bundle):
-        with engine_from_bundle(bundle, one, engine=by) as engine:
+        by, threads = asked, 0
+        if by is None:
+            pick = cpu_pick(bundle, one)
+            by, threads = pick.choice.engine, pick.choice.threads
+            progress.step(pick.describe())
+        with engine_from_bundle(bundle, one, threads=threads, engine=by) as engine:
             test = run_self_test(engine, bundle, one)
         results.append(TestedGraph(one, engine.description, test))
         progress.step(f"{'passed' if test.passed else 'FAILED'}: {one} in {by}: {test.describe()}")

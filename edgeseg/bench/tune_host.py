@@ -11,8 +11,10 @@ import numpy as np
 from edgeseg.bench.contenders import engine_contender
 from edgeseg.bench.measure import Effort, Measurement, measured_side_by_side
 from edgeseg.bundle import Bundle
+from edgeseg.device.detect import Device
 from edgeseg.engines.golden import SelfTest, run_self_test
 from edgeseg.engines.host_choice import HostChoice
+from edgeseg.engines.host_pick import host_pick
 from edgeseg.engines.select import cpu_graphs, engine_from_bundle, installed_engines
 from edgeseg.errors import EdgesegError, EngineError
 
@@ -79,15 +81,18 @@ class HostTuning:
         return f"{said}; {times:.2f}x ({low:.2f}-{high:.2f}) as fast as {first.name}"
 
 
-def host_candidates(bundle: Bundle, cores: int) -> list[HostChoice]:
-    """Return every installed CPU engine x graph x threads: all cores, half of them, one. What runs unasked is first."""
+def host_candidates(bundle: Bundle, device: Device) -> list[HostChoice]:
+    """Return every installed CPU engine x graph x threads: all cores, half of them, one. First what no choice gives."""
+    cores = device.cores
     threads = list(dict.fromkeys([0, *(count for count in (cores // 2, 1) if 0 < count < cores)]))
-    return [
+    usual = host_pick(bundle, device).choice
+    found = [
         HostChoice(engine, graph, count)
         for engine in installed_engines()
         for graph in cpu_graphs(bundle)
         for count in threads
     ]
+    return sorted(found, key=lambda choice: choice != usual)
 
 
 def tuned_on_host(
@@ -120,7 +125,7 @@ def tuned_on_host(
             try:
                 engine = engine_from_bundle(bundle, choice.graph, threads=choice.threads, engine=choice.engine)
                 stack.enter_context(engine)
-                tests[index] = run_self_test(engine, bundle, "int8" if "int8" in choice.graph else "fp32")
+                tests[index] = run_self_test(engine, bundle, choice.graph)
                 tests[index].require(choice.name)
                 contenders[index] = engine_contender(choice.name, engine, bundle.spec)
             except EdgesegError as error:

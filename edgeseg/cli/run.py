@@ -57,10 +57,16 @@ def _run(
         return
     notifier = Notifier(os.environ.get("NOTIFY_SOCKET"), int(os.environ.get("WATCHDOG_USEC", "0")) / 1e6 or None)
     failure: Optional[BaseException] = None
+    picked: List[str] = []
     with interrupts() as signals, opened_engine(
-        inputs.bundle, inputs.name, config.engine, tell=tell, factory_from=tensorrt_factory
+        inputs.bundle,
+        inputs.name,
+        config.engine,
+        tell=tell,
+        factory_from=tensorrt_factory,
+        on_pick=tell if as_json else picked.append,
     ) as engine, live_view(inputs.description, quiet=as_json) as show:
-        view = _View(_Head(_head_lines(plan, engine), quiet=as_json), notifier, show)
+        view = _View(_Head(_head_lines(plan, engine, picked), quiet=as_json), notifier, show)
         session = Session(plan, engine, Listener(view.on_result, view.on_event, view.on_tick, tell))
         signals.hand_over(session.loop)
         try:
@@ -132,12 +138,12 @@ class _View:
         self._notifier.status(lambda: status_line(state))
 
 
-def _head_lines(plan: Plan, engine: "Engine") -> List[str]:
+def _head_lines(plan: Plan, engine: "Engine", picked: List[str]) -> List[str]:
     bundle = plan.inputs.bundle
     lines = [f"model:  {plan.inputs.name}, classes: {', '.join(bundle.spec.classes)}"]
     if bundle.signer is not None:
         lines.append(f"signed: by {bundle.signer}, a key of {plan.config.require_signature}")
-    return [*lines, f"engine: {engine.description}", f"device: {plan.device.describe()}"]
+    return [*lines, f"engine: {engine.description}", *picked, f"device: {plan.device.describe()}"]
 
 
 def _show_pipelines(inputs: Inputs) -> None:

@@ -13,7 +13,15 @@ if TYPE_CHECKING:
     from edgeseg.bundle import Bundle
     from edgeseg.engines.base import Engine
 
-__all__ = ["CPU_ENGINES", "ENGINES", "EngineKind", "cpu_graphs", "engine_from_bundle", "installed_engines"]
+__all__ = [
+    "CPU_ENGINES",
+    "ENGINES",
+    "EngineKind",
+    "cpu_graph",
+    "cpu_graphs",
+    "engine_from_bundle",
+    "installed_engines",
+]
 
 _PREFERRED = (INT8_CPU, FP32)
 
@@ -86,6 +94,29 @@ def cpu_graphs(bundle: Bundle) -> list[str]:
     return sorted(names, key=lambda name: _PREFERRED.index(name) if name in _PREFERRED else len(_PREFERRED))
 
 
+def cpu_graph(bundle: Bundle, graph: str | None = None) -> str:
+    """Return the name of the graph that a CPU runs.
+
+    Args:
+        bundle: a compiled model.
+        graph: that was asked for; None takes INT8 for the CPU, else FP32.
+
+    Raises:
+        EngineError: there is no such graph, or it is for TensorRT.
+    """
+    names = cpu_graphs(bundle)
+    if graph is not None and graph not in bundle.graphs:
+        raise EngineError(f"the bundle has no graph {graph!r}; it has {', '.join(bundle.graphs)}")
+    if graph is not None and graph not in names:
+        raise EngineError(
+            f"graph {graph!r} is for TensorRT and gives wrong numbers in a CPU's INT8 kernels; "
+            f"on this machine run {', '.join(names)}"
+        )
+    if not names:
+        raise EngineError("the bundle holds graphs for TensorRT only; compile it again with a CPU graph")
+    return graph or names[0]
+
+
 def engine_from_bundle(
     bundle: Bundle, graph: str | None = None, *, threads: int = 0, engine: str = "onnxruntime"
 ) -> Engine:
@@ -106,17 +137,7 @@ def engine_from_bundle(
     opener = ENGINES[engine].open if engine in ENGINES else None
     if opener is None:
         raise EngineError(f"there is no engine {engine!r}; on a CPU there are {', '.join(CPU_ENGINES)}")
-    names = cpu_graphs(bundle)
-    if graph is not None and graph not in bundle.graphs:
-        raise EngineError(f"the bundle has no graph {graph!r}; it has {', '.join(bundle.graphs)}")
-    if graph is not None and graph not in names:
-        raise EngineError(
-            f"graph {graph!r} is for TensorRT and gives wrong numbers in a CPU's INT8 kernels; "
-            f"on this machine run {', '.join(names)}"
-        )
-    if not names:
-        raise EngineError("the bundle holds graphs for TensorRT only; compile it again with a CPU graph")
-    chosen = graph or names[0]
+    chosen = cpu_graph(bundle, graph)
     opened = opener(bundle.graphs[chosen].onnx, chosen, threads)
     try:
         require_as_spec(opened, bundle, chosen)

@@ -26,10 +26,13 @@ class TritonPythonModel:
         engine = config["parameters"]["engine"]["string_value"]
         here = Path(args["model_repository"]) / args["model_version"]
         self._bundle = edgeseg.read_bundle(here / "model.edgeseg")
-        self._engine = edgeseg.open_engine(self._bundle, edgeseg.EngineOptions(engine=engine))
+        log = self._triton.Logger.log_info
+        self._engine = edgeseg.open_engine(
+            self._bundle, edgeseg.EngineOptions(engine=engine), on_note=lambda line: log(f"edgeseg: {line}")
+        )
         self._output = config["output"][0]["name"]
         self._input = config["input"][0]["name"]
-        self._triton.Logger.log_info(f"edgeseg: {self._engine.description}")
+        log(f"edgeseg: {self._engine.description}")
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Answer requests one after the other; a wrong one gets an error of its own."""

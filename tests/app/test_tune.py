@@ -14,7 +14,9 @@ from edgeseg.app.tune import tune
 from edgeseg.bench.measure import Effort
 from edgeseg.bench.tune_host import HostTuning, host_candidates, tuned_on_host
 from edgeseg.bundle import Bundle, write_bundle
+from edgeseg.device.detect import detected_device
 from edgeseg.engines.host_choice import HostChoice, HostChoices
+from edgeseg.engines.host_pick import host_pick
 from edgeseg.engines.select import installed_engines
 from edgeseg.errors import EngineError, UsageError
 from tests.engines.tensorrt.tiny import tiny_bundle, tiny_onnx
@@ -37,11 +39,18 @@ def test_what_tune_chose_runs_where_nothing_else_is_asked_for(tmp_path: Path) ->
     }
     assert f"{best.name} is taken" in report.tuning.verdict() and not best.refused and best.agreement > 0.99
     json.dumps(report.to_json())
-    with opened_engine(bundle, "tiny.edgeseg", EngineOptions(), tell=told.append):
-        assert told == [f"as 'edgeseg tune' chose for this model here: {best.name}"]
-    for options in (EngineOptions(engine="onnxruntime"), EngineOptions(graph="fp32"), EngineOptions(threads=1)):
-        with opened_engine(bundle, "tiny.edgeseg", options, tell=told.append) as engine:
-            assert len(told) == 1 and "ONNX Runtime" in engine.description, "what is asked for goes first"
+    remembered = f"auto takes {best.name}: 'edgeseg tune' chose it for this model here"
+    alike = EngineOptions(graph=best.choice.graph, threads=best.choice.threads)
+    for options in (EngineOptions(), alike):
+        with opened_engine(bundle, "tiny.edgeseg", options, tell=told.append):
+            assert told.pop() == remembered and not told
+    with opened_engine(bundle, "tiny.edgeseg", EngineOptions(threads=7), tell=told.append) as engine:
+        assert "7 threads" in engine.description and told.pop() != remembered, "what is asked for goes first"
+    with opened_engine(bundle, "tiny.edgeseg", EngineOptions(engine="onnxruntime"), tell=told.append) as engine:
+        assert "ONNX Runtime" in engine.description and not told
+    changed = replace(bundle, graphs={"fp32": replace(bundle.graphs["fp32"], onnx=tiny_onnx(scores=True))})
+    with opened_engine(changed, "tiny.edgeseg", EngineOptions(), tell=told.append, tuned=bundle) as engine:
+        assert told.pop() == remembered and engine.scores is not None
 
 
 def test_a_graph_that_fails_its_golden_frames_is_out_however_fast() -> None:
@@ -59,7 +68,9 @@ def test_a_graph_that_fails_its_golden_frames_is_out_however_fast() -> None:
 
 @pytest.mark.parametrize(("cores", "threads"), [(1, [0]), (2, [0, 1]), (3, [0, 1]), (8, [0, 4, 1])])
 def test_threads_are_all_half_and_one(cores: int, threads: list[int]) -> None:
-    found = host_candidates(tiny_bundle(), cores)
+    bundle, device = tiny_bundle(), replace(detected_device(), cores=cores)
+    found = host_candidates(bundle, device)
+    assert found[0] == host_pick(bundle, device).choice, "others are compared with what runs unasked"
     assert [one.threads for one in found if (one.engine, one.graph) == ("onnxruntime", "fp32")] == threads
 
 

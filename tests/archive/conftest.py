@@ -57,7 +57,7 @@ def reference(stored: Path, form: str, tmp_path_factory: pytest.TempPathFactory)
     """The archive, segmented by two processes of this machine."""
     output = tmp_path_factory.mktemp("reference") / "out"
     state = archive(asked(stored, output, form)).state
-    assert state.is_done and (state.segmented, state.failed, state.skipped) == (PICTURES + FRAMES, 2, 0)
+    assert state.is_done and (state.segmented, state.failed, state.skipped) == (PICTURES + FRAMES, 2, 0), state.failures
     return output
 
 

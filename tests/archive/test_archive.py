@@ -32,7 +32,7 @@ from tests.cli.test_cli import edgeseg, refused
 def test_masks_are_those_of_run(stored: Path, reference: Path, tmp_path: Path) -> None:
     masks = {name for name in results_in(reference) if name.startswith("masks/")}
     assert len(masks) == PICTURES + FRAMES
-    with open_engine(load(), "onnxruntime") as engine:
+    with open_engine(load()) as engine:
         for name in ("0", "sub/1", "sub/deep/23"):
             classes = segment(engine, read_image(stored / f"{name}.png")).classes
             assert (reference / "masks" / f"{name}.png").read_bytes() == own_png(classes, Path(name))

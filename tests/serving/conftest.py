@@ -19,9 +19,9 @@ import pytest
 
 from edgeseg.app.export import export_triton
 from edgeseg.app.export_config import ExportTritonConfig
+from edgeseg.app.segment import open_engine
 from edgeseg.app.shipped import SHIPPED
 from edgeseg.bundle import Bundle
-from edgeseg.engines.select import engine_from_bundle
 from tests import HANG_S
 from tests.triton_server import server_command
 
@@ -92,5 +92,5 @@ def triton(repository: Path) -> Iterator[Triton]:
 @pytest.fixture(scope="module")
 def expected(shipped: Bundle) -> np.ndarray:
     assert shipped.golden is not None
-    with engine_from_bundle(shipped) as engine:
+    with open_engine(shipped) as engine:
         return np.concatenate([engine.infer(frame[None]).copy() for frame in shipped.golden.frames])

@@ -114,4 +114,5 @@ def test_a_server_that_was_killed_serves_the_same_again(
                 np.testing.assert_array_equal(asked(client, grpc, shipped.golden.frames[:1]), expected[:1])
         finally:
             server.stop(how)
-    assert "edgeseg: ONNX Runtime" in (repository.parent / "again").read_text()
+    log = (repository.parent / "again").read_text()
+    assert "edgeseg: auto takes int8-cpu in " in log and " on the CPU" in log

@@ -25,7 +25,8 @@ class SegmentNode(Node):
         model = self.declare_parameter("model", "").value or None
         engine = self.declare_parameter("engine", "auto").value
         self._bridge = CvBridge()
-        self._engine = edgeseg.open_engine(edgeseg.load(model), edgeseg.EngineOptions(engine=engine))
+        options = edgeseg.EngineOptions(engine=engine)
+        self._engine = edgeseg.open_engine(edgeseg.load(model), options, on_note=self.get_logger().info)
         self._masks = self.create_publisher(Image, "mask", 10)
         latest = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
         self.create_subscription(Image, "image", self._segment, latest)
