@@ -2,37 +2,49 @@
 
     python benchmarks/cpu_engines.py unet --nncf unet.nncf.onnx --nncf unet.nncf.xml
     python benchmarks/cpu_engines.py edge_unet --write-fp32 edge_unet.onnx --write-frames frames.npy
+    python benchmarks/cpu_engines.py street --threads 1 --cpu-time --batch 2 --peer street.mnn --peer street.tflite
 
 End to end: a 640x480 BGR frame, resized to 512x512, to a class map of 640x480. Weights are random with settled
 BatchNorm statistics, ranges come from the rendered street: speed does not depend on them. ``--write-fp32`` and
 ``--write-frames`` store what NNCF is given; the peer's own environment then runs what cpu-engines.md says.
+
+``street`` is the shipped model as it is, inference alone: our graphs in our engines, in batches too, and its float
+network in MNN (.mnn), ncnn (.param) and LiteRT (.tflite). Ours end in a class map, theirs in scores: that is less work.
+``--cpu-time`` reads the CPU time of the process, which other programs change less: for one thread.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
+import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable, Mapping
 
 import numpy as np
 import onnx
 import torch
 
 from edgeseg import __version__
+from edgeseg.app.segment import load
 from edgeseg.bench.contenders import engine_contender
 from edgeseg.bench.measure import Contender, Effort, Measurement, measured_side_by_side
 from edgeseg.builder.networks import NetworkConfig, PaddedNetwork, network_from_config
+from edgeseg.bundle import Bundle
 from edgeseg.compiler.calibration.collect import ranges_from_frames
+from edgeseg.compiler.graph.batch import batched_onnx
+from edgeseg.compiler.graph.unfolded import unfolded_onnx
 from edgeseg.compiler.quantize.emit import emitted_onnx
 from edgeseg.compiler.steps.float_graph import float_graph_from_module
 from edgeseg.demo import CLASSES, PALETTE
 from edgeseg.demo.street import StreetDataset
 from edgeseg.device.detect import detected_device
+from edgeseg.engines.base import Engine
 from edgeseg.engines.openvino import OpenVinoEngine
 from edgeseg.engines.ort import OrtEngine
 from edgeseg.preprocess import NetworkFrames, normalized
-from edgeseg.recipes import RECIPES
+from edgeseg.recipes import FP32, INT8_CPU, RECIPES
 from edgeseg.spec import ModelSpec
 from edgeseg.timing import Stopwatch
 
@@ -121,6 +133,127 @@ def measured(arguments: argparse.Namespace) -> list[Measurement]:
         return measured_side_by_side(contenders, frames, Effort(arguments.seconds, arguments.warmup))
 
 
+Scores = Callable[[np.ndarray], np.ndarray]
+"""1x3xHxW float32 BGR of 0-255 -> scores CxHxW float32."""
+
+
+def mnn_scores(path: Path, threads: int) -> Scores:
+    """MNN's session on the CPU."""
+    mnn: Any = importlib.import_module("MNN")
+    interpreter = mnn.Interpreter(str(path))
+    session = interpreter.createSession({"backend": "CPU", "numThread": threads, "precision": "high"})
+    given, found = interpreter.getSessionInput(session), interpreter.getSessionOutput(session)
+
+    def run(planes: np.ndarray) -> np.ndarray:
+        shape, kind = planes.shape, mnn.Halide_Type_Float
+        given.copyFrom(mnn.Tensor(shape, kind, planes, mnn.Tensor_DimensionType_Caffe))
+        interpreter.runSession(session)
+        sizes = found.getShape()
+        host = mnn.Tensor(sizes, kind, np.zeros(sizes, np.float32), mnn.Tensor_DimensionType_Caffe)
+        found.copyToHostTensor(host)
+        scores: np.ndarray = np.array(host.getNumpyData(), copy=False).reshape(sizes)[0]
+        return scores
+
+    return run
+
+
+def ncnn_scores(path: Path, threads: int) -> Scores:
+    """ncnn with its own defaults."""
+    ncnn: Any = importlib.import_module("ncnn")
+    net = ncnn.Net()
+    net.opt.num_threads = threads
+    if net.load_param(str(path)) or net.load_model(str(path.with_suffix(".bin"))):
+        raise SystemExit(f"ncnn cannot load {path}")
+
+    def run(planes: np.ndarray) -> np.ndarray:
+        with net.create_extractor() as extractor:
+            extractor.input("in0", ncnn.Mat(planes[0]))
+            failed, scores = extractor.extract("out0")
+            if failed:
+                raise SystemExit(f"ncnn cannot run {path}")
+            return np.array(scores)
+
+    return run
+
+
+def litert_scores(path: Path, threads: int) -> Scores:
+    """LiteRT, which runs float networks in XNNPACK."""
+    litert: Any = importlib.import_module("ai_edge_litert.interpreter")
+    interpreter = litert.Interpreter(str(path), num_threads=threads)
+    interpreter.allocate_tensors()
+    (given,), (found,) = interpreter.get_input_details(), interpreter.get_output_details()
+
+    def run(planes: np.ndarray) -> np.ndarray:
+        interpreter.set_tensor(given["index"], planes.transpose(0, 2, 3, 1))
+        interpreter.invoke()
+        scores: np.ndarray = interpreter.get_tensor(found["index"])[0].transpose(2, 0, 1)
+        return scores
+
+    return run
+
+
+PEERS: Mapping[str, tuple[str, Callable[[Path, int], Scores]]] = {
+    ".mnn": ("MNN", mnn_scores),
+    ".param": ("ncnn", ncnn_scores),
+    ".tflite": ("LiteRT", litert_scores),
+}
+"""Suffix of a file -> its engine, and what opens it."""
+
+
+def inference_contender(name: str, engine: Engine) -> Contender:
+    """Network input -> class ids, without resizing."""
+
+    def infer(frame: np.ndarray, watch: Stopwatch) -> np.ndarray:
+        return engine.infer(engine.input)
+
+    return Contender(name, infer, len(engine.input))
+
+
+def peer_contender(name: str, scores: Scores, bundle: Bundle) -> Contender:
+    """Network input -> scores, after a look at the golden frames."""
+    assert bundle.golden is not None
+    planes = [np.ascontiguousarray(frame.transpose(2, 0, 1)[None], np.float32) for frame in bundle.golden.frames]
+    found = np.stack([scores(one).argmax(0) for one in planes])
+    print(f"{name}: {100 * np.mean(found == bundle.golden.classes):.2f} % of the golden pixels as FP32")
+    return Contender(name, lambda frame, watch: scores(planes[0]))
+
+
+def measured_street(arguments: argparse.Namespace) -> list[Measurement]:
+    """Time the shipped model: our graphs in our engines, one frame and several at once, and the peers' files."""
+    bundle, threads = load(), arguments.threads
+    assert bundle.golden is not None
+    if arguments.write_fp32:
+        float_onnx = bundle.graphs[FP32].onnx
+        arguments.write_fp32.write_bytes(unfolded_onnx(float_onnx, FP32, bundle.spec.size_hw))
+    contenders = []
+    with ExitStack() as stack:
+        for graph in (INT8_CPU, FP32):
+            for title, kind in (("ONNX Runtime", OrtEngine), ("OpenVINO", OpenVinoEngine)):
+                for batch in (1, *(arguments.batch if graph == INT8_CPU else ())):
+                    onnx_bytes = bundle.graphs[graph].onnx
+                    model = batched_onnx(onnx.load_model_from_string(onnx_bytes), batch).SerializeToString()
+                    engine = stack.enter_context(kind(model, graph, threads=threads))
+                    engine.input[:] = bundle.golden.frames[:1]
+                    name = f"{graph} in {title}" + (f", {batch} frames at once" if batch > 1 else "")
+                    contenders.append(inference_contender(name, engine))
+        for path in arguments.peer:
+            title, opener = PEERS[path.suffix]
+            contenders.append(peer_contender(f"{path.stem} in {title}", opener(path, threads), bundle))
+        clock = time.process_time_ns if arguments.cpu_time else time.perf_counter_ns
+        effort = Effort(arguments.seconds, arguments.warmup)
+        return measured_side_by_side(contenders, list(bundle.golden.frames), effort, clock_ns=clock)
+
+
+def print_street(results: list[Measurement]) -> None:
+    """Print a row per contender: its time as a share of the first, ONNX Runtime's INT8, from paired turns."""
+    print("| contender | p50 ms | p90 | of ONNX Runtime's time, INT8 | of ONNX Runtime's time, FP32 |")
+    print("|---|---|---|---|---|")
+    firsts = [next(r for r in results if r.name == f"{graph} in ONNX Runtime") for graph in (INT8_CPU, FP32)]
+    for r in results:
+        shares = ["{:.2f} ({:.2f}-{:.2f})".format(*first.ratio_to(r)) for first in firsts]
+        print(f"| {r.name} | {r.frame.p50_ms:.1f} | {r.frame.p90_ms:.1f} | {' | '.join(shares)} |")
+
+
 def print_markdown(results: list[Measurement]) -> None:
     """One row per contender; ratios are medians of paired turns, with the lowest and highest."""
     eager = [r for r in results if r.name.endswith("eager, unet")][0]
@@ -136,14 +269,23 @@ def print_markdown(results: list[Measurement]) -> None:
 def main() -> None:
     """Measure one network."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("network", choices=("unet", "edge_unet"))
+    parser.add_argument("network", choices=("unet", "edge_unet", "street"))
+    parser.add_argument("--peer", type=Path, action="append", default=[], help="street: .mnn, .param or .tflite of it")
+    parser.add_argument("--batch", type=int, action="append", default=[], help="street: frames at once, too")
+    parser.add_argument("--cpu-time", action="store_true", help="street: CPU time of the process, for one thread")
     parser.add_argument("--nncf", type=Path, action="append", default=[], help="NNCF's .xml or .onnx of this network")
-    parser.add_argument("--write-fp32", type=Path, help="store the folded FP32 graph, which NNCF is to quantize")
+    parser.add_argument("--write-fp32", type=Path, help="store the FP32 graph for the peers")
     parser.add_argument("--write-frames", type=Path, help="store the calibration frames, Nx512x512x3 uint8")
     parser.add_argument("--seconds", type=float, default=15.0, help="per contender")
     parser.add_argument("--warmup", type=float, default=3.0)
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
+    if arguments.network == "street":
+        kind = "CPU time" if arguments.cpu_time else "wall time"
+        print(f"edgeseg {__version__}, street.edgeseg, inference alone, {arguments.threads} threads, {kind}")
+        print(detected_device().describe())
+        print_street(measured_street(arguments))
+        return
     size = f"{SIZE_HW[1]}x{SIZE_HW[0]}"
     print(f"edgeseg {__version__}, {arguments.network} + mobilenet_v2, {size}, {arguments.threads} threads")
     print(detected_device().describe())
