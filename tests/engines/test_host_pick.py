@@ -64,8 +64,8 @@ def test_int8_on_a_cpu_where_it_was_measured_goes_to_the_fastest(device: Device)
         ),
         (cpu(), BOTH, None, "no engine's speed is known for such a CPU (x86_64)"),
         (VNNI, ["onnxruntime"], None, "is not installed (pip install 'edgeseg[openvino]')"),
-        (VNNI, BOTH, "fp32", "measured fastest for float on CPUs with AVX512-VNNI"),
-        (cpu("AVX2"), BOTH, "fp32", "measured fastest for float on CPUs with AVX2"),
+        (VNNI, BOTH, "fp32", "of onnxruntime's time for float on CPUs with AVX512-VNNI; 'edgeseg"),
+        (cpu("AVX2"), BOTH, "fp32", "of onnxruntime's time for float on CPUs with AVX2; 'edgeseg"),
     ],
     ids=["ARM", "an old PC", "not installed", "float", "float with AVX2"],
 )
