@@ -27,6 +27,7 @@ __all__ = ["Archived", "archive", "archive_state"]
 
 _SHARD_FRAMES, _FORMAT = 1000, "png"
 _TELL_S = 10.0
+_SHARD = re.compile(r"(\d{1,9})/(\d{1,9})", re.ASCII)
 _SHARE = re.compile(r"(\d+(?:\.\d+)?)\s*%")
 
 
@@ -280,7 +281,7 @@ def _every(share: str) -> int:
 
 def _own_share(shard: str) -> tuple[int, int]:
     """Return (i, n) of ``i/n``; all is (0, 1). Raises UsageError."""
-    index, separator, count = (shard or "0/1").partition("/")
-    if not (separator and index.isdecimal() and count.isdecimal() and int(index) < int(count)):
-        raise UsageError(f"`shard` is i/n with i from 0 to n-1, such as 0/2 and 1/2, got {shard!r}")
-    return int(index), int(count)
+    found = _SHARD.fullmatch(shard or "0/1")
+    if found is None or int(found[1]) >= int(found[2]):
+        raise UsageError(f"`shard` is i/n with i from 0 to n-1, such as 0/2 and 1/2, got {shard[:40]!r}")
+    return int(found[1]), int(found[2])

@@ -173,7 +173,7 @@ def _remote_origin(asked: str) -> Origin:
     place = place_at(asked)
     assert isinstance(place, RemotePlace)
     if glob.has_magic(asked) and not place.exists(""):
-        return Origin(asked, *literal_base(asked))
+        return Origin(asked, *literal_base(asked, lambda folder: place_at(folder).exists("")))
     if place.is_folder():
         return Origin(asked, place.place)
     base, _, name = place.place.rpartition("/")

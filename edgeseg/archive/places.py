@@ -12,12 +12,13 @@ import stat
 import tempfile
 from contextlib import contextmanager, suppress
 from functools import lru_cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Callable, Iterable, Iterator, NamedTuple, Union
 
 from edgeseg.credentials import has_credentials, redacted
 from edgeseg.errors import EdgesegError, SinkError, SourceError, UsageError, first_line, require
-from edgeseg.files import atomic_write, path_from_uri, write_new
+from edgeseg.files import atomic_write, path_from_uri, text_of, write_new
 from edgeseg.picture_files import is_hidden_name
 
 __all__ = [
@@ -60,24 +61,30 @@ def is_remote(place: str) -> bool:
 
 def absolute_place(place: str) -> str:
     """Return a place that means the same in every folder."""
-    return place.rstrip("/") if is_remote(place) else os.path.abspath(path_from_uri(place))
+    if not is_remote(place):
+        return os.path.abspath(path_from_uri(place))
+    scheme, _, rest = place.partition("://")
+    return f"{scheme}://{rest.rstrip('/')}"
 
 
 def place_at(place: str) -> LocalPlace | RemotePlace:
     """Return a folder, which need not exist.
 
     Raises:
-        UsageError: the URL holds a password. MissingDependencyError: what opens such URLs is not installed.
+        UsageError: the URL holds a password, or names nothing.
+        MissingDependencyError: what opens such URLs is not installed.
         EdgesegError: there is no such kind of URL.
     """
     if not is_remote(place):
         return LocalPlace(absolute_place(place))
+    if place.rstrip("/").endswith(":"):
+        raise UsageError(f"{place} names no bucket and no host; is it a variable that is not set?")
     if has_credentials(place):
         raise UsageError(
             f"{redacted(place)} holds a password, which would be written into the plan; give it to the storage's own "
             "library, as in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         )
-    return RemotePlace(place.rstrip("/"))
+    return RemotePlace(absolute_place(place))
 
 
 class LocalPlace:
@@ -281,8 +288,12 @@ class RemotePlace:
         for first in range(0, len(names), _AT_A_TIME):
             paths = {name: self._at(f"{folder}/{name}") for name in names[first : first + _AT_A_TIME]}
             with _said(self.place, "cannot be read"):
-                found = self.filesystem.cat(list(paths.values()))
-            yield from ((name, bytes(found[path])) for name, path in paths.items())
+                # ``cat`` would take brackets in the place for those of a glob.
+                found = self.filesystem.cat_ranges(list(paths.values()), None, None, on_error="return")
+                for content in found:
+                    if isinstance(content, Exception):
+                        raise content
+            yield from ((name, bytes(content)) for name, content in zip(paths, found))
 
     def put(self, name: str, path: Path) -> None:
         """Copy a file into the place. Raises SinkError."""
@@ -356,7 +367,7 @@ class RemotePlace:
     def matching(self, pattern: str) -> list[Stored]:
         """List the files that a pattern below the place names."""
         self.filesystem.invalidate_cache()
-        found = self.filesystem.glob(self._at(pattern), detail=True)
+        found = self.filesystem.glob(f"{glob.escape(self._root)}/{pattern}", detail=True)
         return [self._stored(facts) for facts in found.values() if facts["type"] == "file"]
 
     def is_folder(self, path: str = "") -> bool:
@@ -384,7 +395,7 @@ class RemotePlace:
             yield copy
 
     def _at(self, name: str) -> str:
-        return f"{self._root}/{name}" if name else self._root
+        return f"{self._root}/{_encodable(name)}" if name else self._root
 
     def _with_room(self, name: str, write: Callable[[], object]) -> None:
         """Write; where a folder is missing make it first. A bucket or share that is missing is not made."""
@@ -407,6 +418,16 @@ class RemotePlace:
 
 
 Place = Union[LocalPlace, RemotePlace]
+
+
+def _encodable(name: str) -> str:
+    """Return the name of a file as it is, or one of its own where a storage might not take it: storages have texts."""
+    data = os.fsencode(name)
+    shown = "".join(one if one.isprintable() else repr(one)[1:-1] for one in text_of(data))
+    if shown == name:
+        return name
+    stem, suffix = os.path.splitext(shown)
+    return f"{stem}-{sha256(data).hexdigest()[:16]}{suffix}"
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:

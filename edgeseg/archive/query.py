@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from typing import Any, NamedTuple
 
 from edgeseg.archive.places import Place, RemotePlace
@@ -41,9 +42,9 @@ def answer(place: Place, plan: Plan, sql: str) -> Answer:
     with duckdb.connect() as connection:
         if isinstance(place, RemotePlace):
             connection.register_filesystem(place.filesystem)
-        tables = [place.url(table_name(shard)) for shard in shards]
+        tables = [glob.escape(place.url(table_name(shard))) for shard in shards]
         try:
-            connection.read_parquet(tables).create_view("frames")
+            connection.read_parquet(tables, hive_partitioning=False).create_view("frames")
             found = connection.execute(sql)
             columns = tuple(column[0] for column in found.description or ())
             return Answer(columns, found.fetchall() if columns else [])

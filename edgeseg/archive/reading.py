@@ -26,8 +26,8 @@ __all__ = ["Item", "Reader"]
 
 _STALL_S = 60.0
 _GONE = "it is not there any more"
-_LONGEST_NAME = 240
-"""Bytes of a file's name, with room for a suffix."""
+_LONGEST_NAME, _LONGEST_PATH = 240, 900
+"""Bytes of a file's name and of its path below the results, with room for a suffix. S3 takes 1024."""
 
 
 @dataclass(frozen=True)
@@ -177,20 +177,25 @@ class Reader:
         return ""
 
     def _name(self, path: str) -> str:
-        """Return a path below the results: no part leads out of it or is longer than a file system takes."""
+        """Return a path below the results: it does not lead out of it, and is no longer than what keeps it takes."""
         *folders, name = [_part(part) for part in path.split("/")]
         # A folder that is called as the mask of a picture beside it would be in its way.
         parts = [f"{one[:-4]}%2E{one[-3:]}" if one.lower().endswith(".png") else one for one in folders] + [name]
-        return "/".join((self._prefix, *parts) if self._prefix else parts)
+        return _no_longer("/".join((self._prefix, *parts) if self._prefix else parts), _LONGEST_PATH)
 
 
 def _part(part: str) -> str:
     if part in ("", ".", ".."):
         return part.replace(".", "%2E") or "%2F"
-    data = os.fsencode(part)
-    if len(data) <= _LONGEST_NAME:
-        return part
-    return f"{os.fsdecode(data[:200])}-{sha256(data).hexdigest()[:16]}"
+    return _no_longer(part, _LONGEST_NAME)
+
+
+def _no_longer(name: str, most: int) -> str:
+    """Return a name as it is, or cut and with a digest of the whole where it has more bytes."""
+    data = os.fsencode(name)
+    if len(data) <= most:
+        return name
+    return f"{data[: most - 40].decode('utf-8', 'ignore')}-{sha256(data).hexdigest()[:16]}"
 
 
 def _why(error: Exception, path: Path, url: str) -> str:

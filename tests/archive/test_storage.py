@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import sys
 import time
 import urllib.request
@@ -17,6 +18,7 @@ import pytest
 from edgeseg.app.archive import archive, archive_state
 from edgeseg.app.archive_config import ArchiveConfig, ArchiveQueryConfig
 from edgeseg.app.archive_query import query_archive
+from edgeseg.archive.listing import origins_of
 from edgeseg.archive.places import Stored, place_at
 from edgeseg.archive.plan import Task
 from edgeseg.archive.reading import Reader
@@ -101,6 +103,47 @@ def test_names_on_s3_lead_nowhere_else(bucket: Any, stored: Path, tmp_path: Path
     reader = Reader(place_at("s3://street/odd"), "", CaptureOptions())
     task = Task(0, 0, ((Stored("../../up.png", 1, ""), False),), False)
     assert [item.name for item in reader.items(task)] == ["%2E%2E/%2E%2E/up"]
+
+
+NAMES = (
+    b"bad\xff",
+    b"new\nline",
+    b"a[1]",
+    b"q*?",
+    b"a b'\"",
+    b"pct%20",
+    b"a#b",
+    "\u202e".encode(),
+    b"a\\xff",
+    b"x" * 250,
+)
+"""What files of cameras and of people are called, without suffix."""
+DEEP = b"/".join([("a" + 100 * "ü").encode()] * 10)
+"""A folder: its path is longer than a key of S3 may be, and cut in the middle of a letter."""
+
+
+@pytest.mark.parametrize("where", ["s3://street/[1]", "here/[1]", "here/a=b {c} *?"])
+def test_files_and_places_of_any_name_have_results_that_are_found_again(
+    where: str, bucket: Any, stored: Path, tmp_path: Path
+) -> None:
+    """A place is no pattern: beside it there is one that its pattern would name, with other results."""
+    names = [os.fsencode(tmp_path / "in") + b"/" + name + b".png" for name in (*NAMES, DEEP + b"/deep")]
+    for name in names:
+        os.makedirs(os.path.dirname(name), exist_ok=True)
+        Path(os.fsdecode(name)).write_bytes((stored / "0.png").read_bytes())
+    output = where.replace("here", str(tmp_path))
+    form = "both" if importlib.util.find_spec("pyarrow") else "png"
+    for beside in {output, output.replace("[1]", "1")} - {output}:
+        archive(asked(stored / "0.png", beside, form, workers=1))
+    state = archive(asked(tmp_path / "in", output, form, workers=1)).state
+    assert (state.planned, state.segmented) == (len(names), len(names)), state.failures
+    again = archive(ArchiveConfig(output=output, workers=1, verify="100%"))
+    assert (again.compared, again.different, again.state.segmented) == (len(names), (), len(names))
+    (origin,) = origins_of([f"{output}/masks/*.png"])
+    assert len(list(origin.found())) == len(NAMES)
+    if form == "both" and importlib.util.find_spec("duckdb"):
+        found = query_archive(ArchiveQueryConfig(output, "SELECT count(*), count(DISTINCT name) FROM frames"))
+        assert found.rows == [(len(names), len(names))]
 
 
 # The table

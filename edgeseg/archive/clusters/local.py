@@ -138,6 +138,7 @@ def _serve(pipe: Connection, work: Work) -> None:
         try:
             task = pipe.recv()
         except (EOFError, OSError):
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)  # an exception in what runs at the end would be printed
             return
         said: Any = None
         try:
