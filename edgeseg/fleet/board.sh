@@ -87,12 +87,13 @@ taken() { # ROOT TOKEN WHO GONE: take the lock; where somebody else has it, say 
   owner=${lock%% *}
   [ "$owner" != "$2" ] || return 0
   if [ -n "$lock" ]; then
-    tries=50
+    tries=120 # a program has 10 s to end
     while [ "$owner" = "$4" ] && at_work "$1/lock.$owner" && [ "$tries" -gt 0 ]; do # its step notices, and ends
       tries=$((tries - 1))
       sleep 0.1
     done
-    if [ "$owner" != "$4" ] && ! left "$1/lock.$owner"; then
+    # A program of another user, which sudo started, nobody ends here.
+    if at_work "$1/lock.$owner" || { [ "$owner" != "$4" ] && ! left "$1/lock.$owner"; }; then
       echo "busy $lock"
       return 1
     fi

@@ -313,6 +313,11 @@ class Visit:
             token, _, driver = said.strip()[len("busy ") :].partition(" ")
             if is_gone(driver) and gone != token:
                 return self._state(token)
+            if gone == token:
+                raise DeployError(
+                    f"what a deployment started still runs there, though that one has ended ({shown(driver)}); run it "
+                    "again when that has ended too"
+                )
             raise DeployError(
                 f"another deployment is at work there, or was 30 s ago: {shown(driver)}; run it again when it has ended"
             )

@@ -140,6 +140,17 @@ def test_a_lock_of_a_process_that_is_gone_is_taken_at_once_and_one_of_mine_is_mi
     assert not list(tmp_path.glob("lock*"))
 
 
+def test_a_step_that_nobody_can_end_keeps_its_lock(tmp_path: Path) -> None:
+    """As a program that sudo runs as another user: its deployment is gone, and it is not."""
+    assert taken(tmp_path, "first").startswith("root")
+    with subprocess.Popen(["sleep", "60"]) as program:
+        now = f"{BOOT.read_text().strip()} {ticks()} {program.pid} {start_of(program.pid)}\n"
+        (tmp_path / "lock.first").write_text(now)
+        assert taken(tmp_path, gone="first").startswith("busy first")
+        program.kill()
+    assert taken(tmp_path, gone="first").startswith("root")
+
+
 def test_a_driver_is_gone_when_its_process_has_ended() -> None:
     me = this_driver()
     name, pid, start, place = me.split()
