@@ -6,6 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable, ContextManager, Iterator, Optional
 
+import numpy as np
+
 from edgeseg.app.config import EngineOptions
 from edgeseg.app.models import model_stem
 from edgeseg.bundle import Bundle
@@ -231,6 +233,8 @@ def _opened_server(bundle: Bundle, options: EngineOptions, tell: Say) -> "Engine
         result = run_self_test(engine, bundle, "int8")
         tell(f"self-test: {result.describe()}")
         result.require(engine.description)
+        assert bundle.golden is not None  # the self-test has had them
+        engine.watch(np.repeat(bundle.golden.frames[:1], len(engine.input), 0))
     except BaseException:
         engine.close()
         raise

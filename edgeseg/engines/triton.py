@@ -25,6 +25,10 @@ _SAID_AWAY = ("is not ready", "is not healthy")
 _ANSWER_S = 10.0
 """How long one answer may take: a server that was cut off never says so."""
 _PAUSE_S = 0.2
+_LOOK_S = 30.0
+"""So often a golden frame shows whether the server still has the same model."""
+_SAME = 0.999
+"""Least share of its pixels that have the class that they had at first. On another machine a few may differ."""
 _CHANNEL = [
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
@@ -46,11 +50,14 @@ class TritonEngine(Engine):
     A server that does not answer is asked again for some time, so that it may be restarted. Frames that come meanwhile
     wait or are dropped as the policy of the run says, and are counted.
 
+    A model may be replaced on a server at any time, by one that takes the same frames. ``watch`` has that noticed.
+
     Args:
         address: ``triton://HOST[:PORT]/MODEL[/VERSION]``; the port is that of gRPC.
         size_hw: height and width of the frames.
         patience_s: seconds for which the server may be away.
         sleep: waits this many seconds; injected in tests.
+        clock: seconds that no clock setting changes; injected in tests.
 
     Raises:
         UsageError: the address is none.
@@ -65,13 +72,16 @@ class TritonEngine(Engine):
         *,
         patience_s: float = 30.0,
         sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         found = _ADDRESS.fullmatch(address)
         if found is None or int(found["port"] or _PORT) not in range(1, 65536):
             raise UsageError("`engine` of a server is triton://HOST:PORT/MODEL, the port being that of gRPC (8001)")
         self._grpc = require("tritonclient.grpc", "triton")
         self._model, self._version = found["model"], found["version"] or ""
-        self._address, self._patience_s, self._sleep = address, patience_s, sleep
+        self._address, self._patience_s, self._sleep, self._clock = address, patience_s, sleep, clock
+        self._watched: tuple[np.ndarray, np.ndarray] | None = None  # frames, and their classes at first
+        self._looked, self._served, self._was_away = 0.0, "", False
         place = f"{found['host']}:{found['port'] or _PORT}"
         self._client: Any = self._grpc.InferenceServerClient(place, channel_args=_CHANNEL)
         try:
@@ -96,10 +106,45 @@ class TritonEngine(Engine):
         self._wanted = [self._grpc.InferRequestedOutput(classes.name)]
         self.description = f"Triton at {address}, version {metadata.versions[-1] if metadata.versions else 'unknown'}"
 
+    def watch(self, frames: np.ndarray) -> None:
+        """Refuse answers once the server gives other classes for some frames than it does now.
+
+        It is asked about them again when it was away, when it says another version of the model, and every half minute.
+
+        Args:
+            frames: NxHxWx3 uint8 BGR, as ``infer`` takes them.
+
+        Raises:
+            EngineError: the server does not answer.
+        """
+        self._watched = (frames.copy(), self.infer(frames).copy())
+        self._looked, self._was_away = self._clock(), False
+
     def _run(self) -> np.ndarray:
+        served = self._served
+        classes = self._answered(self.input)
+        if self._watched is not None and (
+            self._was_away or self._served != served or self._clock() >= self._looked + _LOOK_S
+        ):
+            self._require_same(*self._watched)
+        np.copyto(self._classes, classes)
+        return self._classes
+
+    def _require_same(self, frames: np.ndarray, before: np.ndarray) -> None:
+        """Raise EngineError: the model was replaced since ``watch``."""
+        same = float(np.mean(self._answered(frames) == before))
+        if same < _SAME:
+            raise EngineError(
+                f"{self._address} has another model than when this began: {100 * same:.2f} % of a golden frame's pixels"
+                " have the class that they had; start it again with the bundle that the server runs now"
+            )
+        self._looked, self._was_away = self._clock(), False
+
+    def _answered(self, frames: np.ndarray) -> np.ndarray:
+        """Return class ids NxHxW of the server. Raises EngineError."""
         if self._client is None:
             raise EngineError("the engine is closed; open it again")
-        self._given.set_data_from_numpy(self.input)
+        self._given.set_data_from_numpy(frames)
         answer = self._asked(
             lambda: self._client.infer(
                 self._model, [self._given], self._version, outputs=self._wanted, client_timeout=_ANSWER_S
@@ -107,13 +152,13 @@ class TritonEngine(Engine):
             self._patience_s,
         )
         try:
-            found = answer.as_numpy(self._wanted[0].name())
+            found: np.ndarray | None = answer.as_numpy(self._wanted[0].name())
         except Exception:  # of bytes that are not what the answer says of them
             found = None
         if found is None or found.shape != self._classes.shape or found.dtype != np.uint8:
             raise EngineError(f"{self._address} answered with something else than {self._classes.shape} uint8")
-        np.copyto(self._classes, found)
-        return self._classes
+        self._served = str(answer.get_response().model_version)
+        return found
 
     def _asked(self, ask: Callable[[], Any], patience_s: float) -> Any:
         """Return an answer; a server that is away is asked again until the patience ends. Raises EngineError."""
@@ -126,6 +171,7 @@ class TritonEngine(Engine):
                     said in str(error) for said in _SAID_AWAY
                 )
                 if is_away and time.monotonic() < until:
+                    self._was_away = True
                     self._sleep(_PAUSE_S)
                     continue
                 waited = f" for {patience_s:g} s" if is_away and patience_s else ""

@@ -6,7 +6,7 @@ import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from typing import Any, Iterator, Sequence
+from typing import Any, Iterator, NamedTuple, Sequence
 
 import numpy as np
 import pytest
@@ -19,6 +19,13 @@ grpc = pytest.importorskip("grpc", reason="the package grpcio is not installed")
 
 FRAMES = ("frames", "UINT8", (-1, 4, 6, 3))
 CLASSES = ("classes", "UINT8", (-1, 4, 6))
+
+
+class _Of(NamedTuple):
+    """An answer of a version of the model."""
+
+    version: str
+    answer: Any
 
 
 @contextmanager
@@ -39,9 +46,11 @@ def server(inputs: Sequence[Any], outputs: Sequence[Any], answers: Sequence[Any]
 
         def ModelInfer(self, request: Any, context: Any) -> Any:
             answer = waiting.pop(0)
-            if isinstance(answer, tuple):
+            if isinstance(answer, tuple) and not isinstance(answer, _Of):
                 context.abort(*answer)
+            version, answer = answer if isinstance(answer, _Of) else ("1", answer)
             return service_pb2.ModelInferResponse(
+                model_version=version,
                 outputs=[
                     service_pb2.ModelInferResponse.InferOutputTensor(name=name, datatype=datatype, shape=shape)
                     for name, datatype, shape, _ in answer
@@ -130,6 +139,42 @@ def test_a_server_that_is_busy_with_itself_is_asked_again(away: Any) -> None:
     ) as engine:
         assert engine.infer(engine.input).shape == (1, 4, 6)
     assert len(pauses) == 2
+
+
+OTHER = [("classes", "UINT8", (1, 4, 6), bytes(24))]
+AWAY = (grpc.StatusCode.UNAVAILABLE, "")
+
+
+@pytest.mark.parametrize(
+    ("answers", "seconds", "is_noticed"),
+    [
+        ([OTHER], 0, False),  # other frames have other classes
+        ([OTHER], 29, False),
+        ([OTHER, GOOD], 31, False),
+        ([OTHER, OTHER], 31, True),
+        ([AWAY, OTHER, GOOD], 0, False),
+        ([AWAY, AWAY, OTHER, OTHER], 0, True),
+        ([OTHER, (grpc.StatusCode.INTERNAL, "is not healthy"), OTHER], 31, True),
+        ([_Of("2", OTHER), _Of("2", GOOD)], 0, False),
+        ([_Of("2", OTHER), _Of("2", OTHER)], 0, True),
+    ],
+)
+def test_another_model_that_takes_the_same_frames_is_noticed(
+    answers: Sequence[Any], seconds: float, is_noticed: bool
+) -> None:
+    now = [5.0]
+    last = _Of("2" if any(isinstance(one, _Of) for one in answers) else "1", OTHER)
+    with server([FRAMES], [CLASSES], [GOOD, *answers, last]) as address, TritonEngine(
+        address, (4, 6), sleep=lambda span: None, clock=lambda: now[0]
+    ) as engine:
+        engine.watch(engine.input)
+        now[0] += seconds
+        if is_noticed:
+            with pytest.raises(EngineError, match="has another model than when this began: 4.17 % of a golden frame's"):
+                engine.infer(engine.input)
+            return
+        for _ in range(2):  # the second answer, which is the last one, asks nothing more
+            assert not engine.infer(engine.input).any()
 
 
 def test_a_server_that_is_away_is_looked_for_about_every_second() -> None:
