@@ -358,6 +358,38 @@ def test_json_has_the_keys_of_its_page(command: str, more: list[str]) -> None:
     require_as_on_the_page(document, command)
 
 
+@pytest.mark.parametrize("command", ["export triton", "export deepstream", "predict"])
+def test_json_of_what_writes_has_the_keys_of_its_page(command: str, tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from edgeseg.cli.main import app
+    from edgeseg.demo.street import StreetDataset
+    from edgeseg.images import write_png
+
+    write_png(tmp_path / "a.png", StreetDataset("demo://street?frames=1&size=96x72")[0].frame)
+    street, out = PACKAGE / "models/street.edgeseg", tmp_path / "out"
+    more = {
+        "export triton": [street, "-o", out],
+        "export deepstream": [street, out],
+        "predict": [tmp_path / "a.png", "-m", street, "-o", out],
+    }[command]
+    done = CliRunner().invoke(app, [*command.split(), *map(str, more), "--json"])
+    require_as_on_the_page(json.loads(done.stdout[done.stdout.index("{") : done.stdout.rindex("}") + 1]), command)
+
+
+def test_the_page_of_json_names_every_command_that_prints_it() -> None:
+    from edgeseg.cli.main import command_line
+
+    def printing(command: Any, name: str) -> Iterator[str]:
+        for word, inner in getattr(command, "commands", {}).items():
+            yield from printing(inner, f"{name} {word}")
+        if any("--json" in option.opts for option in command.params):
+            yield name
+
+    text, found = (DOCS / "reference/json.md").read_text(encoding="utf-8"), list(printing(command_line(), "edgeseg"))
+    assert len(found) > 20 and [name for name in found if name not in text] == []
+
+
 def test_json_of_doctor_has_the_keys_of_its_page() -> None:
     from typer.testing import CliRunner
 
