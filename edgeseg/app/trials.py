@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import math
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Mapping
 
 from edgeseg.app.fields import Field, fields_of
 from edgeseg.app.train import TrainingProgress, train
@@ -66,19 +68,45 @@ def try_settings(
         EdgesegError: images, masks or weights cannot be used.
     """
     spaces = _spaces(config)
-    if place().count > 1:
-        raise UsageError(f"`trials` are for one process, and {place().count} were started; start one")
-    study = _study(config)
-    found = [_known(one) for one in study.trials if one.state.name in ("COMPLETE", "PRUNED")]
-    while len(found) < config.trials:
-        trial = study.ask()
-        settings = {name: space(trial) for name, space in spaces.items()}
-        found.append(_tried(config, study, trial, settings, progress or TrainingProgress()))
-        tell(found[-1])
+    many = max(config.devices, place().count)
+    if many > 1:
+        raise UsageError(f"`trials` are for one process, not for {many}; leave `devices` out, and start one")
+    require("optuna", "trials")
+    with _alone(config):
+        study = _study(config)
+        found = [_known(one) for one in study.trials if one.state.name in ("COMPLETE", "PRUNED")]
+        while len(found) < config.trials:
+            trial = study.ask()
+            settings = {name: space(trial) for name, space in spaces.items()}
+            found.append(_tried(config, study, trial, settings, progress or TrainingProgress()))
+            tell(found[-1])
     best_first = sorted(found, key=lambda one: -one.miou if math.isfinite(one.miou) else math.inf)
     if not math.isfinite(best_first[0].miou):
         raise TrainingError(f"none of {len(found)} trials came to its end; the last one: {found[-1].end}")
     return best_first
+
+
+@contextmanager
+def _alone(config: TrainConfig) -> Iterator[None]:
+    """Refuse a folder in which another process tries settings: each would give up the other's trial.
+
+    Raises:
+        UsageError: there is one, or the folder holds other trials.
+    """
+    path = config.out / _STUDY
+    if path.exists() and not config.resume:
+        raise UsageError(f"{config.out} holds earlier trials; pass `resume` to go on with them or another `out`")
+    if config.resume and not path.exists():
+        raise UsageError(f"nothing to resume: {path} does not exist; leave `resume` out to start")
+    config.out.mkdir(parents=True, exist_ok=True)
+    with open(path, "ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UsageError(f"another process is at work on the trials in {config.out}; name another `out`") from error
+        except OSError:  # a file system that knows no locks
+            pass
+        yield
 
 
 class _BehindError(Exception):
@@ -91,7 +119,7 @@ def _tried(config: TrainConfig, study: Any, trial: Any, settings: Dict[str, Any]
     def epoch(result: EpochResult) -> None:
         progress.epoch(result)
         trial.report(result.miou, result.epoch)
-        if result.epoch < config.epochs and trial.should_prune():
+        if result.epoch < own.epochs and trial.should_prune():
             raise _BehindError
 
     made = Trial(trial.number, settings, math.nan, "finished")
@@ -120,12 +148,8 @@ def _study(config: TrainConfig) -> Any:
     journal = require("optuna.storages.journal", "trials")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     path = config.out / _STUDY
-    if path.exists() and not config.resume:
-        raise UsageError(f"{config.out} holds earlier trials; pass `resume` to go on with them or another `out`")
-    if config.resume and not path.exists():
-        raise UsageError(f"nothing to resume: {path} does not exist; leave `resume` out to start")
-    config.out.mkdir(parents=True, exist_ok=True)
-    storage = optuna.storages.JournalStorage(journal.JournalFileBackend(str(path)))
+    # Absolute: its lock is a link to that name, and one that leads nowhere, left by a kill, is waited for in vain.
+    storage = optuna.storages.JournalStorage(journal.JournalFileBackend(str(path.absolute())))
     pruner = optuna.pruners.MedianPruner(n_warmup_steps=config.epochs // 4)
     study = optuna.create_study(
         storage=storage, pruner=pruner, study_name="edgeseg", direction="maximize", load_if_exists=True

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import math
 import multiprocessing
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -58,6 +60,31 @@ def test_trials_go_on_after_a_kill_and_the_best_comes_first(data: Path) -> None:
         assert {name: getattr(own, name) for name in one.settings} == one.settings
         assert 1e-4 <= own.learning_rate <= 1e-2 and own.batch in (2, 4) and own.loss in ("ce", "ce+dice")
         assert (own.trials, own.search) == (0, ()), "and can be trained again by itself"
+
+
+def test_one_process_at_a_time_tries_settings_and_a_lock_of_one_that_was_killed_is_left(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Optuna's lock of its file is a link, here as a process leaves it that is killed while it writes."""
+    optuna = pytest.importorskip("optuna")
+    monkeypatch.chdir(data)
+    config = small(data, trials=1, epochs=1, search=("batch=2",), out=Path("run"), resume=True)
+    Path("run").mkdir()
+    with open("run/trials.log", "ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(UsageError, match="another process is at work on the trials in run; name another `out`"):
+            try_settings(config)
+    lock, made = optuna.storages.journal.JournalFileSymlinkLock, []
+
+    def left(path: str) -> Any:
+        made.append(lock(path, grace_period=3))
+        if len(made) == 1:
+            made[0].acquire()
+            assert Path("run/trials.log.lock").exists(), "the link leads to the file, so that its age can be seen"
+        return made[-1]
+
+    monkeypatch.setattr(optuna.storages.journal._file, "JournalFileSymlinkLock", left)
+    assert [one.end for one in try_settings(config)] == ["finished"] and made
 
 
 def test_a_trial_whose_loss_is_no_number_ends_no_other(data: Path) -> None:
