@@ -5,7 +5,9 @@ Pre- and post-processing are in the graphs: a request holds frames as a camera g
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Mapping, Sequence
@@ -15,7 +17,7 @@ import numpy as np
 from edgeseg.bundle import Bundle
 from edgeseg.engines.base import Engine
 from edgeseg.errors import ForeignFileError, InputError
-from edgeseg.files import atomic_write
+from edgeseg.files import atomic_write, write_new
 
 __all__ = [
     "BACKENDS",
@@ -190,12 +192,21 @@ def write_files(folder: Path, files: Mapping[str, bytes], *, overwrite: bool) ->
         InputError: the disk refuses.
     """
     for path in (folder / file for file in files):
-        if path.exists() and not overwrite:
-            raise ForeignFileError(f"{path} is there and is not replaced; choose another name, or pass `overwrite`")
+        if os.path.lexists(path) and not overwrite:
+            raise _is_there(path)
     try:
         for file, content in files.items():
             path = folder / file
             path.parent.mkdir(parents=True, exist_ok=True)
-            atomic_write(path, content)
+            try:
+                (atomic_write if overwrite else write_new)(path, content)
+            except FileExistsError as error:  # since the look
+                raise _is_there(path) from error
     except OSError as error:
-        raise InputError(f"{folder} cannot be written: {error.strerror or error}; free space") from error
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        remedy = "free space" if is_full else "name another folder"
+        raise InputError(f"{folder} cannot be written: {error.strerror or error}; {remedy}") from error
+
+
+def _is_there(path: Path) -> ForeignFileError:
+    return ForeignFileError(f"{path} is there and is not replaced; choose another name, or pass `overwrite`")
