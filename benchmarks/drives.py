@@ -48,6 +48,9 @@ python benchmarks/drives.py table
 """
 _FACTS = ("recipe", "drive", "seed", "epochs", "graph", "condition", "images", "minutes", "date", "machine", "miou")
 
+_RUN = ("recipe", "drive", "seed", "graph", "condition")
+"""What tells rows apart."""
+
 
 def _gamma(image: np.ndarray) -> np.ndarray:
     return np.rint(255 * (image / 255.0) ** 1.6).astype(np.uint8)
@@ -161,7 +164,8 @@ def run(options: argparse.Namespace) -> None:
 def table() -> None:
     """Write the page of what was measured."""
     with TABLE.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+        # A run that was finished again has its rows twice; the later ones count.
+        rows = list({tuple(row[name] for name in _RUN): row for row in csv.DictReader(file)}.values())
     classes = [name for name in rows[0] if name not in _FACTS]
     recipes = sorted({row["recipe"] for row in rows}, key=list(RECIPES).index)
     text = [_HEAD]
