@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-__all__ = ["Place", "is_restart", "place"]
+from edgeseg.errors import UsageError
+
+__all__ = ["Place", "is_restart", "place", "require_shares"]
 
 
 @dataclass(frozen=True)
@@ -36,3 +38,12 @@ def place() -> Place:
 def is_restart() -> bool:
     """Return whether ``torchrun --max-restarts`` started this process again, after one of its group had ended."""
     return "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+
+
+def require_shares(batch: int, many: int) -> None:
+    """Raise UsageError: so many processes cannot share a batch."""
+    if batch % many:
+        near = [str(one) for one in (batch // many * many, (batch // many + 1) * many) if one > 0]
+        raise UsageError(
+            f"`batch` is that of all processes, and {many} cannot share {batch} images; pass {' or '.join(near)}"
+        )

@@ -6,26 +6,29 @@ import os
 from contextlib import contextmanager
 from typing import Iterator, Optional, Sequence
 
+from edgeseg.app.train_config import TrainConfig
 from edgeseg.errors import UsageError, require
-from edgeseg.torchrun import place
+from edgeseg.torchrun import place, require_shares
 
 __all__ = ["remark_on_slurm", "started_together", "trained_together"]
 
 
-def started_together(devices: int, arguments: Sequence[str]) -> int:
+def started_together(config: TrainConfig, arguments: Sequence[str]) -> int:
     """Run a command of edgeseg in several processes of this machine, and return its exit code when all have ended.
 
     Args:
-        devices: number of processes.
+        config: says how many, and what batch they share.
         arguments: of the command line.
 
     Raises:
+        UsageError: so many cannot share the batch; none was started.
         TrainingError: a process was killed.
     """
+    require_shares(config.batch, config.devices)
     require("torch", "train")
     from edgeseg.builder.launcher import run_together
 
-    return run_together(devices, arguments)
+    return run_together(config.devices, arguments)
 
 
 @contextmanager

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import tempfile
 import uuid
 from typing import Sequence
 
-from torch.distributed.elastic.multiprocessing import SignalException
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -33,17 +34,19 @@ def run_together(count: int, arguments: Sequence[str]) -> int:
     """
     logging.disable(logging.CRITICAL)  # this process has nothing else to log
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
-    config = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=count,
-        run_id=uuid.uuid4().hex,
-        rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
-        max_restarts=0,
-    )
     try:
-        elastic_launch(config, sys.executable)("-m", "edgeseg", *arguments)
+        with tempfile.TemporaryDirectory(prefix="edgeseg-train-") as reports:
+            config = LaunchConfig(
+                min_nodes=1,
+                max_nodes=1,
+                nproc_per_node=count,
+                run_id=uuid.uuid4().hex,
+                rdzv_backend="c10d",
+                rdzv_endpoint="localhost:0",
+                max_restarts=0,
+                logs_specs=DefaultLogsSpecs(log_dir=reports),  # else a folder is left in /tmp by every training
+            )
+            elastic_launch(config, sys.executable)("-m", "edgeseg", *arguments)
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         if failure.exitcode < 0:

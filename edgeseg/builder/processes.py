@@ -6,10 +6,11 @@ each is that of one process: of class weights, of void pixels, of the hardest pi
 
 from __future__ import annotations
 
+import ctypes
 import re
 import signal
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, Callable, Iterator, Sequence, TypeVar
 
@@ -36,6 +37,7 @@ __all__ = [
 
 _WAIT = timedelta(hours=2)
 """What one process may do while others wait for it, such as looking at all images."""
+_PR_SET_PDEATHSIG = 1  # of Linux
 _LOST = re.compile(
     r"connection (closed|reset|refused)|broken pipe|socket|gloo|NCCL|timed? ?out|process group", re.IGNORECASE
 )
@@ -73,6 +75,7 @@ def joined(*, tell_of_lost: bool = True) -> Iterator[None]:
         TrainingError: another process ended.
     """
     mine = place()
+    _end_with_launcher()
     store, _, _ = next(rendezvous("env://", timeout=_WAIT))
     try:
         with _others_that_end():
@@ -85,11 +88,21 @@ def joined(*, tell_of_lost: bool = True) -> Iterator[None]:
             raise SystemExit(error.exit_code) from error
         raise
     except KeyboardInterrupt as error:
-        if mine.rank:
+        # Also after an error of another process, of which that one has told.
+        if mine.rank or not _is_first_to_tell(store):
             raise SystemExit(1) from error
         raise
     # Not after an error: others may be waiting for this one, and learn of its end from the closed connection.
     distributed.destroy_process_group()
+
+
+def _end_with_launcher() -> None:
+    """Let the end of the process that started this one be a SIGTERM here, where the system has that.
+
+    What it started would train on after a kill, and write into a folder that the next run takes up.
+    """
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _backend(mine: Place) -> str:

@@ -35,7 +35,7 @@ from edgeseg.errors import UsageError
 from edgeseg.images import Dataset, ignored_ids
 from edgeseg.labels import LabelCounts
 from edgeseg.spec import IGNORE_ID, ModelSpec
-from edgeseg.torchrun import place
+from edgeseg.torchrun import place, require_shares
 
 __all__ = ["EpochResult", "TrainOptions", "TrainRecipe", "TrainingPlan", "precision_of", "train"]
 
@@ -132,11 +132,7 @@ def _refuse_unusable(recipe: TrainRecipe, spec: ModelSpec, validation: Dataset) 
 
 def _refuse_unshared(recipe: TrainRecipe, validation: Dataset, many: int) -> None:
     """Raise UsageError for what several processes do not train together."""
-    if recipe.batch % many:
-        near = [str(one) for one in (recipe.batch // many * many, (recipe.batch // many + 1) * many) if one > 0]
-        raise UsageError(
-            f"`batch` is that of all processes, and {many} cannot share {recipe.batch} images; pass {' or '.join(near)}"
-        )
+    require_shares(recipe.batch, many)
     if len(validation) < many:
         raise UsageError(f"{many} processes cannot share {len(validation)} validation images; start fewer processes")
     for field in ("qat", "compiled"):

@@ -29,9 +29,9 @@ def _train(config: TrainConfig, save: SaveConfigOption = None, as_json: JsonFlag
 
     Example: edgeseg train camvid/train --val camvid/val --classes camvid --out runs/street
     """
-    if config.devices > 1 and place() == Place():
+    if config.devices > 1 and not config.trials and place() == Place():
         # The processes have told what there is to tell, of Ctrl-C too.
-        os._exit(started_together(config.devices, sys.argv[1:]))
+        os._exit(started_together(config, sys.argv[1:]))
     tells = place().rank == 0
     if save is not None and tells:
         (say_aside if as_json else say)(save_config(config, save))

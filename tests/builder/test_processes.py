@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 import signal
+import time
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +26,7 @@ from edgeseg.builder.distillation.maps import Teaching
 from edgeseg.builder.distillation.teacher import Teacher
 from edgeseg.builder.heads import count_found, new_counts
 from edgeseg.builder.networks import NetworkConfig, network_from_config
-from edgeseg.builder.processes import joined, rank, whole_batch
+from edgeseg.builder.processes import joined, let_signals_interrupt, rank, whole_batch
 from edgeseg.builder.recipe import EpochResult
 from edgeseg.builder.training import TrainOptions, TrainRecipe, train
 from edgeseg.demo import CLASSES, PALETTE
@@ -109,6 +111,10 @@ def _run(number: int, count: int, port: int, told: Path, work: Callable[..., Non
         with told.open("a") as file:
             file.write(f"{error}\n")
         raise SystemExit(1) from error
+    except KeyboardInterrupt as error:
+        with told.open("a") as file:
+            file.write("interrupted\n")
+        raise SystemExit(130) from error
 
 
 def _together(count: int, folder: Path, work: Callable[..., None], *arguments: Any) -> tuple[list[int | None], str]:
@@ -173,6 +179,9 @@ def test_a_killed_process_ends_all_and_resume_gives_the_run_that_was_not_killed(
     codes, told = _together(2, tmp_path, _train, tmp_path, RECIPE, "epoch 2/3  step 1/2")
     assert codes == [1, -signal.SIGKILL]
     assert told.startswith("another process of this training ended or cannot be reached; ") and told.count("\n") == 1
+    shutil.copytree(tmp_path, tmp_path / "one")
+    assert _together(1, tmp_path / "one", _train, tmp_path / "one", RECIPE) == ([0], "")
+    np.testing.assert_allclose(_results(tmp_path / "one")[:, 0], _results(two)[1:, 0], rtol=TOLERANCE)
     assert _together(2, tmp_path, _train, tmp_path, RECIPE) == ([0, 0], "")
     states = [SafetensorsIO().load_checkpoint(folder / "resume.safetensors") for folder in (tmp_path, two)]
     assert states[0]["epoch"] == RECIPE.epochs - 1
@@ -201,6 +210,23 @@ def test_an_error_of_one_process_is_told_by_it_and_ends_all(tmp_path: Path) -> N
     unreadable = _Unreadable(VALIDATION_URI)
     codes, told = _together(2, tmp_path, _train, tmp_path, replace(RECIPE, epochs=1), "never", unreadable)
     assert (codes, told) == ([1, 1], "frame 1 cannot be read here\n")
+
+
+def _interrupted(folder: Path, after: str) -> None:
+    """The first process gets the signal with which ``torchrun`` ends the others, once something was told."""
+    let_signals_interrupt()
+    if after and rank():
+        raise ImageError(after)
+    while after and not (folder / "told").read_text():
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(HANG_S)
+
+
+@pytest.mark.parametrize("after", ["", "frame 1 cannot be read here"])
+def test_an_interruption_is_told_unless_an_error_was(tmp_path: Path, after: str) -> None:
+    codes, told = _together(2, tmp_path, _interrupted, tmp_path, after)
+    assert (codes, told) == (([1, 1], f"{after}\n") if after else ([130, 1], "interrupted\n"))
 
 
 def test_each_process_needs_an_image_to_validate_on(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import csv
 import json
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -16,6 +17,7 @@ from edgeseg.demo import CLASSES, PALETTE
 from edgeseg.demo.street import StreetDataset
 from edgeseg.images import write_png
 from tests.cli.test_cli import edgeseg, refused
+from tests.fleet.rig import descendants, until
 
 SMALL = ("--size", "64x64", "--batch", 2, "--epochs", 1, "--workers", 0, "--weights", "none")
 
@@ -179,9 +181,13 @@ def test_eval_tells_dice_and_which_objects_were_found(tmp_path: Path) -> None:
     assert "--by-size is areas in pixels that rise" in refused(*words[:-1], "4,2", cwd=tmp_path, code=2)
 
 
-def test_devices_train_one_network_and_one_of_them_prints(tmp_path: Path, one_thread: None) -> None:
+def test_devices_train_one_network_and_one_of_them_prints(
+    tmp_path: Path, one_thread: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data_set(tmp_path, "train", 4, 1)
     data_set(tmp_path, "val", 3, 1)
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
     done = train(tmp_path, "--devices", 2, "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["epochs_trained"] == 1 and not done.stderr
@@ -189,3 +195,35 @@ def test_devices_train_one_network_and_one_of_them_prints(tmp_path: Path, one_th
 
     names = {path.name for path in (tmp_path / "run").iterdir()} - {"tensorboard"}
     assert names == {"best.safetensors", "last.safetensors", "resume.safetensors", "training.toml", *RUN_FILES}
+    assert not list((tmp_path / "temporary").iterdir())
+
+
+def test_processes_end_with_what_started_them(tmp_path: Path, one_thread: None) -> None:
+    """They would write into the folder that the next run goes on in."""
+    data_set(tmp_path, "train", 4, 1)
+    data_set(tmp_path, "val", 3, 1)
+    words = ("train", "train", "--val", "val", "--classes", "ground,disc", *SMALL, "--epochs", 10_000, "--out", "run")
+    command = [sys.executable, "-m", "edgeseg", *map(str, words), "--devices", "2"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as launcher:
+        try:
+            until(lambda: (tmp_path / "run" / "resume.safetensors").exists(), "nothing was trained")
+            started = descendants(launcher.pid)
+        finally:
+            launcher.kill()
+    assert len(started) >= 2
+    until(lambda: not any(Path(f"/proc/{one}").exists() for one in started), "a process trains on")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--devices", 0), "at least 1"),
+        (("--devices", -1), "at least 1"),
+        (("--devices", 99), "--batch is that of all processes, and 99 cannot share 2 images; pass 99"),
+        (("--devices", 2, "--batch", 5), "2 cannot share 5 images; pass 4 or 6"),
+        (("--devices", 2, "--trials", 2, "--search", "batch=2|4"), "--trials are for one process, not for 2"),
+    ],
+)
+def test_processes_that_make_no_sense_are_not_started(tmp_path: Path, words: tuple[object, ...], said: str) -> None:
+    data = ("train", "--val", "val", "--classes", "ground,disc", "--out", "run")
+    assert said in refused("train", *data, *SMALL, *words, cwd=tmp_path, code=2)
