@@ -11,6 +11,7 @@ import threading
 import time
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Iterator
 
 import pytest
@@ -210,6 +211,30 @@ def test_no_dask_scheduler_is_one_line(stored: Path, tmp_path: Path) -> None:
 
 
 # Ray
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_lost"),
+    [("WorkerCrashedError", True), ("OutOfMemoryError", True), ("NodeDiedError", True), ("RaySystemError", False)],
+)
+def test_what_ray_says_of_a_task_that_kills_ends_no_other(kind: str, is_lost: bool) -> None:
+    """As docs.ray.io names its errors, all of RayError."""
+    from edgeseg.archive.clusters.ray import RayCluster
+
+    base = type("RayError", (Exception,), {})
+    names = ("WorkerCrashedError", "OutOfMemoryError", "NodeDiedError", "RayTaskError", "RaySystemError")
+    errors = SimpleNamespace(RayError=base, **{name: type(name, (base,), {}) for name in names})
+
+    def get(reference: object) -> None:
+        raise getattr(errors, kind)("why")
+
+    cluster = object.__new__(RayCluster)
+    cluster._ray = SimpleNamespace(exceptions=errors, get=get)
+    if is_lost:
+        assert cluster._report(7, None) == Report(7, lost="every Ray worker that tried it died")
+        return
+    with pytest.raises(EdgesegError, match=r"^Ray is gone \(why\); what is done stays: run it again$"):
+        cluster._report(7, None)
 
 
 def ray_workers() -> list[int]:

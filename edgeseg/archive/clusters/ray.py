@@ -69,7 +69,8 @@ class RayCluster(Cluster):
         errors = self._ray.exceptions
         try:
             return Report(number, self._ray.get(reference))
-        except errors.WorkerCrashedError:
+        except (errors.WorkerCrashedError, errors.OutOfMemoryError, errors.NodeDiedError):
+            # Ray's memory monitor kills for a picture that is too large, too; the task is tried alone then.
             return Report(number, lost="every Ray worker that tried it died")
         except errors.RayTaskError as error:
             cause = getattr(error, "cause", None)
