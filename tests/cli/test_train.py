@@ -195,7 +195,8 @@ def test_devices_train_one_network_and_one_of_them_prints(
 
     names = {path.name for path in (tmp_path / "run").iterdir()} - {"tensorboard"}
     assert names == {"best.safetensors", "last.safetensors", "resume.safetensors", "training.toml", *RUN_FILES}
-    assert not list((tmp_path / "temporary").iterdir())
+    left = [path.name for path in (tmp_path / "temporary").iterdir() if not path.name.startswith("torchinductor_")]
+    assert left == [], "but for the cache that all programs with PyTorch share"
 
 
 def test_processes_end_with_what_started_them(tmp_path: Path, one_thread: None) -> None:
