@@ -97,12 +97,13 @@ def joined(*, tell_of_lost: bool = True) -> Iterator[None]:
 
 
 def _end_with_launcher() -> None:
-    """Let the end of the process that started this one be a SIGTERM here, where the system has that.
+    """Let the end of the process that started this one be the end of this one, where the system has that.
 
-    What it started would train on after a kill, and write into a folder that the next run takes up.
+    It would train on after a kill, and write into a folder that the next run takes up. A signal that Python handles
+    would wait as long as one process waits for another.
     """
     with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _backend(mine: Place) -> str:

@@ -82,8 +82,8 @@ class SegmentationTask(pl.LightningModule):
         if self.snapshots is not None:
             synchronise_batch_norm(self.snapshots.network)
 
-    def on_fit_start(self) -> None:
-        """Take signals from Lightning."""
+    def on_train_start(self) -> None:
+        """Take signals from Lightning, which has put its own handler in front of all others by now."""
         if count() > 1:
             let_signals_interrupt()
 

@@ -77,12 +77,18 @@ class _Unreadable(StreetDataset):
         return super().__getitem__(index)
 
 
-def _train(folder: Path, recipe: TrainRecipe, die_in: str = "never", validation: StreetDataset = VALIDATION) -> None:
+def _train(
+    folder: Path,
+    recipe: TrainRecipe,
+    die_in: str = "never",
+    validation: StreetDataset = VALIDATION,
+    by: signal.Signals = signal.SIGKILL,
+) -> None:
     results: list[EpochResult] = []
 
     def step(line: str) -> None:
         if line.startswith(die_in) and rank() == 1:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), by)
 
     def report(result: EpochResult) -> None:
         results.append(result)
@@ -210,6 +216,15 @@ def test_an_error_of_one_process_is_told_by_it_and_ends_all(tmp_path: Path) -> N
     unreadable = _Unreadable(VALIDATION_URI)
     codes, told = _together(2, tmp_path, _train, tmp_path, replace(RECIPE, epochs=1), "never", unreadable)
     assert (codes, told) == ([1, 1], "frame 1 cannot be read here\n")
+
+
+def test_a_process_that_is_asked_to_end_waits_for_no_other(tmp_path: Path) -> None:
+    """Lightning would have it broadcast first, while the other computes and sends something else."""
+    recipe = replace(RECIPE, epochs=1, snapshots=0)
+    arguments = (tmp_path, recipe, "epoch 1/1  step 1/2", VALIDATION, signal.SIGTERM)
+    codes, told = _together(2, tmp_path, _train, *arguments)
+    assert codes == [1, 1] and told.startswith("another process of this training ended or cannot be reached; ")
+    assert told.count("\n") == 1
 
 
 def _interrupted(folder: Path, after: str) -> None:

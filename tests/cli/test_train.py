@@ -218,8 +218,6 @@ def test_processes_end_with_what_started_them(tmp_path: Path, one_thread: None) 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--devices", 0), "at least 1"),
-        (("--devices", -1), "at least 1"),
         (("--devices", 99), "--batch is that of all processes, and 99 cannot share 2 images; pass 99"),
         (("--devices", 2, "--batch", 5), "2 cannot share 5 images; pass 4 or 6"),
         (("--devices", 2, "--trials", 2, "--search", "batch=2|4"), "--trials are for one process, not for 2"),
