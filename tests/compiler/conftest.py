@@ -1,8 +1,11 @@
-"""A small trained-looking network and its float graph, built once for all compiler tests."""
+"""Small trained-looking networks and their float graphs, each built once for all compiler tests."""
 
 from __future__ import annotations
 
-from typing import Any
+import fcntl
+import os
+import pickle
+from typing import Any, Callable
 
 import pytest
 import torch
@@ -13,12 +16,17 @@ from edgeseg.compiler.calibration.collect import ranges_from_frames
 from edgeseg.compiler.steps.float_graph import float_graph_from_module
 from edgeseg.demo import CLASSES, PALETTE
 from edgeseg.demo.street import StreetDataset
+from edgeseg.images import InMemory
 from edgeseg.preprocess import NetworkFrames
 from edgeseg.ranges import Ranges
 from edgeseg.spec import ModelSpec
 
 SPEC = ModelSpec(CLASSES, PALETTE, (72, 104), ignore_id=11)
 """Not a multiple of 32, so that padding and cropping are in the graph."""
+
+_RENDERED = StreetDataset("demo://street?frames=16&step=30&size=104x72")
+STREET = InMemory([_RENDERED[index] for index in range(16)], _RENDERED.description)
+"""Rendered once: calibration reads each frame several times."""
 
 CONFIGS = (
     NetworkConfig("edge_unet", "efficientnet_lite0"),
@@ -40,13 +48,57 @@ def settled_network(config: NetworkConfig) -> PaddedNetwork:
     return network.eval()
 
 
-@pytest.fixture(scope="session", params=CONFIGS, ids=lambda config: f"{config.architecture}-{config.encoder}")
-def network(request: Any) -> PaddedNetwork:
-    return settled_network(request.param)
+def compiled_network(config: NetworkConfig) -> tuple[PaddedNetwork, Any, Ranges]:
+    """A settled network, its float graph, and its ranges on the rendered street."""
+    network = settled_network(config)
+    graph = float_graph_from_module(network, SPEC)
+    return network, graph, ranges_from_frames(graph, NetworkFrames(STREET, SPEC))
+
+
+def named(config: NetworkConfig) -> str:
+    return f"{config.architecture}-{config.encoder}"
+
+
+one_network = pytest.mark.parametrize("config", CONFIGS[1:2], ids=named, indirect=True)
+"""For a test of what does not hang on the network: the smallest one."""
+
+
+@pytest.fixture(params=CONFIGS, ids=named)
+def config(request: Any) -> NetworkConfig:
+    made: NetworkConfig = request.param
+    return made
 
 
 @pytest.fixture(scope="session")
-def graph_and_ranges(network: PaddedNetwork) -> tuple[Any, Ranges]:
-    graph = float_graph_from_module(network, SPEC)
-    street = StreetDataset("demo://street?frames=16&step=30&size=104x72")
-    return graph, ranges_from_frames(graph, NetworkFrames(street, SPEC))
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[NetworkConfig], tuple[PaddedNetwork, Any, Ranges]]:
+    """``compiled_network``, of which all processes of a run make each but once."""
+    base = tmp_path_factory.getbasetemp()
+    folder = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    read: dict[str, tuple[PaddedNetwork, Any, Ranges]] = {}
+
+    def made(config: NetworkConfig) -> tuple[PaddedNetwork, Any, Ranges]:
+        name = named(config)
+        if name not in read:
+            path = folder / f"{name}.pickle"
+            with open(folder / f"{name}.lock", "w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if not path.exists():
+                    path.write_bytes(pickle.dumps(compiled_network(config)))
+                read[name] = pickle.loads(path.read_bytes())
+        return read[name]
+
+    return made
+
+
+@pytest.fixture
+def network(config: NetworkConfig, made_once: Any) -> PaddedNetwork:
+    """Shared by all tests, as is the graph: they change copies."""
+    network: PaddedNetwork = made_once(config)[0]
+    return network
+
+
+@pytest.fixture
+def graph_and_ranges(config: NetworkConfig, made_once: Any) -> tuple[Any, Ranges]:
+    _, graph, ranges = made_once(config)
+    return graph, ranges

@@ -15,14 +15,12 @@ from edgeseg.compiler.calibration.collect import ranges_from_frames
 from edgeseg.compiler.calibration.dataset_report import calibration_report
 from edgeseg.compiler.graph.onnx_graph import with_outputs
 from edgeseg.compiler.step_cache import StepCache
-from edgeseg.demo.street import StreetDataset
 from edgeseg.errors import CompileError, UsageError
 from edgeseg.images import InMemory, Sample
 from edgeseg.preprocess import NetworkFrames
 from edgeseg.ranges import Ranges
-from tests.compiler.conftest import SPEC
+from tests.compiler.conftest import SPEC, STREET, one_network
 
-STREET = StreetDataset("demo://street?frames=16&step=30&size=104x72")
 FRAMES = NetworkFrames(STREET, SPEC)
 
 
@@ -72,6 +70,7 @@ def test_a_class_without_pixels_is_named() -> None:
     assert "bicyclist" in report.warnings[-1] and "sky" not in report.warnings[-1]
 
 
+@one_network
 @pytest.mark.parametrize("calibrator", CALIBRATORS)
 def test_ranges_are_the_same_every_time_and_inside_what_was_seen(
     graph_and_ranges: tuple[Any, Ranges], calibrator: str
@@ -100,6 +99,7 @@ def test_extrema_are_those_of_the_tensors(graph_and_ranges: tuple[Any, Ranges]) 
         assert ranges.tensors[name] == pytest.approx((lo, hi), rel=1e-5)
 
 
+@one_network
 def test_an_interrupted_calibration_goes_on_where_it_stopped(
     graph_and_ranges: tuple[Any, Ranges], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,6 +129,7 @@ def test_an_interrupted_calibration_goes_on_where_it_stopped(
     assert seen[0] == 16 and seen[1] == 16 + 3, "the first pass was complete, the second stood at image 3"
 
 
+@one_network
 def test_a_damaged_cache_entry_counts_as_absent(graph_and_ranges: tuple[Any, Ranges], tmp_path: Path) -> None:
     graph, ranges = graph_and_ranges
     cache = StepCache(tmp_path)
@@ -138,6 +139,7 @@ def test_a_damaged_cache_entry_counts_as_absent(graph_and_ranges: tuple[Any, Ran
     assert ranges_from_frames(graph, FRAMES, cache=cache).tensors == ranges.tensors
 
 
+@one_network
 def test_too_few_images_and_unknown_calibrators_are_refused(graph_and_ranges: tuple[Any, Ranges]) -> None:
     graph, _ = graph_and_ranges
     with pytest.raises(CompileError, match="15 calibration images are too few"):

@@ -27,7 +27,7 @@ from edgeseg.progress import Progress
 from edgeseg.ranges import Ranges
 from edgeseg.recipes import INT8_GRAPHS
 from edgeseg.report_data import Accuracy, Limits, MixedPoint
-from tests.compiler.conftest import SPEC
+from tests.compiler.conftest import SPEC, one_network
 
 FRAMES = StreetDataset("demo://street?frames=2&step=50&size=104x72&seed=3")
 
@@ -38,6 +38,7 @@ def point(floats: int, miou: float, *, ms: float | None = None, refused: bool = 
     return MixedPoint(layers, accuracy, 0.0, ("no",) if refused else (), size, ms)
 
 
+@one_network
 def test_the_worst_layer_of_a_real_network_is_the_one_that_was_spoilt(graph_and_ranges: tuple[Any, Ranges]) -> None:
     """A range a hundred times too wide ruins exactly the layer that reads the tensor."""
     graph, ranges = graph_and_ranges
@@ -60,6 +61,7 @@ def test_the_worst_layer_of_a_real_network_is_the_one_that_was_spoilt(graph_and_
     assert relative_error(logits(spared, inputs), expected) < 0.5 * relative_error(logits(whole, inputs), expected)
 
 
+@one_network
 def test_known_layers_are_not_measured_again(graph_and_ranges: tuple[Any, Ranges], tmp_path: Path) -> None:
     graph, ranges = graph_and_ranges
     names = layer_names(graph)
@@ -156,6 +158,7 @@ def test_layer_costs_of_a_known_convolution() -> None:
     assert int8 > 0 and half == pytest.approx(2 * int8, rel=1e-2)
 
 
+@one_network
 def test_a_network_that_is_poor_before_int8_is_told_so_at_once_and_not_repaired(
     graph_and_ranges: tuple[Any, Ranges], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,6 +182,7 @@ def test_an_option_alone_does_not_leave_int8_out() -> None:
     assert CompileOptions(equalize=True).graphs == INT8_GRAPHS
 
 
+@one_network
 def test_a_stored_poor_network_says_so_in_its_report(graph_and_ranges: tuple[Any, Ranges]) -> None:
     graph, _ = graph_and_ranges
     options = CompileOptions(graphs=())
