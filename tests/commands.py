@@ -53,8 +53,9 @@ def forked(words: list[str], cwd: Path, environment: Mapping[str, str]) -> subpr
 class _Server:
     def __init__(self, environment: Mapping[str, str], *words: str) -> None:
         command = [sys.executable, str(Path(__file__).with_name("command_server.py")), *words]
+        # A group to end it and its command by; a session of its own would leave this run's share of the machine.
         self._process = subprocess.Popen(
-            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=os.setpgrp
         )
 
     def run(self, words: list[str], cwd: Path, environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
