@@ -24,6 +24,7 @@ from edgeseg.demo import StreetScene
 from edgeseg.errors import BundleError
 from edgeseg.images import write_png
 from tests.cli.test_cli import STREET, edgeseg, refused
+from tests.engines.tensorrt.tiny import tiny_bundle
 
 
 @pytest.mark.parametrize("name", [None, "there/é\udc80.bin", b"bytes\xff"])
@@ -75,9 +76,8 @@ def test_a_full_disk_behind_the_output(tmp_path: Path, words: tuple[str, ...], u
 
 @pytest.fixture
 def own() -> Bundle:
-    """A bundle of the user's: other weights than the shipped model's."""
-    shipped = read_bundle(SHIPPED)
-    return replace(shipped, provenance={**shipped.provenance, "checkpoint_sha256": "0" * 64})
+    """A bundle of the user's, small: other weights than the shipped model's."""
+    return tiny_bundle(provenance={"checkpoint_sha256": "0" * 64})
 
 
 def put(folder: Path, name: str, bundle: Bundle, age: int) -> None:
@@ -119,8 +119,9 @@ def test_a_name_goes_back_to_its_file(tmp_path: Path, name: str, own: Bundle, mo
 
 
 def test_every_command_that_chooses_a_bundle_says_which_and_why(tmp_path: Path, own: Bundle) -> None:
-    put(tmp_path, "mine.edgeseg", own, 100)
-    put(tmp_path, "street.edgeseg", read_bundle(SHIPPED), 0)
+    street = read_bundle(SHIPPED)
+    put(tmp_path, "mine.edgeseg", replace(street, provenance={**street.provenance, **own.provenance}), 100)
+    put(tmp_path, "street.edgeseg", street, 0)
     why = "mine.edgeseg (the newest bundle that is not the shipped model in this folder)"
     for words in (
         ("run", "--source", STREET, "--frames", 1),
