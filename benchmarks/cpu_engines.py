@@ -177,14 +177,18 @@ def ncnn_scores(path: Path, threads: int) -> Scores:
 
 
 def litert_scores(path: Path, threads: int) -> Scores:
-    """LiteRT, which runs float networks in XNNPACK."""
+    """LiteRT, which runs networks in XNNPACK; one that it quantized on its own takes and gives int8."""
     litert: Any = importlib.import_module("ai_edge_litert.interpreter")
     interpreter = litert.Interpreter(str(path), num_threads=threads)
     interpreter.allocate_tensors()
     (given,), (found,) = interpreter.get_input_details(), interpreter.get_output_details()
+    scale, zero = given["quantization"]
 
     def run(planes: np.ndarray) -> np.ndarray:
-        interpreter.set_tensor(given["index"], planes.transpose(0, 2, 3, 1))
+        frame = planes.transpose(0, 2, 3, 1)
+        if given["dtype"] == np.int8:
+            frame = np.clip(np.rint(frame / scale) + zero, -128, 127).astype(np.int8)
+        interpreter.set_tensor(given["index"], frame)
         interpreter.invoke()
         scores: np.ndarray = interpreter.get_tensor(found["index"])[0].transpose(2, 0, 1)
         return scores
