@@ -165,7 +165,18 @@ def main() -> None:
         _main()
     except SystemExit as done:
         leave_if_interrupted(done.code)
+        _leave_others(done.code)
         raise
+
+
+def _leave_others(code: object) -> None:
+    """End a process at once that failed among several: PyTorch's own end would wait for the others, and they for it."""
+    if not isinstance(code, int) or not code:
+        return
+    from edgeseg.torchrun import place
+
+    if place().count > 1:
+        os._exit(code)  # what was said is written
 
 
 def _open_standard_streams() -> None:

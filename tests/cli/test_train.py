@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 from edgeseg.demo import CLASSES, PALETTE
 from edgeseg.demo.street import StreetDataset
 from edgeseg.images import write_png
+from tests import HANG_S
 from tests.cli.test_cli import edgeseg, refused
 from tests.fleet.rig import descendants, until
 
@@ -213,6 +215,23 @@ def test_processes_end_with_what_started_them(tmp_path: Path, one_thread: None) 
             launcher.kill()
     assert len(started) >= 2
     until(lambda: not any(Path(f"/proc/{one}").exists() for one in started), "a process trains on")
+
+
+@pytest.mark.parametrize(("many", "words", "code"), [(2, "rnu", 2), (2, "--version", 0), (1, "rnu", 2)])
+def test_one_of_several_processes_that_fails_waits_for_nothing(many: int, words: str, code: int) -> None:
+    """At the interpreter's end PyTorch waits for the other processes, and they for this one, until they are killed."""
+    program = "import atexit; atexit.register(print, 'late'); from edgeseg.cli.main import main; main()"
+    here = {
+        "TORCHELASTIC_RUN_ID": "x",
+        "RANK": "0",
+        "WORLD_SIZE": str(many),
+        "LOCAL_RANK": "0",
+        "LOCAL_WORLD_SIZE": "1",
+    }
+    command = [sys.executable, "-c", program, words]
+    done = subprocess.run(command, env={**os.environ, **here}, capture_output=True, text=True, timeout=HANG_S)
+    assert (done.returncode, "late" in done.stdout) == (code, code == 0 or many == 1)
+    assert ("No such command" in done.stderr) == bool(code)
 
 
 @pytest.mark.parametrize(
