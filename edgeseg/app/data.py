@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import NamedTuple, Sequence
 
@@ -30,6 +31,7 @@ __all__ = [
 ]
 
 CAMVID_VOID = 11
+_SIZE = re.compile("([0-9]{1,5})[xX]([0-9]{1,5})")
 _NO_LABEL = ("background", "none")
 
 
@@ -55,10 +57,11 @@ class Head(NamedTuple):
 
 def size_hw_from(text: str) -> tuple[int, int]:
     """Read ``480x360`` (width x height, as cameras say it) as (360, 480). Raises UsageError."""
-    width, separator, height = text.lower().partition("x")
-    if not (separator and width.isdigit() and height.isdigit()):
-        raise UsageError(f"a size is WIDTHxHEIGHT such as 480x360, got {text!r}")
-    return int(height), int(width)
+    found = _SIZE.fullmatch(text)
+    if found is None or not int(found[1]) or not int(found[2]):
+        shown = repr(text) if len(text) < 50 else f"{text[:50]!r}..."
+        raise UsageError(f"a size is WIDTHxHEIGHT such as 480x360, up to 99999 pixels a side, got {shown}")
+    return int(found[2]), int(found[1])
 
 
 def triple_from(text: str, flag: str) -> tuple[float, float, float]:

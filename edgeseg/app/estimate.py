@@ -101,8 +101,6 @@ def estimate(config: EstimateConfig, progress: Progress = Progress()) -> Estimat
     mode = mode_named(jetson, config.power_mode)
     precisions = _precisions(config.precision, jetson.architecture)
     frame_hw = size_hw_from(config.frame)
-    if 0 in frame_hw:
-        raise UsageError(f"`frame` is the size of a camera's frames, got {config.frame!r}")
     network = network_from(config.model, config.size, progress)
     if config.all_modes:
         forecasts = _all_modes(network, config)

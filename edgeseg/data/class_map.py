@@ -119,7 +119,7 @@ def class_map(found: Found, asked: Asked, where: Path) -> ClassMap:
         _plain(name): own for own, name in enumerate(spec.classes)
     }
     for source, target in wishes.items():
-        own = ids.get(_plain(source), int(source) if source.isdigit() else None)
+        own = ids.get(_plain(source), int(source) if source.isdecimal() else None)
         if own is None or (found.names and own not in found.names):
             raise UsageError(f"`map` names {source!r}, which the data does not have; {_known(source, found, spec)}")
         table[own] = _class(target, spec, f"`map` sends {source} to")
@@ -200,13 +200,13 @@ def _class(text: str, spec: ModelSpec, what: str) -> int:
         return names[_plain(text)]
     if text == _IGNORE:
         return IGNORE_ID
-    if text.isdigit() and int(text) < len(spec.classes):
+    if text.isdecimal() and int(text) < len(spec.classes):
         return int(text)
     raise UsageError(f"{what} {text!r}, which is no class of the model; pass one of {', '.join(spec.classes)}, ignore")
 
 
 def _number(text: str, parameter: str) -> int:
-    if not text.isdigit():
+    if not text.isdecimal():
         raise UsageError(f"`{parameter}` is an id such as 255, got {text!r}")
     return int(text)
 

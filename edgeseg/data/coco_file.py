@@ -88,7 +88,7 @@ def categories(content: Mapping[str, Any], path: Path) -> dict[int, str]:
 def number(entry: Mapping[str, Any], key: str, path: Path) -> int:
     """Return a whole number of an entry. Raises DatasetError: it is missing or something else."""
     value = entry.get(key)
-    if isinstance(value, str) and value.isdigit():
+    if isinstance(value, str) and value.isdecimal():
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool) or abs(value) > _MOST_ID:
         raise DatasetError(f"{path}: {_shown(entry)} has no whole number as {key}")

@@ -108,7 +108,7 @@ def test_rows_of_a_table_sharpen_the_command(tmp_path: Path) -> None:
         (EstimateConfig(power_mode="25W"), "Xavier NX 8GB has no power mode '25W'; `power_mode` is one of 20W, 15W"),
         (EstimateConfig(device="nano", precision="int8"), "no int8 kernels for the GPU of Jetson Nano"),
         (EstimateConfig(frame="wide"), "a size is WIDTHxHEIGHT"),
-        (EstimateConfig(frame="0x720"), "`frame` is the size of a camera's frames"),
+        (EstimateConfig(frame="0x720"), "a size is WIDTHxHEIGHT"),
     ],
 )
 def test_what_a_board_has_not_is_refused(config: EstimateConfig, said: str) -> None:
