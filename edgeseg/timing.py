@@ -48,10 +48,11 @@ class Stopwatch:
 
     Args:
         clock_ns: a monotonic clock in nanoseconds; injected in tests.
-        keep: at most this many latest laps per name are kept, so that months of frames need constant memory.
+        keep: at most this many latest laps per name are kept, so that months of frames need constant memory. None
+            keeps all of them.
     """
 
-    def __init__(self, clock_ns: Callable[[], int] = time.perf_counter_ns, keep: int = 10_000) -> None:
+    def __init__(self, clock_ns: Callable[[], int] = time.perf_counter_ns, keep: int | None = 10_000) -> None:
         self._clock_ns = clock_ns
         self._keep = keep
         self._laps: dict[str, _Ring] = {}
@@ -96,13 +97,16 @@ class Stopwatch:
 
 
 class _Ring:
-    """Ring of the latest durations, in memory that is allocated once."""
+    """Ring of the latest durations, in memory that is allocated once; without a limit it grows."""
 
-    def __init__(self, keep: int) -> None:
-        self._values = np.full(keep, 0, np.int64)  # unlike zeros, takes its memory now and not over hours
+    def __init__(self, keep: int | None) -> None:
+        self._grows = keep is None
+        self._values = np.full(keep or 1024, 0, np.int64)  # unlike zeros, takes its memory now and not over hours
         self._count = 0
 
     def add(self, value: int) -> None:
+        if self._grows and self._count == len(self._values):
+            self._values = np.concatenate([self._values, np.zeros_like(self._values)])
         self._values[self._count % len(self._values)] = value
         self._count += 1
 

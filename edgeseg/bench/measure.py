@@ -13,7 +13,7 @@ import numpy as np
 from edgeseg.device.telemetry import Sample, total_power_mw
 from edgeseg.timing import LatencySummary, Stopwatch
 
-__all__ = ["Contender", "Effort", "Measurement", "measured_side_by_side"]
+__all__ = ["Contender", "Effort", "Interrupted", "Measurement", "measured_side_by_side"]
 
 _TURN_NS = 500_000_000
 _TURNS_OF_COUNTED_CALLS = 20
@@ -43,9 +43,9 @@ class Effort:
 
     Attributes:
         seconds: measuring time, counted after the warm-up.
-        warmup_s: it runs so long (and at least two calls) before anything counts.
+        warmup_s: it runs so long before anything counts.
         calls: this many calls of the contender in place of ``seconds``; 0 goes by time.
-        warmup_calls: it runs at least so many calls before anything counts.
+        warmup_calls: it runs at least so many calls, and two, before anything counts.
     """
 
     seconds: float = 10.0
@@ -124,6 +124,14 @@ class Measurement:
         }
 
 
+class Interrupted(KeyboardInterrupt):
+    """A measurement was interrupted; ``found`` is what it had measured by then."""
+
+    def __init__(self, found: Any) -> None:
+        super().__init__()
+        self.found = found
+
+
 _TRTEXEC = {
     "Latency": "infer",
     "Enqueue Time": "enqueue",
@@ -171,12 +179,25 @@ def measured_side_by_side(
         sample: reads the sensors, in the middle of each turn and outside of what is timed; None reads none.
         clock_ns: monotonic clock; injected in tests.
         report: called with (what is done, done, in all): contenders while they warm up, then seconds or turns.
+
+    Raises:
+        Interrupted: while turns went on; it holds the measurements so far, of at least one turn each.
     """
     racers = [_Racer(contender, frames, sample, clock_ns) for contender in contenders]
     for index, racer in enumerate(racers):
         report("warming up", index, len(racers))
         racer.warm_up(effort)
     report("warming up", len(racers), len(racers))
+    try:
+        _race(racers, effort, report)
+    except KeyboardInterrupt:
+        if all(racer.has_turns for racer in racers):
+            raise Interrupted([racer.measurement() for racer in racers]) from None
+        raise
+    return [racer.measurement() for racer in racers]
+
+
+def _race(racers: Sequence[_Racer], effort: Effort, report: Callable[[str, int, int], None]) -> None:
     if effort.calls:
         turns = min(_TURNS_OF_COUNTED_CALLS, effort.calls)
         ends = [effort.calls * turn // turns for turn in range(turns + 1)]
@@ -192,7 +213,6 @@ def measured_side_by_side(
                 done = int(min(racer.spent_ns for racer in racers) / 1e9)
                 report("timing, seconds each", min(in_all, done), in_all)
         report("timing, seconds each", in_all, in_all)
-    return [racer.measurement() for racer in racers]
 
 
 class _Racer:
@@ -206,11 +226,15 @@ class _Racer:
         clock_ns: Callable[[], int],
     ) -> None:
         self._contender, self._frames, self._sample, self._clock_ns = contender, frames, sample, clock_ns
-        self._watch = Stopwatch(clock_ns)
+        self._watch = Stopwatch(clock_ns, keep=None)
         self._medians: list[float] = []
         self._samples: list[Sample] = []
         self._calls = 0
         self.spent_ns = 0
+
+    @property
+    def has_turns(self) -> bool:
+        return bool(self._medians)
 
     def warm_up(self, effort: Effort) -> None:
         started, calls = self._clock_ns(), 0
@@ -224,15 +248,16 @@ class _Racer:
     def turn(self, calls: int = 0) -> None:
         """Call the contender so many times, or for half a second and at least once."""
         laps: list[int] = []
-        sample = self._sample
-        while len(laps) < calls if calls else sum(laps) < _TURN_NS:
+        spent_ns, sample = 0, self._sample
+        while len(laps) < calls if calls else spent_ns < _TURN_NS:
             laps.append(self._one())
-            is_half = 2 * len(laps) >= calls if calls else 2 * sum(laps) >= _TURN_NS
+            spent_ns += laps[-1]
+            is_half = 2 * len(laps) >= calls if calls else 2 * spent_ns >= _TURN_NS
             if sample is not None and is_half:
                 self._samples.append(sample())
                 sample = None
         self._medians.append(median(laps) / 1e6 / self._contender.batch)
-        self.spent_ns += sum(laps)
+        self.spent_ns += spent_ns
 
     def _one(self) -> int:
         frame = self._frames[self._calls % len(self._frames)]

@@ -8,7 +8,7 @@ from typing import Any, Callable, Sequence
 
 import numpy as np
 
-from edgeseg.bench.measure import Contender
+from edgeseg.bench.measure import Contender, Interrupted
 from edgeseg.device.telemetry import Sample, throttled_between, total_power_mw
 from edgeseg.timing import LatencySummary, Stopwatch
 
@@ -57,7 +57,7 @@ class Soak:
 
     Attributes:
         name: of the contender.
-        cold, hot: latency per frame in the first and in the last tenth of the time.
+        cold, hot: latency per frame of the first and of the last tenth of the frames.
         windows: the whole of it.
     """
 
@@ -74,8 +74,11 @@ class Soak:
     @property
     def energy_j(self) -> float | None:
         """Return the mean energy of the module per frame, in joules; None where no sensor says its power."""
-        known = [window.power_w * window.frame.mean_ms / 1000 for window in self.windows if window.power_w is not None]
-        return float(np.mean(known)) if known else None
+        known = [(window.power_w, window.frame) for window in self.windows if window.power_w is not None]
+        if not known:
+            return None
+        joules = sum(watts * frame.mean_ms * frame.count / 1000 for watts, frame in known)
+        return joules / sum(frame.count for _, frame in known)
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-serialisable dict."""
@@ -107,26 +110,41 @@ def soaked(
         sample: reads the sensors.
         clock_ns: monotonic clock; injected in tests.
         report: called with (what is done, seconds done, in all).
+
+    Raises:
+        Interrupted: it holds the soak so far, of at least one frame.
     """
     length_s = max(_SHORTEST_S, seconds / _WINDOWS)
     watch, started = Stopwatch(clock_ns), clock_ns()
     laps: list[int] = []
     every: list[int] = []
     windows: list[Window] = []
-    before, begun = sample(), started
-    while clock_ns() - started < seconds * 1e9 or not every:
-        lap_from = clock_ns()
-        contender.segment(frames[(len(every) + len(laps)) % len(frames)], watch)
-        now = clock_ns()
-        laps.append((now - lap_from) // contender.batch)
-        if now - begun >= length_s * 1e9 or now - started >= seconds * 1e9:
-            after = sample()
-            windows.append(_window((now - started) / 1e9, laps, before, after))
-            every += laps
-            laps, before, begun = [], after, clock_ns()
-            report("soaking, seconds", min(int(seconds), int((now - started) / 1e9)), int(seconds))
+    before, now = sample(), started
+    begun = started
+    try:
+        while now - started < seconds * 1e9 or not every:
+            lap_from = clock_ns()
+            contender.segment(frames[len(every) % len(frames)], watch)
+            now = clock_ns()
+            laps.append((now - lap_from) // contender.batch)
+            every.append(laps[-1])
+            if now - begun >= length_s * 1e9 or now - started >= seconds * 1e9:
+                after = sample()
+                windows.append(_window((now - started) / 1e9, laps, before, after))
+                laps, before, begun = [], after, clock_ns()
+                report("soaking, seconds", min(int(seconds), int((now - started) / 1e9)), int(seconds))
+    except KeyboardInterrupt:
+        if laps:
+            windows.append(_window((now - started) / 1e9, laps, before, sample()))
+        if not windows:
+            raise
+        raise Interrupted(_soak(contender.name, every, windows)) from None
+    return _soak(contender.name, every, windows)
+
+
+def _soak(name: str, every: Sequence[int], windows: Sequence[Window]) -> Soak:
     count = max(1, int(_ENDS * len(every)))
-    return Soak(contender.name, LatencySummary.of(every[:count]), LatencySummary.of(every[-count:]), windows)
+    return Soak(name, LatencySummary.of(every[:count]), LatencySummary.of(every[-count:]), windows)
 
 
 def _window(ends_s: float, laps: Sequence[int], before: Sample, after: Sample) -> Window:
