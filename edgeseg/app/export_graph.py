@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Sequence
 
 import numpy as np
 
 from edgeseg.app.export_config import ExportDeepstreamConfig, ExportRuntimeConfig
 from edgeseg.app.models import bundle_or_default
 from edgeseg.bundle import Bundle, GraphEntry
-from edgeseg.engines.golden import FLOAT_AGREEMENT
+from edgeseg.engines.golden import FLOAT_AGREEMENT, SelfTest, golden_of, self_test_of
 from edgeseg.engines.ort import OrtEngine
-from edgeseg.errors import EngineError
+from edgeseg.errors import EngineError, GateRefused
 from edgeseg.recipes import FP16, FP32, INT8_TENSORRT
 from edgeseg.resizing import class_map_at
-from edgeseg.serving.agreement import golden_of, require_agreement
 from edgeseg.serving.deepstream import CONFIG, colours, deepstream_files, nvinfer_class_maps, pipeline
 from edgeseg.serving.pnnx import RUNTIMES
 from edgeseg.serving.repository import write_files
@@ -70,9 +69,10 @@ def export_deepstream(config: ExportDeepstreamConfig) -> ExportedGraph:
     graph = INT8_TENSORRT if precision == "int8" else FP32
     entry, spec, golden = _graph(bundle, graph), bundle.spec, golden_of(bundle)
     onnx = unfolded_onnx(entry.onnx, graph, spec.size_hw, softmax=True)
-    agreement = require_agreement(
+    test = _proven(
         nvinfer_class_maps(onnx, golden.frames, config.batch),
         _own_class_maps(entry, graph, golden.frames),
+        spec.classes,
         FLOAT_AGREEMENT[FP32],
         "the graph for DeepStream",
     )
@@ -80,7 +80,7 @@ def export_deepstream(config: ExportDeepstreamConfig) -> ExportedGraph:
     write_files(config.folder, files, overwrite=config.overwrite)
     command = pipeline(spec, config.folder / CONFIG, config.batch)
     return ExportedGraph(
-        model, graph, precision, config.folder, tuple(files), agreement, len(golden.frames), next=command
+        model, graph, precision, config.folder, tuple(files), test.agreement, test.frames, next=command
     )
 
 
@@ -103,15 +103,30 @@ def export_runtime(name: str, config: ExportRuntimeConfig) -> ExportedGraph:
     bundle, model = bundle_or_default(config.model, config.require_signature)
     entry, spec, golden = _graph(bundle, FP32), bundle.spec, golden_of(bundle)
     made = runtime.convert(unfolded_onnx(entry.onnx, FP32, spec.size_hw), golden.frames)
-    agreement = require_agreement(
+    test = _proven(
         made.classes,
         _own_class_maps(entry, FP32, golden.frames),
+        spec.classes,
         {**FLOAT_AGREEMENT, **bundle.report.self_test}[runtime.precision],
         f"the model of {runtime.title}",
     )
     files = {**made.files, "classes.txt": colours(spec)}
     write_files(config.folder, files, overwrite=config.overwrite)
-    return ExportedGraph(model, FP32, runtime.precision, config.folder, tuple(files), agreement, len(golden.frames))
+    return ExportedGraph(model, FP32, runtime.precision, config.folder, tuple(files), test.agreement, test.frames)
+
+
+def _proven(found: np.ndarray, expected: np.ndarray, classes: Sequence[str], limit: float, what: str) -> SelfTest:
+    """Compare what another runtime makes of the golden frames with the class maps of the bundle's own graph.
+
+    Raises:
+        GateRefused: the maps are of another size, too few pixels agree, or a class is lost.
+    """
+    if found.shape != expected.shape:
+        raise GateRefused(f"{what} gives class maps of {found.shape}, not {expected.shape}; nothing was written")
+    test = self_test_of(found, expected, classes, limit)
+    if not test.passed:
+        raise GateRefused(f"{what} has {test.describe('the graph of the bundle')}; nothing was written")
+    return test
 
 
 def _graph(bundle: Bundle, name: str) -> GraphEntry:

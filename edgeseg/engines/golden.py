@@ -1,19 +1,19 @@
-"""Test an engine on the bundle's golden frames, against the class maps that FP32 gave on the host."""
+"""Test what runs a bundle on its golden frames, against the class maps that are known to be right."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Sequence
 
 import numpy as np
 
-from edgeseg.bundle import Bundle
+from edgeseg.bundle import Bundle, Golden
 from edgeseg.engines.base import Engine
 from edgeseg.errors import EngineError, GateRefused
 from edgeseg.recipes import FP16, FP32
 from edgeseg.resizing import class_map_at
 
-__all__ = ["FLOAT_AGREEMENT", "SelfTest", "require_as_spec", "run_self_test"]
+__all__ = ["FLOAT_AGREEMENT", "SelfTest", "golden_of", "require_as_spec", "run_self_test", "self_test_of"]
 
 FLOAT_AGREEMENT = {FP32: 0.999, FP16: 0.99}
 """Least share of golden pixels with FP32's class, where a bundle does not say."""
@@ -28,9 +28,9 @@ class SelfTest:
 
     Attributes:
         frames: number of golden frames.
-        agreement: share of pixels with the class that FP32 gave on the host.
+        agreement: share of pixels with the right class: for an engine, that which FP32 gave on the host.
         limit: least share to pass, which the bundle carries for FP32, FP16 and INT8.
-        lost: classes of which less than a quarter of FP32's pixels was found.
+        lost: classes of which less than a quarter of these pixels was found.
     """
 
     frames: int
@@ -43,11 +43,11 @@ class SelfTest:
         """Tell whether the share is large enough and no class is lost."""
         return self.agreement >= self.limit and not self.lost
 
-    def describe(self) -> str:
+    def describe(self, like: str = "FP32") -> str:
         """Describe the result, e.g. ``99.25 % of pixels as FP32 on 4 golden frames (limit 95 %)``."""
         lost = f", lost: {', '.join(self.lost)}" if self.lost else ""
         share, limit = f"{100 * self.agreement:.2f} %", f"{100 * self.limit:g} %"
-        return f"{share} of pixels as FP32 on {self.frames} golden frames (limit {limit}){lost}"
+        return f"{share} of pixels as {like} on {self.frames} golden frames (limit {limit}){lost}"
 
     def require(self, what: str) -> None:
         """Refuse a result that has not passed.
@@ -100,6 +100,29 @@ def require_as_spec(engine: Engine, bundle: Bundle, name: str) -> None:
         )
 
 
+def golden_of(bundle: Bundle) -> Golden:
+    """Return the golden frames. Raises EngineError: the bundle has none."""
+    golden = bundle.golden
+    if golden is None or not len(golden.frames):
+        raise EngineError("the bundle has no golden frames, so nothing that runs it can be checked; compile it again")
+    return golden
+
+
+def self_test_of(found: np.ndarray, expected: np.ndarray, classes: Sequence[str], limit: float) -> SelfTest:
+    """Compare class maps of the golden frames.
+
+    Args:
+        found: NxHxW class ids of what is tested.
+        expected: NxHxW class ids.
+        classes: their names.
+        limit: least share of pixels to pass.
+    """
+    same = found == expected
+    masks = [(name, expected == index) for index, name in enumerate(classes)]
+    lost = tuple(name for name, mask in masks if mask.mean() >= _RARE and same[mask].mean() < _LOST)
+    return SelfTest(len(found), float(same.mean()), limit, lost)
+
+
 def run_self_test(engine: Engine, bundle: Bundle, precision: str) -> SelfTest:
     """Run the golden frames and compare the class maps with FP32's.
 
@@ -111,21 +134,14 @@ def run_self_test(engine: Engine, bundle: Bundle, precision: str) -> SelfTest:
     Raises:
         EngineError: the bundle has no golden frames, or the engine failed.
     """
-    golden = bundle.golden
-    if golden is None or not len(golden.frames):
-        raise EngineError("the bundle has no golden frames, so nothing on it can be checked; compile it again")
+    golden = golden_of(bundle)
     require_as_spec(engine, bundle, precision)
     batch = engine.input.shape[0]
     found = [
         class_map_at(engine.infer(np.repeat(frame[None], batch, 0))[0], bundle.spec.size_hw).copy()
         for frame in golden.frames
     ]
-    same = np.stack(found) == golden.classes
-    expected = [(golden.classes == index) for index in range(len(bundle.spec.classes))]
-    lost = tuple(
-        name for name, mask in zip(bundle.spec.classes, expected) if mask.mean() >= _RARE and same[mask].mean() < _LOST
-    )
-    return SelfTest(len(found), float(same.mean()), _limit(bundle, precision), lost)
+    return self_test_of(np.stack(found), golden.classes, bundle.spec.classes, _limit(bundle, precision))
 
 
 def _limit(bundle: Bundle, precision: str) -> float:
