@@ -3,36 +3,45 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Sequence
 
 from edgeseg.app.bench import frames_of
 from edgeseg.app.bench_config import TuneConfig
 from edgeseg.app.data import dataset_from
 from edgeseg.app.engines import FactoryFrom, host_choices, quiet_factory
 from edgeseg.app.models import bundle_or_default, model_stem
-from edgeseg.errors import UsageError
+from edgeseg.errors import EdgesegError, UsageError
 from edgeseg.progress import Progress
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from edgeseg.bench.tune import Tuning
-    from edgeseg.bench.tune_host import HostTuning
+    from edgeseg.bench.candidates import Tuning
     from edgeseg.bundle import Bundle
     from edgeseg.device.detect import Device
-    from edgeseg.engines.tensorrt.factory import TensorRtFactory
+    from edgeseg.engines.host_choice import HostChoice
+    from edgeseg.engines.tensorrt.factory import TensorRtFactory, TensorRtOptions
 
 __all__ = ["TuningReport", "tune"]
 
 
 @dataclass(frozen=True)
 class TuningReport:
-    """What was tried and taken: the bundle (with the reason for it), this machine, the frames, the candidates."""
+    """What was tried and taken.
+
+    Attributes:
+        model: the bundle, with the reason for it.
+        device: this machine.
+        source: what the frames are of.
+        tuning: the candidates.
+        not_kept: why later runs will not take the fastest; empty when they will.
+    """
 
     model: str
     device: Device
     source: str
-    tuning: Tuning | HostTuning
+    tuning: Tuning[Any]
+    not_kept: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-serialisable dict."""
@@ -41,6 +50,7 @@ class TuningReport:
             "device": self.device.to_json(),
             "candidates": [candidate.to_json() for candidate in self.tuning.candidates],
             "best": self.tuning.best.name,
+            "not_kept": self.not_kept,
         }
 
 
@@ -73,27 +83,37 @@ def tune(
     progress.step(f"model: {name}")
     progress.step(f"device: {device.describe()}")
     flavour = config.flavour if config.flavour != "auto" else "tensorrt" if device.is_jetson else "cpu"
-    tuning: Tuning | HostTuning
+    tuning: Tuning[Any]
     if flavour == "cpu":
         tuning = _tuned_on_host(config, bundle, frames, device, progress)
-        return TuningReport(name, device, images.description, tuning)
+        not_kept = _why_not_kept(lambda: host_choices().keep(bundle, tuning.best.way))
+        return TuningReport(name, device, images.description, tuning, not_kept)
     with factory_from(flavour, progress.step) as factory:
         tuning = _tuned_in_tensorrt(config, bundle, model_stem(name), frames, factory, progress)
-    return TuningReport(name, device, images.description, tuning)
+        not_kept = _why_not_kept(lambda: factory.choose(bundle, "tune", tuning.best.way))
+    return TuningReport(name, device, images.description, tuning, not_kept)
+
+
+def _why_not_kept(keep: Callable[[], None]) -> str:
+    """Keep a choice. What was measured is not lost where the disk refuses it."""
+    try:
+        keep()
+    except (OSError, EdgesegError) as error:
+        why = getattr(error, "strerror", None) or error
+        return f"the choice was not kept, so later runs do not take it: {why}"
+    return ""
 
 
 def _tuned_on_host(
     config: TuneConfig, bundle: Bundle, frames: Sequence[np.ndarray], device: Device, progress: Progress
-) -> HostTuning:
+) -> Tuning[HostChoice]:
     from edgeseg.bench.measure import Effort
     from edgeseg.bench.tune_host import host_candidates, tuned_on_host
 
     tried = host_candidates(bundle, device)
     progress.step(f"{len(tried)} candidates, {config.seconds:g} s each after {config.warmup:g} s of warm-up")
     effort = Effort(config.seconds, config.warmup)
-    tuning = tuned_on_host(bundle, tried, frames, effort, on_result=progress.step, report=progress.count)
-    host_choices().keep(bundle, tuning.best.choice)
-    return tuning
+    return tuned_on_host(bundle, tried, frames, effort, on_result=progress.step, report=progress.count)
 
 
 def _tuned_in_tensorrt(
@@ -103,14 +123,14 @@ def _tuned_in_tensorrt(
     frames: Sequence[np.ndarray],
     factory: TensorRtFactory,
     progress: Progress,
-) -> Tuning:
+) -> Tuning[TensorRtOptions]:
     from edgeseg.bench.tune import candidates, tuned
 
     tried = candidates(factory, factory.dla_cores())
     progress.step(
         f"up to {len(tried)} candidates, each built, then {config.seconds:g} s after {config.warmup:g} s of warm-up"
     )
-    tuning = tuned(
+    return tuned(
         factory,
         bundle,
         model,
@@ -120,5 +140,3 @@ def _tuned_in_tensorrt(
         warmup_s=config.warmup,
         on_result=progress.step,
     )
-    factory.choose(bundle, "tune", tuning.best.options)
-    return tuning

@@ -3,83 +3,19 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import Any, Callable, Sequence
+from dataclasses import replace
+from typing import Callable, Sequence
 
 import numpy as np
 
+from edgeseg.bench.candidates import Candidate, Tuning, refuse_none
 from edgeseg.bench.contenders import engine_contender
-from edgeseg.bench.measure import Effort, Measurement, measured_side_by_side
+from edgeseg.bench.measure import Effort, measured_side_by_side
 from edgeseg.bundle import Bundle
-from edgeseg.engines.tensorrt.factory import OpenedEngine, TensorRtFactory, TensorRtOptions
-from edgeseg.errors import EdgesegError, EngineError
+from edgeseg.engines.tensorrt.factory import TensorRtFactory, TensorRtOptions
+from edgeseg.errors import EdgesegError
 
-__all__ = ["Candidate", "Tuning", "candidates", "tuned"]
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A way to run the network here, and what came of it.
-
-    Attributes:
-        options: that it was built with.
-        measured: its latency; None when it was refused.
-        opened: facts of its engine (closed by now); None when it was refused.
-        refused: why it cannot be taken; empty when it can.
-    """
-
-    options: TensorRtOptions
-    measured: Measurement | None
-    opened: OpenedEngine | None
-    refused: str
-
-    @property
-    def name(self) -> str:
-        """Return what people call it: ``int8-implicit``, ``fp16 on DLA 0``."""
-        dla = "" if self.options.dla_core is None else f" on DLA {self.options.dla_core}"
-        return f"{self.options.precision}{dla}"
-
-    @property
-    def agreement(self) -> float:
-        """Return the share of golden pixels with FP32's class; NaN when it was refused."""
-        return float("nan") if self.opened is None else self.opened.self_test.agreement
-
-    @property
-    def int8_share(self) -> float:
-        """Return the share of convolutions that are INT8; NaN when it was refused."""
-        return float("nan") if self.opened is None else self.opened.cached.precisions.int8_share
-
-    def to_json(self) -> dict[str, Any]:
-        """Return a JSON-serialisable dict."""
-        return {
-            "name": self.name,
-            "refused": self.refused,
-            "measured": None if self.measured is None else self.measured.to_json(),
-            "self_test": None if self.opened is None else self.opened.self_test.to_json(),
-            "precisions": None if self.opened is None else self.opened.cached.precisions.to_json(),
-        }
-
-
-@dataclass(frozen=True)
-class Tuning:
-    """What was tried, and the candidate with the lowest median ms/frame among those that passed."""
-
-    candidates: Sequence[Candidate]
-    best: Candidate
-
-    def verdict(self) -> str:
-        """Say in one line which is taken and, when that is not INT8, that INT8 does not pay here."""
-        taken = self.best.measured
-        assert taken is not None
-        rivals = [c for c in self.candidates if c.measured is not None and c is not self.best]
-        said = f"{self.best.name} is taken: {taken.frame.p50_ms:.2f} ms/frame"
-        for rival in rivals:
-            assert rival.measured is not None
-            times, low, high = taken.ratio_to(rival.measured)
-            said += f"; {times:.2f}x ({low:.2f}-{high:.2f}) as fast as {rival.name}"
-        if not str(self.best.options.precision).startswith("int8"):
-            said += ". INT8 is not faster for this network on this device, or did not pass"
-        return said
+__all__ = ["candidates", "tuned"]
 
 
 def candidates(factory: TensorRtFactory, dla_cores: int) -> list[TensorRtOptions]:
@@ -106,7 +42,7 @@ def tuned(
     seconds: float = 10.0,
     warmup_s: float = 5.0,
     on_result: Callable[[str], None] = lambda line: None,
-) -> Tuning:
+) -> Tuning[TensorRtOptions]:
     """Build every candidate, drop those that fail their golden frames, and time the rest in alternating turns.
 
     Args:
@@ -122,28 +58,32 @@ def tuned(
     Raises:
         EngineError: no candidate can be taken.
     """
-    refused: dict[int, str] = {}
-    passed: list[int] = []
-    for index, options in enumerate(tried):  # all are built before any is kept open: a builder needs the memory
+    found = [Candidate(options, _name(options)) for options in tried]
+    for index, one in enumerate(found):  # all are built before any is kept open: a builder needs the memory
         try:
-            factory.open(bundle, model, options).engine.close()
-            passed.append(index)
+            factory.open(bundle, model, one.way).engine.close()
         except EdgesegError as error:
-            refused[index] = str(error)
-            on_result(f"{options.precision} is out: {error}")
-    if not passed:
-        raise EngineError(f"no candidate can be taken; the first: {refused[0]}")
+            found[index] = replace(one, refused=str(error))
+            on_result(f"{one.name} is out: {error}")
+    refuse_none([one.refused for one in found if one.refused], found)
+    passed = [index for index, one in enumerate(found) if not one.refused]
     with ExitStack() as stack:
-        opened = {index: factory.open(bundle, model, tried[index]) for index in passed}
         contenders = []
-        for index, one in opened.items():
-            stack.enter_context(one.engine)
-            contenders.append(engine_contender(Candidate(tried[index], None, None, "").name, one.engine, bundle.spec))
-        measured = dict(zip(opened, measured_side_by_side(contenders, frames, Effort(seconds, warmup_s))))
-    all_of_them = [
-        Candidate(options, measured.get(index), opened.get(index), refused.get(index, ""))
-        for index, options in enumerate(tried)
-    ]
-    timed = [candidate for candidate in all_of_them if candidate.measured is not None]
-    best = min(timed, key=lambda one: one.measured.frame.p50_ms if one.measured else 0.0)
-    return Tuning(all_of_them, best)
+        for index in passed:
+            opened = factory.open(bundle, model, found[index].way)
+            stack.enter_context(opened.engine)
+            contenders.append(engine_contender(found[index].name, opened.engine, bundle.spec))
+            found[index] = replace(found[index], self_test=opened.self_test, precisions=opened.cached.precisions)
+        times = measured_side_by_side(contenders, frames, Effort(seconds, warmup_s))
+    for index, measured in zip(passed, times):
+        found[index] = replace(found[index], measured=measured)
+    timed = [one for one in found if one.measured is not None]
+    tuning = Tuning(found, timed)
+    is_int8 = str(tuning.best.way.precision).startswith("int8")
+    remark = ". INT8 is not faster for this network on this device, or did not pass"
+    return tuning if is_int8 else replace(tuning, remark=remark)
+
+
+def _name(options: TensorRtOptions) -> str:
+    """Return what people call it: ``int8-implicit``, ``fp16 on DLA 0``."""
+    return f"{options.precision}{'' if options.dla_core is None else f' on DLA {options.dla_core}'}"

@@ -7,6 +7,8 @@ from edgeseg.cli.console import JsonFlag, percent, print_json, say, say_aside, t
 from edgeseg.cli.opening import tensorrt_factory
 from edgeseg.cli.options import command
 from edgeseg.cli.progress import told_progress
+from edgeseg.cli.signals import stop_on_signals
+from edgeseg.errors import SinkError
 
 
 def _tune(config: TuneConfig, as_json: JsonFlag = False) -> None:
@@ -16,31 +18,32 @@ def _tune(config: TuneConfig, as_json: JsonFlag = False) -> None:
 
     Example: edgeseg tune street.edgeseg
     """
-    with told_progress(say_aside if as_json else say) as progress:
+    with stop_on_signals(), told_progress(say_aside if as_json else say) as progress:
         report = choose(config, progress, factory_from=tensorrt_factory)
     if as_json:
         print_json(report.to_json())
     else:
         _print(report)
+    if report.not_kept:
+        raise SinkError(report.not_kept)
 
 
 tune = command(TuneConfig, _tune)
 
 
 def _print(report: TuningReport) -> None:
-    rows = []
+    rows, best = [], report.tuning.best
+    says_int8 = any(one.precisions is not None for one in report.tuning.candidates)
     for one in report.tuning.candidates:
         if one.measured is None:
-            rows.append([one.name, "-", "-", "-", "-", "out"])
+            rows.append([one.name, "-", "-", *(["-"] if says_int8 else []), "-", "out"])
             continue
         frame = one.measured.frame
-        is_best = one is report.tuning.best
-        taken = "taken" if is_best else "unstable clocks" if one.measured.unstable else ""
-        shares = [percent(one.int8_share), percent(one.agreement)]
+        taken = "taken" if one is best else "unstable clocks" if one.measured.unstable else ""
+        int8 = "-" if one.precisions is None else percent(one.precisions.int8_share)
+        agreement = "-" if one.self_test is None else percent(one.self_test.agreement)
+        shares = [int8, agreement] if says_int8 else [agreement]
         rows.append([one.name, f"{frame.p50_ms:.2f}", f"{frame.p99_ms:.2f}", *shares, taken])
-    table(
-        f"end-to-end ms/frame on {report.source}",
-        ["candidate", "p50 ms", "p99 ms", "INT8 convs %", "as FP32 %", ""],
-        rows,
-    )
+    shares = ["INT8 convs %", "as FP32 %"] if says_int8 else ["as FP32 %"]
+    table(f"end-to-end ms/frame on {report.source}", ["candidate", "p50 ms", "p99 ms", *shares, ""], rows)
     say(report.tuning.verdict())

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeseg.device.detect import detected_device
-from edgeseg.engines.select import CPU_ENGINES, ENGINES, installed_engines
+from edgeseg.engines.select import CPU_ENGINES, ENGINES, cpu_graphs, installed_engines
 from edgeseg.engines.tensorrt.factory import model_digest
 from edgeseg.files import atomic_write
 
@@ -44,9 +44,9 @@ class HostChoices:
         kept: Any = self._kept(bundle).get(_place())
         try:
             choice = HostChoice(str(kept["engine"]), str(kept["graph"]), int(kept["threads"]))
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             return None
-        usable = choice.engine in installed_engines() and choice.graph in bundle.graphs and choice.threads >= 0
+        usable = choice.engine in installed_engines() and choice.graph in cpu_graphs(bundle) and choice.threads >= 0
         return choice if usable else None
 
     def keep(self, bundle: Bundle, choice: HostChoice) -> None:

@@ -12,7 +12,7 @@ from edgeseg.app.config import EngineOptions
 from edgeseg.app.engines import cache_folder, host_choices, opened_engine
 from edgeseg.app.tune import tune
 from edgeseg.bench.measure import Effort
-from edgeseg.bench.tune_host import HostTuning, host_candidates, tuned_on_host
+from edgeseg.bench.tune_host import host_candidates, tuned_on_host
 from edgeseg.bundle import Bundle, write_bundle
 from edgeseg.device.detect import detected_device
 from edgeseg.engines.host_choice import HostChoice, HostChoices
@@ -37,7 +37,8 @@ def test_what_tune_chose_runs_where_nothing_else_is_asked_for(tmp_path: Path) ->
     assert {one.name for one in report.tuning.candidates} >= {
         f"fp32 in {engine}, all threads" for engine in installed_engines()
     }
-    assert f"{best.name} is taken" in report.tuning.verdict() and not best.refused and best.agreement > 0.99
+    assert f"{best.name} is taken" in report.tuning.verdict() and not best.refused
+    assert best.self_test is not None and best.self_test.agreement > 0.99 and not report.not_kept
     json.dumps(report.to_json())
     remembered = f"auto takes {best.name}: 'edgeseg tune' chose it for this model here"
     alike = EngineOptions(graph=best.choice.graph, threads=best.choice.threads)
@@ -60,7 +61,7 @@ def test_a_graph_that_fails_its_golden_frames_is_out_however_fast() -> None:
     said: list[str] = []
     tried = [HostChoice("onnxruntime", graph, 0) for graph in ("int8-cpu", "fp32")]
     tuning = tuned_on_host(spoiled, tried, FRAMES, Effort(0.1, 0), on_result=said.append)
-    assert tuning.best.choice.graph == "fp32" and "self-test failed" in tuning.candidates[0].refused
+    assert tuning.best.way.graph == "fp32" and "self-test failed" in tuning.candidates[0].refused
     assert len(said) == 1 and said[0].startswith("int8-cpu in onnxruntime, all threads is out: ")
     with pytest.raises(EngineError, match="no candidate can be taken; the first: self-test failed"):
         tuned_on_host(spoiled, tried[:1], FRAMES, Effort(0.1, 0))
@@ -84,6 +85,7 @@ _SPOILED = {
     "an engine that is not there": b'{"PLACE": {"engine": "none", "graph": "fp32", "threads": 0}}',
     "threads below none": b'{"PLACE": {"engine": "onnxruntime", "graph": "fp32", "threads": -1}}',
     "threads that are none": b'{"PLACE": {"engine": "onnxruntime", "graph": "fp32", "threads": "x"}}',
+    "endless threads": b'{"PLACE": {"engine": "onnxruntime", "graph": "fp32", "threads": 1e999}}',
     "another machine": b'{"another": {"engine": "onnxruntime", "graph": "fp32", "threads": 0}}',
 }
 
@@ -99,6 +101,23 @@ def test_a_choice_that_cannot_be_used_is_none(spoiled: str, tmp_path: Path) -> N
     assert choices.find(bundle) is None
     choices.keep(bundle, choice)
     assert choices.find(bundle) == choice
+
+
+def test_a_graph_for_tensorrt_is_no_choice_for_a_cpu(tmp_path: Path) -> None:
+    bundle, choices = tiny_bundle(), HostChoices(tmp_path)
+    assert "int8-tensorrt" in bundle.graphs
+    choices.keep(bundle, HostChoice("onnxruntime", "int8-tensorrt", 0))
+    assert choices.find(bundle) is None
+
+
+def test_a_choice_that_cannot_be_kept_does_not_cost_what_was_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    write_bundle(tiny_bundle(), tmp_path / "tiny.edgeseg")
+    report = tune(TuneConfig(model=tmp_path / "tiny.edgeseg", seconds=0.1, warmup=0.0, flavour="cpu"))
+    assert "was not kept, so later runs do not take it" in report.not_kept and report.tuning.best.measured
 
 
 def test_a_choice_is_of_one_model() -> None:
@@ -117,5 +136,7 @@ def test_the_verdict_compares_with_what_would_run_unasked() -> None:
     tried = [HostChoice("onnxruntime", "fp32", 0), HostChoice("onnxruntime", "fp32", 1)]
     tuning = tuned_on_host(tiny_bundle(), tried, FRAMES, Effort(0.1, 0))
     first, second = tuning.candidates
-    assert "as fast as" not in HostTuning([first, second], first).verdict()
-    assert "as fast as fp32 in onnxruntime, all threads" in HostTuning([first, second], second).verdict()
+    if tuning.best is first:
+        first, second = second, first
+    assert "as fast as" not in replace(tuning, rivals=[second]).verdict()
+    assert f"as fast as {first.name}" in replace(tuning, rivals=[first]).verdict()

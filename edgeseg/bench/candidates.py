@@ -1,0 +1,88 @@
+"""Ways to run a network here that are tried beside each other, and what came of each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, Sequence, TypeVar
+
+from edgeseg.bench.measure import Measurement
+from edgeseg.errors import EngineError
+
+if TYPE_CHECKING:
+    from edgeseg.engines.golden import SelfTest
+    from edgeseg.engines.tensorrt.layers import LayerPrecisions
+
+__all__ = ["Candidate", "Tuning", "refuse_none"]
+
+W = TypeVar("W")
+
+
+@dataclass(frozen=True)
+class Candidate(Generic[W]):
+    """A way to run the network here, and what came of it.
+
+    Attributes:
+        way: what it is: the options of an engine.
+        name: what people call it.
+        measured: its latency; None when it was refused.
+        self_test: on the golden frames; None when it did not come so far.
+        precisions: of its layers; None when it was refused, or where no engine says them.
+        refused: why it cannot be taken; empty when it can.
+    """
+
+    way: W
+    name: str
+    measured: Measurement | None = None
+    self_test: SelfTest | None = None
+    precisions: LayerPrecisions | None = None
+    refused: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-serialisable dict."""
+        return {
+            "name": self.name,
+            "refused": self.refused,
+            "measured": None if self.measured is None else self.measured.to_json(),
+            "self_test": None if self.self_test is None else self.self_test.to_json(),
+            "precisions": None if self.precisions is None else self.precisions.to_json(),
+        }
+
+
+@dataclass(frozen=True)
+class Tuning(Generic[W]):
+    """What was tried.
+
+    Attributes:
+        candidates: all of them, at least one of them measured.
+        rivals: those that the verdict compares the best one with.
+        remark: what the verdict ends with.
+    """
+
+    candidates: Sequence[Candidate[W]]
+    rivals: Sequence[Candidate[W]]
+    remark: str = ""
+
+    @property
+    def best(self) -> Candidate[W]:
+        """Return the candidate with the lowest median ms/frame among those that passed."""
+        return min((one for one in self.candidates if one.measured), key=_median_ms)
+
+    def verdict(self) -> str:
+        """Say in one line which is taken, and how it compares with its rivals."""
+        best = self.best
+        said = f"{best.name} is taken: {_median_ms(best):.2f} ms/frame"
+        for rival in self.rivals:
+            if rival is not best and rival.measured is not None and best.measured is not None:
+                times, low, high = best.measured.ratio_to(rival.measured)
+                said += f"; {times:.2f}x ({low:.2f}-{high:.2f}) as fast as {rival.name}"
+        return said + self.remark
+
+
+def refuse_none(refused: Sequence[str], tried: Sequence[object]) -> None:
+    """Raise EngineError when all that was tried was refused, for the first of these reasons."""
+    if len(refused) == len(tried):
+        raise EngineError(f"no candidate can be taken; the first: {refused[0] if refused else 'there is none'}")
+
+
+def _median_ms(candidate: Candidate[Any]) -> float:
+    return float("inf") if candidate.measured is None else candidate.measured.frame.p50_ms
