@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edgeseg.bench.contenders import engine_contender
-from edgeseg.bench.measure import Contender, Effort, measured_side_by_side
+from edgeseg.bench.measure import Contender, Effort, Interrupted, measured_side_by_side
 from edgeseg.device.telemetry import Clock, Sample, total_power_mw
 from edgeseg.spec import ModelSpec
 from edgeseg.timing import Stopwatch
@@ -84,6 +86,36 @@ def test_any_number_of_calls_is_exact(calls: int) -> None:
     effort = Effort(warmup_s=0, calls=calls)
     (found,) = measured_side_by_side([_taking(clock, "x", 1, made)], FRAMES, effort, clock_ns=clock)
     assert found.frame.count == calls
+
+
+def test_no_call_is_forgotten_however_many_there_are() -> None:
+    clock, made = FakeClock(), []  # type: ignore[var-annotated]
+    effort = Effort(warmup_s=0, calls=25_000)
+    (found,) = measured_side_by_side([_taking(clock, "x", 1, made)], FRAMES, effort, clock_ns=clock)
+    assert found.frame.count == 25_000
+
+
+@given(calls=st.integers(1, 60), at=st.integers(0, 130))
+def test_what_was_measured_before_an_interrupt_is_kept(calls: int, at: int) -> None:
+    clock, made = FakeClock(), []  # type: ignore[var-annotated]
+    slow = _taking(clock, "slow", 10, made)
+
+    def interrupted(frame: np.ndarray, watch: Stopwatch) -> np.ndarray:
+        if len(made) >= at:
+            raise KeyboardInterrupt
+        return slow.segment(frame, watch)
+
+    pair = [_taking(clock, "fast", 1, made), Contender("slow", interrupted)]
+    try:
+        found = measured_side_by_side(pair, FRAMES, Effort(warmup_s=0, calls=calls), clock_ns=clock)
+    except Interrupted as stopped:
+        found = stopped.found
+    except KeyboardInterrupt:
+        assert made.count("slow") < 2 + max(1, calls // 20), "only before each has had a turn"
+        return
+    assert [one.frame.p50_ms for one in found] == [1, 10]
+    assert all(1 <= one.frame.count <= calls for one in found)
+    assert found[0].ratio_to(found[1]) == (10, 10, 10)
 
 
 def test_a_batch_is_divided_among_its_frames() -> None:

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from edgeseg.bench.measure import Contender
-from edgeseg.bench.soak import soaked
+from edgeseg.bench.measure import Contender, Interrupted
+from edgeseg.bench.soak import Soak, soaked
 from edgeseg.device.telemetry import Clock, Sample
 from edgeseg.timing import Stopwatch
 from tests.fakes import FakeClock
@@ -34,7 +37,7 @@ def test_a_board_that_gets_hot_is_told_when() -> None:
     found = soaked(contender, FRAMES, 120, sample, clock_ns=clock)
     assert len(found.windows) == 60 and found.throttled_at_s is not None and 60 <= found.throttled_at_s <= 64
     assert (found.cold.p99_ms, found.hot.p99_ms) == (10, 20)
-    assert found.energy_j is not None and 0.14 < found.energy_j < 0.16
+    assert found.energy_j == pytest.approx(10 * 120 / 9000, rel=1e-3), "10 W for two minutes, by all frames"
     assert found.windows[-1].hottest_c == 95 and found.windows[0].gpu_mhz == 600
     assert found.to_json()["windows"][-1]["throttled"] == ["gpu-throttle-alert is active (state 1)"]
 
@@ -45,3 +48,47 @@ def test_a_machine_without_sensors_says_so() -> None:
     found = soaked(contender, FRAMES, 3, Sample, clock_ns=clock)
     assert found.throttled_at_s is None and found.energy_j is None and found.windows[0].power_w is None
     assert sum(window.frame.count for window in found.windows) == 300
+
+
+@given(seconds=st.floats(0.001, 20), ms=st.integers(1, 3000))
+def test_every_frame_is_in_a_window(seconds: float, ms: int) -> None:
+    clock, calls = FakeClock(), []  # type: ignore[var-annotated]
+
+    def segment(frame: np.ndarray, watch: Stopwatch) -> np.ndarray:
+        calls.append(1)
+        clock.advance_ms(ms)
+        return frame[..., 0]
+
+    def sample() -> Sample:
+        clock.advance_ms(700)  # reading sensors takes time, and may take the rest of it
+        return Sample()
+
+    found = soaked(Contender("x", segment), FRAMES, seconds, sample, clock_ns=clock)
+    assert sum(window.frame.count for window in found.windows) == len(calls) >= 1
+    assert all(window.frame.max_ms == ms for window in found.windows)
+
+
+@pytest.mark.parametrize("at", [1, 99, 100, 150, 250])
+def test_a_soak_that_is_interrupted_keeps_its_frames(at: int) -> None:
+    clock, calls = FakeClock(), []  # type: ignore[var-annotated]
+
+    def segment(frame: np.ndarray, watch: Stopwatch) -> np.ndarray:
+        if len(calls) == at:
+            raise KeyboardInterrupt
+        calls.append(1)
+        clock.advance_ms(10)
+        return frame[..., 0]
+
+    with pytest.raises(Interrupted) as stopped:
+        soaked(Contender("x", segment), FRAMES, 3, Sample, clock_ns=clock)
+    found = stopped.value.found
+    assert isinstance(found, Soak) and sum(window.frame.count for window in found.windows) == at
+
+
+def test_a_soak_without_a_frame_has_nothing_to_keep() -> None:
+    def segment(frame: np.ndarray, watch: Stopwatch) -> np.ndarray:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        soaked(Contender("x", segment), FRAMES, 3, Sample)
+    assert not isinstance(stopped.value, Interrupted)
