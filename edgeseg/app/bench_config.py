@@ -50,7 +50,10 @@ class BenchConfig(Config):
     warmup_calls: int = option(2, help="Calls that the warm-up has at least.", at_least=2)
     engine: str = engine_field(help="auto: all that runs here; else only the one named.")
     threads: Sequence[int] = option(
-        (0,), help="CPU threads for every contender, 0 for all; several: each of them is timed.", at_least=0
+        (0,),
+        help="CPU threads for every contender, 0 for all; several: each of them is timed.",
+        at_least=0,
+        at_most=1024,
     )
     torch: bool = option(True, help="Also time PyTorch eager, where it is installed.")
     torch_size: Optional[str] = option(
@@ -130,7 +133,7 @@ class EvalConfig(Config):
     engine: str = engine_field()
     fallback: bool = fallback_field()
     program: Optional[Path] = program_field()
-    threads: int = option(0, help="CPU threads, 0 for all.", at_least=0)
+    threads: int = option(0, help="CPU threads, 0 for all.", at_least=0, at_most=1024)
     require_signature: Optional[Path] = signature_field()
 
 

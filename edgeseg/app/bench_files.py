@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Iterator, Sequence
 
@@ -28,28 +29,39 @@ _TITLES = ("min", "max", "mean", "median", "90 %", "95 %", "99 %")
 
 def refuse_taken(config: BenchConfig) -> None:
     """Raise InputError for a name that is taken, before anything is measured."""
-    for path in (config.result, config.html, config.csv):
-        if path is not None and path.exists() and not config.overwrite:
+    asked = [path for path in (config.result, config.html, config.csv, config.calibrate) if path is not None]
+    for path in asked:
+        if sum(path.resolve() == other.resolve() for other in asked) > 1:
+            raise InputError(f"{path} is named for two files; give each a name of its own")
+        if path.is_dir():
+            raise InputError(f"{path} is a folder; name a file")
+        if path.exists() and path != config.calibrate and not config.overwrite:
             raise InputError(f"{path} is there already; name another file, or pass `overwrite`")
-        if path is not None and not path.parent.is_dir():
+        if not path.parent.is_dir():
             raise InputError(f"{path.parent} is no folder; make it first")
+        if not os.access(path.parent, os.W_OK):
+            raise InputError(f"{path.parent} cannot be written to; name another folder")
 
 
 def write_files(report: BenchReport) -> Iterator[Path]:
-    """Write the files that were asked for, and yield their names.
+    """Write the files that were asked for, and yield their names. One that cannot be written keeps no other from it.
 
     Raises:
-        InputError: a name was taken meanwhile, or the disk refused.
+        InputError: a name was taken meanwhile, or the disk refused; told after the last file.
     """
-    config = report.config
+    config, refused = report.config, []
     for path, text in ((config.result, _document), (config.html, bench_html), (config.csv, bench_csv)):
         if path is None:
             continue
         try:
-            write_new(path, text(report).encode(), replaces=lambda _: config.overwrite)
+            content = text(report).encode("utf-8", "backslashreplace")  # a name may hold bytes that are no text
+            write_new(path, content, replaces=lambda _: config.overwrite)
         except OSError as error:
-            raise InputError(f"{path} cannot be written: {error.strerror}") from error
+            refused.append(f"{path} cannot be written: {error.strerror}")
+            continue
         yield path
+    if refused:
+        raise InputError("; ".join(refused))
 
 
 def _document(report: BenchReport) -> str:

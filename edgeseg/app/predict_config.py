@@ -68,5 +68,5 @@ class PredictConfig(Config):
     overwrite: bool = option(False, help="Replace files that edgeseg did not write, too.")
     graph: Optional[str] = option(None, help="Graph of the bundle; on the CPU else fp32, the most exact.")
     engine: str = engine_field()
-    threads: int = option(0, help="CPU threads, 0 for all.", at_least=0)
+    threads: int = option(0, help="CPU threads, 0 for all.", at_least=0, at_most=1024)
     require_signature: Optional[Path] = signature_field()

@@ -42,20 +42,27 @@ def engine_contender(
     return Contender(name, segment, len(engine.input), facts)
 
 
-def torch_contender(size_hw: tuple[int, int], classes: int, threads: int) -> Contender:
+def torch_contender(size_hw: tuple[int, int], classes: int, threads: int, suffix: str = "") -> Contender:
     """Return the same steps in PyTorch eager: ``segmentation_models_pytorch.Unet("mobilenet_v2")``, random weights.
+
+    Args:
+        size_hw: of its input, multiples of 32.
+        classes: that it tells apart.
+        threads: of the CPU, 0 for all.
+        suffix: that tells it from another one.
 
     Raises:
         MissingDependencyError: torch or segmentation-models-pytorch is not installed.
     """
     torch: Any = require("torch", "train")
     smp: Any = require("segmentation_models_pytorch", "train")
-    if threads:
-        torch.set_num_threads(threads)
+    threads_used = threads or torch.get_num_threads()
     network = smp.Unet("mobilenet_v2", encoder_weights=None, classes=classes).eval()
     preprocess = Preprocess()
 
     def segment(frame: np.ndarray, watch: Stopwatch) -> np.ndarray:
+        if torch.get_num_threads() != threads_used:  # one number for the process, which another contender set
+            torch.set_num_threads(threads_used)
         with watch.lap("preprocess"):
             image = torch.from_numpy(normalized(preprocess.resized(frame, size_hw)[None], preprocess))
         with watch.lap("infer"), torch.inference_mode():
@@ -65,4 +72,5 @@ def torch_contender(size_hw: tuple[int, int], classes: int, threads: int) -> Con
             return class_map_at(found, (frame.shape[0], frame.shape[1]))
 
     height, width = size_hw
-    return Contender(f"PyTorch {torch.__version__} eager, smp Unet mobilenet_v2 {width}x{height}", segment)
+    name = f"PyTorch {torch.__version__} eager, smp Unet mobilenet_v2 {width}x{height}{suffix}"
+    return Contender(name, segment, facts={"engine": "pytorch", "threads": threads, "size_hw": [height, width]})

@@ -10,6 +10,8 @@ from edgeseg.cli.console import JsonFlag, percent, print_json, say, say_aside, t
 from edgeseg.cli.opening import tensorrt_factory
 from edgeseg.cli.options import command
 from edgeseg.cli.progress import told_progress
+from edgeseg.cli.signals import stop_on_signals
+from edgeseg.errors import EngineError
 
 if TYPE_CHECKING:
     from edgeseg.bench.compare import Comparison
@@ -30,14 +32,18 @@ def _bench(config: BenchConfig, as_json: JsonFlag = False) -> None:
             _print_comparison(found)
         return
     refuse_taken(config)
-    with told_progress(say_aside if as_json else say) as progress:
+    with stop_on_signals(), told_progress(say_aside if as_json else say) as progress:
         report = measure(config, progress, factory_from=tensorrt_factory)
-    for path in write_files(report):
-        (say_aside if as_json else say)(f"wrote {path}")
     if as_json:
         print_json(report.to_json())
     else:
         _print(report)
+    for path in write_files(report):
+        (say_aside if as_json else say)(f"wrote {path}")
+    if report.failed:
+        raise EngineError("; ".join(report.failed))
+    if report.is_interrupted:
+        raise KeyboardInterrupt
 
 
 bench = command(BenchConfig, _bench)
@@ -50,6 +56,8 @@ def _print(report: BenchReport) -> None:
         _print_times(report)
         _print_beside(report)
         _print_layers(report)
+    if report.is_interrupted:
+        say("INTERRUPTED: this was measured by then")
     for m in report.measured:
         if m.unstable:
             drift = f"{100 * m.drift:+.0f} %"

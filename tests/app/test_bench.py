@@ -3,6 +3,8 @@ from __future__ import annotations
 import csv
 import json
 import re
+import signal
+import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -12,10 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeseg.app.bench import BenchReport, Beside, bench, compare
+from edgeseg.app.bench import BenchReport, bench, compare
+from edgeseg.app.bench_beside import Beside
 from edgeseg.app.bench_config import BenchConfig
 from edgeseg.app.bench_files import bench_csv, bench_html, refuse_taken, write_files
 from edgeseg.app.shipped import SHIPPED
+from edgeseg.bench.contenders import torch_contender
 from edgeseg.bench.layers import layer_times
 from edgeseg.bench.memory import peak_memory_mib
 from edgeseg.bundle import read_bundle, write_bundle
@@ -23,6 +27,8 @@ from edgeseg.cli.bench import beside_in_words
 from edgeseg.device.telemetry import Sample
 from edgeseg.errors import EngineError, InputError, UsageError
 from edgeseg.images import write_png
+from edgeseg.progress import Progress
+from edgeseg.timing import Stopwatch
 from tests.engines.tensorrt.tiny import tiny_bundle
 
 QUICK = BenchConfig(calls=4, warmup=0.0, torch=False, engine="onnxruntime", memory=False)
@@ -109,15 +115,157 @@ def test_one_result_beside_another(report: BenchReport, tmp_path: Path) -> None:
         compare(BenchConfig(models=(tmp_path / "a.json",), compare=True))
 
 
+def test_two_files_have_two_names_that_can_be_written(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    one = tmp_path / "one"
+    for config in (
+        BenchConfig(result=one, html=one, overwrite=True),
+        BenchConfig(result=one, csv=tmp_path / "folder" / ".." / "one"),
+        BenchConfig(html=one, calibrate=one),
+    ):
+        with pytest.raises(InputError, match="is named for two files"):
+            refuse_taken(config)
+    with pytest.raises(InputError, match="is a folder; name a file"):
+        refuse_taken(BenchConfig(result=tmp_path / "folder", overwrite=True))
+    (tmp_path / "rows.json").touch()
+    refuse_taken(BenchConfig(result=one, calibrate=tmp_path / "rows.json"))
+
+
+def test_a_file_that_cannot_be_written_keeps_no_other_from_it(report: BenchReport, tmp_path: Path) -> None:
+    (tmp_path / "a.html").write_text("mine")
+    config = replace(report.config, result=tmp_path / "a.json", html=tmp_path / "a.html", csv=tmp_path / "a.csv")
+    written = write_files(replace(report, config=config))
+    assert [next(written).name, next(written).name] == ["a.json", "a.csv"]
+    with pytest.raises(InputError, match=r"a\.html cannot be written: File exists"):
+        next(written)
+
+
+def test_names_that_are_no_text_are_written_all_the_same(report: BenchReport, tmp_path: Path) -> None:
+    odd = "\udcff<b>&\"'\n\x1b[31m"
+    measured = [replace(one, name=f"{odd} {one.name}", facts={"model": odd}) for one in report.measured]
+    config = replace(report.config, result=tmp_path / "a.json", html=tmp_path / "a.html", csv=tmp_path / "a.csv")
+    strange = replace(report, measured=measured, models=[odd], source=odd, throttled=[odd], config=config)
+    assert len(list(write_files(strange))) == 3
+    assert "<b>" not in (tmp_path / "a.html").read_text(encoding="utf-8")
+    assert json.loads((tmp_path / "a.json").read_bytes())["contenders"][0]["name"].startswith(odd)
+    compared = compare(BenchConfig(models=(tmp_path / "a.json", tmp_path / "a.json"), compare=True))
+    assert len(compared.changes) == len(measured)
+
+
+@pytest.mark.parametrize("name", ["result", "html", "csv", "calibrate"])
+def test_what_a_comparison_would_not_do_is_refused(tmp_path: Path, name: str) -> None:
+    asked: dict[str, Any] = {name: tmp_path / "out"}
+    with pytest.raises(UsageError, match=f"`compare` reads two files and measures nothing; leave `{name}` out"):
+        compare(BenchConfig(compare=True, **asked))
+
+
+@pytest.mark.parametrize(
+    "asked", [{"calls": 3}, {"camera_fps": 1.0}, {"layers": True}, {"csv": Path("a")}, {"data": "a"}]
+)
+def test_what_a_soak_would_not_do_is_refused(asked: dict[str, Any]) -> None:
+    (name,) = asked
+    with pytest.raises(UsageError, match=f"`soak` runs one contender in place of a comparison; leave `{name}` out"):
+        bench(BenchConfig(soak="1s", **asked))
+
+
+def test_a_graph_that_an_engine_refuses_is_left_out_and_said(tmp_path: Path) -> None:
+    bundle, said = tiny_bundle(), []  # type: ignore[var-annotated]
+    broken = replace(bundle.graphs["fp32"], onnx=b"no graph")
+    write_bundle(replace(bundle, graphs={**bundle.graphs, "int8-cpu": broken}), tmp_path / "half.edgeseg")
+    config = replace(QUICK, engine="auto", models=(tmp_path / "half.edgeseg",))
+    report = bench(config, Progress(said.append))
+    assert report.measured[0].name == "fp32" and report.left_out[0].startswith("int8-cpu is left out: ")
+    assert report.left_out[0] in said and report.to_json()["left_out"] == report.left_out
+    for asked in ({"engine": "onnxruntime"}, {"soak": "1s", "calls": 0}):
+        with pytest.raises(EngineError, match="int8-cpu"):
+            bench(replace(config, **asked))
+    write_bundle(replace(bundle, graphs={"fp32": broken}), tmp_path / "none.edgeseg")
+    with pytest.raises(EngineError, match="there is nothing to time: fp32 is left out"):
+        bench(replace(config, models=(tmp_path / "none.edgeseg",)))
+
+
+def _interrupting(word: str, at: int = 0) -> Progress:
+    """Interrupt when so much of what begins with a word is done, as Ctrl-C would."""
+
+    def count(what: str, done: int, total: int) -> None:
+        if what.startswith(word) and done >= at:
+            raise KeyboardInterrupt
+
+    return Progress(lambda line: count(line, at, at), count)
+
+
+def test_what_was_measured_before_an_interrupt_is_reported(tmp_path: Path) -> None:
+    write_bundle(tiny_bundle(), tmp_path / "tiny.edgeseg")
+    config = replace(QUICK, models=(tmp_path / "tiny.edgeseg",), calls=200, threads=(1, 2), layers=True)
+    report = bench(config, _interrupting("timing, turns", 5))
+    assert report.is_interrupted and [m.frame.count for m in report.measured] == [50, 50] and not report.beside
+    assert report.to_json()["interrupted"] is True
+    report = bench(config, _interrupting("layers of fp32, 2"))
+    assert report.is_interrupted and [m.frame.count for m in report.measured] == [200, 200]
+    assert [len(report.of(m).layers) > 0 for m in report.measured] == [True, False]
+    with pytest.raises(KeyboardInterrupt):
+        bench(config, _interrupting("warming up"))
+    soak = bench(replace(config, soak="20m", calls=0, layers=False), _interrupting("soaking", 0))
+    assert soak.is_interrupted and soak.soak is not None and soak.soak.windows
+
+
+def test_what_cannot_be_measured_beside_the_times_does_not_cost_them(tmp_path: Path) -> None:
+    write_bundle(tiny_bundle(), tmp_path / "tiny.edgeseg")
+    for kind, shape in (("images", (20, 30, 3)), ("masks", (20, 30))):
+        (tmp_path / "data" / kind).mkdir(parents=True)
+        for name in "ab":
+            write_png(tmp_path / "data" / kind / f"{name}.png", np.zeros(shape, np.uint8))
+
+    def spoil(line: str) -> None:
+        if line.startswith("timing"):
+            (tmp_path / "data" / "images" / "b.png").write_bytes(b"\x89PNG")
+
+    config = replace(QUICK, models=(tmp_path / "tiny.edgeseg",), data=str(tmp_path / "data"), layers=True)
+    report = bench(config, Progress(spoil))
+    assert report.measured[0].frame.count == 4 and report.of(report.measured[0]).layers
+    assert report.of(report.measured[0]).miou is None and report.failed[0].startswith("mIoU of fp32: ")
+
+
+def test_ctrl_c_prints_and_writes_what_was_measured(tmp_path: Path) -> None:
+    write_bundle(tiny_bundle(), tmp_path / "tiny.edgeseg")
+    words = ["bench", "tiny.edgeseg", "--no-torch", "--no-memory", "--engine", "onnxruntime", "--soak", "1h"]
+    command = [sys.executable, "-m", "edgeseg", *words, "--result", "out.json"]
+    running = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert running.stdout is not None
+    assert any("without a warm-up" in line for line in running.stdout)
+    time.sleep(2)
+    running.send_signal(signal.SIGTERM)
+    out, err = running.communicate(timeout=120)
+    assert running.returncode == 130 and "interrupted" in err and "Traceback" not in err, err
+    assert "INTERRUPTED: this was measured by then" in out and "wrote out.json" in out
+    document = json.loads((tmp_path / "out.json").read_bytes())
+    assert document["interrupted"] is True and document["soak"]["windows"]
+
+
+def test_pytorch_is_timed_with_each_number_of_threads() -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'edgeseg[train]'")
+    pytest.importorskip("segmentation_models_pytorch", reason="it is not installed: pip install 'edgeseg[train]'")
+    before = torch.get_num_threads()
+    contenders = [torch_contender((32, 32), 2, threads, f", {threads} threads") for threads in (1, 2)]
+    seen = []
+    try:
+        for one in (*contenders, contenders[0]):
+            one.segment(np.zeros((32, 32, 3), np.uint8), Stopwatch())
+            seen.append(torch.get_num_threads())
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [1, 2, 1] and [one.facts["threads"] for one in contenders] == [1, 2]
+
+
 def test_a_soak_runs_one_contender(tmp_path: Path) -> None:
-    report = bench(replace(QUICK, soak="1s", threads=(1,)))
-    assert report.measured == [] and report.soak is not None
+    report = bench(replace(QUICK, soak="1s", calls=0, threads=(1,)))
+    assert not report.measured and report.soak is not None
     assert sum(window.frame.count for window in report.soak.windows) >= 1
     document, page = report.to_json(), bench_html(report)
     assert document["soak"]["name"] == "int8-cpu" and "p99 of the first tenth" in page
 
 
-@pytest.mark.parametrize("text", ["20", "m", "0s", "-1s", "1d", "1m30", "1 m", "infs", "1e3s", "٣s"])
+@pytest.mark.parametrize("text", ["20", "m", "0s", "-1s", "1d", "1m30", "1 m", "infs", "1e3s", "٣s", "9" * 400 + "h"])
 def test_a_time_that_is_none_is_refused_before_anything_is_opened(text: str) -> None:
     with pytest.raises(UsageError, match="`soak` is a time such as 90s, 20m or 1h"):
         bench(replace(QUICK, soak=text, models=(Path("none.edgeseg"),)))
