@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Mapping
 
 from edgeseg.compiler.graph.onnx_graph import OnnxGraph, dims_of
 from edgeseg.compiler.graph.simplify import simplified_onnx
+from edgeseg.compiler.importers.cleaning import inlined_onnx
 from edgeseg.compiler.importers.isolation import answer_in_child, answer_of_child
 from edgeseg.errors import CompileError, MissingDependencyError, require
 from edgeseg.estimate.forecast import Network
@@ -26,7 +27,10 @@ def network_in_child(model: onnx.ModelProto, name: str, size_hw: tuple[int, int]
     """
     request = {"name": name, "size_hw": size_hw}
     facts, _ = answer_of_child(__name__, request, model.SerializeToString())
-    return Network.from_json(json.loads(facts))
+    try:
+        return Network.from_json(json.loads(facts))
+    except ValueError as error:  # a count that no network has
+        raise CompileError(f"the graph is too large to be forecast ({error}); pass a smaller `size`") from error
 
 
 def network_from_onnx(model: onnx.ModelProto, name: str, size_hw: tuple[int, int] | None = None) -> Network:
@@ -41,6 +45,8 @@ def network_from_onnx(model: onnx.ModelProto, name: str, size_hw: tuple[int, int
         CompileError: the graph has no image as input, another size than asked for, or shapes that cannot be inferred.
     """
     tools = require("onnx", "compile")
+    if model.functions:
+        model = inlined_onnx(model)
     size_hw = _fix_input(model, size_hw)
     inferred = tools.shape_inference.infer_shapes(model, data_prop=True)
     try:
@@ -72,13 +78,13 @@ def _fix_input(model: onnx.ModelProto, size_hw: tuple[int, int] | None) -> tuple
             f"the graph takes {dims[0].dim_value} images at a time; export it for one, or for any number"
         )
     places = (1, 2) if dims[3].dim_value in (1, 3, 4) and dims[1].dim_value not in (1, 3, 4) else (2, 3)
-    stated = (dims[places[0]].dim_value, dims[places[1]].dim_value)
+    stated = (max(0, dims[places[0]].dim_value), max(0, dims[places[1]].dim_value))
     if size_hw is None and 0 in stated:
         raise CompileError("the graph leaves the size of the image open; pass `size` WIDTHxHEIGHT")
     if size_hw is not None and any(known not in (0, asked) for known, asked in zip(stated, size_hw)):
         raise CompileError(f"the graph is for {stated[1]}x{stated[0]} alone; leave `size` out, or export it again")
     size = size_hw or stated
-    is_open = any(dim.dim_value == 0 for dim in dims)
+    is_open = any(dim.dim_value < 1 for dim in dims)
     for place, side in ((0, 1), *zip(places, size)):
         dims[place].dim_value = side
     if is_open:

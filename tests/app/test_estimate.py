@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any, Sequence
 
 import pytest
 
@@ -79,6 +80,52 @@ def test_an_onnx_file_of_others_is_read_at_the_size_that_is_asked_for(tmp_path: 
     assert "leaves the size of the image open; pass --size" in refused("estimate", "net.onnx", cwd=tmp_path)
     found = estimate(EstimateConfig(model=tmp_path / "net.onnx", size="40x20", device="nano", frame="40x20"))
     assert [one.precision for one in found.forecasts] == ["fp16"] and found.resize_ms == 0
+
+
+def image_graph(path: Path, nodes: Any, dims: Sequence[Any], kind: int = 1, **model: Any) -> Path:
+    """Write a graph from an image ``x`` to ``y`` with a 3x3 convolution's weights ``w``: 3 to 4 channels."""
+    helper = onnx.helper
+    weight = helper.make_tensor("w", kind, [4, 3, 3, 3], [0.5] * 108)
+    values = [helper.make_tensor_value_info(name, kind, of) for name, of in (("x", dims), ("y", None))]
+    graph = helper.make_graph(list(nodes), "g", values[:1], values[1:], [weight])
+    opsets = [helper.make_opsetid("", 17), *(helper.make_opsetid(f.domain, 1) for f in model.get("functions", ()))]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, **model), path)
+    return path
+
+
+def test_functions_of_an_exporter_are_counted_by_what_they_do(tmp_path: Path) -> None:
+    helper = onnx.helper
+    body = [helper.make_node("Conv", ["a", "b"], ["c"], pads=[1, 1, 1, 1]), helper.make_node("Relu", ["c"], ["d"])]
+    function = helper.make_function("theirs", "ConvRelu", ["a", "b"], ["d"], body, [helper.make_opsetid("", 17)])
+    call = helper.make_node("ConvRelu", ["x", "w"], ["y"], domain="theirs")
+    path = image_graph(tmp_path / "net.onnx", [call], [1, 3, 20, 40], functions=[function])
+    assert [k.macs for k in network_from(path, None).kernels] == [800 * 4 * 27]
+
+
+@pytest.mark.parametrize("side", [-1, 0, "n"])
+@pytest.mark.parametrize("kind", ["FLOAT", "FLOAT16"])
+def test_open_sides_and_half_floats_are_read(tmp_path: Path, side: Any, kind: str) -> None:
+    node = onnx.helper.make_node("Conv", ["x", "w"], ["y"], pads=[1, 1, 1, 1])
+    number = onnx.TensorProto.DataType.Value(kind)
+    path = image_graph(tmp_path / "net.onnx", [node], [side, 3, side, side], number)
+    with pytest.raises(CompileError, match="leaves the size of the image open"):
+        network_from(path, None)
+    network = network_from(path, "40x20")
+    width = 2 if kind == "FLOAT16" else 4
+    assert (network.input_bytes, network.output_bytes) == (width * 3 * 800, width * 4 * 800)
+
+
+def test_a_graph_of_more_products_than_fit_a_number_is_one_line(tmp_path: Path) -> None:
+    make = onnx.helper.make_node
+    nodes = [
+        make("Transpose", ["x"], ["t"], perm=[0, 1, 3, 2]),
+        make("Concat", ["x"] * 4, ["a"], axis=1),
+        make("Concat", ["t"] * 4, ["b"], axis=1),
+        make("MatMul", ["a", "b"], ["y"]),
+    ]
+    path = image_graph(tmp_path / "net.onnx", nodes, [1, 3, "h", "w"])
+    with pytest.raises(CompileError, match="too large to be forecast"):
+        network_from(path, "99999x99999")
 
 
 def test_the_command_says_what_it_assumed(tmp_path: Path) -> None:
