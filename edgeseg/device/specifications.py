@@ -60,6 +60,7 @@ class Jetson:
         l2_kib: cache that all SMs share.
         modes: name -> clocks, the fastest first. Modes that differ only in CPU cores are one.
         default: mode that a board is delivered in.
+        also: name of a mode that is not in ``modes`` -> the one there with the same clocks of GPU and memory.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Jetson:
     l2_kib: int
     modes: Mapping[str, Clocks]
     default: str
+    also: Mapping[str, str]
 
     def peak_tops(self, mode: str, precision: str) -> float:
         """Return dense operations per second at the mode's clocks, in 10^12; 0 where there are no such kernels."""
@@ -74,105 +76,77 @@ class Jetson:
         return clocks.sms * clocks.gpu_mhz * ARCHITECTURES[self.architecture].dense.get(precision, 0) / 1e6
 
 
-def _jetson(
-    name: str, architecture: str, l2_kib: int, default: str, modes: dict[str, tuple[int, float, float]]
-) -> Jetson:
-    return Jetson(name, architecture, l2_kib, {mode: Clocks(*clocks) for mode, clocks in modes.items()}, default)
+_JETSONS = (
+    ("nano", "Jetson Nano 4GB", "maxwell", 256, "MAXN"),
+    ("tx2", "Jetson TX2 8GB", "pascal", 512, "MAXP"),
+    ("xavier-nx", "Jetson Xavier NX 8GB", "volta", 512, "10W_DESKTOP"),
+    ("agx-xavier", "Jetson AGX Xavier 32GB", "volta", 512, "15W"),
+    ("orin-nano-4gb", "Jetson Orin Nano 4GB", "ampere", 2048, "10W"),
+    ("orin-nano", "Jetson Orin Nano 8GB", "ampere", 2048, "15W"),
+    ("orin-nx-8gb", "Jetson Orin NX 8GB", "ampere", 2048, "15W"),
+    ("orin-nx", "Jetson Orin NX 16GB", "ampere", 2048, "15W"),
+    ("agx-orin-32gb", "Jetson AGX Orin 32GB", "ampere", 4096, "30W"),
+    ("agx-orin", "Jetson AGX Orin 64GB", "ampere", 4096, "30W"),
+)
+"""Key, name, architecture, L2 cache in KiB, mode that it is delivered in."""
 
+_MODES = (
+    ("nano", "MAXN", 1, 921.6, 25.6, "10W"),
+    ("nano", "5W", 1, 640, 25.6, ""),
+    ("tx2", "MAXN", 2, 1300.5, 59.7, ""),
+    ("tx2", "MAXP", 2, 1120, 51.2, ""),
+    ("tx2", "MAXQ", 2, 850, 42.6, ""),
+    ("xavier-nx", "20W", 6, 1109.25, 59.7, ""),
+    ("xavier-nx", "15W", 6, 1109.25, 51.2, ""),
+    ("xavier-nx", "10W", 6, 803.25, 51.2, ""),
+    ("xavier-nx", "10W_DESKTOP", 6, 510, 51.2, ""),
+    ("agx-xavier", "MAXN", 8, 1377, 136.5, ""),
+    ("agx-xavier", "30W", 8, 900, 102.4, ""),
+    ("agx-xavier", "15W", 8, 670, 85.2, ""),
+    ("agx-xavier", "10W", 4, 520, 68.2, ""),
+    ("orin-nano-4gb", "MAXN_SUPER", 4, 1020, 51.2, "25W"),
+    ("orin-nano-4gb", "10W", 4, 624.75, 34.1, ""),
+    ("orin-nano-4gb", "7W", 4, 408, 34.1, ""),
+    ("orin-nano", "MAXN_SUPER", 8, 1020, 102.4, ""),
+    ("orin-nano", "25W", 8, 918, 102.4, ""),
+    ("orin-nano", "15W", 8, 624.75, 68.3, ""),
+    ("orin-nano", "7W", 4, 408, 68.3, ""),
+    ("orin-nx-8gb", "MAXN_SUPER", 8, 1173, 102.4, "40W"),
+    ("orin-nx-8gb", "MAXN", 8, 765, 102.4, ""),
+    ("orin-nx-8gb", "20W", 8, 408, 102.4, ""),
+    ("orin-nx-8gb", "15W", 4, 612, 102.4, ""),
+    ("orin-nx-8gb", "10W", 4, 612, 68.3, ""),
+    ("orin-nx", "MAXN_SUPER", 8, 1173, 102.4, "40W"),
+    ("orin-nx", "MAXN", 8, 918, 102.4, ""),
+    ("orin-nx", "25W", 8, 408, 102.4, ""),
+    ("orin-nx", "15W", 4, 612, 102.4, ""),
+    ("orin-nx", "10W", 4, 612, 68.3, ""),
+    ("agx-orin-32gb", "MAXN", 14, 930.75, 204.7, ""),
+    ("agx-orin-32gb", "40W", 14, 816, 204.7, ""),
+    ("agx-orin-32gb", "30W", 8, 612, 204.7, ""),
+    ("agx-orin-32gb", "15W", 6, 408, 136.5, ""),
+    ("agx-orin", "MAXN", 16, 1300.5, 204.7, ""),
+    ("agx-orin", "50W", 16, 816, 204.7, ""),
+    ("agx-orin", "30W", 8, 612, 204.7, ""),
+    ("agx-orin", "15W", 6, 408, 136.5, ""),
+)
+"""Key, mode, SMs that are on, GPU MHz, 10^9 bytes per second of memory, and another mode with the same clocks.
+
+From NVIDIA's nvpmodel configurations and module data sheets. The fastest mode of a module is the first.
+"""
 
 JETSONS: Mapping[str, Jetson] = {
-    "nano": _jetson("Jetson Nano 4GB", "maxwell", 256, "MAXN", {"MAXN": (1, 921.6, 25.6), "5W": (1, 640, 25.6)}),
-    "tx2": _jetson(
-        "Jetson TX2 8GB",
-        "pascal",
-        512,
-        "MAXP",
-        {"MAXN": (2, 1300.5, 59.7), "MAXP": (2, 1120, 51.2), "MAXQ": (2, 850, 42.6)},
-    ),
-    "xavier-nx": _jetson(
-        "Jetson Xavier NX 8GB",
-        "volta",
-        512,
-        "10W_DESKTOP",
-        {
-            "20W": (6, 1109.25, 59.7),
-            "15W": (6, 1109.25, 51.2),
-            "10W": (6, 803.25, 51.2),
-            "10W_DESKTOP": (6, 510, 51.2),
-        },
-    ),
-    "agx-xavier": _jetson(
-        "Jetson AGX Xavier 32GB",
-        "volta",
-        512,
-        "15W",
-        {"MAXN": (8, 1377, 136.5), "30W": (8, 900, 102.4), "15W": (8, 670, 85.2), "10W": (4, 520, 68.2)},
-    ),
-    "orin-nano-4gb": _jetson(
-        "Jetson Orin Nano 4GB",
-        "ampere",
-        2048,
-        "10W",
-        {
-            "MAXN_SUPER": (4, 1020, 51.2),
-            "10W": (4, 624.75, 34.1),
-            "7W": (4, 408, 34.1),
-        },
-    ),
-    "orin-nano": _jetson(
-        "Jetson Orin Nano 8GB",
-        "ampere",
-        2048,
-        "15W",
-        {
-            "MAXN_SUPER": (8, 1020, 102.4),
-            "25W": (8, 918, 102.4),
-            "15W": (8, 624.75, 68.3),
-            "7W": (4, 408, 68.3),
-        },
-    ),
-    "orin-nx-8gb": _jetson(
-        "Jetson Orin NX 8GB",
-        "ampere",
-        2048,
-        "15W",
-        {
-            "MAXN_SUPER": (8, 1173, 102.4),
-            "MAXN": (8, 765, 102.4),
-            "20W": (8, 408, 102.4),
-            "15W": (4, 612, 102.4),
-            "10W": (4, 612, 68.3),
-        },
-    ),
-    "orin-nx": _jetson(
-        "Jetson Orin NX 16GB",
-        "ampere",
-        2048,
-        "15W",
-        {
-            "MAXN_SUPER": (8, 1173, 102.4),
-            "MAXN": (8, 918, 102.4),
-            "25W": (8, 408, 102.4),
-            "15W": (4, 612, 102.4),
-            "10W": (4, 612, 68.3),
-        },
-    ),
-    "agx-orin-32gb": _jetson(
-        "Jetson AGX Orin 32GB",
-        "ampere",
-        4096,
-        "30W",
-        {"MAXN": (14, 930.75, 204.7), "40W": (14, 816, 204.7), "30W": (8, 612, 204.7), "15W": (6, 408, 136.5)},
-    ),
-    "agx-orin": _jetson(
-        "Jetson AGX Orin 64GB",
-        "ampere",
-        4096,
-        "30W",
-        {"MAXN": (16, 1300.5, 204.7), "50W": (16, 816, 204.7), "30W": (8, 612, 204.7), "15W": (6, 408, 136.5)},
-    ),
+    key: Jetson(
+        name,
+        architecture,
+        l2_kib,
+        {mode: Clocks(sms, mhz, gb_s) for of, mode, sms, mhz, gb_s, _ in _MODES if of == key},
+        default,
+        {also: mode for of, mode, _, _, _, also in _MODES if of == key and also},
+    )
+    for key, name, architecture, l2_kib, default in _JETSONS
 }
-"""From NVIDIA's nvpmodel configurations and module data sheets. A mode may turn SMs off, and cap the memory clock."""
+"""Modules by key. A mode may turn SMs off, and cap the memory clock."""
 
 
 _MODULES = {
@@ -220,10 +194,13 @@ def _board(key: str, mode: str) -> Board:
 
 
 BOARDS: Mapping[str, Board] = {
-    "xavier-nx": _board("xavier-nx", "15W"),
-    "agx-xavier": _board("agx-xavier", "MAXN"),
-    "orin-nano": _board("orin-nano", "15W"),
-    "orin-nano-super": _board("orin-nano", "MAXN_SUPER"),
-    "orin-nx": _board("orin-nx", "MAXN"),
-    "agx-orin": _board("agx-orin", "MAXN"),
+    name: _board(key, mode)
+    for name, key, mode in (
+        ("xavier-nx", "xavier-nx", "15W"),
+        ("agx-xavier", "agx-xavier", "MAXN"),
+        ("orin-nano", "orin-nano", "15W"),
+        ("orin-nano-super", "orin-nano", "MAXN_SUPER"),
+        ("orin-nx", "orin-nx", "MAXN"),
+        ("agx-orin", "agx-orin", "MAXN"),
+    )
 }

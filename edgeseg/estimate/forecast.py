@@ -35,9 +35,6 @@ PARAMETERS = Path(__file__).with_name("parameters.json")
 CPU_GB_S = 1.0
 """Bytes that one core of a Jetson is taken to resize per second, in 10^9: an assumption, no row measures it."""
 
-_SAME_CLOCKS = {"40W": "MAXN_SUPER", "25W": "MAXN_SUPER", "10W": "MAXN"}
-"""Mode that a board's table lacks -> one with the same clocks of GPU and memory."""
-
 
 @dataclass(frozen=True)
 class Network:
@@ -179,10 +176,10 @@ def mode_named(jetson: Jetson, asked: str | None) -> str:
     while parts and (parts[-1].endswith("CORE") or parts[-1] in ("ALL", "ARM")):
         parts.pop()
     short = "_".join(parts)
-    found = short if short in jetson.modes else _SAME_CLOCKS.get(short)
-    if found not in jetson.modes:
+    found = short if short in jetson.modes else jetson.also.get(short)
+    if found is None:
         raise UsageError(f"{jetson.name} has no power mode {asked!r}; `power_mode` is one of {', '.join(jetson.modes)}")
-    return str(found)
+    return found
 
 
 def forecast(network: Network, board: str, mode: str, precision: str) -> Forecast:

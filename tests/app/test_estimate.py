@@ -55,10 +55,28 @@ def test_every_architecture_was_fitted_to_rows() -> None:
         ("agx-xavier", "MODE_30W_ALL", "30W"),
         ("orin-nano", "maxn_super", "MAXN_SUPER"),
         ("agx-orin", None, "30W"),
+        ("nano", "10W", "MAXN"),
+        ("orin-nx", "40W", "MAXN_SUPER"),
+        ("orin-nano-4gb", "25w", "MAXN_SUPER"),
     ],
 )
 def test_power_modes_are_called_as_nvpmodel_calls_them(board: str, asked: str | None, mode: str) -> None:
     assert mode_named(JETSONS[board], asked) == mode
+
+
+@pytest.mark.parametrize(
+    "asked", sorted({mode for one in JETSONS.values() for mode in (*one.modes, *one.also)} | {"9W"})
+)
+def test_a_mode_of_another_board_is_not_taken_for_one(asked: str) -> None:
+    """10 W are all that a Nano has, and no mode of an AGX Orin: there they are not its fastest."""
+    for jetson in JETSONS.values():
+        if asked in jetson.modes:
+            assert mode_named(jetson, asked) == asked
+        elif asked in jetson.also:
+            assert mode_named(jetson, asked) == next(iter(jetson.modes))
+        else:
+            with pytest.raises(UsageError, match=f"{jetson.name} has no power mode '{asked}'"):
+                mode_named(jetson, asked)
 
 
 def test_four_times_the_pixels_are_four_times_the_products(street: Network) -> None:
