@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Sequence
 
@@ -27,6 +28,7 @@ from edgeseg.estimate.forecast import (
     own_networks,
     scaled,
 )
+from edgeseg.estimate.kernels import total_macs
 from edgeseg.estimate.measured import MeasuredRow, rows_from_text, sharpened
 from edgeseg.files import text_from
 from edgeseg.progress import Progress
@@ -54,17 +56,17 @@ class Estimate:
     Attributes:
         network: the graph, its kernels and sizes.
         forecasts: the one that was asked for first.
-        helps: what would make the first one faster.
+        helps: what would make the first one faster; empty where every board was asked for.
         resize_ms: of a frame on the CPU, at an assumed rate; 0 where frames have the network's size.
-        fit: what the first one stands on.
-        mode_is_default: whether nobody named a power mode.
+        fits: what they stand on, one of each architecture.
+        mode_is_default: whether a power mode was needed, and nobody named one.
     """
 
     network: Network
     forecasts: tuple[Forecast, ...]
     helps: tuple[Help, ...]
     resize_ms: float
-    fit: Fit
+    fits: tuple[Fit, ...]
     mode_is_default: bool
 
     def to_json(self) -> dict[str, Any]:
@@ -74,11 +76,11 @@ class Estimate:
             "model": self.network.name,
             "size_hw": list(self.network.size_hw),
             "kernels": len(self.network.kernels),
-            "gflop": round(2 * sum(kernel.macs for kernel in self.network.kernels) / 1e9, 4),
+            "gflop": round(2 * total_macs(self.network.kernels) / 1e9, 4),
             "measured_on_device": bool(first.basis),
             "power_mode_assumed": self.mode_is_default,
-            "published_rows": self.fit.rows,
-            "fitted": self.fit.fitted,
+            "published_rows": sum(fit.rows for fit in self.fits),
+            "fitted": self.fits[0].fitted,
             "cpu_resize_ms": round(self.resize_ms, 3),
             "forecasts": [one.to_json() for one in self.forecasts],
             "helps": [{"what": one.what, "saves_ms": round(one.saves_ms, 4)} for one in self.helps],
@@ -94,30 +96,36 @@ def estimate(config: EstimateConfig, progress: Progress = Progress()) -> Estimat
         progress: takes a line per step.
 
     Raises:
-        UsageError: the board has no such power mode or precision, or a size is wrong.
+        UsageError: the board has no such power mode or precision, a size is wrong, or fields contradict each other.
         EdgesegError: the model cannot be read, or its shapes cannot be inferred.
     """
     jetson = JETSONS[config.device]
     mode = mode_named(jetson, config.power_mode)
     precisions = _precisions(config.precision, jetson.architecture)
     frame_hw = size_hw_from(config.frame)
+    if config.all_modes and (config.power_mode is not None or config.device != EstimateConfig().device):
+        raise UsageError("`all_modes` is every board in every power mode; leave `device` and `power_mode` out")
     network = network_from(config.model, config.size, progress)
     if config.all_modes:
-        forecasts = _all_modes(network, config)
+        laws = _all_modes(network, config)
     else:
-        forecasts = [forecast(network, config.device, mode, precision) for precision in precisions]
-    helping = tuple(helps(network, forecasts[0]))
-    if config.measured is not None:
-        rows = _measured_rows(config.measured)
-        forecasts = [sharpened(network, one, rows) for one in forecasts]
+        laws = [forecast(network, config.device, mode, precision) for precision in precisions]
+    rows = [] if config.measured is None else _measured_rows(config.measured)
+    forecasts = [sharpened(network, one, rows) for one in laws]
+    architectures = dict.fromkeys(JETSONS[one.board].architecture for one in forecasts)
     return Estimate(
         network,
         tuple(forecasts),
-        helping,
+        () if config.all_modes else _helps(network, laws[0], forecasts[0].gpu_ms / laws[0].gpu_ms),
         _resize_ms(frame_hw, network.size_hw),
-        fit_of(JETSONS[forecasts[0].board].architecture),
-        config.power_mode is None,
+        tuple(map(fit_of, architectures)),
+        config.power_mode is None and not config.all_modes,
     )
+
+
+def _helps(network: Network, law: Forecast, share: float) -> tuple[Help, ...]:
+    """List what would help, of a time that is so many times that of the law."""
+    return tuple(Help(one.what, one.saves_ms * share) for one in helps(network, law))
 
 
 @dataclass(frozen=True)
@@ -134,7 +142,7 @@ class Fitting:
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-serialisable dict."""
-        gflop = round(2 * sum(kernel.macs for kernel in self.network.kernels) / 1e9, 3)
+        gflop = round(2 * total_macs(self.network.kernels) / 1e9, 3)
         size_hw = list(self.network.size_hw)
         return {"network": self.network.name, "size_hw": size_hw, "gflop": gflop, **self.forecast.to_json()}
 
@@ -150,6 +158,8 @@ def fitting(config: EstimateConfig) -> list[Fitting]:
     """
     if config.fit_ms is None or config.model is not None:
         raise UsageError("`fit_ms` ranks networks of the package; leave the model out")
+    if config.all_modes or config.size is not None:
+        raise UsageError("`fit_ms` ranks networks at sizes of their own on one board; leave `all_modes` and `size` out")
     jetson = JETSONS[config.device]
     mode = mode_named(jetson, config.power_mode)
     rows = [] if config.measured is None else _measured_rows(config.measured)
@@ -161,7 +171,7 @@ def fitting(config: EstimateConfig) -> list[Fitting]:
                 one = sharpened(network, forecast(network, config.device, mode, precision), rows)
                 if one.high_ms <= config.fit_ms:
                     found.append(Fitting(network, one))
-    return sorted(found, key=lambda one: (-sum(k.macs for k in one.network.kernels), one.forecast.gpu_ms))
+    return sorted(found, key=lambda one: (-total_macs(one.network.kernels), one.forecast.gpu_ms))
 
 
 def _measured_rows(path: Path) -> Sequence[MeasuredRow]:
@@ -171,11 +181,15 @@ def _measured_rows(path: Path) -> Sequence[MeasuredRow]:
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"`measured` {path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
+    @lru_cache(maxsize=None)
     def read(model: str, size: str | None) -> Network:
         beside = path.parent / model
         return network_from(beside if beside.exists() else Path(model), size)
 
-    return rows_from_text(text, path.name, read)
+    rows = rows_from_text(text, path.name, read)
+    if not rows:
+        raise UsageError(f"`measured` {path} holds no rows")
+    return rows
 
 
 def network_from(model: Path | None, size: str | None, progress: Progress = Progress()) -> Network:

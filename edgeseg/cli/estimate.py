@@ -34,17 +34,19 @@ def _estimate(config: EstimateConfig, as_json: JsonFlag = False) -> None:
         _print_one(found, config)
     for basis in sorted({one.basis for one in found.forecasts if one.basis}):
         say(f"measured: {basis}")
-    if not any(one.basis for one in found.forecasts):
-        _print_origin(found.fit, config.measured is not None)
+    _print_origin(found.fits, [bool(one.basis) for one in found.forecasts], config.measured is not None)
 
 
-def _print_origin(fit: Fit, had_rows: bool) -> None:
-    if had_rows:
+def _print_origin(fits: Sequence[Fit], are_measured: Sequence[bool], had_rows: bool) -> None:
+    """Say what forecasts stand on that no measured row sharpened."""
+    if all(are_measured) and are_measured:
+        return
+    if had_rows and not any(are_measured):
         say("the measured rows do not help: none is of this network")
-    say(
-        "no measurement of this device was used: parameters of its architecture were fitted to "
-        f"{fit.rows} published rows on {fit.fitted}"
-    )
+    which = "no measurement of this device was used" if not any(are_measured) else "of the others nothing was measured"
+    of = "its architecture" if len(fits) == 1 else f"{len(fits)} architectures"
+    rows = sum(fit.rows for fit in fits)
+    say(f"{which}: parameters of {of} were fitted to {rows} published rows on {fits[0].fitted}")
     say("P10 and P90 are of published rows of networks that a fit did not see")
 
 
@@ -57,14 +59,16 @@ def _print_fitting(found: Sequence[Fitting], config: EstimateConfig, as_json: bo
         height, width = one.network.size_hw
         ms = (f"{number:.2f}" for number in (one.forecast.gpu_ms, one.forecast.low_ms, one.forecast.high_ms))
         gflop = 2 * total_macs(one.network.kernels) / 1e9
-        rows.append([one.network.name, f"{width}x{height}", one.forecast.precision.upper(), f"{gflop:.2f}", *ms])
+        precision = f"{one.forecast.precision.upper()}{', measured' if one.forecast.basis else ''}"
+        rows.append([one.network.name, f"{width}x{height}", precision, f"{gflop:.2f}", *ms])
     jetson = JETSONS[config.device]
     mode = mode_named(jetson, config.power_mode)
     title = f"{jetson.name}, {mode}: P90 of GPU ms up to {config.fit_ms:g}, most arithmetic first"
     table(title, ["network", "size", "precision", "GFLOP", "GPU ms", "P10", "P90"], rows)
     if not found:
         say(f"nothing fits into {config.fit_ms:g} ms; try a faster power mode or a longer time")
-    _print_origin(fit_of(jetson.architecture), False)
+    are_measured = [bool(one.forecast.basis) for one in found]
+    _print_origin([fit_of(jetson.architecture)], are_measured, config.measured is not None)
 
 
 estimate = command(EstimateConfig, _estimate)
@@ -73,7 +77,7 @@ estimate = command(EstimateConfig, _estimate)
 def _print_forecasts(found: Estimate) -> None:
     rows = [
         [
-            f"{JETSONS[one.board].name}, {one.mode}, {one.precision.upper()}",
+            f"{JETSONS[one.board].name}, {one.mode}, {one.precision.upper()}{', measured' if one.basis else ''}",
             *(f"{ms:.2f}" for ms in (one.gpu_ms, one.low_ms, one.high_ms, one.copies_ms)),
             f"{1e3 / one.gpu_ms:.0f}",
         ]

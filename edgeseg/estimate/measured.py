@@ -12,11 +12,11 @@ import json
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from io import StringIO
-from typing import Any, Callable, Mapping, Sequence
+from typing import Any, Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from edgeseg.device.specifications import JETSONS
+from edgeseg.device.specifications import ARCHITECTURES, JETSONS
 from edgeseg.errors import UsageError
 from edgeseg.estimate.forecast import PARAMETERS, Forecast, Network, forecast, mode_named
 
@@ -68,24 +68,55 @@ def rows_from_text(text: str, name: str, read: Callable[[str, str | None], Netwo
     """
     try:
         if text.lstrip().startswith("{"):
-            return [_row(facts, f"row {at} of {name}", _own_network) for at, facts in _of_json(text)]
-        table = csv.DictReader(StringIO(text))
-        missing = [column for column in _COLUMNS if column not in (table.fieldnames or ())]
-        if missing:
-            raise UsageError(
-                f"{name} has no column {', '.join(missing)}; it needs {', '.join(_COLUMNS)}, and may have size"
-            )
+            return [_row(facts, f"row {at} of {name}", _own_network) for at, facts in _of_json(text, name)]
 
         def named(facts: Mapping[str, Any]) -> Network:
             return read(facts["model"], facts.get("size") or None)
 
-        return [_row(facts, f"row {at} of {name}", named) for at, facts in enumerate(table, 1)]
-    except (KeyError, ValueError, TypeError, AttributeError, RecursionError, csv.Error) as error:
+        return [_row(facts, f"row {at} of {name}", named) for at, facts in _of_table(text, name)]
+    except (KeyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError, csv.Error) as error:
         raise UsageError(f"{name} is no file of measured rows: {type(error).__name__} {error}") from error
 
 
-def _of_json(text: str) -> list[tuple[int, Mapping[str, Any]]]:
-    return list(enumerate(json.loads(text)["rows"], 1))
+def _of_json(text: str, name: str) -> list[tuple[int, Mapping[str, Any]]]:
+    document = json.loads(text)
+    rows = list(enumerate(document["rows"], 1))
+    if document["schema"] != SCHEMA:
+        raise UsageError(
+            f"{name} has rows of schema {document['schema']!r}, this edgeseg reads {SCHEMA}; write it again"
+        )
+    return rows
+
+
+def _of_table(text: str, name: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Read a table of cells between commas, semicolons or tabs; where these are no commas, numbers may have one."""
+    between = max(",;\t", key=text.lstrip().partition("\n")[0].count)
+    table = csv.reader(StringIO(text.lstrip()), delimiter=between)
+    head = [column.strip().lower() for column in next(table, [])]
+    missing = [column for column in _COLUMNS if column not in head]
+    if missing:
+        raise UsageError(
+            f"{name} has no column {', '.join(missing)}; it needs {', '.join(_COLUMNS)}, and may have size"
+        )
+    if len(set(head)) < len(head):
+        raise UsageError(f"{name} has two columns of one name: {', '.join(head)}")
+    at = 0
+    for cells in table:
+        cells = [cell.strip() for cell in cells]
+        if not any(cells):
+            continue
+        at += 1
+        if any(cells[len(head) :]):
+            raise UsageError(
+                f"row {at} of {name} has {len(cells)} cells for {len(head)} columns; numbers have a point, as in 4.2"
+            )
+        facts = dict(zip(head, cells))
+        empty = [column for column in _COLUMNS if not facts.get(column)]
+        if empty:
+            raise UsageError(f"row {at} of {name} has no {', '.join(empty)}")
+        if between != ",":
+            facts["ms"] = facts["ms"].replace(",", ".")
+        yield at, facts
 
 
 def _own_network(facts: Mapping[str, Any]) -> Network:
@@ -93,14 +124,22 @@ def _own_network(facts: Mapping[str, Any]) -> Network:
 
 
 def _row(facts: Mapping[str, Any], what: str, network: Callable[[Mapping[str, Any]], Network]) -> MeasuredRow:
-    board, precision, ms = str(facts["board"]), str(facts["precision"]).lower(), float(facts["ms"])
+    board, precision = str(facts["board"]), str(facts["precision"]).lower()
     if board not in JETSONS:
         raise UsageError(f"{what} names the board {board!r}; there are {', '.join(JETSONS)}")
-    if precision not in ("int8", "fp16", "fp32"):
-        raise UsageError(f"{what} has the precision {precision!r}; it is int8, fp16 or fp32")
+    kernels = ARCHITECTURES[JETSONS[board].architecture].dense
+    if precision not in kernels:
+        raise UsageError(f"{what} has the precision {precision!r}; of {JETSONS[board].name} it is {', '.join(kernels)}")
+    try:
+        ms = float(facts["ms"])
+    except (ValueError, OverflowError):
+        ms = float("nan")
     if not 0 < ms < 1e6:
-        raise UsageError(f"{what} has {facts['ms']!r} ms; a measured time is more than 0")
-    mode = mode_named(JETSONS[board], str(facts["power_mode"]))
+        raise UsageError(f"{what} has {facts['ms']!r} ms; a measured time is a number above 0, such as 4.2")
+    try:
+        mode = mode_named(JETSONS[board], str(facts["power_mode"]))
+    except UsageError as error:
+        raise UsageError(f"{what}: {error}") from error
     return MeasuredRow(board, mode, precision, ms, network(facts))
 
 
@@ -199,20 +238,19 @@ def _over(
         (from_mode, to_mode), known = published
         from_ms = there * _share(network, other, from_mode)
         ms = on_line((known.a, known.b), from_ms) / _share(network, place, to_mode)
-        low, high = known.band
-        basis = f"{what}, and the published law between the two boards"
-        return replace(now, gpu_ms=ms, low_ms=ms * low, high_ms=ms * high, basis=basis)
+        return _banded(now, ms, known.band, f"{what}, and the published law between the two boards")
     return _with(now, there * now.gpu_ms / forecast(network, *other).gpu_ms, "ratio", what)
 
 
 def _measured_on_both(
     rows: Sequence[MeasuredRow], one: tuple[str, str, str], other: tuple[str, str, str]
 ) -> list[tuple[float, float]]:
-    times: dict[tuple[str, str, str], dict[Any, float]] = {one: {}, other: {}}
+    times: dict[tuple[str, str, str], dict[Any, list[float]]] = {one: {}, other: {}}
     for row in rows:
         if row.place in times:
-            times[row.place][fingerprint(row.network), row.network.size_hw] = row.ms
-    return [(ms, times[other][key]) for key, ms in times[one].items() if key in times[other]]
+            times[row.place].setdefault((fingerprint(row.network), row.network.size_hw), []).append(row.ms)
+    pairs = [(ms, times[other][key]) for key, ms in times[one].items() if key in times[other]]
+    return [(float(np.median(here)), float(np.median(there))) for here, there in pairs]
 
 
 def _published(one: tuple[str, str, str], other: tuple[str, str, str]) -> tuple[tuple[str, str], Relative] | None:
@@ -234,4 +272,11 @@ def _share(network: Network, place: tuple[str, str, str], mode: str) -> float:
 
 def _with(now: Forecast, ms: float, how: str, basis: str) -> Forecast:
     low, high = _facts()["sharpened"][how]
-    return replace(now, gpu_ms=ms, low_ms=ms * low, high_ms=ms * high, basis=basis)
+    return _banded(now, ms, (low, high), basis)
+
+
+def _banded(now: Forecast, ms: float, band: tuple[float, float], basis: str) -> Forecast:
+    """Put another time in the place of a forecast's; its layers share it as they shared the first."""
+    low, high = band
+    layers = tuple(replace(layer, ms=layer.ms * ms / now.gpu_ms) for layer in now.layers)
+    return replace(now, gpu_ms=ms, low_ms=ms * low, high_ms=ms * high, layers=layers, basis=basis)

@@ -214,7 +214,8 @@ def test_what_cannot_be_measured_beside_the_times_does_not_cost_them(tmp_path: P
     for kind, shape in (("images", (20, 30, 3)), ("masks", (20, 30))):
         (tmp_path / "data" / kind).mkdir(parents=True)
         for name in "ab":
-            write_png(tmp_path / "data" / kind / f"{name}.png", np.zeros(shape, np.uint8))
+            picture = np.random.default_rng(ord(name)).integers(0, 3, shape, np.uint8)
+            write_png(tmp_path / "data" / kind / f"{name}.png", picture)
 
     def spoil(line: str) -> None:
         if line.startswith("timing"):

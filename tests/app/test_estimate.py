@@ -172,6 +172,8 @@ def test_rows_of_a_table_sharpen_the_command(tmp_path: Path) -> None:
     [
         (EstimateConfig(power_mode="25W"), "Xavier NX 8GB has no power mode '25W'; `power_mode` is one of 20W, 15W"),
         (EstimateConfig(device="nano", precision="int8"), "no int8 kernels for the GPU of Jetson Nano"),
+        (EstimateConfig(all_modes=True, power_mode="15W"), "is every board in every power mode; leave `device`"),
+        (EstimateConfig(all_modes=True, device="nano"), "is every board in every power mode; leave `device`"),
         (EstimateConfig(frame="wide"), "a size is WIDTHxHEIGHT"),
         (EstimateConfig(frame="0x720"), "a size is WIDTHxHEIGHT"),
     ],

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from edgeseg.app.calibration_rows import CalibrationRows
 from edgeseg.app.estimate import estimate, fitting, network_from
@@ -16,7 +18,9 @@ from edgeseg.bundle import Bundle
 from edgeseg.device.detect import detected_device
 from edgeseg.errors import ForeignFileError, UsageError
 from edgeseg.estimate.forecast import Forecast, Network, forecast, own_networks, scaled
+from edgeseg.estimate.kernels import Kernel
 from edgeseg.estimate.measured import MeasuredRow, fingerprint, line, rows_from_text, rows_json, sharpened
+from edgeseg.files import text_from
 from edgeseg.timing import LatencySummary
 from tests.cli.test_cli import refused
 
@@ -115,7 +119,21 @@ def test_rows_survive_a_file(street: Network, tmp_path: Path) -> None:
         ("board,power_mode,precision,ms,model\nnano,5W,fp12,1,a\n", "precision 'fp12'"),
         ("board,power_mode,precision,ms,model\nnano,5W,fp16,-1,a\n", "'-1' ms"),
         ("board,power_mode,precision,ms,model\nnano,5W,fp16,nan,a\n", "'nan' ms"),
-        ("board,power_mode,precision,ms,model\nnano,5W,fp16,fast,a\n", "is no file of measured rows"),
+        ("board,power_mode,precision,ms,model\nnano,5W,fp16,fast,a\n", "row 1 of r has 'fast' ms"),
+        (
+            "board,power_mode,precision,ms,model\nnano,5W,int8,1,a\n",
+            "row 1 of r has the precision 'int8'; of Jetson Nano",
+        ),
+        ("board,power_mode,precision,ms,model\n\nnano,5W,fp16,1\n", "row 1 of r has no model"),
+        ("board,power_mode,precision,ms,model\nnano,5W,fp16,,a\n", "row 1 of r has no ms"),
+        (
+            "board,power_mode,precision,ms,model\nnano,5W,fp16,4,2,a\n",
+            "row 1 of r has 6 cells for 5 columns; numbers have",
+        ),
+        ("board,ms,power_mode,precision,ms,model\n", "two columns of one name"),
+        ('board,power_mode,precision,ms,model\nnano,5W,fp16,"4,2",a\n', "'4,2' ms"),
+        ("board;power_mode;precision;ms;model\nnano;5W;fp16;1.234,5;a\n", "'1.234.5' ms"),
+        ('{"schema": 2, "rows": []}', "has rows of schema 2, this edgeseg reads 1"),
         ("board,power_mode,precision,ms,model\nnano\n", "r"),
         ('{"rows": 3}', "is no file of measured rows"),
         ('{"rows": [{}]}', "is no file of measured rows: KeyError"),
@@ -128,9 +146,94 @@ def test_wrong_rows_are_named(street: Network, text: str, said: str) -> None:
         rows_from_text(text, "r", lambda model, size: street)
 
 
+TINY = Network("tiny", (8, 8), (Kernel("a", "convolution", ("Conv",), 64, 8, 8, 8),), 192, 64)
+COLUMNS = ("board", "power_mode", "precision", "ms", "model", "size")
+
+
+@given(
+    columns=st.permutations(COLUMNS),
+    between=st.sampled_from(",;\t"),
+    end=st.sampled_from(["\n", "\r\n"]),
+    space=st.sampled_from(["", " "]),
+    is_loud=st.booleans(),
+    blanks=st.lists(st.sampled_from(["", "{0}", "{0}{0}{0}{0}{0}"]), max_size=3),
+    ms=st.integers(1, 10**6),
+    encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
+)
+def test_a_table_is_read_as_programs_write_it(
+    columns: list[str],
+    between: str,
+    end: str,
+    space: str,
+    is_loud: bool,
+    blanks: list[str],
+    ms: int,
+    encoding: str,
+) -> None:
+    """Semicolons and decimal commas as some languages have them, marks of the encoding, rows without a cell."""
+    number = f"{ms / 1000:.3f}"
+    cells = {"board": "orin-nx", "power_mode": "MODE_MAXN", "precision": "FP16", "model": "ü.onnx", "size": "40x20"}
+    cells["ms"] = number if between == "," else number.replace(".", ",")
+    head = [column.upper() if is_loud else column for column in columns]
+    lines = [head, [cells[column] for column in columns]]
+    written = [(space + between).join(line) for line in lines] + [blank.format(between) for blank in blanks]
+    text = text_from((end.join(written) + end).encode(encoding))
+    asked = []
+
+    def read(model: str, size: str | None) -> Network:
+        asked.append((model, size))
+        return TINY
+
+    assert rows_from_text(text, "rows.csv", read) == [MeasuredRow(*NX, ms / 1000, TINY)]
+    assert asked == [("ü.onnx", "40x20")]
+
+
+@given(text=st.text('board,;\n{}[]":0179.eE-', max_size=60), head=st.booleans())
+@example(text="orin-nx,MAXN,fp16,1e999,a,", head=True)
+@example(text='{"schema": 1, "rows": [{"board": "nano", "precision": "fp16", "ms": 1' + "0" * 400 + "}]}", head=False)
+def test_any_other_text_is_one_line(text: str, head: bool) -> None:
+    try:
+        rows_from_text(f"{','.join(COLUMNS)}\n{text}" if head else text, "r", lambda model, size: TINY)
+    except UsageError as error:
+        assert "\n" not in str(error)
+
+
+def test_what_was_measured_is_shared_by_the_layers(street: Network) -> None:
+    now = law_of(street, NX)
+    found = sharpened(street, now, [row(street, NX, now.gpu_ms / 3)])
+    assert sum(one.ms for one in found.layers) == pytest.approx(sum(one.ms for one in now.layers) / 3)
+    assert sum(one.ms for one in found.layers) < found.gpu_ms
+
+
+def test_what_helps_is_forecast_of_the_time_that_was_measured(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("board,power_mode,precision,ms,model\norin-nx,MAXN,fp16,0.5,street\n")
+    asked: dict[str, object] = {"device": "orin-nx", "power_mode": "MAXN", "precision": "fp16", "model": Path("street")}
+    plain = estimate(EstimateConfig(**asked))  # type: ignore[arg-type]
+    found = estimate(EstimateConfig(**asked, measured=tmp_path / "rows.csv"))  # type: ignore[arg-type]
+    assert found.forecasts[0].gpu_ms == 0.5 and all(one.saves_ms < 0.5 for one in found.helps)
+    assert [one.what for one in found.helps] == [one.what for one in plain.helps]
+
+
+def test_times_that_were_measured_twice_count_once(street: Network, others: list[Network]) -> None:
+    rows = [row(street, NX, ms) for ms in (4.0, 400.0, 4.0)]
+    for at, network in enumerate(others, 1):
+        rows += [row(network, NX, float(at)), row(network, NANO, 0.5 + 1.4 * at), row(network, NANO, 0.5 + 1.4 * at)]
+    found = sharpened(street, law_of(street, NANO), [*rows, row(others[0], NANO, 99.0)])
+    assert found.gpu_ms == pytest.approx(0.5 + 1.4 * 4)
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("kernels", []), ("kernels", 3), ("size_hw", [0, 5]), ("size_hw", "ab"), ("input_bytes", None), ("kernels", [{}])],
+    [
+        ("kernels", []),
+        ("size_hw", [float("inf"), 5]),
+        ("input_bytes", float("inf")),
+        ("kernels", 3),
+        ("size_hw", [0, 5]),
+        ("size_hw", "ab"),
+        ("input_bytes", None),
+        ("kernels", [{}]),
+    ],
 )
 def test_a_network_in_a_file_is_looked_at(street: Network, key: str, value: object) -> None:
     facts = json.loads(rows_json([row(street, NX, 3.0)]))
