@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,7 @@ from typing import Any
 
 from edgeseg import __version__
 from edgeseg.bench.compare import compared, result_from_file
+from edgeseg.errors import EdgesegError
 
 HERE = Path(__file__).resolve().parent
 KEPT = HERE / "history"
@@ -46,8 +48,11 @@ def kept_results() -> list[tuple[str, Any]]:
     return sorted(((result["edgeseg"], result) for result in results), key=lambda one: _order(one[0]))
 
 
-def _order(version: str) -> list[int]:
-    return [int(part) if part.isdigit() else 0 for part in version.split(".")]
+def _order(version: str) -> tuple[list[int], bool, str]:
+    """Sort versions by number; what comes before a release, such as 0.4.0rc1, is before it."""
+    numbers = re.match(r"[0-9.]*", version)
+    known = numbers.group().strip(".") if numbers else ""
+    return [int(part) for part in known.split(".") if part], known == version, version
 
 
 def measured(seconds: float) -> dict[str, Any]:
@@ -66,10 +71,16 @@ def print_change(result: Any) -> None:
         print(f"nothing is kept of this machine ({result['device']['cpu']}), so there is no change to tell")
         return
     version, before = of_machine[-1]
-    for change in compared(before, result).changes:
+    found = compared(before, result)
+    for change in found.changes:
         low, high = (100 * (value - 1) for value in (change.low, change.high))
         seen = f"{100 * (change.times_slower - 1):+.1f} % ({low:+.1f} to {high:+.1f})"
         print(f"{change.name}: {seen} since {version}: {change.verdict}")
+    for names, where in ((found.only_before, f"in {version}"), (found.only_after, "now")):
+        if names:
+            print(f"only {where}: {', '.join(names)}")
+    for note in found.notes:
+        print(f"NOTE: {note}")
 
 
 def write_page() -> None:
@@ -115,4 +126,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except EdgesegError as error:
+        sys.exit(f"history: {error}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Mapping, Sequence
@@ -17,6 +16,9 @@ __all__ = ["Change", "Comparison", "compared", "paired_ratio", "result_from_file
 _DRAWS = 4000
 _BLOCK = 4
 """Turns that are drawn together: neighbours are alike, for what slows a machine lasts longer than a turn."""
+_AT_ONCE = 1 << 22
+"""Turns that are drawn at a time, so that hours of them need no more memory than seconds."""
+_LONGEST_MS = 1e9
 _BETWEEN_RUNS = 0.02
 """What two runs of the same thing may differ by, whatever their turns say: an allowance that was not measured."""
 
@@ -27,8 +29,8 @@ class Change:
 
     Attributes:
         name: of the contender.
-        before_ms, after_ms: its p50 per frame.
-        times_slower: after over before; below 1 it became faster.
+        before_ms, after_ms: its p50 per frame, of all frames.
+        times_slower: median turn after over median turn before; below 1 it became faster.
         low, high: 95 % interval of that, of the turns alone.
     """
 
@@ -92,20 +94,26 @@ def result_from_file(path: Path) -> Mapping[str, Any]:
     """
     try:
         document = json.loads(path.read_text(encoding="utf-8-sig"))
+        if document.get("soak") is not None:
+            raise InputError(f"{path} is of a soak, which has no turns to compare; measure without `soak`")
+        names = [one["name"] for one in document["contenders"]]
+        if not names or len(set(names)) < len(names):
+            raise ValueError(f"{len(names)} contenders under {len(set(names))} names")
         for one in document["contenders"]:
             turns, p50 = one["turn_medians_ms"], one["ms_per_frame"]["p50_ms"]
             if not turns or not all(_is_time(value) for value in (*turns, p50)) or not isinstance(one["name"], str):
-                raise ValueError("a time is no positive number")
-        _ = document["device"]["cpu"]
+                raise ValueError("a time is no positive number of milliseconds")
+        if not isinstance(document["device"]["cpu"], str):
+            raise ValueError("the machine has no name")
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{path} is no result of 'edgeseg bench' of this version: {error!r}") from error
     return document  # type: ignore[no-any-return]
 
 
 def _is_time(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value > 0
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < _LONGEST_MS
 
 
 def compared(before: Mapping[str, Any], after: Mapping[str, Any], *, seed: int = 0) -> Comparison:
@@ -139,11 +147,36 @@ def compared(before: Mapping[str, Any], after: Mapping[str, Any], *, seed: int =
         for name in shared
         if result[name].get("unstable")
     ]
+    notes += _other_things(before, after)
+    notes += [f"{name} has batch {a} before, {b} after" for name, a, b in _pairs(one, other, "batch")]
+    notes += [f"{name} runs on {a} before, {b} after" for name, a, b in _pairs(one, other, "engine")]
     few = [name for name in shared if min(len(item[name]["turn_medians_ms"]) for item in (one, other)) < 2 * _BLOCK]
     notes += [f"{name} has few turns, so its interval says little; measure for 10 s or more" for name in few]
     return Comparison(
         changes, [name for name in one if name not in other], [name for name in other if name not in one], notes
     )
+
+
+def _other_things(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Return what else differs or went wrong: a line each. They may be what the comparison is about."""
+    notes = []
+    for what, key in (("model", "model"), ("size of its input (height, width)", "size_hw")):
+        was, now = before.get(key), after.get(key)
+        if was != now:
+            notes.append(f"the {what} is another one: {was} before, {now} after")
+    for when, result in (("before", before), ("after", after)):
+        throttled = result.get("throttled")
+        notes += [f"{reason} {when}" for reason in (throttled if isinstance(throttled, list) else ())]
+        if result.get("interrupted"):
+            notes.append(f"the measurement was interrupted {when}")
+    return notes
+
+
+def _pairs(one: Mapping[str, Any], other: Mapping[str, Any], key: str) -> list[tuple[str, object, object]]:
+    """Return name, value before and value after of contenders that differ in something."""
+    shared = [name for name in one if name in other]
+    found = [(name, one[name].get(key), other[name].get(key)) for name in shared]
+    return [(name, was, now) for name, was, now in found if was != now]
 
 
 def _refuse_other_conditions(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
@@ -196,5 +229,8 @@ def _medians(turns: np.ndarray, rng: np.random.Generator, block: int = _BLOCK) -
     block = min(block, len(turns))
     blocks = -(-len(turns) // block)
     starts = rng.integers(0, len(turns) - block + 1, (_DRAWS, blocks))
-    drawn = (starts[..., None] + np.arange(block)).reshape(_DRAWS, -1)[:, : len(turns)]
-    return np.median(turns[drawn], axis=1)  # type: ignore[no-any-return]
+    medians = []
+    for some in np.array_split(starts, min(_DRAWS, -(-starts.size * block // _AT_ONCE))):
+        drawn = (some[..., None] + np.arange(block)).reshape(len(some), -1)[:, : len(turns)]
+        medians.append(np.median(turns[drawn], axis=1))
+    return np.concatenate(medians)

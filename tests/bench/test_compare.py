@@ -1,11 +1,16 @@
 from __future__ import annotations
 
 import json
+import re
+import tracemalloc
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Callable
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edgeseg.bench.compare import compared, paired_ratio, result_from_file
 from edgeseg.errors import InputError, UsageError
@@ -17,7 +22,8 @@ def _result(turns: dict[str, list[float]], **changes: Any) -> dict[str, Any]:
         {"name": name, "turn_medians_ms": ms, "ms_per_frame": {"p50_ms": float(np.median(ms))}, "unstable": False}
         for name, ms in turns.items()
     ]
-    return {"device": device, "threads": [0], "source": "frames", "contenders": contenders, **changes}
+    about = {"device": device, "threads": [0], "source": "frames", "model": "a", "size_hw": [3, 4], "soak": None}
+    return {**about, "contenders": contenders, **changes}
 
 
 def _turns(rng: np.random.Generator, ms: float, count: int = 40) -> list[float]:
@@ -74,6 +80,12 @@ _SPOILED: dict[str, Callable[[dict[str, Any]], object]] = {
     "no name": lambda document: document["contenders"][0].update(name=None),
     "no device": lambda document: document.pop("device"),
     "a list": lambda document: document.update(contenders=3),
+    "none at all": lambda document: document.update(contenders=[]),
+    "two of one name": lambda document: document.update(contenders=2 * document["contenders"]),
+    "a number that no float holds": lambda document: document["contenders"][0].update(turn_medians_ms=[10**400]),
+    "a time of ages": lambda document: document["contenders"][0].update(turn_medians_ms=[1e300]),
+    "a device without a name": lambda document: document["device"].update(cpu=[1]),
+    "a device that is a text": lambda document: document.update(device="cpu"),
 }
 
 
@@ -87,6 +99,74 @@ def test_a_file_that_is_no_result_is_one_line(tmp_path: Path, spoiled: str) -> N
     path.write_text(json.dumps(document))
     with pytest.raises(InputError, match="is no result of 'edgeseg bench'"):
         result_from_file(path)
+
+
+def test_a_soak_has_no_turns(tmp_path: Path) -> None:
+    path = tmp_path / "soak.json"
+    path.write_text(json.dumps(_result({}, soak={"name": "x"})))
+    with pytest.raises(InputError, match="is of a soak, which has no turns to compare"):
+        result_from_file(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"model": "b"}, "the model is another one: a before, b after"),
+        (
+            {"size_hw": [6, 8]},
+            r"the size of its input \(height, width\) is another one: \[3, 4\] before, \[6, 8\] after",
+        ),
+        ({"throttled": ["it was hot"]}, "it was hot after"),
+        ({"interrupted": True}, "the measurement was interrupted after"),
+    ],
+)
+def test_what_else_differs_is_noted(change: dict[str, Any], words: str) -> None:
+    (note,) = compared(_result({"x": [1.0] * 9}), _result({"x": [1.0] * 9}, **change)).notes
+    assert re.fullmatch(words, note)
+
+
+def test_a_batch_or_an_engine_that_differs_is_noted() -> None:
+    before, after = _result({"x": [1.0] * 9}), _result({"x": [1.0] * 9})
+    for result, batch, engine in ((before, 1, "tensorrt"), (after, 4, "rtx")):
+        result["contenders"][0].update(batch=batch, engine=engine)
+    assert compared(before, after).notes == ["x has batch 1 before, 4 after", "x runs on tensorrt before, rtx after"]
+
+
+def test_hours_of_turns_need_no_more_memory() -> None:
+    turns = list(np.random.default_rng(0).normal(10, 0.5, 8_000))
+    before = _result({"x": turns})
+    tracemalloc.start()
+    compared(before, before)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 200e6, "all draws at once are 4000 x 8000 numbers, twice"
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(data=st.data())
+def test_a_result_with_anything_in_a_place_of_it_is_compared_or_one_line(data: st.DataObject) -> None:
+    """Whoever edits a result by hand, or damages it: numbers, or a line."""
+    document = _result({"x": [1.0] * 9, "y": [2.0, 3.0]}, throttled=[], interrupted=False)
+    places = [*((document, key) for key in document), *((document["device"], key) for key in document["device"])]
+    places += [(one, key) for one in document["contenders"] for key in one]
+    inside, key = data.draw(st.sampled_from(places))
+    inside[key] = data.draw(_JSON)
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "result.json"
+        path.write_text(json.dumps(document))
+        try:
+            found = compared(result_from_file(path), result_from_file(path))
+        except (InputError, UsageError) as error:
+            assert str(error)
+        else:
+            assert all(np.isfinite([one.low, one.high, one.times_slower]).all() for one in found.changes)
+            json.dumps(found.to_json())
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff\xfe", b"[" * 100_000])

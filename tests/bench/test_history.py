@@ -41,6 +41,21 @@ def test_the_last_release_on_this_machine_is_what_counts(
     assert "nothing is kept of this machine (a third)" in capsys.readouterr().out
 
 
+def test_what_comes_before_a_release_is_before_it(history: ModuleType) -> None:
+    ordered = ["0.9.0", "0.10.0.dev1", "0.10.0rc1", "0.10.0", "0.10.1"]
+    assert sorted(ordered[::-1], key=history._order) == ordered
+
+
+def test_what_is_weak_in_a_comparison_is_said(
+    history: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "0.1.0-a.json").write_text(json.dumps({**_result("0.1.0", 10.0), "throttled": ["it was hot"]}))
+    result = _result("0.2.0", 10.0)
+    result["contenders"].append({**result["contenders"][0], "name": "fp32"})
+    history.print_change(result)
+    assert capsys.readouterr().out.splitlines()[1:] == ["only now: fp32", "NOTE: it was hot before"]
+
+
 def test_the_page_has_a_table_for_each_machine(history: ModuleType, tmp_path: Path) -> None:
     for version, ms, cpu in (("0.1.0", 20.0, "a CPU"), ("0.2.0", 10.0, "a CPU"), ("0.1.0", 5.0, "another CPU")):
         (tmp_path / f"{version}-{cpu}.json").write_text(json.dumps(_result(version, ms, cpu)))
