@@ -42,8 +42,8 @@ def test_the_last_release_on_this_machine_is_what_counts(
 
 
 def test_what_comes_before_a_release_is_before_it(history: ModuleType) -> None:
-    ordered = ["0.9.0", "0.10.0.dev1", "0.10.0rc1", "0.10.0", "0.10.1"]
-    assert sorted(ordered[::-1], key=history._order) == ordered
+    versions = ["0.10.1", "0.10.0", "0.10.0rc1", "0.10.0.dev1", "0.9.0"]
+    assert sorted(versions, key=history._order) == ["0.9.0", "0.10.0.dev1", "0.10.0rc1", "0.10.0", "0.10.1"]
 
 
 def test_what_is_weak_in_a_comparison_is_said(
