@@ -554,7 +554,7 @@ NETWORKS: dict[str, tuple[str, Callable[[int, int, int], onnx.ModelProto]]] = {
 
 def kernels_of(model: str, batch: int, height: int, width: int) -> tuple[Kernel, ...]:
     """Return the kernels of a network of ``NETWORKS``."""
-    return fused_kernels(NETWORKS[model][1](batch, height, width), images=(IMAGE,))
+    return fused_kernels(NETWORKS[model][1](batch, height, width), images=(IMAGE,), passes=("Plugin", "Reformat"))
 
 
 SHIPPED = (

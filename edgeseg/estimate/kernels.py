@@ -115,7 +115,9 @@ def total_macs(kernels: Iterable[Kernel]) -> int:
     return sum(kernel.macs for kernel in kernels)
 
 
-def fused_kernels(model: onnx.ModelProto, images: Collection[str] = ()) -> tuple[Kernel, ...]:
+def fused_kernels(
+    model: onnx.ModelProto, images: Collection[str] = (), passes: Collection[str] = ()
+) -> tuple[Kernel, ...]:
     """Partition a graph as TensorRT's documented fusions do.
 
     A convolution or product takes the pointwise nodes behind it, with the residual that is added there. Chains of
@@ -125,6 +127,7 @@ def fused_kernels(model: onnx.ModelProto, images: Collection[str] = ()) -> tuple
     Args:
         model: with inferred shapes; a graph with Q/DQ says itself which convolutions are INT8.
         images: inputs that are no weights. Empty means all of them.
+        passes: operators besides ONNX's that take as long as it takes to read and to write.
 
     Raises:
         CompileError: a shape is not known, or holds a size that is not fixed; the graph computes nothing, or something
@@ -132,7 +135,7 @@ def fused_kernels(model: onnx.ModelProto, images: Collection[str] = ()) -> tuple
     """
     graph = OnnxGraph(model.graph)
     own = {node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}" for node in graph.nodes}
-    strange = sorted(own - _KNOWN)
+    strange = sorted(own - _KNOWN - {*passes})
     if strange:
         raise CompileError(f"the work of {', '.join(strange)} is not known here; export a float graph without it")
     return _Partition(graph, _constants(graph, images)).kernels()
