@@ -42,7 +42,7 @@ class CalibrationRows:
             )
         self._path, self._board = path, board
         self._mode = mode_named(JETSONS[board], device.power_mode)
-        self._rows = self._there()
+        self._there()
 
     def _there(self) -> list[MeasuredRow]:
         if not self._path.exists():
@@ -55,7 +55,7 @@ class CalibrationRows:
             raise ForeignFileError(f"{self._path} is not replaced: {error}; name another file") from error
 
     def add(self, times: Sequence[tuple[Bundle, Measurement]]) -> str:
-        """Write a row for each graph that TensorRT ran, and return a line for people. Raises OSError, CompileError."""
+        """Write a row for each graph that TensorRT ran, and return a line for people. Raises OSError, EdgesegError."""
         added = []
         for bundle, one in times:
             graph = str(one.facts.get("graph", ""))
@@ -64,8 +64,9 @@ class CalibrationRows:
                 network = network_of_bundle(bundle, str(one.facts.get("model", "")))
                 ms = one.stages.get("compute", one.stages["infer"]).p50_ms
                 added.append(MeasuredRow(self._board, self._mode, precision, round(ms, 4), network))
-        atomic_write(self._path, rows_json([*self._rows, *added]).encode())
-        return f"{len(added)} rows were added to {self._path}, which holds {len(self._rows) + len(added)}"
+        there = self._there()  # anew: a measurement takes minutes, and another one may have added its own
+        atomic_write(self._path, rows_json([*there, *added]).encode())
+        return f"{len(added)} rows were added to {self._path}, which holds {len(there) + len(added)}"
 
 
 def _no_csv(model: str, size: str | None) -> Network:

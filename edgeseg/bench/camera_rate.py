@@ -62,7 +62,8 @@ def at_camera_rate(
     while not ages or clock_ns() - started < seconds * 1e9:
         newest = int((clock_ns() - started) / period_ns)
         if newest == last:  # it has been seen: the camera has nothing new yet
-            sleep(max(0.0, (started + (last + 1) * period_ns - clock_ns()) / 1e9))
+            due_ns = min((last + 1) * period_ns, seconds * 1e9)
+            sleep(max(0.0, (started + due_ns - clock_ns()) / 1e9))
             continue
         dropped += newest - last - 1
         last = newest

@@ -11,7 +11,7 @@ from edgeseg.cli.opening import tensorrt_factory
 from edgeseg.cli.options import command
 from edgeseg.cli.progress import told_progress
 from edgeseg.cli.signals import stop_on_signals
-from edgeseg.errors import EngineError
+from edgeseg.errors import EngineError, InputError
 
 if TYPE_CHECKING:
     from edgeseg.bench.compare import Comparison
@@ -34,14 +34,20 @@ def _bench(config: BenchConfig, as_json: JsonFlag = False) -> None:
     refuse_taken(config)
     with stop_on_signals(), told_progress(say_aside if as_json else say) as progress:
         report = measure(config, progress, factory_from=tensorrt_factory)
+    written, failed = [], list(report.failed)
+    try:  # files first: whoever reads the lines may go away
+        for path in write_files(report):
+            written.append(path)
+    except InputError as error:
+        failed.append(str(error))
     if as_json:
         print_json(report.to_json())
     else:
         _print(report)
-    for path in write_files(report):
+    for path in written:
         (say_aside if as_json else say)(f"wrote {path}")
-    if report.failed:
-        raise EngineError("; ".join(report.failed))
+    if failed:
+        raise EngineError("; ".join(failed))
     if report.is_interrupted:
         raise KeyboardInterrupt
 

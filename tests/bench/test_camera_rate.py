@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edgeseg.bench.camera_rate import at_camera_rate
 from edgeseg.bench.measure import Contender
@@ -36,3 +38,23 @@ def test_age_and_drops_are_those_of_the_newest_frame(takes_ms: float, oldest_ms:
     assert found.shown + found.dropped == pytest.approx(200, abs=every + 1)
     assert found.shown == len(seen) and seen[0] == 0
     assert found.to_json()["age_ms"]["p50_ms"] == pytest.approx(found.age.p50_ms, abs=1e-3)
+
+
+@given(fps=st.floats(1e-3, 100), seconds=st.floats(0.1, 20), takes_ms=st.integers(1, 3000))
+def test_it_ends_in_time_however_slow_the_camera_is(fps: float, seconds: float, takes_ms: int) -> None:
+    clock = FakeClock()
+
+    def segment(frame: np.ndarray, watch: Stopwatch) -> np.ndarray:
+        clock.advance_ms(takes_ms)
+        return frame[..., 0]
+
+    started = clock()
+    found = at_camera_rate(
+        Contender("x", segment),
+        FRAMES,
+        fps,
+        seconds,
+        clock_ns=clock,
+        sleep=lambda s: clock.advance_ms(s * 1000 + 0.001),
+    )
+    assert found.shown >= 1 and clock() - started <= (seconds + takes_ms / 1000) * 1e9 + 1e5

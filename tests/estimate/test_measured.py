@@ -269,6 +269,9 @@ def test_a_board_writes_rows_and_adds_to_them(shipped: Bundle, tmp_path: Path) -
     assert "2 rows were added" in CalibrationRows(path, device, ["tensorrt"]).add(times)
     said = CalibrationRows(path, device, ["tensorrt"]).add(times[:1])
     assert "1 rows were added" in said and said.endswith("holds 3")
+    one, other = (CalibrationRows(tmp_path / "both.json", device, ["tensorrt"]) for _ in range(2))
+    one.add(times)
+    assert other.add(times).endswith("holds 4"), "rows that another measurement added meanwhile stay"
     rows = rows_from_text(path.read_text(), "rows.json", lambda model, size: pytest.fail("a file was read"))
     found = [(one.board, one.mode, one.precision, one.ms) for one in rows]
     assert found == [("orin-nx", "MAXN_SUPER", precision, 3.0) for precision in ("int8", "fp16", "int8")]
