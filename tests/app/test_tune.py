@@ -41,7 +41,7 @@ def test_what_tune_chose_runs_where_nothing_else_is_asked_for(tmp_path: Path) ->
     assert best.self_test is not None and best.self_test.agreement > 0.99 and not report.not_kept
     json.dumps(report.to_json())
     remembered = f"auto takes {best.name}: 'edgeseg tune' chose it for this model here"
-    alike = EngineOptions(graph=best.choice.graph, threads=best.choice.threads)
+    alike = EngineOptions(graph=best.way.graph, threads=best.way.threads)
     for options in (EngineOptions(), alike):
         with opened_engine(bundle, "tiny.edgeseg", options, tell=told.append):
             assert told.pop() == remembered and not told
