@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,21 @@ class EngineContract:
             with pytest.raises(EngineError, match="the engine takes"):
                 engine.infer(bad)
         np.testing.assert_array_equal(engine.infer(frames[0]), expected)
+
+    def test_lanes_give_the_same_answers_at_the_same_time(self, engine: Engine, frames: Any) -> None:
+        expected = [engine.infer(frame).copy() for frame in frames]
+        lanes = engine.lanes()
+        assert len(lanes) != 1
+        assert len({lane.input.ctypes.data for lane in (engine, *lanes)}) == 1 + len(lanes)
+
+        def answers(lane: Engine) -> list[np.ndarray]:
+            with lane:
+                return [lane.infer(frame).copy() for frame in [*frames] * 3]
+
+        with ThreadPoolExecutor(len(lanes) or 1) as pool:
+            for found in pool.map(answers, lanes):
+                np.testing.assert_array_equal(found, expected * 3)
+        np.testing.assert_array_equal(engine.infer(frames[0]), expected[0])
 
     def test_closed_twice_and_then_refuses(self, engine: Engine, frames: Any) -> None:
         with engine:

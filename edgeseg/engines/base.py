@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Mapping, Sequence
@@ -14,7 +15,10 @@ from edgeseg.spec import ModelSpec
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["Engine", "require_shapes"]
+__all__ = ["Engine", "lanes_of", "require_shapes"]
+
+_MOST_LANES = 4
+"""Each takes the memory of a frame's activations, and sources and sinks want to run too."""
 
 
 class Engine(ABC):
@@ -61,6 +65,20 @@ class Engine(ABC):
             np.copyto(self.input, frames)
         return self._run()
 
+    def lanes(self) -> Sequence[Engine]:
+        """Open engines of the same graph that may run at the same time, each with buffers of its own.
+
+        They give the answers of this one and share its threads: a frame takes longer in one of them, and all of them
+        together segment more frames per second, since threads of one frame wait for each other.
+
+        Returns:
+            Two or more, open, to be closed by whoever asked; none where this engine cannot, or has a single thread.
+
+        Raises:
+            EngineError: the engine is closed, or there is no memory for them.
+        """
+        return ()
+
     @abstractmethod
     def _run(self) -> np.ndarray:
         """Run on ``self.input``. Raises EngineError: the engine is closed, or the run failed."""
@@ -76,6 +94,13 @@ class Engine(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+def lanes_of(threads: int) -> tuple[int, int]:
+    """Return how many lanes an engine of so many threads has (0 is all cores), and the threads of each."""
+    threads = threads or len(os.sched_getaffinity(0))
+    lanes = min(threads, _MOST_LANES)
+    return lanes, threads // lanes
 
 
 def require_shapes(

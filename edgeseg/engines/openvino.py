@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from copy import copy
+from functools import partial
+from typing import Any, Mapping, Sequence
 
 import numpy as np
 
-from edgeseg.engines.base import Engine, require_shapes
+from edgeseg.engines.base import Engine, lanes_of, require_shapes
 from edgeseg.errors import EngineError, first_line, require
 
 __all__ = ["OpenVinoEngine", "openvino_settings"]
 
+_CLOSED = "the engine is closed; open it again"
 _CONVOLUTIONS = ("Convolution", "Deconvolution")
 
 
@@ -32,25 +35,39 @@ class OpenVinoEngine(Engine):
     """
 
     def __init__(self, onnx: bytes, name: str = "graph", *, threads: int = 0) -> None:
+        self._compile = partial(_compiled, onnx, name)
+        self._name, self._threads = name, threads
+        self._bind(self._compile(openvino_settings(threads)))
+
+    def _bind(self, compiled: Any) -> None:
+        """Take a compiled model, and buffers of our own for it."""
         openvino = require("openvino", "openvino")
-        version = openvino.__version__.split("-")[0]
-        core = openvino.Core()
-        try:
-            model = core.read_model(onnx)
-            _check_ports(model, name)
-            self._compiled: Any = core.compile_model(model, "CPU", openvino_settings(threads))
-        except RuntimeError as error:
-            raise EngineError(f"openvino {version} cannot load {name}: {_reason(error)}") from error
-        self.input = np.zeros(tuple(model.input().shape), np.uint8)
-        self._output = np.zeros(tuple(model.output(0).shape), np.uint8)
-        self._request: Any = self._compiled.create_infer_request()
+        self._compiled = compiled
+        self._request: Any = compiled.create_infer_request()
+        self.input = np.zeros(tuple(compiled.input().shape), np.uint8)
+        self._output = np.zeros(tuple(compiled.output(0).shape), np.uint8)
         self._request.set_input_tensor(openvino.Tensor(self.input, shared_memory=True))
         self._request.set_output_tensor(0, openvino.Tensor(self._output, shared_memory=True))
-        if len(model.outputs) > 1:
-            self.scores = np.zeros(tuple(model.output(1).shape), np.float32)
+        if len(compiled.outputs) > 1:
+            self.scores = np.zeros(tuple(compiled.output(1).shape), np.float32)
             self._request.set_output_tensor(1, openvino.Tensor(self.scores, shared_memory=True))
-        device = core.get_property("CPU", "FULL_DEVICE_NAME")
-        self.description = f"OpenVINO {version} on the CPU ({device}), graph {name}, {threads or 'all'} threads"
+        version, device = _version(openvino), openvino.Core().get_property("CPU", "FULL_DEVICE_NAME")
+        threads = self._threads or "all"
+        self.description = f"OpenVINO {version} on the CPU ({device}), graph {self._name}, {threads} threads"
+
+    def lanes(self) -> Sequence[OpenVinoEngine]:
+        """Open engines that may run at the same time, as in ``Engine``: streams of one compiled model."""
+        if self._compiled is None:
+            raise EngineError(_CLOSED)
+        count, threads = lanes_of(self._threads)
+        if count < 2:
+            return ()
+        compiled = self._compile({**openvino_settings(count * threads), "NUM_STREAMS": count})
+        lanes = [copy(self) for _ in range(count)]
+        for lane in lanes:
+            lane._threads = threads
+            lane._bind(compiled)
+        return lanes
 
     def int8_convolutions(self) -> tuple[int, int]:
         """Count the convolutions that OpenVINO runs with integer kernels on this CPU, and all convolutions.
@@ -59,14 +76,14 @@ class OpenVinoEngine(Engine):
             EngineError: the engine is closed.
         """
         if self._compiled is None:
-            raise EngineError("the engine is closed; open it again")
+            raise EngineError(_CLOSED)
         facts = [node.get_rt_info() for node in self._compiled.get_runtime_model().get_ordered_ops()]
         kernels = [str(f["primitiveType"].value) for f in facts if f["layerType"].value in _CONVOLUTIONS]
         return sum(kernel.lower().endswith("_i8") for kernel in kernels), len(kernels)
 
     def _run(self) -> np.ndarray:
         if self._request is None:
-            raise EngineError("the engine is closed; open it again")
+            raise EngineError(_CLOSED)
         try:
             self._request.infer(share_outputs=True)
         except RuntimeError as error:
@@ -83,6 +100,22 @@ def openvino_settings(threads: int) -> dict[str, Any]:
     """Return the properties with which graphs are compiled: for single frames, floats in float32; 0 is all threads."""
     settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
     return {**settings, **({"INFERENCE_NUM_THREADS": threads} if threads else {})}
+
+
+def _compiled(onnx: bytes, name: str, settings: Mapping[str, Any]) -> Any:
+    """Compile a graph. Raises EngineError."""
+    openvino = require("openvino", "openvino")
+    core = openvino.Core()
+    try:
+        model = core.read_model(onnx)
+        _check_ports(model, name)
+        return core.compile_model(model, "CPU", settings)
+    except RuntimeError as error:
+        raise EngineError(f"openvino {_version(openvino)} cannot load {name}: {_reason(error)}") from error
+
+
+def _version(openvino: Any) -> str:
+    return str(openvino.__version__).split("-")[0]
 
 
 def _check_ports(model: Any, name: str) -> None:

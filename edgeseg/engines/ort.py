@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from copy import copy
+from functools import partial
+from typing import Any, Sequence
 
 import numpy as np
 
-from edgeseg.engines.base import Engine, require_shapes
+from edgeseg.engines.base import Engine, lanes_of, require_shapes
 from edgeseg.errors import EngineError, first_line, require
 
 __all__ = ["OrtEngine"]
+
+_CLOSED = "the engine is closed; open it again"
 
 
 class OrtEngine(Engine):
@@ -31,17 +35,14 @@ class OrtEngine(Engine):
     """
 
     def __init__(self, onnx: bytes, name: str = "graph", *, threads: int = 0, float_qdq: bool = False) -> None:
-        ort = require("onnxruntime", "")
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 4  # an error comes as an exception, which is said once
-        if float_qdq:
-            options.add_session_config_entry("session.disable_quant_qdq", "1")
-        try:
-            self._session: Any = ort.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime raises its own types, without a public common base
-            raise EngineError(f"onnxruntime {ort.__version__} cannot load {name}: {first_line(error)}") from error
-        feeds, results = self._session.get_inputs(), self._session.get_outputs()
+        self._open = partial(_session, onnx, name, float_qdq)
+        self._name, self._threads = name, threads
+        self._bind(self._open(threads))
+
+    def _bind(self, session: Any) -> None:
+        """Take a session, and buffers of our own for it. Raises EngineError: its ports are not ours."""
+        ort, name = require("onnxruntime", ""), self._name
+        feeds, results = session.get_inputs(), session.get_outputs()
         if len(feeds) != 1 or len(results) not in (1, 2):
             raise EngineError(f"{name} has {len(feeds)} inputs and {len(results)} outputs; expected one of each")
         feed, result = feeds[0], results[0]
@@ -54,18 +55,32 @@ class OrtEngine(Engine):
         self.input = np.zeros(feed.shape, np.uint8)
         self._output = np.zeros(result.shape, np.uint8)
         self.port_names, self.output_shape = (feed.name, result.name), self._output.shape
-        self._binding = self._session.io_binding()
+        self._session, self._binding = session, session.io_binding()
         self._binding.bind_cpu_input(feed.name, self.input)
         self._binding.bind_output(result.name, "cpu", 0, np.uint8, self._output.shape, self._output.ctypes.data)
         for scores in results[1:]:
             self.scores = np.zeros(scores.shape, np.float32)
             where = self.scores.ctypes.data
             self._binding.bind_output(scores.name, "cpu", 0, np.float32, self.scores.shape, where)
-        self.description = f"ONNX Runtime {ort.__version__} on the CPU, graph {name}, {threads or 'all'} threads"
+        self.description = f"ONNX Runtime {ort.__version__} on the CPU, graph {name}, {self._threads or 'all'} threads"
+
+    def lanes(self) -> Sequence[OrtEngine]:
+        """Open engines that may run at the same time, as in ``Engine``: one session serves them all."""
+        if self._session is None:
+            raise EngineError(_CLOSED)
+        count, threads = lanes_of(self._threads)
+        if count < 2:
+            return ()
+        session = self._open(threads)
+        lanes = [copy(self) for _ in range(count)]
+        for lane in lanes:
+            lane._threads = threads
+            lane._bind(session)
+        return lanes
 
     def _run(self) -> np.ndarray:
         if self._session is None:
-            raise EngineError("the engine is closed; open it again")
+            raise EngineError(_CLOSED)
         try:
             self._session.run_with_iobinding(self._binding)
         except Exception as error:  # as above
@@ -76,3 +91,17 @@ class OrtEngine(Engine):
         """Free the session. May be called twice."""
         self._binding = None
         self._session = None
+
+
+def _session(onnx: bytes, name: str, float_qdq: bool, threads: int) -> Any:
+    """Load a graph. Raises EngineError."""
+    ort = require("onnxruntime", "")
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 4  # an error comes as an exception, which is said once
+    if float_qdq:
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
+    try:
+        return ort.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises its own types, without a public common base
+        raise EngineError(f"onnxruntime {ort.__version__} cannot load {name}: {first_line(error)}") from error

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from edgeseg.bundle import Bundle
-from edgeseg.engines.base import Engine
+from edgeseg.engines.base import Engine, lanes_of
 from edgeseg.engines.ort import OrtEngine
-from edgeseg.engines.select import cpu_graphs, engine_from_bundle
+from edgeseg.engines.select import CPU_ENGINES, cpu_graphs, engine_from_bundle, installed_engines
 from edgeseg.errors import EngineError
 from tests.engine_contract import EngineContract
 from tests.fakes import ThresholdEngine
@@ -59,6 +59,23 @@ def test_int8_is_preferred_and_a_tensorrt_graph_is_refused(shipped: Bundle) -> N
         engine_from_bundle(shipped, "int8-tensorrt")
     with pytest.raises(EngineError, match="no graph 'int4'; it has"):
         engine_from_bundle(shipped, "int4")
+
+
+@pytest.mark.parametrize("by", CPU_ENGINES)
+def test_lanes_share_the_threads_of_the_engine(shipped: Bundle, by: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if by not in installed_engines():
+        pytest.skip(f"{by} is not installed")
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(8)))
+    assert [lanes_of(threads) for threads in (0, 1, 2, 3, 16)] == [(4, 2), (1, 1), (2, 1), (3, 1), (4, 4)]
+    with engine_from_bundle(shipped, threads=1, engine=by) as engine:
+        assert engine.lanes() == (), "a single thread has nothing to wait for"
+    with engine_from_bundle(shipped, threads=3, engine=by) as engine:
+        lanes = engine.lanes()
+        assert len(lanes) == 3 and all(", 1 threads" in lane.description for lane in lanes)
+        for lane in lanes:
+            lane.close()
+    with pytest.raises(EngineError, match="closed"):
+        engine.lanes()
 
 
 def test_what_is_no_graph_is_refused() -> None:
