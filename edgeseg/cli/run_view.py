@@ -45,7 +45,8 @@ def say_summary(state: RunState) -> None:
     for source in state.sources.values():
         say(f"source: {source.name}: {source.description}")
     if state.frames:
-        table("ms per frame by stage", ["stage", "p50 ms", "p90 ms", "p99 ms", "max ms"], _stage_rows(state))
+        at_once = f", {state.in_flight} frames at a time" if state.in_flight > 1 else ""
+        table(f"ms per frame by stage{at_once}", ["stage", "p50 ms", "p90 ms", "p99 ms", "max ms"], _stage_rows(state))
     for source in state.sources.values():
         many = f"source {source.name}: " if len(state.sources) > 1 else ""
         dropped = ", ".join(f"{count} {cause}" for cause, count in source.dropped.items() if count) or "none"
@@ -83,8 +84,10 @@ def _every(seconds: float, show: Callable[[RunState], Any]) -> OnFrame:
 def _plain_line(state: RunState) -> str:
     latencies = state.latencies()
     miou = f"  mIoU {percent(state.confusion.miou())}" if state.confusion.counts.any() else ""
+    frame = latencies["frame"]
+    at_once = f", {state.in_flight} at a time" if state.in_flight > 1 else ""
     return (
-        f"frame {state.frames}  {latencies['frame'].p50_ms:.1f} ms/frame (p99 {latencies['frame'].p99_ms:.1f})  "
+        f"frame {state.frames}  {frame.p50_ms:.1f} ms/frame (p99 {frame.p99_ms:.1f}){at_once}  "
         f"{state.fps():.1f} fps  age {latencies['age'].p50_ms:.1f} ms  dropped {state.dropped}{miou}"
     )
 

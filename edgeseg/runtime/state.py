@@ -157,6 +157,8 @@ class RunState:
         started_ns: ``time.perf_counter_ns`` at the first frame's arrival.
         latest_ns: when the latest frame was done.
         watch: laps of ``STAGES``.
+        in_flight: batches that are segmented at the same time; above 1 the laps of a stage overlap, and ``fps`` is the
+            pace.
         paused: nothing is inferred at the moment.
         ended: why the run stopped: ``"end of stream"``, ``"frame limit"``, ``"window closed"``, ``"interrupted"``,
             ``"stopped"``, ``"failed"``.
@@ -171,6 +173,7 @@ class RunState:
     started_ns: int = field(default_factory=time.perf_counter_ns)
     latest_ns: int = field(default_factory=time.perf_counter_ns)
     watch: Stopwatch = field(default_factory=Stopwatch)
+    in_flight: int = 1
     paused: bool = False
     ended: str = ""
     events: deque[Event] = field(default_factory=lambda: deque(maxlen=512))
@@ -216,6 +219,7 @@ class RunState:
             "dropped": self.dropped,
             "fps": round(self.fps(), 2),
             "ended": self.ended,
+            "in_flight": self.in_flight,
             "paused": self.paused,
             "ms": {stage: summary.to_json() for stage, summary in self.latencies().items()},
             "miou": self.confusion.miou() if has_labels else None,

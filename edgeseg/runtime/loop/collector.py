@@ -42,15 +42,20 @@ class Collector:
         with self.changed:
             self._feeds.remove(feed)
 
-    def collect(self, most: int, timeout_s: float) -> list[tuple[Feed, Frame]]:
+    def collect(
+        self, most: int, timeout_s: float, or_when: Callable[[], bool] = lambda: False
+    ) -> list[tuple[Feed, Frame]]:
         """Collect the next frames, none older than their feed's deadline; empty when none came in time.
 
         Args:
             most: at most so many.
             timeout_s: to wait for the first one.
+            or_when: ends the wait as well; asked whenever ``changed`` is notified.
         """
         with self.changed:
-            if not self.changed.wait_for(self._anything, timeout_s):
+            if not self.changed.wait_for(lambda: self._anything() or or_when(), timeout_s):
+                return []
+            if not any(feed.has_mail() for feed in self._feeds):
                 return []
             if most > 1 and self._window_s:
                 self.changed.wait_for(lambda: self._complete(most), self._window_s)

@@ -7,7 +7,7 @@ import threading
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Callable, Iterator, Sequence
+from typing import Callable, Iterator, List, Tuple
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from edgeseg.runtime.deadline import Deadline
 from edgeseg.runtime.frame import Frame, Segmentation
 from edgeseg.runtime.loop.collector import Collector
 from edgeseg.runtime.loop.feed import Feed, Supervision
+from edgeseg.runtime.loop.lanes import Lanes
 from edgeseg.runtime.loop.sink_worker import SinkWorker
 from edgeseg.runtime.policy import Policy
 from edgeseg.runtime.recycle import Recycler
@@ -32,10 +33,13 @@ _TICK_S = 0.2
 _CLOSE_S, _STOP_S = 60.0, 1.6
 """For the end of all: in its own time, and when somebody asks to stop. What that leaves of two seconds is for the
 summary and the interpreter."""
+_CLOSE_LANES_S = 5.0
 _CLOSE_SOURCES_S, _STOP_SOURCES_S = 5.0, 0.8
 """Of that at most for the sources, which end first: sinks report what came of them."""
 _REMOVE_S = 3.0
 _ASKED = ("interrupted", "stopped")
+
+_Batch = List[Tuple[Feed, Frame]]
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,21 @@ class LoopOptions:
     supervision: Supervision = Supervision()
     window_s: float = 0.01
     max_frames: int = 0
+
+
+@dataclass(frozen=True)
+class _Segmented:
+    """What came of a batch.
+
+    Attributes:
+        results: one per frame.
+        laps_ns: stage and nanoseconds, once per frame; what the engine timed itself, once.
+        frame_ns: all stages together, per frame.
+    """
+
+    results: list[Segmentation]
+    laps_ns: list[tuple[str, int]]
+    frame_ns: int
 
 
 class Run:
@@ -90,6 +109,8 @@ class Run:
         self._names = (str(number) for number in itertools.count())
         self._not_started: list[Feed] = []
         self._running = False
+        self._lanes: Lanes[_Batch, _Segmented] | None = None
+        self._has_asked = False
         self._lock = threading.RLock()
         self._deadline = Deadline()
 
@@ -178,51 +199,126 @@ class Run:
             while not self.state.ended:
                 self._on_tick()
                 self._collector.check_stuck()
-                with self.state.watch.lap("wait"):
-                    batch = self._collector.collect(len(self.engine.input), _TICK_S)
-                if batch and self.state.paused:
-                    for feed, _ in batch:
-                        feed.drop("paused")
-                elif batch:
-                    self._segment(batch)
-                elif self._collector.all_finished():
-                    self._no_more_frames()
+                lanes = self._lanes_for_now()
+                if lanes is None:
+                    self._segment_next()
+                else:
+                    self._keep_busy(lanes)
         return self.state
 
-    def _segment(self, batch: Sequence[tuple[Feed, Frame]]) -> None:
-        watch = self.state.watch
-        laps: dict[str, float] = {}
+    def _segment_next(self) -> None:
+        """Segment one batch and hand its results out; the second one may open the lanes, and goes there."""
+        batch = self._collected()
+        if batch:
+            try:
+                lanes = self._opened_lanes()
+                done = None if lanes else self._segmented(self.engine, batch)
+            except BaseException:
+                _count_stopped(batch)
+                raise
+            if lanes:
+                lanes.put(batch)
+            elif done:
+                self._account(batch, done)
+        elif self._collector.all_finished():
+            self._no_more_frames()
+
+    def _keep_busy(self, lanes: Lanes[_Batch, _Segmented]) -> None:
+        """Put a batch into a lane that is free, and hand out what the oldest gave."""
+        if lanes.has_room():
+            batch = self._collected(lanes.oldest_is_done)
+            if batch:
+                lanes.put(batch)
+            elif lanes.is_empty() and self._collector.all_finished():
+                self._no_more_frames()
+        else:
+            lanes.wait(_TICK_S)
+        if lanes.oldest_is_done():
+            self._account(*lanes.take())
+
+    def _collected(self, or_when: Callable[[], bool] = lambda: False) -> _Batch:
+        """Wait for the next batch; empty where none came in time, or the run is paused."""
+        with self.state.watch.lap("wait"):
+            batch = self._collector.collect(len(self.engine.input), _TICK_S, or_when)
+        if not self.state.paused:
+            return batch
+        for feed, _ in batch:
+            feed.drop("paused")
+        return []
+
+    def _lanes_for_now(self) -> Lanes[_Batch, _Segmented] | None:
+        """Return the lanes, if they are open and every frame of every source counts.
+
+        A frame takes longer in a lane than alone, which is no matter where frames wait to be read. Cameras get the
+        whole engine; where one is added meanwhile, what is in the lanes comes first.
+        """
+        lanes = self._lanes
+        if lanes is None or self._every_frame_counts():
+            return lanes
+        while not lanes.is_empty() and self._goes_on():
+            if lanes.wait(_TICK_S):
+                self._account(*lanes.take())
+        return None
+
+    def _opened_lanes(self) -> Lanes[_Batch, _Segmented] | None:
+        """Open the lanes where that pays: for more than one batch, of sources of which every frame counts."""
+        if self._has_asked or not self.state.frames or not self._every_frame_counts():
+            return None
+        self._has_asked = True
+        engines = self.engine.lanes()
+        if engines:
+            self._lanes = Lanes(engines, self._segmented, self._collector.changed)
+            self.state.in_flight = len(engines)
+        return self._lanes
+
+    def _every_frame_counts(self) -> bool:
+        return all(feed.policy.lossless for feed in self._collector)
+
+    def _segmented(self, engine: Engine, batch: _Batch) -> _Segmented:
+        """Segment a batch. Of the run it touches nothing but the memory of results: lanes do it at the same time."""
+        laps_ns: list[tuple[str, int]] = []
+        laps_ms: dict[str, float] = {}
         started = before = time.perf_counter_ns()
 
         def lap(stage: str) -> None:
             nonlocal before
             now = time.perf_counter_ns()
             share = (now - before) // len(batch)
-            before, laps[stage] = now, share / 1e6
-            for _ in batch:
-                watch.add(stage, share)
+            before, laps_ms[stage] = now, share / 1e6
+            laps_ns.extend([(stage, share)] * len(batch))
 
         for place, (_, frame) in enumerate(batch):
-            self.spec.resized(frame.image, out=self.engine.input[place])
+            self.spec.resized(frame.image, out=engine.input[place])
         lap("preprocess")
-        classes = self.engine.infer(self.engine.input)
+        classes = engine.infer(engine.input)
         lap("infer")
-        for part, ms in self.engine.laps_ms.items():
-            watch.add(part, int(ms * 1e6))
-        results = [self._result(frame, classes[place], place, laps) for place, (_, frame) in enumerate(batch)]
+        laps_ns += [(part, int(ms * 1e6)) for part, ms in engine.laps_ms.items()]
+        scores = engine.scores
+        results = [
+            self._result(frame, classes[place], None if scores is None else scores[place], laps_ms)
+            for place, (_, frame) in enumerate(batch)
+        ]
         lap("postprocess")
-        for (feed, _), result in zip(batch, results):
+        return _Segmented(results, laps_ns, (before - started) // len(batch))
+
+    def _account(self, batch: _Batch, done: _Segmented) -> None:
+        """Write down how long a batch took, and hand its results out."""
+        watch = self.state.watch
+        for stage, lap_ns in done.laps_ns:
+            watch.add(stage, lap_ns)
+        for (feed, _), result in zip(batch, done.results):
             if self.state.ended == "frame limit":
                 feed.drop("stopped")
                 continue
-            watch.add("frame", (time.perf_counter_ns() - started) // len(batch))
+            watch.add("frame", done.frame_ns)
             self._hand_out(feed, result)
 
-    def _result(self, frame: Frame, classes: np.ndarray, place: int, laps: dict[str, float]) -> Segmentation:
+    def _result(
+        self, frame: Frame, classes: np.ndarray, scores: np.ndarray | None, laps: dict[str, float]
+    ) -> Segmentation:
         ids = self._recycler.take(*classes.shape)
         np.copyto(ids, classes)
-        scores = self.engine.scores
-        confidence = None if scores is None else confidence_per_class(scores[place], ids)
+        confidence = None if scores is None else confidence_per_class(scores, ids)
         return Segmentation(frame, ids, laps, len(self.spec.classes), confidence, self.spec.preprocess.resize)
 
     def _hand_out(self, feed: Feed, result: Segmentation) -> None:
@@ -272,11 +368,18 @@ class Run:
             failure = error
             self.stop("failed")
         self._deadline.bring_to(_CLOSE_S)
+        self._close_lanes()
         self._close_sources()
         broken = self._close_sinks(failure)
         failure = failure or broken
         if failure is not None:
             raise failure
+
+    def _close_lanes(self) -> None:
+        """End the lanes, and count the frames whose results nobody took."""
+        if self._lanes is not None:
+            for batch in self._lanes.close(min(_CLOSE_LANES_S, (self._deadline.at - time.monotonic()) / 4)):
+                _count_stopped(batch)
 
     def _close_sources(self) -> None:
         began = time.monotonic()
@@ -301,6 +404,11 @@ class Run:
             except BaseException as error:
                 broken = broken or error
         return broken
+
+
+def _count_stopped(batch: _Batch) -> None:
+    for feed, _ in batch:
+        feed.drop("stopped")
 
 
 def confidence_per_class(scores: np.ndarray, ids: np.ndarray) -> np.ndarray:

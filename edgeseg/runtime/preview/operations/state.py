@@ -34,6 +34,7 @@ _RUN = object_of(
         "dropped": COUNT,
         "fps": number(),
         "ended": text(),
+        "in_flight": COUNT,
         "paused": BOOL,
         "ms": map_of(ref("Laps")),
         "miou": or_null(SHARE),
