@@ -41,10 +41,15 @@ class Race:
     Args:
         options: of the command line.
         entrants: who takes part.
+
+    Attributes:
+        rows: network -> a row for each contender.
+        turns: that everyone was offered.
     """
 
     def __init__(self, options: argparse.Namespace, entrants: list[Entrant]) -> None:
         self._options, self._folder = options, Path(options.folder).resolve()
+        self.turns = 0
         self.rows = {network: [Row(entrant) for entrant in entrants] for network in options.networks}
 
     def prepare(self) -> None:
@@ -63,13 +68,15 @@ class Race:
 
     def turn(self, order: random.Random) -> None:
         """Let everyone that can run take a turn."""
+        self.turns += 1
         for network, row in order.sample(list(self._all()), len(list(self._all()))):
             if row.reason:
                 continue
             options = self._options
             first = not row.laps["frame"]
             maps = str(self._made(row, network) / "maps.npy") if first else "-"
-            more = [str(one) for one in (options.warmup, options.seconds, options.calls, maps)]
+            clock = "cpu" if options.cpu_time else "wall"
+            more = [str(one) for one in (options.warmup, options.seconds, options.calls, clock, maps)]
             try:
                 found = json.loads(self._call(row, network, "turn", more, _TURN_S).splitlines()[-1])
             except Unavailable as error:
@@ -133,10 +140,11 @@ class Race:
 def page(race: Race, options: argparse.Namespace, load: tuple[float, ...], took_s: float) -> str:
     """Return the tables and what they say, as Markdown."""
     rows = race.rows
+    clock = ", CPU time of the process" if options.cpu_time else ""
     lines = [
         f"edgeseg {__version__}, {detected_device().describe()}, {options.threads} threads, 512x512, "
-        f"{options.turns} turns each in {took_s / 60:.0f} min. Load before: {', '.join(f'{one:.2f}' for one in load)} "
-        "(1, 5, 15 min)."
+        f"{race.turns} turns each in {took_s / 60:.0f} min{clock}. "
+        f"Load before: {', '.join(f'{one:.2f}' for one in load)} (1, 5, 15 min)."
     ]
     for network, those in rows.items():
         lines += ["", f"### {network}", "", markdown(those)]
@@ -168,8 +176,8 @@ def put_into(path: Path, text: str) -> None:
 
 
 def chosen(only: list[str]) -> list[Entrant]:
-    """Return the contenders whose names hold one of these words; all without words, and always those of ours."""
-    found = [one for one in ENTRANTS if not only or one.ours or any(word.lower() in one.name.lower() for word in only)]
+    """Return the contenders whose names hold one of these words; all without words."""
+    found = [one for one in ENTRANTS if not only or any(word.lower() in one.name.lower() for word in only)]
     unknown = [word for word in only if not any(word.lower() in one.name.lower() for one in ENTRANTS)]
     if unknown:
         raise SystemExit(f"no contender is called {unknown[0]!r}; there are {', '.join(one.name for one in ENTRANTS)}")
@@ -185,12 +193,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--turns", type=int, default=8)
+    parser.add_argument("--minutes", type=float, default=60.0, help="after so many no turns begin that were asked for")
     parser.add_argument("--seconds", type=float, default=0.5, help="of each mode in a turn")
     parser.add_argument("--calls", type=int, default=3, help="at least so many of each mode in a turn")
     parser.add_argument("--warmup", type=float, default=0.3, help="seconds before each mode, and at least two calls")
+    parser.add_argument("--cpu-time", action="store_true", help="of the process, for a busy machine: say --threads 1")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--networks", nargs="+", choices=(DEFAULT, CLAIMED), default=[DEFAULT, CLAIMED])
-    parser.add_argument("--only", nargs="+", default=[], help="words of the peers' names; ours always take part")
+    parser.add_argument("--only", nargs="+", default=[], help="words of the contenders' names")
     parser.add_argument("--prepare", action="store_true", help="only make what is made once")
     parser.add_argument("--out", type=Path, help="page between whose marks the tables are put, besides printing them")
     options = parser.parse_args()
@@ -204,6 +214,8 @@ def main() -> None:
         return
     load, began, order = os.getloadavg(), time.monotonic(), random.Random(0)
     for turn in range(options.turns):
+        if time.monotonic() - began > 60 * options.minutes:
+            break
         _say(f"turn {turn + 1} of {options.turns}, {time.monotonic() - began:.0f} s so far")
         race.turn(order)
         write_results(race, options.folder, options)

@@ -64,9 +64,9 @@ def agreement(found: np.ndarray, expected: np.ndarray) -> float:
 
 
 def fastest(rows: Sequence[Row], mode: str, *, ours: bool) -> Row | None:
-    """Return the row with the least median time, of ours or of the others; None where none ran."""
+    """Return the row with the least p50 of the table, of ours or of the others; None where none ran."""
     ran = [row for row in rows if row.ran and row.entrant.ours == ours]
-    return min(ran, key=lambda row: float(np.median(row.turns(mode))), default=None)
+    return min(ran, key=lambda row: row.percentile(mode, 50), default=None)
 
 
 def markdown(rows: Sequence[Row]) -> str:

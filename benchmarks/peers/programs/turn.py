@@ -1,11 +1,11 @@
 """What the program of every contender does: prepare a network once, then take turns, each in a process of its own.
 
     PROGRAM prepare VARIANT NETWORK MADE THREADS
-    PROGRAM turn VARIANT NETWORK MADE THREADS WARMUP_S SECONDS CALLS MAPS
+    PROGRAM turn VARIANT NETWORK MADE THREADS WARMUP_S SECONDS CALLS CLOCK MAPS
 
 ``NETWORK`` is a folder of ``inputs.py``, ``MADE`` a folder of the contender's own. A turn writes the class maps of all
-frames to ``MAPS`` (``-`` for none) and ends with a line of JSON. Only numpy is needed here: it runs in the contender's
-own environment.
+frames to ``MAPS`` (``-`` for none) and ends with a line of JSON. ``CLOCK`` is ``wall`` or ``cpu``, the time of the
+process. Only numpy is needed here: it runs in the contender's own environment.
 """
 
 from __future__ import annotations
@@ -76,17 +76,21 @@ def classes_of(scores: np.ndarray) -> np.ndarray:
     return scores.argmax(0).astype(np.uint8)  # type: ignore[no-any-return]
 
 
-def _laps(call: Callable[[], object], seconds: float, calls: int) -> list[float]:
+CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
+
+
+def _laps(call: Callable[[], object], seconds: float, calls: int, clock: Callable[[], float]) -> list[float]:
     """Return the milliseconds of calls, for so long and at least so many."""
     laps: list[float] = []
     while len(laps) < calls or sum(laps) < 1e3 * seconds:
-        began = time.perf_counter()
+        began = clock()
         call()
-        laps.append(1e3 * (time.perf_counter() - began))
+        laps.append(1e3 * (clock() - began))
     return laps
 
 
-def _turn(opened: Opened, frames: np.ndarray, warmup_s: float, seconds: float, calls: int) -> dict[str, Any]:
+def _turn(opened: Opened, frames: np.ndarray, more: list[str]) -> dict[str, Any]:
+    warmup_s, seconds, calls, clock = float(more[0]), float(more[1]), int(more[2]), CLOCKS[more[3]]
     taken = iter(range(sys.maxsize))
     timed: dict[str, Callable[[], object]] = {
         "frame": lambda: opened.segment(frames[next(taken) % len(frames)]),
@@ -94,8 +98,8 @@ def _turn(opened: Opened, frames: np.ndarray, warmup_s: float, seconds: float, c
     }
     found: dict[str, Any] = {"description": opened.description}
     for name, call in timed.items():
-        _laps(call, warmup_s, 2)
-        found[name] = [round(lap, 4) for lap in _laps(call, seconds, calls)]
+        _laps(call, warmup_s, 2, clock)
+        found[name] = [round(lap, 4) for lap in _laps(call, seconds, calls, clock)]
     return found
 
 
@@ -111,9 +115,9 @@ def main(prepare: Callable[[Job], None], opened: Callable[[Job], Opened]) -> Non
     if what == "prepare":
         prepare(job)
         return
-    warmup_s, seconds, calls, maps = more
+    *more, maps = more
     engine, frames = opened(job), job.frames()
-    found = _turn(engine, frames, float(warmup_s), float(seconds), int(calls))
+    found = _turn(engine, frames, more)
     if maps != "-":
         np.save(maps, np.stack([engine.segment(frame).copy() for frame in frames]))
     print(f"\n{json.dumps(found)}", flush=True)
