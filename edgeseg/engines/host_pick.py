@@ -125,15 +125,17 @@ def open_pick(bundle: Bundle, pick: HostPick) -> Engine:
     choice = pick.choice
     if pick.is_judged:
         return engine_from_bundle(bundle, choice.graph, threads=choice.threads, engine=choice.engine)
-    instead = f"`engine` {USUAL} runs it without {choice.engine}"
     try:
         engine = engine_from_bundle(bundle, choice.graph, threads=choice.threads, engine=choice.engine)
     except EngineError as error:
-        raise EngineError(f"{error}; {instead}") from error
+        raise EngineError(f"{error}; `engine` {USUAL} runs it without {choice.engine}") from error
     try:
         test = run_self_test(engine, bundle, choice.graph)
         if not test.passed:
-            raise GateRefused(f"self-test failed: {choice.name} has {test.describe()}; {instead}")
+            raise GateRefused(
+                f"self-test failed: {choice.name} has {test.describe()}; `engine` {USUAL} runs it without "
+                f"{choice.engine}"
+            )
     except BaseException:
         engine.close()
         raise
