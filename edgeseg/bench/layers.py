@@ -11,7 +11,7 @@ from typing import Any, Callable, Mapping
 
 import numpy as np
 
-from edgeseg.engines.openvino import openvino_settings
+from edgeseg.engines.openvino import openvino_module, openvino_settings
 from edgeseg.errors import EngineError, first_line, require
 
 __all__ = ["LAYER_TIMERS", "LayerTime", "layer_times"]
@@ -82,7 +82,7 @@ def _onnxruntime(onnx: bytes, frame: np.ndarray, threads: int, runs: int) -> lis
 
 
 def _openvino(onnx: bytes, frame: np.ndarray, threads: int, runs: int) -> list[LayerTime]:
-    openvino = require("openvino", "openvino")
+    openvino = openvino_module()
     settings = {**openvino_settings(threads), "PERF_COUNT": True}
     took: dict[tuple[str, str], list[float]] = defaultdict(list)
     try:

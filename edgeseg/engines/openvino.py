@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from copy import copy
 from functools import partial
+from types import ModuleType
 from typing import Any, Mapping, Sequence
 
 import numpy as np
@@ -11,7 +13,7 @@ import numpy as np
 from edgeseg.engines.base import Engine, lanes_of, require_shapes
 from edgeseg.errors import EngineError, first_line, require
 
-__all__ = ["OpenVinoEngine", "openvino_settings"]
+__all__ = ["OpenVinoEngine", "openvino_module", "openvino_settings"]
 
 _CLOSED = "the engine is closed; open it again"
 _CONVOLUTIONS = ("Convolution", "Deconvolution")
@@ -41,7 +43,7 @@ class OpenVinoEngine(Engine):
 
     def _bind(self, compiled: Any) -> None:
         """Take a compiled model, and buffers of our own for it."""
-        openvino = require("openvino", "openvino")
+        openvino = openvino_module()
         self._compiled = compiled
         self._request: Any = compiled.create_infer_request()
         self.input = np.zeros(tuple(compiled.input().shape), np.uint8)
@@ -96,6 +98,28 @@ class OpenVinoEngine(Engine):
         self._compiled = None
 
 
+_TELEMETRY = "openvino_telemetry"
+
+
+def openvino_module() -> ModuleType:
+    """Import OpenVINO without its telemetry.
+
+    Its import reports to Google Analytics unless a file in the user's home forbids that, writes an identity into the
+    home and leaves a thread. It goes without where that package cannot be imported.
+
+    Raises:
+        MissingDependencyError: openvino is not installed.
+    """
+    hidden = _TELEMETRY not in sys.modules
+    if hidden:
+        sys.modules[_TELEMETRY] = None  # type: ignore[assignment]  # Python's way to say that there is no such module
+    try:
+        return require("openvino", "openvino")
+    finally:
+        if hidden:
+            sys.modules.pop(_TELEMETRY, None)
+
+
 def openvino_settings(threads: int) -> dict[str, Any]:
     """Return the properties with which graphs are compiled: for single frames, floats in float32; 0 is all threads."""
     settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
@@ -104,7 +128,7 @@ def openvino_settings(threads: int) -> dict[str, Any]:
 
 def _compiled(onnx: bytes, name: str, settings: Mapping[str, Any]) -> Any:
     """Compile a graph. Raises EngineError."""
-    openvino = require("openvino", "openvino")
+    openvino = openvino_module()
     core = openvino.Core()
     try:
         model = core.read_model(onnx)

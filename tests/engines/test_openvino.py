@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -62,3 +66,20 @@ def test_what_is_no_graph_is_refused_in_one_line(junk: bytes) -> None:
     with pytest.raises(EngineError, match="cannot load junk: ") as refused:
         OpenVinoEngine(junk, "junk")
     assert "\n" not in str(refused.value) and ".cpp" not in str(refused.value)
+
+
+def test_nothing_is_reported_and_nothing_is_left_in_the_home(tmp_path: Path) -> None:
+    """Importing OpenVINO sends an event, and writes an identity into a home, unless it is kept from that."""
+    program = (
+        "import sys, threading, edgeseg; edgeseg.open_engine(edgeseg.load(), engine='openvino').close(); "
+        "print('openvino_telemetry' in sys.modules, [one.name for one in threading.enumerate()])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        # Where a CI is noticed nothing would be reported anyway.
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert done.stdout.split("\n")[0] == "False ['MainThread']", done.stderr
+    assert not (tmp_path / "intel").exists()
