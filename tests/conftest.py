@@ -14,11 +14,16 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from edgeseg.app.shipped import SHIPPED
 from edgeseg.bundle import Bundle, read_bundle
 from edgeseg.images import write_png
 from edgeseg.spec import ModelSpec
+
+# A busy machine takes as long as it takes.
+settings.register_profile("edgeseg", deadline=None)
+settings.load_profile("edgeseg")
 
 # A shell that starts this run in the background makes it ignore Ctrl-C, nohup makes it ignore the end of a connection,
 # and every command under test would inherit that.

@@ -486,5 +486,7 @@ def failing_graph(*nodes: onnx.NodeProto, **constants: Any) -> bytes:
 def test_a_graph_that_fails_while_it_runs_is_one_line(shipped: Bundle, tmp_path: Path, graph: bytes) -> None:
     path = tmp_path / "failing.edgeseg"
     write_bundle(replace(shipped, graphs={"int8-cpu": GraphEntry(graph, DynamicInt8())}, page=None), path)
-    done = edgeseg("run", str(path), "--source", "demo://street?frames=2", "--sink", "null://")
+    done = edgeseg(
+        "run", str(path), "--engine", "onnxruntime", "--source", "demo://street?frames=2", "--sink", "null://"
+    )
     assert done.returncode == 1 and done.stderr.startswith("edgeseg: ") and done.stderr.count("\n") == 1, done.stderr

@@ -95,7 +95,7 @@ def everything() -> set[str]:
         for inner in getattr(command, "commands", {}).values():
             yield from walk(inner)
 
-    scripts = [*(ROOT / "jetson").rglob("*.sh"), *(ROOT / "jetson").rglob("*.py"), *(ROOT / "benchmarks").glob("*.py")]
+    scripts = [*(ROOT / "jetson").rglob("*.sh"), *(ROOT / "jetson").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")]
     scripts += [*(ROOT / "calibration").glob("*.py"), ROOT / "tests/device/take.py"]
     texts = "".join(path.read_text() for path in scripts)
     return set(walk(command_line())) | set(re.findall(r"--[a-z0-9-]+", texts)) | OTHERS
