@@ -87,53 +87,6 @@ def test_a_held_frame_keeps_its_memory_and_a_live_camera_counts_what_it_cannot_s
     source.close()
 
 
-def test_a_live_picture_is_whole_when_it_is_read() -> None:
-    # The reader hears of it before it is copied. Each is of one colour, and of another one than that before it.
-    source = source_from_uri(
-        "gst://videotestsrc is-live=true pattern=blink ! video/x-raw,width=1920,height=1080,framerate=10/1"
-    )
-    for frame in frames_of(source, 4, HANG_S):
-        colours = {tuple(int(value) for value in frame.image[row, 0]) for row in (0, 540, 1079)}
-        assert len(colours) == 1 and (frame.image == frame.image[0, 0]).all()
-
-
-def test_a_process_that_dies_while_it_copies_a_picture_is_an_error() -> None:
-    source = source_from_uri(
-        "gst://videotestsrc is-live=true pattern=snow ! video/x-raw,width=1280,height=720,framerate=30/1"
-    )
-    assert isinstance(source, GstSource)
-    with source:
-        next(iter_for(source, HANG_S, 1))
-        link = source._process
-        assert link is not None
-
-        class Announced:
-            """The process up to the announcement of a picture, at which it is killed: nothing more is heard of it."""
-
-            is_killed = False
-
-            def __getattr__(self, name: str) -> Any:
-                return getattr(link, name)
-
-            def receive(self, timeout_s: float) -> Any:
-                received = link.receive(timeout_s)
-                if self.is_killed:
-                    return None
-                if received is not None and "frame" in received[0]:
-                    os.kill(link.pid, signal.SIGKILL)
-                    self.is_killed = True
-                return received
-
-        source._process = Announced()  # type: ignore[assignment]
-        with pytest.raises(SourceError, match="killed by signal 9"):
-            for _ in iter_for(source, HANG_S):
-                pass
-        delivered = source.delivered
-        produced, busy, corrupt = source._board.counters()  # type: ignore[union-attr]
-        source.close()
-    assert source.lost_frames()["stopped"] == produced - busy - corrupt - delivered > 0
-
-
 def test_a_stored_source_waits_for_its_reader() -> None:
     source = source_from_uri(TEST.format(40, "ball", 160, 120))
     indices = []

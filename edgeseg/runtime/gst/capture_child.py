@@ -5,8 +5,7 @@ system's; so it imports nothing of edgeseg and runs on Python 3.8. It gets two d
 
 * a SOCK_SEQPACKET socket. The parent sends one JSON configuration (not on the command line: it may hold a password) and
   later ``{"stop": true}``. The child sends JSON: ``caps`` (with the descriptor of the frame memory), ``frame``,
-  ``eos``, ``error``. Of a stored source ``frame`` says that the picture is there; of a live one that it is on its way,
-  and ``copied`` follows as the next message. The end of the socket is the end of the child.
+  ``eos``, ``error``. The end of the socket is the end of the child.
 * the board: shared memory with three counters (frames produced, dropped because no slot was free, dropped because the
   decoder marked them corrupt). It outlives a child that is killed, so that the parent can count what was lost with it.
 
@@ -267,22 +266,16 @@ class Capture:
             self.busy += 1
             self.count()
             return self.gst.FlowReturn.OK
-        told = {"frame": index, "slot": slot, "at": self.captured_ns(sample, buffer), **self.media_ns(sample, buffer)}
-        self.memory[slot] = 1  # before the parent hears of it, so that it is not given to two frames
-        # Where the parent waits for the frame, it hears of it first: it wakes up while the picture is copied.
-        if not self.waits and not send(self.link, told):
-            return self.gst.FlowReturn.EOS
         # The hash of a boxed value is its address; mapped in Python the picture would be copied twice, under the lock.
         place = self.address + FRAMES_AT + slot * self.size
-        is_whole = self.extract(hash(buffer), 0, place, self.size) == self.size
-        if not is_whole:
+        if self.extract(hash(buffer), 0, place, self.size) != self.size:
             with self.counting:
                 self.corrupt += 1
             self.count()
-            self.memory[slot] = 0
-        if self.waits and not is_whole:
             return self.gst.FlowReturn.OK
-        if not send(self.link, told if self.waits else {"copied": is_whole}):
+        self.memory[slot] = 1  # before the parent hears of it, so that it is not given to two frames
+        told = {"frame": index, "slot": slot, "at": self.captured_ns(sample, buffer), **self.media_ns(sample, buffer)}
+        if not send(self.link, told):
             return self.gst.FlowReturn.EOS
         return self.gst.FlowReturn.OK
 

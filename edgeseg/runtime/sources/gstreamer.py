@@ -29,8 +29,6 @@ _SLOTS, _WAITING_SLOTS = 24, 8
 _LONGEST_SILENCE_S = 30.0
 """Of a stored source: one behind a slow network has to come first."""
 _GOODBYE_S = 1.5
-_AWAKE_S = 0.002
-"""How long a reader stays awake for a picture that is being copied: a copy takes less, and to wake up a part of it."""
 _LAST_WORDS_S = 3.0
 """How long a process that has failed may take to end: NVIDIA's camera source waits for threads that may print why."""
 
@@ -108,7 +106,7 @@ class GstSource(FrameSource):
         self._silent_s = 0.0
         message, handles = received
         if "frame" in message:
-            return self._frame(message) if self.pipeline.waits or self._is_copied() else None
+            return self._frame(message)
         if "caps" in message:
             self._lay_out(message, handles)
             return None
@@ -117,21 +115,6 @@ class GstSource(FrameSource):
             self._ended = True
             raise EndOfStream
         raise self._fault(message)
-
-    def _is_copied(self) -> bool:
-        """Wait until the picture that was announced is there; tell whether it is whole. Raises SourceError."""
-        assert self._process is not None
-        asleep_at = time.monotonic() + _AWAKE_S
-        try:
-            while True:
-                received = self._process.receive(0.0 if time.monotonic() < asleep_at else self._poll_s)
-                if received is not None:
-                    break
-        except EOFError:
-            raise self._died() from None
-        if "copied" in received[0]:
-            return bool(received[0]["copied"])
-        raise self._fault(received[0])
 
     def _inherited(self) -> tuple[Mapping[str, Mapping[str, Any]], Sequence[int]]:
         """The properties of the pipeline's elements, and the descriptors that they name."""
