@@ -41,7 +41,7 @@ from edgeseg.demo import CLASSES, PALETTE
 from edgeseg.demo.street import StreetDataset
 from edgeseg.device.detect import detected_device
 from edgeseg.engines.base import Engine
-from edgeseg.engines.openvino import OpenVinoEngine
+from edgeseg.engines.openvino import OpenVinoEngine, openvino_module
 from edgeseg.engines.ort import OrtEngine
 from edgeseg.preprocess import NetworkFrames, normalized
 from edgeseg.recipes import FP32, INT8_CPU, RECIPES
@@ -81,8 +81,7 @@ def eager_contender(name: str, network: torch.nn.Module) -> Contender:
 
 def nncf_contender(path: Path, threads: int) -> Contender:
     """A peer's file in OpenVINO as its users run it: latency hint, OpenVINO's own choice of float precision."""
-    import openvino
-
+    openvino: Any = openvino_module()
     core = openvino.Core()
     settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
     request = core.compile_model(core.read_model(path), "CPU", settings).create_infer_request()

@@ -1,7 +1,7 @@
 /* Hide instruction sets from a program, which then runs as on an older CPU, at full speed: for benchmarks/cpu_engines.py.
  *
  *     cc -O2 -shared -fPIC -o lesser_cpu.so benchmarks/lesser_cpu.c
- *     HIDE=avx512 LD_PRELOAD=$PWD/lesser_cpu.so python benchmarks/cpu_engines.py auto
+ *     HIDE=avx512 LD_PRELOAD=$PWD/lesser_cpu.so python benchmarks/cpu_engines.py street
  *
  * HIDE=amx: no AMX (Ice Lake, Zen 4). HIDE=avx512: AVX-VNNI stays (Alder Lake). HIDE=vnni: AVX-512 without VNNI (Skylake-X).
  * HIDE=all: AVX2 alone (Haswell to Comet Lake, Zen 2).

@@ -78,10 +78,11 @@ class Tuning(Generic[W]):
         return said + self.remark
 
 
-def refuse_none(refused: Sequence[str], tried: Sequence[object]) -> None:
-    """Raise EngineError when all that was tried was refused, for the first of these reasons."""
-    if len(refused) == len(tried):
-        raise EngineError(f"no candidate can be taken; the first: {refused[0] if refused else 'there is none'}")
+def refuse_none(candidates: Sequence[Candidate[Any]]) -> None:
+    """Raise EngineError when all of them were refused, for the first one's reason."""
+    if all(one.refused for one in candidates):
+        first = candidates[0].refused if candidates else "there is none"
+        raise EngineError(f"no candidate can be taken; the first: {first}")
 
 
 def _median_ms(candidate: Candidate[Any]) -> float:

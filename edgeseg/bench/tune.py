@@ -65,7 +65,7 @@ def tuned(
         except EdgesegError as error:
             found[index] = replace(one, refused=str(error))
             on_result(f"{one.name} is out: {error}")
-    refuse_none([one.refused for one in found if one.refused], found)
+    refuse_none(found)
     passed = [index for index, one in enumerate(found) if not one.refused]
     with ExitStack() as stack:
         contenders = []

@@ -72,7 +72,7 @@ def tuned_on_host(
             except EdgesegError as error:
                 found[index] = replace(found[index], refused=str(error))
                 on_result(f"{choice.name} is out: {error}")
-        refuse_none([one.refused for one in found if one.refused], found)
+        refuse_none(found)
         measured = measured_side_by_side(list(contenders.values()), frames, effort, report=report)
     for index, times in zip(contenders, measured):
         found[index] = replace(found[index], measured=times)

@@ -15,7 +15,10 @@ from edgeseg.spec import ModelSpec
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["Engine", "lanes_of", "require_shapes"]
+__all__ = ["CLOSED", "Engine", "lanes_of", "require_shapes"]
+
+CLOSED = "the engine is closed; open it again"
+"""What an engine says that is used after its end."""
 
 _MOST_LANES = 4
 """Each takes the memory of a frame's activations, and sources and sinks want to run too."""

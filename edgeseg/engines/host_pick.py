@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from edgeseg.device.detect import Device
     from edgeseg.engines.base import Engine
 
-__all__ = ["FASTEST", "USUAL", "HostPick", "Row", "host_pick", "open_pick"]
+__all__ = ["FASTEST", "USUAL", "EngineTimes", "HostPick", "host_pick", "open_pick"]
 
 USUAL = "onnxruntime"
 """What runs where nothing else is known to be faster: it comes with edgeseg, and the gate judged its arithmetic."""
 
 
 @dataclass(frozen=True)
-class Row:
-    """A row of ``FASTEST``.
+class EngineTimes:
+    """How fast engines are on a kind of CPU: a row of ``FASTEST``.
 
     Attributes:
         instructions: that the CPU has; of ``Device.int8_instructions``.
@@ -36,12 +36,12 @@ class Row:
     times: Mapping[str, float]
 
 
-FASTEST: Sequence[Row] = (
-    Row("AVX512-VNNI", True, {"openvino": 0.65}),
-    Row("AVX-VNNI", True, {"openvino": 0.81}),
-    Row("AVX2", True, {"openvino": 0.77}),
-    Row("AVX512-VNNI", False, {"openvino": 1.04}),
-    Row("AVX2", False, {"openvino": 1.11}),
+FASTEST: Sequence[EngineTimes] = (
+    EngineTimes("AVX512-VNNI", True, {"openvino": 0.65}),
+    EngineTimes("AVX-VNNI", True, {"openvino": 0.81}),
+    EngineTimes("AVX2", True, {"openvino": 0.77}),
+    EngineTimes("AVX512-VNNI", False, {"openvino": 1.04}),
+    EngineTimes("AVX2", False, {"openvino": 1.11}),
 )
 """Measured for benchmarks/cpu-engines.md, "What auto takes". The first row of a CPU's instructions counts. A CPU in no
 row, as every ARM one, was not measured."""

@@ -10,13 +10,13 @@ from typing import Any, Mapping, Sequence
 
 import numpy as np
 
-from edgeseg.engines.base import Engine, lanes_of, require_shapes
+from edgeseg.engines.base import CLOSED, Engine, lanes_of, require_shapes
 from edgeseg.errors import EngineError, first_line, require
 
 __all__ = ["OpenVinoEngine", "openvino_module", "openvino_settings"]
 
-_CLOSED = "the engine is closed; open it again"
 _CONVOLUTIONS = ("Convolution", "Deconvolution")
+_TELEMETRY = "openvino_telemetry"
 
 
 class OpenVinoEngine(Engine):
@@ -60,7 +60,7 @@ class OpenVinoEngine(Engine):
     def lanes(self) -> Sequence[OpenVinoEngine]:
         """Open engines that may run at the same time, as in ``Engine``: streams of one compiled model."""
         if self._compiled is None:
-            raise EngineError(_CLOSED)
+            raise EngineError(CLOSED)
         count, threads = lanes_of(self._threads)
         if count < 2:
             return ()
@@ -78,14 +78,14 @@ class OpenVinoEngine(Engine):
             EngineError: the engine is closed.
         """
         if self._compiled is None:
-            raise EngineError(_CLOSED)
+            raise EngineError(CLOSED)
         facts = [node.get_rt_info() for node in self._compiled.get_runtime_model().get_ordered_ops()]
         kernels = [str(f["primitiveType"].value) for f in facts if f["layerType"].value in _CONVOLUTIONS]
         return sum(kernel.lower().endswith("_i8") for kernel in kernels), len(kernels)
 
     def _run(self) -> np.ndarray:
         if self._request is None:
-            raise EngineError(_CLOSED)
+            raise EngineError(CLOSED)
         try:
             self._request.infer(share_outputs=True)
         except RuntimeError as error:
@@ -96,9 +96,6 @@ class OpenVinoEngine(Engine):
         """Free the compiled model. May be called twice."""
         self._request = None
         self._compiled = None
-
-
-_TELEMETRY = "openvino_telemetry"
 
 
 def openvino_module() -> ModuleType:

@@ -8,12 +8,10 @@ from typing import Any, Sequence
 
 import numpy as np
 
-from edgeseg.engines.base import Engine, lanes_of, require_shapes
+from edgeseg.engines.base import CLOSED, Engine, lanes_of, require_shapes
 from edgeseg.errors import EngineError, first_line, require
 
 __all__ = ["OrtEngine"]
-
-_CLOSED = "the engine is closed; open it again"
 
 
 class OrtEngine(Engine):
@@ -67,7 +65,7 @@ class OrtEngine(Engine):
     def lanes(self) -> Sequence[OrtEngine]:
         """Open engines that may run at the same time, as in ``Engine``: one session serves them all."""
         if self._session is None:
-            raise EngineError(_CLOSED)
+            raise EngineError(CLOSED)
         count, threads = lanes_of(self._threads)
         if count < 2:
             return ()
@@ -80,7 +78,7 @@ class OrtEngine(Engine):
 
     def _run(self) -> np.ndarray:
         if self._session is None:
-            raise EngineError(_CLOSED)
+            raise EngineError(CLOSED)
         try:
             self._session.run_with_iobinding(self._binding)
         except Exception as error:  # as above

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeseg.engines.base import Engine
+from edgeseg.engines.base import CLOSED, Engine
 from edgeseg.errors import EngineError, MissingDependencyError, first_line, require
 
 __all__ = ["TorchTensorRtEngine"]
@@ -60,7 +60,7 @@ class TorchTensorRtEngine(Engine):
 
     def _run(self) -> np.ndarray:
         if self._run_program is None:
-            raise EngineError("the engine is closed; open it again")
+            raise EngineError(CLOSED)
         self._classes.copy_(self._segmented())  # waits for the GPU
         classes: np.ndarray = self._classes.numpy()
         return classes

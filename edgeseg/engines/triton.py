@@ -8,7 +8,7 @@ from typing import Any, Callable
 
 import numpy as np
 
-from edgeseg.engines.base import Engine, require_shapes
+from edgeseg.engines.base import CLOSED, Engine, require_shapes
 from edgeseg.errors import EngineError, UsageError, first_line, require
 
 __all__ = ["TritonEngine", "is_triton"]
@@ -143,7 +143,7 @@ class TritonEngine(Engine):
     def _answered(self, frames: np.ndarray) -> np.ndarray:
         """Return class ids NxHxW of the server. Raises EngineError."""
         if self._client is None:
-            raise EngineError("the engine is closed; open it again")
+            raise EngineError(CLOSED)
         self._given.set_data_from_numpy(frames)
         answer = self._asked(
             lambda: self._client.infer(

@@ -1,7 +1,7 @@
 """ONNX Runtime as it is installed.
 
 Variants: fp32, int8 (``quantize_static`` with its defaults), loop (the lines that most people write first, with a graph
-that takes normalised RGB), frame (our FP32 graph, which takes the frame and gives the class map).
+that takes normalised RGB).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 import onnxruntime as ort
 from turn import Job, Opened, classes_of, main, planes_of
 
-GRAPHS = {"fp32": "scores.onnx", "loop": "plain.onnx", "frame": "frame.onnx"}
+GRAPHS = {"fp32": "scores.onnx", "loop": "plain.onnx"}
 
 
 def prepare(job: Job) -> None:
@@ -50,9 +50,6 @@ def opened(job: Job) -> Opened:
     def run(given: np.ndarray) -> np.ndarray:
         return session.run(None, {feed: given})[0][0]  # type: ignore[no-any-return]
 
-    def whole(frame: np.ndarray) -> np.ndarray:
-        return run(frame[None])
-
     def by_planes(frame: np.ndarray) -> np.ndarray:
         return classes_of(run(planes_of(frame, planes)))
 
@@ -62,9 +59,8 @@ def opened(job: Job) -> Opened:
         classes = np.argmax(run(np.ascontiguousarray(image.transpose(2, 0, 1))[None]), axis=0).astype(np.uint8)
         return cv2.resize(classes, (frame.shape[1], frame.shape[0]), interpolation=cv2.INTER_NEAREST)  # type: ignore[no-any-return]
 
-    segment = {"frame": whole, "loop": loop}.get(job.variant, by_planes)
-    given = first[None] if job.variant == "frame" else planes_of(first, planes).copy()
-    return Opened(lambda: run(given), segment, f"ONNX Runtime {ort.__version__}")
+    given = planes_of(first, planes).copy()
+    return Opened(lambda: run(given), loop if job.variant == "loop" else by_planes, f"ONNX Runtime {ort.__version__}")
 
 
 if __name__ == "__main__":

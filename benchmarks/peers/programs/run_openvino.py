@@ -6,11 +6,14 @@ class map: float-frame, int8-frame.
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
-import openvino
-from turn import Job, Opened, classes_of, main, planes_of
+
+sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # neither OpenVINO nor NNCF reports to a server
+import openvino  # noqa: E402
+from turn import Job, Opened, classes_of, main, planes_of  # noqa: E402
 
 
 def _source(job: Job) -> str:
@@ -26,9 +29,10 @@ def prepare(job: Job) -> None:
     graph, frames = onnx.load(_source(job)), job.calibration()
     feed = graph.graph.input[0].name
 
-    def fed(frame: np.ndarray) -> dict[str, Any]:
-        whole = frame[None] if job.variant.endswith("frame") else None
-        return {feed: planes_of(frame, np.empty((1, 3, *frame.shape[:2]), np.float32)) if whole is None else whole}
+    def fed(frame: np.ndarray) -> dict[str, np.ndarray]:
+        if job.variant.endswith("frame"):
+            return {feed: frame[None]}
+        return {feed: planes_of(frame, np.empty((1, 3, *frame.shape[:2]), np.float32))}
 
     data = nncf.Dataset([fed(frame) for frame in frames])
     onnx.save(nncf.quantize(graph, data, subset_size=len(frames)), job.made / "int8.onnx")

@@ -17,6 +17,7 @@ from typing import Any, Callable, Iterator
 import numpy as np
 
 from edgeseg.device.driver_errors import broken, translated
+from edgeseg.engines.base import CLOSED
 from edgeseg.errors import EngineError, MissingDependencyError, require
 
 __all__ = ["KERNELS", "Buffer", "Cuda", "CudaGraph", "Event", "GpuFacts", "Kernel", "Scratch", "Stream"]
@@ -249,7 +250,7 @@ class Cuda:
             EngineError: it is closed, belongs to another thread, or a CUDA call in the body failed.
         """
         if self._context is None:
-            raise EngineError("the engine is closed; open it again")
+            raise EngineError(CLOSED)
         if threading.get_ident() != self._owner:
             raise EngineError("this engine belongs to the thread that opened it; hand frames over in a queue")
         with translated("CUDA failed"):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Iterator
 import numpy as np
 
 from edgeseg.device.driver_errors import translated
-from edgeseg.engines.base import Engine, require_shapes
+from edgeseg.engines.base import CLOSED, Engine, require_shapes
 from edgeseg.engines.cuda.device import Buffer, Cuda, CudaGraph, Event, Kernel, Stream
 from edgeseg.engines.tensorrt.api import Log, TensorRt
 from edgeseg.errors import EngineError, UsageError
@@ -24,7 +24,6 @@ SWITCHES = ("auto", "on", "off")
 MEMORIES = ("auto", "mapped", "copy")
 _SLOTS = 2
 _PICTURES = 4
-_CLOSED = "the engine is closed; open it again"
 
 
 class TensorRtEngine(Engine):
@@ -167,7 +166,7 @@ class TensorRtEngine(Engine):
 
     def _run(self) -> np.ndarray:
         if not self._slots:
-            raise EngineError(_CLOSED)
+            raise EngineError(CLOSED)
         if self._flying:
             raise EngineError("collect what was submitted before calling infer")
         self._start(self._slots[0])
@@ -183,7 +182,7 @@ class TensorRtEngine(Engine):
             EngineError: two batches are in flight already, the shape is wrong, or CUDA failed.
         """
         if not self._slots:
-            raise EngineError(_CLOSED)
+            raise EngineError(CLOSED)
         if len(self._flying) == _SLOTS:
             raise EngineError("two batches are in flight already; collect one first")
         slot = self._slots[self._turn]
@@ -201,7 +200,7 @@ class TensorRtEngine(Engine):
             EngineError: nothing was submitted, or CUDA failed.
         """
         if not self._flying:
-            raise EngineError("nothing was submitted" if self._slots else _CLOSED)
+            raise EngineError("nothing was submitted" if self._slots else CLOSED)
         return self._finish(self._flying.pop(0))
 
     def _start(self, slot: _Slot) -> None:
