@@ -369,7 +369,7 @@ def test_json_of_what_writes_has_the_keys_of_its_page(command: str, tmp_path: Pa
     write_png(tmp_path / "a.png", StreetDataset("demo://street?frames=1&size=96x72")[0].frame)
     street, out = PACKAGE / "models/street.edgeseg", tmp_path / "out"
     more = {
-        "export triton": [street, "-o", out],
+        "export triton": [street, out],
         "export deepstream": [street, out],
         "predict": [tmp_path / "a.png", "-m", street, "-o", out],
     }[command]

@@ -17,7 +17,7 @@ class ExportTritonConfig(Config):
     """A model in a repository of NVIDIA's Triton Inference Server."""
 
     model: Optional[Path] = model_field()
-    repository: Path = option(Path("models"), short="-o", is_path=True, help="Folder of the server's models.")
+    repository: Path = option(Path("models"), is_argument=True, is_path=True, help="Folder of the server's models.")
     name: str = option("", help="Name of the model in the server; else that of the bundle's file.")
     backend: str = option(
         "python",

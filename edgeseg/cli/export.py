@@ -19,7 +19,7 @@ app = typer.Typer(
 def _triton(config: ExportTritonConfig, as_json: JsonFlag = False) -> None:
     """Write a model into a repository of NVIDIA's Triton Inference Server, with its spec and a warm-up.
 
-    Example: edgeseg export triton street.edgeseg -o models
+    Example: edgeseg export triton street.edgeseg models
     """
     done = export_triton(config, say_aside if as_json else say, factory_from=tensorrt_factory)
     if as_json:

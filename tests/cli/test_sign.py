@@ -34,7 +34,7 @@ from tests.test_signature import PASSWORD, fingerprint, key_file, private_pem, p
 ROOT = Path(__file__).resolve().parents[2]
 DEMAND = ("--require-signature", "public.pem")
 OPENING = {
-    "export triton": ["-o", "models"],
+    "export triton": [],
     "export deepstream": [],
     "export ncnn": [],
     "export litert": [],

@@ -88,7 +88,7 @@ def test_an_engine_has_the_types_of_its_ports(tmp_path: Path, version: str) -> N
 def test_the_command_builds_an_engine_and_serves_the_one_that_was_tested(tmp_path: Path, version: str) -> None:
     """With the fake TensorRT under its real name; the plan is that of the cache."""
     board = Board(tmp_path, version)
-    said = board.run("export", "triton", "tiny.edgeseg", "--backend", "tensorrt", "-o", "models")
+    said = board.run("export", "triton", "tiny.edgeseg", "--backend", "tensorrt", "models")
     assert "self-test: " in said and "wrote tiny for Triton's tensorrt backend: tiny/1/model.plan" in said
     folder = tmp_path / "models" / "tiny"
     (engine,) = board.engines()
@@ -118,7 +118,7 @@ def test_an_engine_that_fails_its_test_is_not_served(tmp_path: Path) -> None:
     assert bundle.golden is not None
     wrong = replace(bundle.golden, classes=(bundle.golden.classes + 1) % 3)
     write_bundle(replace(bundle, golden=wrong), tmp_path / "tiny.edgeseg")
-    said = board.run("export", "triton", "tiny.edgeseg", "--backend", "tensorrt", "-o", "models", code=3)
+    said = board.run("export", "triton", "tiny.edgeseg", "--backend", "tensorrt", "models", code=3)
     assert "self-test failed" in said and not (tmp_path / "models").exists()
     assert "no precision" in board.run("export", "triton", "--backend", "tensorrt", "--graph", "int9", code=2)
 
@@ -180,11 +180,11 @@ def test_a_graph_that_is_not_for_onnx_runtime_is_refused(tmp_path: Path) -> None
 
 def test_the_command_says_what_it_wrote_and_what_comes_next(tmp_path: Path) -> None:
     write_bundle(read_bundle(SHIPPED), tmp_path / "mine.edgeseg")
-    done = edgeseg("export", "triton", "mine.edgeseg", "-o", "models", cwd=tmp_path)
+    done = edgeseg("export", "triton", "mine.edgeseg", "models", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert f"next: tritonserver --model-repository {tmp_path / 'models'}" in done.stdout
     assert (tmp_path / "models" / "mine" / "1" / "model.edgeseg").read_bytes() == (
         tmp_path / "mine.edgeseg"
     ).read_bytes()
-    assert "is there and is not replaced" in refused("export", "triton", "mine.edgeseg", "-o", "models", cwd=tmp_path)
+    assert "is there and is not replaced" in refused("export", "triton", "mine.edgeseg", "models", cwd=tmp_path)
     assert "gone.edgeseg" in refused("export", "triton", "gone.edgeseg", cwd=tmp_path)
