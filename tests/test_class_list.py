@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeseg.app.data import spec_from
@@ -62,7 +62,6 @@ ENCODINGS = ("utf-8", "utf-8-sig", "utf-16")
 
 
 @given(form=st.sampled_from(sorted(RIGHT)), encoding=st.sampled_from(ENCODINGS), newline=st.booleans())
-@settings(deadline=None)
 def test_every_form_gives_the_same_classes(
     tmp_path_factory: pytest.TempPathFactory, form: str, encoding: str, newline: bool
 ) -> None:

@@ -4,7 +4,7 @@ from typing import Callable
 from urllib.parse import quote, unquote, urlsplit
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from edgeseg.credentials import address_parts, has_credentials, redacted, without_secrets_of
@@ -73,7 +73,6 @@ def _said(act: Callable[[], object]) -> str:
         return str(error)
 
 
-@settings(deadline=None)
 @given(scheme=st.sampled_from(["rtsp", "rtsps", "http", "https", "mqtt", "ftp", "srt", "x"]), password=_PASSWORDS)
 def test_no_sign_in_a_password_shows_it(scheme: str, password: str) -> None:
     address = f"{scheme}://admin:{password}@127.0.0.1:9/main?channel=1"
@@ -83,13 +82,11 @@ def test_no_sign_in_a_password_shows_it(scheme: str, password: str) -> None:
     assert _unseen(without_secrets_of(["run", f"--source={address}"], f"no such option --source={address}"))
 
 
-@settings(deadline=None)
 @given(key=_KEYS, password=_PASSWORDS.map(lambda text: text.replace("&", "").replace("@", "")))
 def test_no_sign_in_a_value_of_a_secret_key_shows_it(key: str, password: str) -> None:
     assert redacted(f"http://h/a.mjpg?size=2&{key}={password}&n=1") == f"http://h/a.mjpg?size=2&{key}=***&n=1"
 
 
-@settings(deadline=None)
 @given(scheme=st.sampled_from(["rtsp", "rtsps", "http", "https"]), password=_PASSWORDS)
 def test_a_source_tells_nothing_of_its_password(scheme: str, password: str) -> None:
     address = f"{scheme}://admin:{password}@127.0.0.1:1/main"
@@ -103,7 +100,6 @@ def test_a_source_tells_nothing_of_its_password(scheme: str, password: str) -> N
     assert _unseen(_said(lambda: source_from_uri(f"admin:{password}@127.0.0.1/main").description))
 
 
-@settings(deadline=None)
 @given(scheme=st.sampled_from(["rtsp", "ftp", "mqtt"]), password=_PASSWORDS)
 def test_a_sink_tells_nothing_of_its_password(scheme: str, password: str) -> None:
     address = f"{scheme}://admin:{password}@127.0.0.1:1/t"
@@ -112,7 +108,6 @@ def test_a_sink_tells_nothing_of_its_password(scheme: str, password: str) -> Non
     assert _unseen(_said(lambda: make(address, None) if make is RtspSink else make(address).hostname))
 
 
-@settings(deadline=None)
 @given(scheme=st.sampled_from(["http", "https"]), password=_PASSWORDS)
 def test_a_webhook_tells_nothing_of_its_address(scheme: str, password: str) -> None:
     def described(url: str) -> str:

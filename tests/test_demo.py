@@ -37,7 +37,7 @@ _WHOLE = st.integers(-(10**400), 10**400) | st.integers(0, 10**6)
 _RATES = st.floats() | st.sampled_from([1e-3, 1e6, math.pi])
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(seed=_WHOLE, frames=_WHOLE, step=_WHOLE, fps=_RATES)
 def test_whatever_numbers_are_given_they_are_refused_or_rendered(seed: int, frames: int, step: int, fps: float) -> None:
     try:

@@ -98,7 +98,7 @@ def edgeseg(*words: str, memory: int = 0) -> subprocess.CompletedProcess[str]:
     )
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
 @given(
     which=st.sampled_from(["frames", "labels", "classes"]),
     shape=st.lists(st.sampled_from([0, 1, 2, 8, 1024, 10**6, 10**15]), max_size=5).map(tuple),
@@ -162,7 +162,7 @@ def test_json_that_is_nested_without_end_is_one_line(tmp_path: Path, entries: di
         read_bundle(path)
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
 @given(
     sign=st.sampled_from("\x00\x07\x08\x1b\x7f\x9b\r\n\u202e\u2066\u2028") | st.characters(categories=["Cc", "Cs"]),
     where=st.integers(0, 3),
@@ -175,7 +175,6 @@ def test_a_class_name_commands_no_terminal(tmp_path: Path, entries: dict[str, by
     assert str(refused.value).isprintable()
 
 
-@settings(deadline=None)
 @given(st.text(st.characters(), max_size=20))
 def test_what_is_printed_commands_no_terminal(text: str) -> None:
     shown = printable(text)
@@ -277,7 +276,7 @@ def used_as_commands_do(path: Path) -> None:
     write_bundle(bundle, path.with_name("again.edgeseg"))
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
 @given(st.data())
 def test_any_value_of_another_type_is_refused_or_does_no_harm(
     tmp_path: Path, entries: dict[str, bytes], data: Any
@@ -353,7 +352,7 @@ def _of_size(bundle: Bundle, height: int, width: int) -> Bundle:
     return replace(bundle, spec=replace(bundle.spec, size_hw=(height, width)), golden=None)
 
 
-@settings(deadline=None, max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(size=st.tuples(st.sampled_from([32, 240, 359, 720]), st.sampled_from([32, 320, 481, 960])))
 def test_a_spec_of_another_size_than_its_graph_is_refused(shipped: Bundle, size: tuple[int, int]) -> None:
     with pytest.raises(EngineError, match="the spec of its bundle says"):

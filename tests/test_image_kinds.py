@@ -100,7 +100,7 @@ def with_orientation(suffix: str, orientation: int, order: str = ">") -> bytes:
     size=st.tuples(st.integers(1, 20), st.integers(1, 20)),
     seed=st.integers(0, 1000),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_stored_samples_of_a_png_are_the_class_ids(
     tmp_path_factory: pytest.TempPathFactory, bits: int, coloured: bool, size: tuple[int, int], seed: int
 ) -> None:
@@ -149,7 +149,7 @@ def test_inverted_and_narrow_masks_are_refused(tmp_path: Path, big: bool, order:
     cut=st.none() | st.integers(0, 400),
     changes=st.lists(st.tuples(st.integers(0, 120), st.integers(0, 255)), max_size=3),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_damaged_files_are_read_or_refused_in_one_line(
     tmp_path_factory: pytest.TempPathFactory, kind: str, cut: int | None, changes: list[tuple[int, int]]
 ) -> None:
@@ -170,7 +170,7 @@ def test_damaged_files_are_read_or_refused_in_one_line(
             assert "\n" not in str(error)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     quality=st.integers(5, 100),
     progressive=st.booleans(),
@@ -333,7 +333,7 @@ def test_what_stands_behind_a_jpeg_is_not_its_end(tmp_path: Path, behind: bytes,
 
 
 @given(bits=st.integers(9, 16), seed=st.integers(0, 100), suffix=st.sampled_from([".png", ".tif"]))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_sixteen_bit_images_are_bright_or_refused(
     tmp_path_factory: pytest.TempPathFactory, bits: int, seed: int, suffix: str
 ) -> None:
@@ -356,7 +356,7 @@ def test_sixteen_bit_images_are_bright_or_refused(
     deep=st.booleans(),
     thumbnails=st.sets(st.integers(0, 5)),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_every_page_of_a_tiff_is_a_picture(
     tmp_path_factory: pytest.TempPathFactory, pages: int, big: bool, order: str, deep: bool, thumbnails: set[int]
 ) -> None:

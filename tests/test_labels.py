@@ -26,7 +26,7 @@ def data_of(masks: list[np.ndarray]) -> InMemory:
 values = st.lists(st.sampled_from([0, 1, 2, 9, IGNORE_ID]), min_size=1, max_size=4)
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(values, min_size=1, max_size=5))
 def test_counts_against_python_and_refusal_of_what_cannot_be_told_apart(sets: list[list[int]]) -> None:
     spec = ModelSpec(("a", "b", "c"), ((0, 0, 0),) * 3, (64, 96), ignore_id=9)

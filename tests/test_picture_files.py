@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeseg.errors import DatasetError, SourceError
@@ -36,7 +36,6 @@ def touched(folder: Path, *names: str) -> Path:
     behind=st.sampled_from(["", "_left", " (copy)"]),
     seed=st.integers(0, 99),
 )
-@settings(deadline=None)
 def test_pictures_come_in_the_order_of_their_numbers(
     tmp_path_factory: pytest.TempPathFactory, numbers: list[int], before: str, behind: str, seed: int
 ) -> None:
@@ -48,7 +47,6 @@ def test_pictures_come_in_the_order_of_their_numbers(
 
 
 @given(st.lists(st.binary(min_size=1, max_size=12), min_size=1, max_size=8, unique=True))
-@settings(deadline=None)
 def test_names_of_any_bytes_have_an_order(tmp_path_factory: pytest.TempPathFactory, names: list[bytes]) -> None:
     folder = tmp_path_factory.mktemp("f")
     names = [name for name in names if not set(name) & set(b"/\0") and not name.startswith(b".")]
@@ -125,7 +123,6 @@ LINES = st.lists(NAMES.map(lambda name: f"x{name.replace(chr(10), '_').replace(c
     between=st.sampled_from(["", "# a comment", "   ", "\t"]),
     around=st.sampled_from(["", " ", '"', "'"]),
 )
-@settings(deadline=None)
 def test_lists_in_every_form(
     tmp_path_factory: pytest.TempPathFactory, names: list[str], encoding: str, end: str, between: str, around: str
 ) -> None:

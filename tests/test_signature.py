@@ -44,7 +44,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 ROOT = Path(__file__).resolve().parents[1]
 PASSWORD = "pass wörd"
-SEVERAL = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
+SEVERAL = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
 
 
 def no_password() -> str:

@@ -78,7 +78,7 @@ _NAMES = st.text(st.sampled_from("./\\\0\n ~a-é\ud800"), min_size=1, max_size=1
 )
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(model=_NAMES, precision=_NAMES)
 def test_an_engine_from_elsewhere_stays_in_the_cache(tmp_path: Path, model: str, precision: str) -> None:
     inside = tmp_path / "outer" / "cache" / "engines"
@@ -118,7 +118,6 @@ def test_an_engine_from_elsewhere_stays_in_the_cache(tmp_path: Path, model: str,
     assert {path.parent for path in new} == {inside} and len(new) == 2
 
 
-@settings(deadline=None)
 @given(st.text(st.characters(categories=["Cs"]), min_size=1, max_size=3), st.booleans())
 def test_half_letters_in_a_body_are_refused(half: str, as_name: bool) -> None:
     body = json.dumps({half: 1} if as_name else {"uri": [f"http://{half}/"]}).encode()
@@ -134,7 +133,7 @@ def test_a_token_that_no_header_carries_is_refused(token: str) -> None:
         bound("127.0.0.1:0", token)
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     start=st.sampled_from("=+-@\t"),
     blank=st.sampled_from(["", " ", "  "]),

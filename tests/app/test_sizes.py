@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from edgeseg.app.data import size_hw_from
@@ -11,13 +11,11 @@ from edgeseg.errors import UsageError
 SIDES = st.integers(1, 99999)
 
 
-@settings(deadline=None)
 @given(width=SIDES, height=SIDES, between=st.sampled_from("xX"))
 def test_a_size_is_width_before_height(width: int, height: int, between: str) -> None:
     assert size_hw_from(f"{width}{between}{height}") == (height, width)
 
 
-@settings(deadline=None)
 @given(text=st.text("0123456789xX ²٣-+.e_", max_size=12))
 @example("²x3")
 @example("9" * 5000 + "x1")

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeseg.bench.camera_rate import at_camera_rate
@@ -40,7 +40,6 @@ def test_age_and_drops_are_those_of_the_newest_frame(takes_ms: float, oldest_ms:
     assert found.to_json()["age_ms"]["p50_ms"] == pytest.approx(found.age.p50_ms, abs=1e-3)
 
 
-@settings(deadline=None)
 @given(fps=st.floats(1e-3, 100), seconds=st.floats(0.1, 20), takes_ms=st.integers(1, 3000))
 def test_it_ends_in_time_however_slow_the_camera_is(fps: float, seconds: float, takes_ms: int) -> None:
     clock = FakeClock()

@@ -9,7 +9,7 @@ from typing import Any, Callable
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeseg.bench.compare import compared, paired_ratio, result_from_file
@@ -149,7 +149,6 @@ _JSON = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(data=st.data())
 def test_a_result_with_anything_in_a_place_of_it_is_compared_or_one_line(data: st.DataObject) -> None:
     """Whoever edits a result by hand, or damages it: numbers, or a line."""

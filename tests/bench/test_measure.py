@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeseg.bench.contenders import engine_contender
@@ -95,7 +95,6 @@ def test_no_call_is_forgotten_however_many_there_are() -> None:
     assert found.frame.count == 25_000
 
 
-@settings(deadline=None)
 @given(calls=st.integers(1, 60), at=st.integers(0, 130))
 def test_what_was_measured_before_an_interrupt_is_kept(calls: int, at: int) -> None:
     clock, made = FakeClock(), []  # type: ignore[var-annotated]

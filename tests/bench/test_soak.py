@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeseg.bench.measure import Contender, Interrupted
@@ -50,7 +50,6 @@ def test_a_machine_without_sensors_says_so() -> None:
     assert sum(window.frame.count for window in found.windows) == 300
 
 
-@settings(deadline=None)
 @given(seconds=st.floats(0.001, 20), ms=st.integers(1, 3000))
 def test_every_frame_is_in_a_window(seconds: float, ms: int) -> None:
     clock, calls = FakeClock(), []  # type: ignore[var-annotated]

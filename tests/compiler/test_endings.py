@@ -20,7 +20,7 @@ from edgeseg.errors import CompileError, UsageError
 
 SIZE = (24, 32)
 node = helper.make_node
-each_once = settings(max_examples=60, deadline=None, derandomize=True)
+each_once = settings(max_examples=60, derandomize=True)
 
 
 def ending_in(

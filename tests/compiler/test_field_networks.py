@@ -46,7 +46,7 @@ from edgeseg.spec import ModelSpec, Preprocess
 
 SIZE = (48, 64)
 PLAIN = Preprocess((0, 0, 0), (1, 1, 1))
-quick = settings(max_examples=12, deadline=None, derandomize=True)
+quick = settings(max_examples=12, derandomize=True)
 
 
 def spec_of(classes: int, size_hw: tuple[int, int] = SIZE, preprocess: Preprocess = PLAIN) -> ModelSpec:
@@ -110,7 +110,7 @@ def body(classes: int, stride: int = 4, width: int = 8, channels: int = 3) -> nn
 # Mean and std
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100, derandomize=True)
 @given(
     mean=st.lists(st.floats(2, 200), min_size=3, max_size=3), std=st.lists(st.floats(1, 255), min_size=3, max_size=3)
 )

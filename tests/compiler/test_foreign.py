@@ -509,7 +509,7 @@ def test_hostile_graphs_end_in_the_child(model: onnx.ModelProto, words: str) -> 
 EXTREME = st.sampled_from([-(2**63), -1, 0, 1, 2, 255, 2**31, 2**62, 2**63 - 1])
 
 
-@settings(max_examples=5, deadline=None, derandomize=True)
+@settings(max_examples=5, derandomize=True)
 @given(
     numbers=st.lists(EXTREME, min_size=12, max_size=12), operator=st.sampled_from(["ConvTranspose", "MaxPool", "Conv"])
 )

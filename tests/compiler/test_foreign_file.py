@@ -310,7 +310,7 @@ def only_our_errors(path: Path, content: bytes) -> None:
         assert "\n" not in str(error)
 
 
-SETTINGS = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SETTINGS = settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @SETTINGS

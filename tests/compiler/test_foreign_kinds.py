@@ -29,7 +29,7 @@ from edgeseg.spec import ModelSpec, Preprocess
 SIZE = (32, 64)
 SPEC = ModelSpec(tuple("abcd"), ((0, 0, 0),) * 4, SIZE, Preprocess((0.4,) * 3, (0.2,) * 3))
 node = helper.make_node
-quick = settings(max_examples=30, deadline=None, derandomize=True)
+quick = settings(max_examples=30, derandomize=True)
 
 
 def value_info(name: str, shape: list[Any], kind: int = TensorProto.FLOAT) -> onnx.ValueInfoProto:

@@ -57,7 +57,7 @@ def test_folds_cover_all_once_and_do_not_depend_on_order(text: str) -> None:
     assert sorted(seen) == list(range(len(CAMVID)))
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(1, 5), st.floats(0.5, 40))
 def test_no_training_image_is_within_the_gap(fold: int, gap: float) -> None:
     parts = part_of(rule_from(f"time-gap,gap={gap:.2f},fps=30", f"{fold}/5"), CAMVID, groups_of(CAMVID))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Sequence
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from edgeseg.bundle import Bundle
@@ -135,7 +135,6 @@ def test_every_operator_of_onnx_is_counted_or_said() -> None:
     assert len(unknown) < len(names) / 2
 
 
-@settings(deadline=None)
 @given(name=st.text("ABCabc", min_size=1, max_size=8), domain=st.sampled_from(["", "com.microsoft", "ours"]))
 @example(name="Relu", domain="com.microsoft")
 @example(name="FusedConv", domain="com.microsoft")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from edgeseg.app.calibration_rows import CalibrationRows
@@ -150,7 +150,6 @@ TINY = Network("tiny", (8, 8), (Kernel("a", "convolution", ("Conv",), 64, 8, 8, 
 COLUMNS = ("board", "power_mode", "precision", "ms", "model", "size")
 
 
-@settings(deadline=None)
 @given(
     columns=st.permutations(COLUMNS),
     between=st.sampled_from(",;\t"),
@@ -189,7 +188,6 @@ def test_a_table_is_read_as_programs_write_it(
     assert asked == [("ü.onnx", "40x20")]
 
 
-@settings(deadline=None)
 @given(text=st.text('board,;\n{}[]":0179.eE-', max_size=60), head=st.booleans())
 @example(text="orin-nx,MAXN,fp16,1e999,a,", head=True)
 @example(text='{"schema": 1, "rows": [{"board": "nano", "precision": "fp16", "ms": 1' + "0" * 400 + "}]}", head=False)

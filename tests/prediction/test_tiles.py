@@ -36,7 +36,7 @@ def test_no_more_windows_than_are_needed() -> None:
     assert window_starts(201, 100, 0.0) == [0, 50, 101]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(height=SIDES, width=SIDES, window=st.tuples(st.integers(2, 60), st.integers(2, 60)), overlap=OVERLAPS)
 def test_no_seam_is_seen(height: int, width: int, window: tuple[int, int], overlap: float) -> None:
     picture = np.random.default_rng(height * 151 + width).integers(0, 256, (height, width, 3), dtype=np.uint8)

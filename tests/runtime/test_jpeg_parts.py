@@ -50,7 +50,7 @@ def streams(draw: st.DrawFn) -> tuple[bytes, list[bytes], int]:
 
 
 @given(streams(), st.integers(1, 3000), st.sampled_from(["", "multipart/x-mixed-replace; boundary=other"]))
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_every_whole_picture_and_no_other(made: tuple[bytes, list[bytes], int], size: int, content_type: str) -> None:
     stream, whole, cut = made
     parts = JpegParts()
@@ -79,7 +79,6 @@ def test_a_picture_that_is_cut_within_a_header_does_not_take_the_next_one_in(end
 
 
 @given(st.lists(st.binary(max_size=40), max_size=20))
-@settings(deadline=None)
 def test_what_is_no_stream_of_pictures_passes_as_it_is(chunks: list[bytes]) -> None:
     normaliser = Normaliser("video/mp2t")
     sent = b"".join(map(normaliser.add, [b"\0", *chunks])) + normaliser.finish()
@@ -94,7 +93,6 @@ def test_parts_that_are_other_pictures_pass(kind: str) -> None:
 
 
 @given(st.lists(st.binary(max_size=300), max_size=30))
-@settings(deadline=None)
 def test_any_bytes_are_looked_through(chunks: list[bytes]) -> None:
     parts, found = JpegParts(), []
     for chunk in [b"\xff\xd8\xff", *chunks, b"\n\n", PICTURES[0], b"\n\n", PICTURES[1]]:

@@ -75,7 +75,7 @@ def test_every_sink_leaves_every_file_of_others_as_it_was(
     assert tree(tmp_path) == before
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.binary(min_size=1, max_size=300) | st.text(min_size=1, max_size=99).map(str.encode))
 def test_lines_of_whatever_it_is_are_never_cut(spec: ModelSpec, tmp_path: Path, content: bytes) -> None:
     """A log may refuse a file, or go on below what is there; never is there less than before."""
@@ -264,7 +264,7 @@ def test_a_name_that_is_taken_during_the_run_is_not_replaced(spec: ModelSpec, tm
     assert frames_in(tmp_path / "o-2.avi") == 1 and "o-2.avi" in sink.remark
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.sampled_from(["0", "2", "2-2", "3", "a", "a-2"]), min_size=2, max_size=6, unique=True))
 def test_parts_and_sources_never_share_a_file(
     spec: ModelSpec, tmp_path_factory: pytest.TempPathFactory, names: list[str]
@@ -349,7 +349,7 @@ def spellings(folder: Path, name: str) -> dict[str, str]:
     }
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     stem=st.text(
         st.characters(blacklist_categories=["Cs", "Cc"], blacklist_characters='/"\\%*?['), min_size=1, max_size=20

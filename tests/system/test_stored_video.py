@@ -246,7 +246,7 @@ TIMES = st.lists(st.integers(20, 3000), min_size=1, max_size=12).map(
 )
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(times_ms=TIMES)
 def test_pictures_stand_at_the_sources_times_in_every_sink(
     tmp_path: Path, spec: ModelSpec, times_ms: list[int]
@@ -272,7 +272,7 @@ def test_pictures_stand_at_the_sources_times_in_every_sink(
             assert times == pytest.approx(wanted, abs=0.003)
 
 
-@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=4, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(times_ms=TIMES, name=st.sampled_from(["", "gate"]))
 def test_a_replay_gives_the_sources_times_to_every_sink(
     tmp_path: Path, spec: ModelSpec, times_ms: list[int], name: str
@@ -329,7 +329,7 @@ def test_the_last_picture_lasts_as_long_as_in_the_source(tmp_path: Path, spec: M
     assert cv2.VideoCapture(str(out)).get(cv2.CAP_PROP_FPS) == pytest.approx(1.0, abs=0.01), "5 pictures in 5 s"
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(height=st.integers(16, 130), width=st.integers(16, 130))
 def test_pictures_of_any_size_are_written(tmp_path: Path, spec: ModelSpec, height: int, width: int) -> None:
     for suffix in (".mp4", ".mkv"):
@@ -351,7 +351,7 @@ def test_pictures_of_any_size_are_written(tmp_path: Path, spec: ModelSpec, heigh
 SIZES = st.lists(st.tuples(st.integers(24, 200), st.integers(24, 200)), min_size=2, max_size=6)
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(sizes=SIZES, suffix=st.sampled_from([".mp4", ".avi"]))
 def test_pictures_of_several_sizes_stand_whole_in_one_video(
     tmp_path: Path, spec: ModelSpec, sizes: list[tuple[int, int]], suffix: str
@@ -413,7 +413,7 @@ HARD = [
 ]
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(name=st.one_of(NAMES, st.sampled_from(HARD)))
 def test_a_video_of_any_name_is_read_and_reported(tmp_path: Path, spec: ModelSpec, name: bytes) -> None:
     whole = tmp_path / "whole.mp4"

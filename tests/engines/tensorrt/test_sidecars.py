@@ -69,7 +69,7 @@ def written(folder: Path, sidecar: object) -> Path:
     return path
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=120)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=120)
 @given(place=st.sampled_from(PLACES), value=st.sampled_from(VALUES))
 def test_a_part_of_another_kind_harms_no_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: tuple[str, ...], value: Any

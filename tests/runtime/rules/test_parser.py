@@ -178,13 +178,13 @@ def test_what_a_rule_prints_is_that_rule() -> None:
         assert parse(str(rule), CLASSES, ROIS) == rule, str(rule)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text(max_size=200))
 def test_hypothesis_finds_no_text_that_breaks_it(text: str) -> None:
     _parses_or_says_why(text)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1))
 def test_any_printable_name_can_be_quoted(name: str) -> None:
     if not name.isprintable():
