@@ -70,10 +70,11 @@ demo: $(DEMO)/ready
 
 setup-dev: $(DEV)/ready
 
-# Without the pages' environment their test says skipped.
+# Without the pages' environment their test says skipped. A process of tests that dies is not replaced: pytest-xdist 3.8
+# then waits without end for files that it has finished, and never says which test it was.
 test: $(DEV)/ready
 	-$(MAKE) --no-print-directory $(DOCS)/ready
-	$(DEV)/bin/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+	$(DEV)/bin/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 test-light: $(LIGHT)/ready
 	$(LIGHT)/bin/python -m tests.light
