@@ -141,13 +141,14 @@ class Besides:
         return at_camera_rate(one.contender, self.frames, fps, seconds)
 
     def _layers(self, one: Opened) -> Sequence[LayerTime]:
-        from edgeseg.bench.layers import LAYER_TIMERS, layer_times
+        from edgeseg.bench.layers import built_layer_times, layer_times
+        from edgeseg.engines.tensorrt.engine import TensorRtEngine
 
         if not self.config.layers:
             return ()
-        if one.by not in LAYER_TIMERS:
-            self.progress.step(f"{one.contender.name} is not asked for its layers; {' and '.join(LAYER_TIMERS)} are")
-            return ()
         self.progress.step(f"layers of {one.contender.name}")
-        one.bundle.spec.resized(self.frames[0], out=one.engine.input[0])
+        for row in one.engine.input:
+            one.bundle.spec.resized(self.frames[0], out=row)
+        if isinstance(one.engine, TensorRtEngine):
+            return built_layer_times(one.engine)
         return layer_times(one.by, one.onnx, one.engine.input, threads=one.threads)

@@ -12,9 +12,12 @@ from typing import Any, Callable, Mapping
 import numpy as np
 
 from edgeseg.engines.openvino import openvino_module, openvino_settings
+from edgeseg.engines.tensorrt.engine import TensorRtEngine
 from edgeseg.errors import EngineError, first_line, require
 
-__all__ = ["LAYER_TIMERS", "LayerTime", "layer_times"]
+__all__ = ["LAYER_TIMERS", "LayerTime", "built_layer_times", "layer_times"]
+
+_RUNS = 30
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class LayerTime:
         return {**asdict(self), "ms": round(self.ms, 5)}
 
 
-def layer_times(engine: str, onnx: bytes, frame: np.ndarray, *, threads: int = 0, runs: int = 30) -> list[LayerTime]:
+def layer_times(engine: str, onnx: bytes, frame: np.ndarray, *, threads: int = 0, runs: int = _RUNS) -> list[LayerTime]:
     """Measure every layer of a graph, slowest first. Measuring costs time: their sum is more than an ordinary run.
 
     Args:
@@ -53,6 +56,20 @@ def layer_times(engine: str, onnx: bytes, frame: np.ndarray, *, threads: int = 0
     if engine not in LAYER_TIMERS:
         raise EngineError(f"{engine} is not asked for its layers here; {', '.join(LAYER_TIMERS)} are")
     found = LAYER_TIMERS[engine](onnx, frame, threads, runs)
+    return sorted(found, key=lambda layer: -layer.ms)
+
+
+def built_layer_times(engine: TensorRtEngine, *, runs: int = _RUNS) -> list[LayerTime]:
+    """Measure every layer of an engine of TensorRT on the frames in its ``input``, slowest first, as ``layer_times``.
+
+    Args:
+        engine: open, with nothing in flight.
+        runs: of the network; as many go before to warm it up.
+
+    Raises:
+        EngineError: TensorRT or CUDA failed, or the engine is closed.
+    """
+    found = [LayerTime(name, kind, ms) for name, kind, ms in engine.layers_ms(runs)]
     return sorted(found, key=lambda layer: -layer.ms)
 
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from edgeseg.errors import EngineError, InputError, UsageError
 from edgeseg.images import write_png
 from edgeseg.progress import Progress
 from edgeseg.timing import Stopwatch
+from tests.engines.tensorrt.rig import Rig
 from tests.engines.tensorrt.tiny import tiny_bundle
 
 QUICK = BenchConfig(calls=4, warmup=0.0, torch=False, engine="onnxruntime", memory=False)
@@ -311,6 +313,18 @@ def test_the_numbers_are_those_of_a_stopwatch_around_the_process() -> None:
     took_ms = 1000 * (time.perf_counter() - started)
     said_ms = sum(m.frame.mean_ms * m.frame.count for m in report.measured)
     assert 0 < said_ms < took_ms, "what was timed lies within what passed"
+
+
+def test_layers_of_tensorrt_are_those_of_the_engine(tmp_path: Path) -> None:
+    write_bundle(tiny_bundle(), tmp_path / "tiny.edgeseg")
+    rig = Rig("10.3.0.30", tmp_path / "cache")
+    config = replace(QUICK, models=(tmp_path / "tiny.edgeseg",), engine="tensorrt", layers=True)
+    report = bench(config, factory_from=lambda flavour, tell: nullcontext(rig.factory))
+    layers = [report.of(m).layers for m in report.measured]
+    assert layers and all(len(of_one) > 1 for of_one in layers)
+    for of_one in layers:
+        assert [layer.ms for layer in of_one] == sorted((layer.ms for layer in of_one), reverse=True)
+    assert all(layer.kind for layer in layers[0]) and layers[0][0].name in bench_html(report)
 
 
 def test_memory_and_layers_of_a_broken_graph_are_one_line() -> None:

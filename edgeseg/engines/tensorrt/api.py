@@ -58,6 +58,7 @@ class Module(Protocol):
     DeviceType: type[trt.DeviceType]
     ICudaEngine: type[trt.ICudaEngine]
     ILogger: type[trt.ILogger]
+    IProfiler: type[trt.IProfiler]
     IProgressMonitor: type[trt.IProgressMonitor]
     ITensor: type[trt.ITensor]
     LayerInformationFormat: type[trt.LayerInformationFormat]
@@ -153,6 +154,29 @@ class TensorRt:
                     log.kernels += [line for line in message.split("\n") if ", LayerType: " in line]
 
         return Logger()
+
+    def profiler(self, took: Callable[[str, float], None]) -> trt.IProfiler:
+        """Make a profiler. Keep a reference to it as long as a context has it.
+
+        Args:
+            took: called with the name of a layer and the milliseconds that it took.
+        """
+        module = self.trt
+
+        class Profiler(module.IProfiler):  # type: ignore[misc, name-defined]
+            def __init__(self) -> None:
+                module.IProfiler.__init__(self)  # without it TensorRT crashes
+
+            def report_layer_time(self, layer_name: str, ms: float) -> None:
+                took(layer_name, ms)
+
+        return Profiler()
+
+    def inspected(self, engine: trt.ICudaEngine) -> str:
+        """Return what the engine's inspector lists, as JSON; empty where it lists nothing."""
+        inspector = engine.create_engine_inspector()
+        found = inspector and inspector.get_engine_information(self.trt.LayerInformationFormat.JSON)
+        return str(found or "")
 
     def runtime(self, logger: trt.ILogger, log: Log, dla_core: int | None = None) -> trt.Runtime:
         """Make a runtime, for plans that run on a DLA core or on none.

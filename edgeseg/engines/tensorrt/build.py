@@ -465,8 +465,7 @@ def _inspected(api: TensorRt, plan: bytes, request: BuildRequest, notes: list[st
     log = Log()
     runtime = api.runtime(api.logger(log), log, request.dla_core)
     engine = _some(runtime.deserialize_cuda_engine(plan), "the engine it has just built", log)
-    inspector = _some(engine.create_engine_inspector(), "an engine inspector", log)
-    listing = inspector.get_engine_information(api.trt.LayerInformationFormat.JSON)
+    listing = api.inspected(engine)
     api.heard("inspector.json", listing)
     if not listing:
         raise EngineError(f"TensorRT's engine inspector listed no layers: {log.reason()}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import traceback
+from collections import defaultdict
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Iterator
 
@@ -13,6 +14,7 @@ from edgeseg.device.driver_errors import translated
 from edgeseg.engines.base import CLOSED, Engine, require_shapes
 from edgeseg.engines.cuda.device import Buffer, Cuda, CudaGraph, Event, Kernel, Stream
 from edgeseg.engines.tensorrt.api import Log, TensorRt
+from edgeseg.engines.tensorrt.layers import layer_kinds
 from edgeseg.errors import EngineError, UsageError
 
 if TYPE_CHECKING:
@@ -74,6 +76,7 @@ class TensorRtEngine(Engine):
         self._freed = ExitStack()
         self._closed = False
         self._contexts: list[Any] = []
+        self._profiled: Any = None
         self._engine: Any = None
         self._runtime: Any = None
         self._upload: Stream
@@ -127,12 +130,14 @@ class TensorRtEngine(Engine):
         self._logger = api.logger(self._log)
         self._runtime = api.runtime(self._logger, self._log, dla_core)
         self._engine = self._some(self._runtime.deserialize_cuda_engine(plan), "load the plan")
-        size_bytes = api.scratch_bytes(self._engine)
-        scratch = self._cuda.scratch(max(size_bytes, 1))
-        self._freed.callback(scratch.free)
+        self._scratch = self._cuda.scratch(max(api.scratch_bytes(self._engine), 1))
+        self._freed.callback(self._scratch.free)
         for _ in range(contexts):
-            context = api.context_on(self._engine, scratch.address, size_bytes)
-            self._contexts.append(self._some(context, "make an execution context"))
+            self._contexts.append(self._context())
+
+    def _context(self) -> Any:
+        context = self._api.context_on(self._engine, self._scratch.address, self._api.scratch_bytes(self._engine))
+        return self._some(context, "make an execution context")
 
     def _stream(self) -> Stream:
         stream = self._cuda.stream()
@@ -165,12 +170,50 @@ class TensorRtEngine(Engine):
         return made
 
     def _run(self) -> np.ndarray:
+        slot = self._idle()
+        self._start(slot)
+        return self._finish(slot)
+
+    def _idle(self) -> _Slot:
         if not self._slots:
             raise EngineError(CLOSED)
         if self._flying:
             raise EngineError("collect what was submitted before calling infer")
-        self._start(self._slots[0])
-        return self._finish(self._slots[0])
+        return self._slots[0]
+
+    def layers_ms(self, runs: int) -> list[tuple[str, str, float]]:
+        """Measure TensorRT's layers on the frames in ``input``, in plain runs of the network.
+
+        TensorRT waits for each run and reads the events between its kernels, so that a run takes longer than usual.
+
+        Args:
+            runs: that count; as many go before to warm it up.
+
+        Returns:
+            Name, kind and mean milliseconds per run of every layer, in their order.
+
+        Raises:
+            EngineError: the engine is closed, something was submitted, or TensorRT or CUDA failed.
+        """
+        slot = self._idle()
+        took: list[tuple[str, float]] = []
+        with self._cuda.current():
+            if self._profiled is None:  # a context of its own: those of CUDA graphs stay as they were captured
+                self._profiled = self._context()
+            self._profiled.profiler = profiler = self._api.profiler(lambda name, ms: took.append((name, ms)))
+            slot.frame.upload(self._compute)
+            for run in range(2 * runs):
+                if run == runs:
+                    took.clear()
+                self._enqueue(slot, self._profiled)
+            self._compute.synchronize()
+            self._profiled.profiler = None
+            del profiler
+            kinds = layer_kinds(self._api.inspected(self._engine))
+        total: dict[str, float] = defaultdict(float)
+        for name, ms in took:
+            total[name] += ms
+        return [(name, kinds.get(name, ""), ms / runs) for name, ms in total.items()]
 
     def submit(self, frames: np.ndarray) -> None:
         """Start segmenting frames without waiting for the answer.
@@ -212,7 +255,7 @@ class TensorRtEngine(Engine):
                 if slot.graph is not None:
                     slot.graph.launch(self._compute)
                 else:
-                    self._enqueue(slot)
+                    self._enqueue(slot, slot.context)
             self._download.wait_for(computed)
             with _lap(slot, "d2h", self._download):
                 for buffer in slot.results:
@@ -224,9 +267,8 @@ class TensorRtEngine(Engine):
             self.laps_ms = {part: begin.ms_until(end) for part, (begin, end) in slot.laps.items()}
         return slot.classes.host
 
-    def _enqueue(self, slot: _Slot) -> None:
+    def _enqueue(self, slot: _Slot, context: trt.IExecutionContext) -> None:
         """Queue the network and its conversions on the compute stream."""
-        context: trt.IExecutionContext = slot.context
         before, after = slot.conversions.get("frame"), slot.conversions.get("classes")
         if before is not None:
             before.launch(slot.frame.address, slot.addresses["frame"], self._compute)
@@ -272,7 +314,7 @@ class TensorRtEngine(Engine):
     def _capture(self) -> None:
         for slot in self._slots:
             with self._cuda.current():
-                slot.graph = self._cuda.capture(self._compute, lambda slot=slot: self._enqueue(slot))  # type: ignore[misc]
+                slot.graph = self._cuda.capture(self._compute, lambda slot=slot: self._enqueue(slot, slot.context))  # type: ignore[misc]
 
     def _verify(self, answers: list[list[np.ndarray]], otherwise: str) -> None:
         """Run all slots, in flight together, on the pictures in them. Raises EngineError, saying ``otherwise``."""
@@ -319,7 +361,7 @@ class TensorRtEngine(Engine):
             slot.drop_graph()
             slot.context = None
         self._contexts.clear()
-        self._engine = self._runtime = None
+        self._profiled = self._engine = self._runtime = None
         self._freed.close()
 
 

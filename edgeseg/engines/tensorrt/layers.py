@@ -22,7 +22,7 @@ from typing import Any, Mapping, Sequence
 
 from edgeseg.errors import EngineError
 
-__all__ = ["LayerPrecisions", "generated_convolutions", "precisions_from_inspector"]
+__all__ = ["LayerPrecisions", "generated_convolutions", "layer_kinds", "precisions_from_inspector"]
 
 _UNKNOWN = "unknown"
 _PRECISIONS = {
@@ -155,6 +155,18 @@ def precisions_from_inspector(text: str) -> LayerPrecisions:
     return read
 
 
+def layer_kinds(text: str) -> dict[str, str]:
+    """Return what an engine's inspector says of each layer, type and precision, by its name.
+
+    What it says nothing of, or in a form that is not known here, is left out: this is for people.
+    """
+    try:
+        layers = [_Layer(one) for one in _listed_layers(text)]
+    except EngineError:
+        return {}
+    return {layer.name: layer.described for layer in layers if layer.described}
+
+
 def _check_understood(read: LayerPrecisions, found: Sequence[Any]) -> None:
     for name, counts in read._named():
         if set(counts) == {_UNKNOWN}:
@@ -195,7 +207,7 @@ class _Layer:
 
     def __init__(self, listed: Any) -> None:
         self._fields = _fields(listed)
-        self._name = str(self._fields.get("name", ""))
+        self.name = str(self._fields.get("name", ""))
         kinds = ("layertype", "parametertype", "type", "kind")
         self._kind = " ".join(str(self._fields[key]) for key in kinds if key in self._fields)
         self._inputs, self._outputs, self._constants = (
@@ -203,9 +215,14 @@ class _Layer:
         )
 
     @property
+    def described(self) -> str:
+        """Return its type and its precision, as far as they are known."""
+        return ", ".join(part for part in (self._kind, self.precision) if part and part != _UNKNOWN)
+
+    @property
     def is_reformat(self) -> bool:
         """Tell whether it only changes type or layout; a convolution does more, whatever its ONNX node is called."""
-        named = self._name.lower().startswith("reformatting copynode")
+        named = self.name.lower().startswith("reformatting copynode")
         return not self.convolutions and (named or "reformat" in self._kind.lower())
 
     @property
@@ -219,7 +236,7 @@ class _Layer:
         """Count the convolutions that are in it."""
         if _CONVOLUTION.search(self._kind):
             return 1
-        return generated_convolutions(self._name)
+        return generated_convolutions(self.name)
 
     @property
     def precision(self) -> str:
@@ -238,7 +255,7 @@ class _Layer:
             return _type_of(self._inputs[0]), stated
         if self._constants:
             return _type_of(self._inputs[0]), _type_of(self._listed_weights())
-        if not _GENERATED.search(f"{self._kind} {self._name}"):
+        if not _GENERATED.search(f"{self._kind} {self.name}"):
             return _type_of(self._inputs[0]), None
         # TensorRT 10 lists the constants of what it generates among the inputs, in any order, scales and biases too.
         tensors = [port for port in self._inputs if not _is_vector(port)] or self._inputs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import threading
 from pathlib import Path
 from typing import Any, Iterator
@@ -130,6 +131,45 @@ def test_events_split_a_frame(rig: Rig) -> None:
         assert set(engine.laps_ms) == {"h2d", "compute", "d2h"} and engine.laps_ms["compute"] > 0
 
 
+@pytest.mark.parametrize("integrated", [True, False])
+@pytest.mark.parametrize("version", VERSIONS)
+def test_it_times_its_layers_and_answers_as_before(version: str, integrated: bool, tmp_path: Path) -> None:
+    """CUDA graphs of the fake replay with what their context has now, so that none may be used for this."""
+    rig, frames = Rig(version, tmp_path, integrated=integrated), tiny_frames(2)
+    with rig.engine(precision="fp32") as engine:
+        assert "CUDA graph" in engine.description
+        expected = [engine.infer(frame[None]).copy() for frame in frames]
+        np.copyto(engine.input, frames[0][None])
+        for _ in range(2):
+            layers = engine.layers_ms(3)
+            assert len({name for name, _, _ in layers}) == len(layers) > 1
+            assert all(ms > 0 for _, _, ms in layers) and all(kind for _, kind, _ in layers)
+            assert any(re.search("conv.*FP32", kind, re.IGNORECASE) for _, kind, _ in layers)
+            for frame, classes in zip(frames, expected):
+                np.testing.assert_array_equal(engine.infer(frame[None]), classes)
+        engine.submit(frames[0][None])
+        with pytest.raises(EngineError, match="collect what was submitted"):
+            engine.layers_ms(1)
+        np.testing.assert_array_equal(engine.collect(), expected[0])
+    with pytest.raises(EngineError, match="closed"):
+        engine.layers_ms(1)
+    del engine
+    assert not rig.leaks()
+
+
+@pytest.mark.parametrize("fault", ["ICudaEngine.create_execution_context", "IExecutionContext.execute_async_v3"])
+def test_layers_that_cannot_be_timed_are_one_line(fault: str, rig: Rig) -> None:
+    with rig.engine() as engine:
+        answer = engine.infer(engine.input).copy()
+        rig.fake.faults.fail_next(f"trt.{fault}")
+        with pytest.raises(EngineError) as raised:
+            engine.layers_ms(1)
+        assert "\n" not in str(raised.value)
+        np.testing.assert_array_equal(engine.infer(engine.input), answer)
+    del engine, raised
+    assert not rig.leaks()
+
+
 def test_it_says_how_it_runs(rig: Rig) -> None:
     with rig.engine() as engine:
         memory = "mapped memory" if rig.fake.integrated else "pinned copies"
@@ -244,13 +284,13 @@ def test_every_graph_is_verified_after_the_last_capture(
     """Whichever slot's graph goes wrong: it holds the other slot's frame or classes, or nothing at all."""
     enqueue = TensorRtEngine._enqueue
 
-    def faulty(self: TensorRtEngine, slot: Any) -> None:
+    def faulty(self: TensorRtEngine, slot: Any, context: Any) -> None:
         if rig.fake.is_capturing(self._compute.handle) and slot is self._slots[broken]:
             if tensor is None:
                 return
             slot = copy.copy(slot)
             slot.addresses = {**slot.addresses, tensor: self._slots[1 - broken].addresses[tensor]}
-        enqueue(self, slot)
+        enqueue(self, slot, context)
 
     monkeypatch.setattr(TensorRtEngine, "_enqueue", faulty)
     rig.module.replay = "captured"
