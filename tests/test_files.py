@@ -1,12 +1,26 @@
 from __future__ import annotations
 
+import re
 import resource
 import signal
 from pathlib import Path
 
 import pytest
 
+import edgeseg
 from edgeseg.files import atomic_write, file_sha256
+
+
+def test_ends_of_names_are_compared_in_any_case() -> None:
+    """Cameras, Windows and people write ``NET.ONNX`` and ``A.JPG``."""
+    exact = re.compile(r"\.suffix (?:==|!=|in|not in) |(?<!lower\(\))\.endswith\(\(?\"\.")
+    package = Path(edgeseg.__file__).parent
+    places = [(path, line) for path in package.rglob("*.py") for line in path.read_text().splitlines()]
+    found = {f"{path.relative_to(package)}: {line.strip()}" for path, line in places if exact.search(line)}
+    assert found == {
+        # names that edgeseg itself gave
+        'archive/query.py: shards = [name.partition(".")[0] for name in place.names(DONE) if name.endswith(".json")]'
+    }
 
 
 def test_writes_and_replaces(tmp_path: Path) -> None:

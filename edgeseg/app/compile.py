@@ -72,13 +72,13 @@ def product_of(config: CompileConfig, given: Collection[str] = ()) -> str:
     """
     path = model_path(config.model)
     given = _set(config, given)
-    if config.require_signature is not None and path.suffix != ".edgeseg":
+    if config.require_signature is not None and path.suffix.lower() != ".edgeseg":
         raise UsageError(
             f"a signature is required ({REQUIRE_SIGNATURE} or `require_signature`), and {path.name} is no bundle "
             "and has none; leave that out to compile it"
         )
     if config.engine.flavour is not None or _is_for_this_device(config, path):
-        if path.suffix != ".edgeseg":
+        if path.suffix.lower() != ".edgeseg":
             raise UsageError(
                 f"an engine is built of a bundle alone; compile {path.name} into one first, without `flavour`"
             )
@@ -136,7 +136,7 @@ def compile_program(config: CompileConfig) -> CompiledProgram:
         EdgesegError: it cannot be read or compiled.
     """
     path = model_path(config.model)
-    if path.suffix in (".edgeseg", ".onnx"):
+    if path.suffix.lower() in (".edgeseg", ".onnx"):
         raise UsageError(f"`backend` torch-tensorrt compiles a torch module: pass a checkpoint, not {path.name}")
     target = _target(path, config.out, ".pt2")
     refuse_foreign(target, "program of PyTorch", is_program)
@@ -155,7 +155,7 @@ def compile_program(config: CompileConfig) -> CompiledProgram:
 def _is_for_this_device(config: CompileConfig, path: Path) -> bool:
     """Return whether a bundle is given alone, on a Jetson: what is wanted is its engine."""
     is_alone = not (config.calibration or config.evaluation or config.emit or config.golden or config.out)
-    return path.suffix == ".edgeseg" and is_alone and config.backend == "bundle" and on_jetson()
+    return path.suffix.lower() == ".edgeseg" and is_alone and config.backend == "bundle" and on_jetson()
 
 
 def _set(config: CompileConfig, given: Collection[str]) -> set[str]:
@@ -215,7 +215,7 @@ def _refuse_without_calibration(config: CompileConfig, path: Path, graphs: Seque
 
 def _target(path: Path, out: Path | None, suffix: str) -> Path:
     target = out or Path(path.with_suffix(suffix).name)
-    if (suffix == ".edgeseg" and target.suffix != suffix) or not target.parent.is_dir():
+    if (suffix == ".edgeseg" and target.suffix.lower() != suffix) or not target.parent.is_dir():
         raise UsageError(f"`out` must be NAME{suffix} in an existing folder, got {target}")
     return target
 

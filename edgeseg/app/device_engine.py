@@ -107,7 +107,7 @@ def _capability(text: str) -> str:
 
 def _target(out: Path | None, stem: str, compute_capability: str) -> Path:
     target = out or Path(f"{stem}-{compute_capability.lower()}.engine")
-    if target.suffix != ".engine" or not target.parent.is_dir():
+    if target.suffix.lower() != ".engine" or not target.parent.is_dir():
         raise UsageError(f"`out` must be NAME.engine in an existing folder, got {target}")
     sidecar = target.with_name(f"{target.name}.json")
     refuse_foreign(sidecar, "sidecar of an engine", is_sidecar)

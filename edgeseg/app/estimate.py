@@ -208,9 +208,9 @@ def network_from(model: Path | None, size: str | None, progress: Progress = Prog
 
     path = None if model is None else model_path(model)
     size_hw = None if size is None else size_hw_from(size)
-    if path is not None and path.suffix == ".onnx":
+    if path is not None and path.suffix.lower() == ".onnx":
         return network_in_child(loaded_onnx(path), path.name, size_hw)
-    if path is not None and path.suffix != ".edgeseg":
+    if path is not None and path.suffix.lower() != ".edgeseg":
         from edgeseg.app.origins import origin_from
 
         origin = origin_from(path, CompileConfig(model=path, size=size), progress)

@@ -53,18 +53,18 @@ def origin_from(path: Path, config: CompileConfig, progress: Progress, *, accept
     Raises:
         EdgesegError: it cannot be read, or the configuration does not fit it.
     """
-    if path.suffix == ".onnx":
+    if path.suffix.lower() == ".onnx":
         return _from_onnx(path, config, progress)
-    if path.suffix != ".edgeseg" and _is_of_others(path):
+    if path.suffix.lower() != ".edgeseg" and _is_of_others(path):
         return _from_foreign_checkpoint(path, config, progress)
     described = _described(config.onnx)
-    if path.suffix != ".edgeseg":
+    if path.suffix.lower() != ".edgeseg":
         described = [name for name in described if name != "`threshold`"]  # a network of sigmoids takes another one
     if described:
         raise UsageError(
             f"{', '.join(described)} describe a network of others; {path.name} carries its own description"
         )
-    if path.suffix == ".edgeseg":
+    if path.suffix.lower() == ".edgeseg":
         return _from_bundle(path, config, accepted)
     return _from_checkpoint(path, config, progress)
 
@@ -173,8 +173,8 @@ def _notes_on_rounding(checkpoint: Checkpoint, config: CompileConfig) -> tuple[s
 
 def brings_ranges(path: Path) -> bool:
     """Return whether a file may bring ranges of INT8: a bundle, or a checkpoint that was fine-tuned with some."""
-    if path.suffix != ".safetensors":
-        return path.suffix == ".edgeseg"
+    if path.suffix.lower() != ".safetensors":
+        return path.suffix.lower() == ".edgeseg"
     require("torch", "train")
     from edgeseg.builder.checkpoint import has_ranges
 
@@ -270,7 +270,7 @@ def _spec_of_others(
             raise UsageError(f"`spec` says it already; leave out {', '.join(repeated)}")
         return spec_from_file(foreign.spec, "spec"), []
     if missing or size_hw is None:
-        what = "the ONNX file" if path.suffix == ".onnx" else path.name
+        what = "the ONNX file" if path.suffix.lower() == ".onnx" else path.name
         raise UsageError(
             f"{what} does not say everything; pass {'; '.join(missing)} (or `spec` FILE.json, a spec as "
             "'edgeseg inspect --json' prints it)"

@@ -239,7 +239,7 @@ def _network(config: PredictConfig, progress: Progress, factory_from: FactoryFro
 
 
 def _is_checkpoint(path: Path) -> bool:
-    return path.suffix == ".safetensors"
+    return path.suffix.lower() == ".safetensors"
 
 
 def _of_checkpoint(path: Path) -> ScoringNetwork:

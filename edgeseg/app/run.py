@@ -378,7 +378,7 @@ def _pipeline_text(source: "FrameSource") -> str:
 def _refuse_overwriting(config: RunConfig, streams: "List[Stream]") -> None:
     from edgeseg.runtime.sinks.clash import refuse_overwriting
 
-    lists = [Path(uri) for uri in config.sources if uri.endswith(".streams")]
+    lists = [Path(uri) for uri in config.sources if uri.lower().endswith(".streams")]
     read = [chosen_path(config.model), config.alarm.rois, config.engine.program, config.require_signature, *lists]
     refuse_overwriting(streams, config.sinks, [path for path in read if path is not None], config.alarm.actions)
 

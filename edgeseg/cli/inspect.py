@@ -31,7 +31,7 @@ def inspect(
 
     Example: edgeseg inspect street.edgeseg --html report.html
     """
-    if html is not None and (html.suffix not in (".html", ".htm") or not html.parent.is_dir()):
+    if html is not None and (html.suffix.lower() not in (".html", ".htm") or not html.parent.is_dir()):
         raise UsageError(f"--html must be NAME.html in an existing folder, got {html}")
     if html is not None:
         refuse_foreign(html, "report of edgeseg", is_page)

@@ -33,7 +33,7 @@ def sign(
     Example: edgeseg sign street.edgeseg --key private.pem
     """
     target = model.resolve() if out is None else out
-    if out is not None and (out.suffix != ".edgeseg" or not out.parent.is_dir()):
+    if out is not None and (out.suffix.lower() != ".edgeseg" or not out.parent.is_dir()):
         raise UsageError(f"--out must be NAME.edgeseg in an existing folder, got {out}")
     if out is not None:
         refuse_foreign(out, "bundle", is_bundle)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any, Sequence
 
@@ -93,6 +94,8 @@ def test_an_onnx_file_of_others_is_read_at_the_size_that_is_asked_for(tmp_path: 
     graph = helper.make_graph([node], "g", values[:1], values[1:], [weight])
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), tmp_path / "net.onnx")
     network = network_from(tmp_path / "net.onnx", "40x20")
+    shouted = Path(shutil.copy(tmp_path / "net.onnx", tmp_path / "NET.ONNX"))
+    assert network_from(shouted, "40x20").kernels == network.kernels
     assert network.size_hw == (20, 40) and [k.macs for k in network.kernels] == [800 * 4 * 27]
     assert (network.input_bytes, network.output_bytes) == (4 * 3 * 800, 4 * 4 * 800)
     assert "leaves the size of the image open; pass --size" in refused("estimate", "net.onnx", cwd=tmp_path)

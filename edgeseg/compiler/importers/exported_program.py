@@ -118,7 +118,7 @@ def tensorrt_program_from_module(
         OSError: the file cannot be written.
     """
     _check_request(precision, batch)
-    if out.suffix != ".pt2":
+    if out.suffix.lower() != ".pt2":
         raise UsageError(f"an exported program is a .pt2 file, got {out.name}; name it {out.stem}.pt2")
     _check_machine(_cuda_problem(), package=importlib.util.find_spec("torch_tensorrt") is not None)
     _check_import()

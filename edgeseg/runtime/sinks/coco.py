@@ -49,7 +49,7 @@ class CocoSink(FrameSink):
     def __init__(self, path: Path, spec: ModelSpec, form: str = "rle", *, overwrite: bool = False) -> None:
         if form not in _FORMS:
             raise UsageError(f"no COCO format {form!r}; there are {' and '.join(_FORMS)}")
-        if path.suffix == ".jsonl":
+        if path.suffix.lower() == ".jsonl":
             raise SinkError(f"{path} is where the lines would go; name the document, e.g. {path.stem}.json")
         self._path, self._form = path, form
         self._lines_path = path.with_suffix(".jsonl")

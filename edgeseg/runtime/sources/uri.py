@@ -261,7 +261,7 @@ def streams_from_uri(uri: str) -> list[Stream]:
     Raises:
         SourceError: the list cannot be read or is empty. UsageError: a line makes no sense.
     """
-    if not uri.endswith(".streams"):
+    if not uri.lower().endswith(".streams"):
         return [Stream(uri)]
     try:
         lines = text_from(Path(uri).read_bytes()).splitlines()
