@@ -11,7 +11,7 @@ from typing import Any, Callable, Mapping
 
 import numpy as np
 
-from edgeseg.engines.openvino import openvino_module, openvino_settings
+from edgeseg.engines.openvino import openvino_core, openvino_settings
 from edgeseg.engines.tensorrt.engine import TensorRtEngine
 from edgeseg.errors import EngineError, first_line, require
 
@@ -99,11 +99,10 @@ def _onnxruntime(onnx: bytes, frame: np.ndarray, threads: int, runs: int) -> lis
 
 
 def _openvino(onnx: bytes, frame: np.ndarray, threads: int, runs: int) -> list[LayerTime]:
-    openvino = openvino_module()
+    core = openvino_core()
     settings = {**openvino_settings(threads), "PERF_COUNT": True}
     took: dict[tuple[str, str], list[float]] = defaultdict(list)
     try:
-        core = openvino.Core()
         request = core.compile_model(core.read_model(onnx), "CPU", settings).create_infer_request()
         for run in range(2 * runs):
             request.infer([frame])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from copy import copy
-from functools import partial
+from functools import lru_cache, partial
 from types import ModuleType
 from typing import Any, Mapping, Sequence
 
@@ -13,7 +13,7 @@ import numpy as np
 from edgeseg.engines.base import CLOSED, Engine, lanes_of, require_shapes
 from edgeseg.errors import EngineError, first_line, require
 
-__all__ = ["OpenVinoEngine", "openvino_module", "openvino_settings"]
+__all__ = ["OpenVinoEngine", "openvino_core", "openvino_module", "openvino_settings"]
 
 _CONVOLUTIONS = ("Convolution", "Deconvolution")
 _TELEMETRY = "openvino_telemetry"
@@ -43,7 +43,7 @@ class OpenVinoEngine(Engine):
 
     def _bind(self, compiled: Any) -> None:
         """Take a compiled model, and buffers of our own for it."""
-        openvino = openvino_module()
+        openvino, core = openvino_module(), openvino_core()
         self._compiled = compiled
         self._request: Any = compiled.create_infer_request()
         self.input = np.zeros(tuple(compiled.input().shape), np.uint8)
@@ -53,7 +53,7 @@ class OpenVinoEngine(Engine):
         if len(compiled.outputs) > 1:
             self.scores = np.zeros(tuple(compiled.output(1).shape), np.float32)
             self._request.set_output_tensor(1, openvino.Tensor(self.scores, shared_memory=True))
-        version, device = _version(openvino), openvino.Core().get_property("CPU", "FULL_DEVICE_NAME")
+        version, device = _version(openvino), core.get_property("CPU", "FULL_DEVICE_NAME")
         threads = self._threads or "all"
         self.description = f"OpenVINO {version} on the CPU ({device}), graph {self._name}, {threads} threads"
 
@@ -117,6 +117,20 @@ def openvino_module() -> ModuleType:
             sys.modules.pop(_TELEMETRY, None)
 
 
+@lru_cache(maxsize=None)
+def openvino_core() -> Any:
+    """Return the ``openvino.Core`` that all of this process share and that none frees.
+
+    On a CPU with AMX OpenVINO gives the thread that loads its CPU plugin another stack for signals, and takes that
+    memory away with the plugin. Freed by another thread, as a lane is, it leaves the first one with a stack that is
+    gone, and its next Ctrl-C ends the process by SIGSEGV (2026.4.1).
+
+    Raises:
+        MissingDependencyError: openvino is not installed.
+    """
+    return openvino_module().Core()
+
+
 def openvino_settings(threads: int) -> dict[str, Any]:
     """Return the properties with which graphs are compiled: for single frames, floats in float32; 0 is all threads."""
     settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
@@ -125,8 +139,7 @@ def openvino_settings(threads: int) -> dict[str, Any]:
 
 def _compiled(onnx: bytes, name: str, settings: Mapping[str, Any]) -> Any:
     """Compile a graph. Raises EngineError."""
-    openvino = openvino_module()
-    core = openvino.Core()
+    openvino, core = openvino_module(), openvino_core()
     try:
         model = core.read_model(onnx)
         _check_ports(model, name)

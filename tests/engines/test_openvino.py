@@ -83,3 +83,21 @@ def test_nothing_is_reported_and_nothing_is_left_in_the_home(tmp_path: Path) -> 
     )
     assert done.stdout.split("\n")[0] == "False ['MainThread']", done.stderr
     assert not (tmp_path / "intel").exists()
+
+
+def test_a_signal_after_another_thread_closed_the_engine_harms_nothing() -> None:
+    """On CPUs with AMX, where OpenVINO sets a stack for signals, this was the end of the process."""
+    program = """
+import edgeseg, os, signal, threading
+signal.signal(signal.SIGUSR1, lambda number, frame: print("heard"))
+for _ in range(2):
+    engine = edgeseg.open_engine(edgeseg.load(), engine="openvino")
+    engine.infer(engine.input)
+    closing = threading.Thread(target=engine.close)
+    closing.start()
+    closing.join()
+    del engine
+    os.kill(os.getpid(), signal.SIGUSR1)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.split()) == (0, ["heard", "heard"]), done.stderr
