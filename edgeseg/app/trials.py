@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Mapping
 from edgeseg.app.fields import Field, fields_of
 from edgeseg.app.train import TrainingProgress, train
 from edgeseg.app.train_config import TrainConfig
-from edgeseg.errors import TrainingError, UsageError, require
+from edgeseg.errors import EdgesegError, TrainingError, UsageError, require
 from edgeseg.torchrun import place
 
 if TYPE_CHECKING:
@@ -65,7 +65,8 @@ def try_settings(
     Raises:
         UsageError: a value cannot be used, or the folder holds other trials.
         TrainingError: no trial came to its end.
-        EdgesegError: images, masks or weights cannot be used.
+        EdgesegError: images, masks or weights cannot be used. Once a trial came to its end, an error of another one
+            ends that one alone.
     """
     spaces = _spaces(config)
     many = max(config.devices, place().count)
@@ -78,7 +79,8 @@ def try_settings(
         while len(found) < config.trials:
             trial = study.ask()
             settings = {name: space(trial) for name, space in spaces.items()}
-            found.append(_tried(config, study, trial, settings, progress or TrainingProgress()))
+            works = any(math.isfinite(one.miou) for one in found)
+            found.append(_tried(config, study, trial, settings, works, progress or TrainingProgress()))
             tell(found[-1])
     best_first = sorted(found, key=lambda one: -one.miou if math.isfinite(one.miou) else math.inf)
     if not math.isfinite(best_first[0].miou):
@@ -113,7 +115,15 @@ class _BehindError(Exception):
     """Not an error of anybody: the mIoU of a trial is below the median of the others."""
 
 
-def _tried(config: TrainConfig, study: Any, trial: Any, settings: Dict[str, Any], progress: TrainingProgress) -> Trial:
+def _tried(
+    config: TrainConfig,
+    study: Any,
+    trial: Any,
+    settings: Dict[str, Any],
+    works: bool,
+    progress: TrainingProgress,
+) -> Trial:
+    """Train with some settings. It ``works`` where others came to their end: an error is one of these settings then."""
     pruned = require("optuna.trial", "trials").TrialState.PRUNED
 
     def epoch(result: EpochResult) -> None:
@@ -129,7 +139,9 @@ def _tried(config: TrainConfig, study: Any, trial: Any, settings: Dict[str, Any]
         made = replace(made, miou=float(best.training["val_miou"]))
     except _BehindError:
         made = replace(made, end="stopped")
-    except TrainingError as error:  # a rate that is too high, a batch that is too large
+    except EdgesegError as error:
+        if not works and not isinstance(error, TrainingError):  # nothing says that the data is right
+            raise
         made = replace(made, end=str(error))
     trial.set_user_attr("end", made.end)
     trial.set_user_attr("settings", settings)

@@ -7,13 +7,14 @@ import math
 import multiprocessing
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from edgeseg.app.config_file import read_config
-from edgeseg.app.train import CONFIG_NAME, TrainingProgress
+from edgeseg.app.train import CONFIG_NAME, TrainingProgress, train
 from edgeseg.app.train_config import TrainConfig
 from edgeseg.app.trials import Trial, try_settings
 from edgeseg.errors import TrainingError, UsageError
@@ -92,6 +93,19 @@ def test_a_trial_whose_loss_is_no_number_ends_no_other(data: Path) -> None:
     with pytest.raises(TrainingError, match="none of 1 trials came to its end; the last one: the (loss|weights)"):
         try_settings(small(data, trials=1, search=("learning_rate=1e30",)), heard.append)
     assert len(heard) == 1 and math.isnan(heard[0].miou) and heard[0].settings == {"learning_rate": 1e30}
+
+
+def test_settings_that_cannot_be_used_end_their_trial_alone(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match="`precision` is fp16, which a CPU does not train with"):
+        try_settings(small(data, trials=2, search=("precision=fp16",)))
+
+    def training(config: TrainConfig, progress: TrainingProgress) -> Any:
+        return train(replace(config, precision="fp16") if config.out.name == "trial-0001" else config, progress)
+
+    monkeypatch.setattr("edgeseg.app.trials.train", training)
+    trials = try_settings(small(data, trials=3, epochs=1, search=(RATES,), out=data / "other"))
+    assert [one.end == "finished" for one in trials] == [True, True, False]
+    assert trials[-1].number == 1 and "fp16, which a CPU does not train with" in trials[-1].end
 
 
 def test_a_trial_that_is_behind_the_others_is_stopped(data: Path) -> None:
