@@ -1,12 +1,20 @@
-"""Write files to a temporary name and rename them: a kill at any moment leaves the old file or the new one."""
+"""Write files to a temporary name and rename them: a kill at any moment leaves the old file or the new one.
+
+What nobody keeps is written into scratch folders, of which a kill leaves no more than until the next run.
+"""
 
 from __future__ import annotations
 
 import codecs
+import fcntl
 import hashlib
 import os
 import secrets
+import shutil
+import tempfile
+import time
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Callable, Iterator
 from urllib.parse import unquote
@@ -17,11 +25,17 @@ __all__ = [
     "file_state",
     "move_new",
     "path_from_uri",
+    "scratch_folder",
     "temporary_beside",
     "text_from",
     "text_of",
     "write_new",
 ]
+
+
+_SCRATCH = "edgeseg-scratch-"
+_YOUNG_S = 60
+"""Between the making of a folder and its lock."""
 
 
 def text_of(name: Path | str | bytes) -> str:
@@ -135,6 +149,42 @@ def _temporary(path: Path, data: bytes, durable: bool, mode: int | None = None) 
 
 def _for_owner(name: str, flags: int) -> int:
     return os.open(name, flags, 0o600)
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """Make a folder for files that nobody keeps, and remove it at the end of the ``with``.
+
+    A kill leaves it. So it is locked as long as its process lives, and the first one that a process makes removes those
+    of this user that nobody has locked.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    _remove_left(tempfile.gettempdir())
+    with tempfile.TemporaryDirectory(prefix=_SCRATCH) as name:
+        descriptor = os.open(name, os.O_RDONLY)
+        try:
+            with suppress(OSError):  # a file system that knows no locks, where none is removed either
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield Path(name)
+        finally:
+            os.close(descriptor)
+
+
+@lru_cache(maxsize=None)
+def _remove_left(where: str) -> None:
+    for folder in Path(where).glob(f"{_SCRATCH}*"):
+        with suppress(OSError):
+            status = folder.lstat()
+            if status.st_uid != os.getuid() or status.st_mtime > time.time() - _YOUNG_S:
+                continue
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(descriptor)
 
 
 def file_state(path: Path) -> tuple[int, ...] | None:

@@ -9,7 +9,6 @@ import os
 import secrets
 import shutil
 import stat
-import tempfile
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from hashlib import sha256
@@ -18,7 +17,7 @@ from typing import Any, Callable, Iterable, Iterator, NamedTuple, Union
 
 from edgeseg.credentials import has_credentials, redacted
 from edgeseg.errors import EdgesegError, SinkError, SourceError, UsageError, first_line, require
-from edgeseg.files import atomic_write, path_from_uri, text_of, write_new
+from edgeseg.files import atomic_write, path_from_uri, scratch_folder, text_of, write_new
 from edgeseg.picture_files import is_hidden_name
 
 __all__ = [
@@ -388,8 +387,8 @@ class RemotePlace:
     @contextmanager
     def file(self, path: str) -> Iterator[Path]:
         """Give a copy of the file to read, which is removed afterwards. Raises PermissionError, SinkError."""
-        with tempfile.TemporaryDirectory(prefix="edgeseg-") as folder:
-            copy = Path(folder, f"file{os.path.splitext(path)[1]}")
+        with scratch_folder() as folder:
+            copy = folder / f"file{os.path.splitext(path)[1]}"
             with _said(f"{self.place}/{path}", "cannot be read", PermissionError):
                 self.filesystem.get_file(self._at(path), str(copy))
             yield copy

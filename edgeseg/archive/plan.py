@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Callable, Iterable, Iterator, Sequence
 from edgeseg.archive.listing import Found, Origin
 from edgeseg.archive.places import Place, Stored
 from edgeseg.errors import InputError, SourceError
+from edgeseg.files import scratch_folder
 from edgeseg.json_object import JsonObject
 
 __all__ = ["PLAN", "Plan", "Task", "Wish", "make_plan", "read_plan"]
@@ -141,8 +141,8 @@ def make_plan(place: Place, origins: Sequence[Origin], wish: Wish, model: Path, 
     Raises:
         SourceError: a source cannot be listed, or there are no pictures and videos. SinkError: it cannot be written.
     """
-    with tempfile.TemporaryDirectory(prefix="edgeseg-plan-") as folder:
-        lines = Path(folder, "lines")
+    with scratch_folder() as folder:
+        lines = folder / "lines"
         counts = {"tasks": 0, "pictures": 0, "videos": 0, "bytes": 0}
         digest, told = hashlib.sha256(), time.monotonic()
         with open(lines, "wb") as file:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections import defaultdict
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from edgeseg.engines.openvino import openvino_core, openvino_settings
 from edgeseg.engines.tensorrt.engine import TensorRtEngine
 from edgeseg.errors import EngineError, first_line, require
+from edgeseg.files import scratch_folder
 
 __all__ = ["LAYER_TIMERS", "LayerTime", "built_layer_times", "layer_times"]
 
@@ -75,12 +75,12 @@ def built_layer_times(engine: TensorRtEngine, *, runs: int = _RUNS) -> list[Laye
 
 def _onnxruntime(onnx: bytes, frame: np.ndarray, threads: int, runs: int) -> list[LayerTime]:
     ort = require("onnxruntime", "")
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 4
         options.enable_profiling = True
-        options.profile_file_prefix = str(Path(folder) / "layers")
+        options.profile_file_prefix = str(folder / "layers")
         try:
             session = ort.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
             feed = {session.get_inputs()[0].name: frame}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import tempfile
 import uuid
 from typing import Sequence
 
@@ -14,6 +13,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from edgeseg.errors import TrainingError
+from edgeseg.files import scratch_folder
 
 __all__ = ["run_together"]
 
@@ -35,7 +35,7 @@ def run_together(count: int, arguments: Sequence[str]) -> int:
     logging.disable(logging.CRITICAL)  # this process has nothing else to log
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
     try:
-        with tempfile.TemporaryDirectory(prefix="edgeseg-train-") as reports:
+        with scratch_folder() as reports:
             config = LaunchConfig(
                 min_nodes=1,
                 max_nodes=1,
@@ -44,7 +44,7 @@ def run_together(count: int, arguments: Sequence[str]) -> int:
                 rdzv_backend="c10d",
                 rdzv_endpoint="localhost:0",
                 max_restarts=0,
-                logs_specs=DefaultLogsSpecs(log_dir=reports),  # else a folder is left in /tmp by every training
+                logs_specs=DefaultLogsSpecs(log_dir=str(reports)),  # else a folder is left in /tmp by every training
             )
             elastic_launch(config, sys.executable)("-m", "edgeseg", *arguments)
     except ChildFailedError as error:

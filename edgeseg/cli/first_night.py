@@ -26,6 +26,7 @@ from edgeseg.device.anonymous import identity_of, without_identity
 from edgeseg.device.probe import Probe
 from edgeseg.device.record import write_record
 from edgeseg.errors import EdgesegError, InputError
+from edgeseg.files import scratch_folder
 
 __all__ = ["FORMAT", "check_target", "gathered_night", "write_night"]
 
@@ -65,8 +66,8 @@ def gathered_night(root: Path, probe: Probe, report: Callable[[Path], Dict[str, 
         report: the doctor's report of a recorded tree: ``text`` and ``json``.
         say: takes a line of progress.
     """
-    with tempfile.TemporaryDirectory(prefix="edgeseg-night-") as folder:
-        return _Night(root, probe, Path(folder), say).gather(report)
+    with scratch_folder() as folder:
+        return _Night(root, probe, folder, say).gather(report)
 
 
 def write_night(path: Path, night: Dict[str, Any]) -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Mapping, Sequence
@@ -17,6 +16,7 @@ from typing import Callable, Mapping, Sequence
 import numpy as np
 
 from edgeseg.errors import EngineError, require
+from edgeseg.files import scratch_folder
 from edgeseg.recipes import FP16, FP32
 
 __all__ = ["RUNTIMES", "Converted", "Runtime"]
@@ -73,8 +73,7 @@ def _converted(onnx: bytes, frames: np.ndarray, runtime: str, module: str, names
     for package in (module, "pnnx"):  # neither is imported here
         if importlib.util.find_spec(package) is None:
             require(package, runtime)
-    with tempfile.TemporaryDirectory() as folder:
-        here = Path(folder)
+    with scratch_folder() as here:
         (here / "model.onnx").write_bytes(onnx)
         np.save(here / "frames.npy", frames)
         height, width = frames.shape[1:3]

@@ -9,7 +9,6 @@ import contextlib
 import copy
 import importlib.util
 import io
-import tempfile
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgeseg.errors import CompileError, EdgesegError, MissingDependencyError, UsageError, first_line, require
-from edgeseg.files import atomic_write
+from edgeseg.files import atomic_write, scratch_folder
 from edgeseg.preprocess import normalized
 from edgeseg.spec import ModelSpec, Preprocess
 
@@ -174,8 +173,8 @@ def _compiled(program: ExportedProgram, frames: np.ndarray, workspace_mib: int) 
     engines, torch_operators = _partition(compiled)
     if not engines:
         raise CompileError("TensorRT took no operator of the network; please report this network")
-    with tempfile.TemporaryDirectory() as folder:
-        saved = Path(folder, "program.pt2")
+    with scratch_folder() as folder:
+        saved = folder / "program.pt2"
         torch_tensorrt.save(compiled, str(saved), output_format="exported_program", arg_inputs=inputs)
         classes = torch.export.load(str(saved)).module()(*inputs).cpu()
         # Kernels sum in another order than the CPU, and on noise margins are thin; dead engines give constants.

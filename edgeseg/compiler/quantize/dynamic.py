@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Iterator
 
 from edgeseg.errors import require
+from edgeseg.files import scratch_folder
 
 if TYPE_CHECKING:
     import onnx
@@ -20,8 +19,8 @@ def dynamic_int8_onnx(model: onnx.ModelProto) -> onnx.ModelProto:
     """Quantize all convolutions dynamically with ONNX Runtime (``ConvInteger`` has u8 kernels only, so u8 weights)."""
     onnx_package = require("onnx", "compile")
     quantization = require("onnxruntime.quantization", "compile")
-    with tempfile.TemporaryDirectory() as folder, _without_preprocess_hint():
-        source, target = Path(folder) / "fp32.onnx", Path(folder) / "dynamic.onnx"
+    with scratch_folder() as folder, _without_preprocess_hint():
+        source, target = folder / "fp32.onnx", folder / "dynamic.onnx"
         onnx_package.save(model, source)
         quantization.quantize_dynamic(
             source, target, weight_type=quantization.QuantType.QUInt8, op_types_to_quantize=["Conv", "Gemm", "MatMul"]

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
-from pathlib import Path
 
 import numpy as np
 
 from edgeseg.compiler.quantize.qdq_editor import ENLARGEMENT
 from edgeseg.engines.ort import OrtEngine
 from edgeseg.errors import require
+from edgeseg.files import scratch_folder
 
 __all__ = ["executed_int8_convolutions", "median_ms"]
 
@@ -21,8 +20,8 @@ _FLOAT = ("Conv", "FusedConv", "ConvTranspose")
 def executed_int8_convolutions(model: bytes) -> tuple[int, int]:
     """(convolutions that ONNX Runtime runs with integer kernels on this CPU, convolutions in all)."""
     onnx, ort = require("onnx", "compile"), require("onnxruntime", "")
-    with tempfile.TemporaryDirectory() as folder:
-        optimized = Path(folder) / "optimized.onnx"
+    with scratch_folder() as folder:
+        optimized = folder / "optimized.onnx"
         options = ort.SessionOptions()
         options.log_severity_level = 4  # it warns that the optimized graph is for this machine only: that is the point
         options.optimized_model_filepath = str(optimized)

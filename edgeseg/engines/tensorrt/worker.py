@@ -40,7 +40,7 @@ from edgeseg.engines.tensorrt.build import (
 from edgeseg.engines.tensorrt.layers import LayerPrecisions
 from edgeseg.engines.tensorrt.variants import VARIANTS, GraphVariant
 from edgeseg.errors import EdgesegError, EngineError
-from edgeseg.files import atomic_write
+from edgeseg.files import atomic_write, scratch_folder
 
 __all__ = ["built_plan_in_child"]
 
@@ -96,8 +96,7 @@ def built_plan_in_child(
         EngineError: the plan cannot be built, or the process broke down over every variant.
     """
     job = {"flavour": flavour, "request": asdict(request)}
-    with tempfile.TemporaryDirectory(prefix="edgeseg-build-") as folder:
-        files = Path(folder)
+    with scratch_folder() as files:
         (files / _GRAPH).write_bytes(onnx)
         (files / _CACHE).write_bytes(timing_cache)
         try:
