@@ -204,6 +204,33 @@ def test_a_dask_cluster_whose_workers_are_gone_is_one_line(monkeypatch: pytest.M
             list(cluster.run(deadly, TASKS))
 
 
+def test_the_last_dask_worker_that_dies_with_its_result_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is gone when its task has ended and before its result was fetched."""
+    pytest.importorskip("distributed", reason="distributed is not installed: pip install 'edgeseg[dask]'")
+    import edgeseg.archive.clusters.dask as module
+
+    monkeypatch.setattr(module, "_WORKERLESS_S", 1.0)
+    port = free_port()
+    address = f"tcp://127.0.0.1:{port}"
+    with ExitStack() as running:
+        running.enter_context(process(*dask("scheduler", "--host", "127.0.0.1", "--port", port, "--no-dashboard")))
+        worker = running.enter_context(process(*dask("worker", address, *WORKER)))
+        cluster = running.enter_context(module.DaskCluster(address))
+        monkeypatch.setattr(module, "_ANSWER_S", 5.0)
+        report = module.DaskCluster._report
+
+        def late(self: Any, number: int, future: Any) -> Any:
+            if worker.poll() is None:
+                assert future.status == "finished"
+                worker.kill()
+                worker.wait()
+            return report(self, number, future)
+
+        monkeypatch.setattr(module.DaskCluster, "_report", late)
+        with pytest.raises(EdgesegError, match="has had no worker for 1 s; what is done stays"):
+            list(cluster.run(squared, TASKS))
+
+
 def test_no_dask_scheduler_is_one_line(stored: Path, tmp_path: Path) -> None:
     pytest.importorskip("distributed", reason="distributed is not installed: pip install 'edgeseg[dask]'")
     with pytest.raises(EdgesegError, match="no Dask scheduler answers"):

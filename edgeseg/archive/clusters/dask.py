@@ -89,11 +89,11 @@ class DaskCluster(Cluster):
         completed = self._distributed.as_completed(submitted(), loop=self._client.loop)
         while not completed.is_empty():
             future = self._next(completed)
-            if future.status in _AGAIN and self._client.status == "running":
-                completed.add(future)  # its worker died with the result: another does it again
+            report = self._report(under_way[future].number, future)
+            if report is None:
+                completed.add(future)
                 continue
-            task = under_way.pop(future)
-            yield task, self._report(task.number, future)
+            yield under_way.pop(future), report
             for more in submitted():
                 completed.add(more)
 
@@ -114,9 +114,15 @@ class DaskCluster(Cluster):
             time.sleep(0.02)
         return next(completed)
 
-    def _report(self, number: int, future: Any) -> Report:
+    def _report(self, number: int, future: Any) -> Report | None:
+        """Return what became of a task; None where its worker died with the result, so that another does it again."""
+        if future.status in _AGAIN and self._client.status == "running":
+            return None
         if future.status == "finished":
-            return Report(number, future.result())
+            try:
+                return Report(number, future.result(timeout=_ANSWER_S))
+            except self._distributed.TimeoutError:  # Dask waits for a worker, without end where there is none
+                return None
         if future.status != "error":
             raise self._gone(future.status)
         error = future.exception()
