@@ -9,6 +9,10 @@ from typing import Any
 __all__ = ["JsonObject"]
 
 
+_MOST = 1e30
+"""So that sums and squares of numbers stay finite."""
+
+
 class JsonObject:
     """Facts of one JSON object.
 
@@ -48,20 +52,21 @@ class JsonObject:
         return int(_bounded(self._typed(name, default, (int,), "whole number")))
 
     def number(self, name: str, default: float = float("nan")) -> float:
-        """Return a number; null and what is missing give the default."""
-        return float(_bounded(self._typed(name, default, (int, float), "number")))
+        """Return a number; null, what is missing and one above 1e30, which nobody measures, give the default."""
+        value = float(_bounded(self._typed(name, default, (int, float), "number")))
+        return default if abs(value) > _MOST else value
 
     def finite(self, name: str, default: float) -> float:
-        """Return a number that is finite."""
+        """Return a number that is finite, and not above 1e30."""
         value = self.facts.get(name, default)
-        if not is_finite(value):
+        if not is_finite(value) or abs(value) > _MOST:
             raise ValueError(f"the limit {name} of {self.what} is {value!r} and no finite number")
         return float(value)
 
     def optional_number(self, name: str) -> float | None:
         """Return a number, or None where there is none, or none that is finite."""
-        value = self.number(name) if name in self else math.nan
-        return value if math.isfinite(value) else None
+        value = self.number(name)
+        return None if math.isnan(value) else value
 
     def numbers(self, name: str) -> dict[str, float]:
         """Return numbers by name; null is NaN."""

@@ -197,7 +197,8 @@ def test_the_page_that_came_with_a_bundle_is_not_what_inspect_writes(tmp_path: P
 
 
 JSON_ENTRIES = ("manifest.json", "report.json", "ranges.json")
-OTHER_JSON = (None, True, 0, -1, 10**400, 1.5, math.nan, math.inf, "", "x", [], [1], [[]], {}, {"x": 1}, {"x": [1, 2]})
+HUGE = (10**400, 1.7e308, math.nan, math.inf, -math.inf)
+OTHER_JSON = (*HUGE, None, True, 0, -1, 1.5, "", "x", [], [1], [[]], {}, {"x": 1}, {"x": [1, 2]})
 
 
 def places(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -209,6 +210,12 @@ def places(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]
     if isinstance(value, list):
         for index, inner in enumerate(value):
             yield from places(inner, (*place, index))
+
+
+def value_at(value: Any, place: tuple[Any, ...]) -> Any:
+    for name in place:
+        value = value[name]
+    return value
 
 
 def replaced(value: Any, place: tuple[Any, ...], by: Any) -> Any:
@@ -296,6 +303,23 @@ def test_any_value_of_another_type_is_refused_or_does_no_harm(
         assert "\n" not in str(error)
     done = CliRunner().invoke(app, ["inspect", str(path), "--html", str(tmp_path / "x.html")])
     assert done.exception is None or isinstance(done.exception, EdgesegError), done.exception
+
+
+NUMBERS = (math.inf, -math.inf, 1.7e308, -1e31, 1e30)
+
+
+def test_a_number_of_any_size_in_any_place_is_refused_or_does_no_harm(
+    tmp_path: Path, entries: dict[str, bytes]
+) -> None:
+    path, page = tmp_path / "x.edgeseg", tmp_path / "x.html"
+    document = json.loads(entries["report.json"])
+    with np.errstate(over="ignore"):
+        for place in places(document):
+            if type(value_at(document, place)) in (int, float):
+                for number in NUMBERS:
+                    packed(path, {**entries, "report.json": json.dumps(replaced(document, place, number)).encode()})
+                    done = CliRunner().invoke(app, ["inspect", str(path), "--html", str(page)])
+                    assert done.exception is None or isinstance(done.exception, EdgesegError), (place, number)
 
 
 def test_classes_that_cover_nothing_have_bars_of_no_length(tmp_path: Path, entries: dict[str, bytes]) -> None:
