@@ -200,15 +200,17 @@ class TensorRtEngine(Engine):
         with self._cuda.current():
             if self._profiled is None:  # a context of its own: those of CUDA graphs stay as they were captured
                 self._profiled = self._context()
-            self._profiled.profiler = profiler = self._api.profiler(lambda name, ms: took.append((name, ms)))
-            slot.frame.upload(self._compute)
-            for run in range(2 * runs):
-                if run == runs:
-                    took.clear()
-                self._enqueue(slot, self._profiled)
-            self._compute.synchronize()
-            self._profiled.profiler = None
-            del profiler
+            profiler = self._api.profiler(lambda name, ms: took.append((name, ms)))
+            self._profiled.profiler = profiler
+            try:
+                slot.frame.upload(self._compute)
+                for run in range(2 * runs):
+                    if run == runs:
+                        took.clear()
+                    self._enqueue(slot, self._profiled)
+                self._compute.synchronize()
+            finally:
+                self._profiled.profiler = None  # before it is gone, whatever failed
             kinds = layer_kinds(self._api.inspected(self._engine))
         total: dict[str, float] = defaultdict(float)
         for name, ms in took:
