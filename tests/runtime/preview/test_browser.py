@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from pathlib import Path
 from typing import Any, Callable, Iterator
 
@@ -261,3 +262,22 @@ def test_a_hidden_tab_asks_nothing(browser: Browser, page: PreviewSink) -> None:
     browser.driver.switch_to.window(browser.driver.window_handles[0])
     browser.until(lambda: len(page._pictures.viewers) == 1)
     browser.until(browser.is_live)
+
+
+_ANSWERED_WHEN_HIDDEN = """
+const asked = window.fetch;
+window.fetch = async (...request) => {
+  const answer = await asked(...request);
+  await new Promise((go) => document.addEventListener("visibilitychange", () => setTimeout(go, 100), { once: true }));
+  return answer;
+};
+"""
+
+
+def test_a_tab_hidden_while_it_waits_for_an_answer_asks_nothing(browser: Browser, page: PreviewSink) -> None:
+    browser.run(_ANSWERED_WHEN_HIDDEN)
+    time.sleep(1)  # it asks twice a second, so that it waits for an answer now
+    browser.driver.switch_to.new_window("tab")
+    browser.until(lambda: not page._pictures.viewers)
+    time.sleep(1.5)  # timers of a hidden tab run once a second
+    assert not page._pictures.viewers

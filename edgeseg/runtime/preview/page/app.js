@@ -115,6 +115,7 @@ function swatch(colour) {
 // The stream tells nothing when it breaks, so the run is asked what it sent to this page last.
 function keepStream() {
   const source = selected(), picture = byId("picture");
+  if (document.hidden) return;  // since the run was asked; nobody would close the stream again
   if (!source || source.picture_age_ms === null) return;
   const size = source.size.split("x");
   if (size[0] > 0) { picture.width = size[0]; picture.height = size[1]; }
