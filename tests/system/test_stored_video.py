@@ -241,6 +241,32 @@ def test_a_source_without_a_picture_is_an_error_in_every_reader(tmp_path: Path) 
         frames_of(source_from_uri("gst://videotestsrc num-buffers=0"))
 
 
+@pytest.mark.parametrize("longer", [1, 4, 6, 50, 10_000])
+def test_pictures_that_are_a_small_part_of_a_recording_all_come(tmp_path: Path, longer: int) -> None:
+    """What else it holds, sound or pictures that begin late, is so many times as long."""
+    path = made(tmp_path / "recording.mp4", [40 * number for number in range(31)])
+    data = bytearray(path.read_bytes())
+    at = data.index(b"mvhd") + 4 + 16
+    data[at : at + 4] = struct.pack(">I", longer * struct.unpack(">I", data[at : at + 4])[0])
+    path.write_bytes(bytes(data))
+    for capture in ("gstreamer", "opencv"):
+        assert len(frames_of(source_from_uri(str(path), capture=capture))) == 31, capture
+
+
+@pytest.mark.parametrize(
+    ("name", "kept_by"),
+    [("a.mov", "alawenc ! qtmux"), ("a.mkv", "flacenc ! matroskamux"), ("a.mp4", "wavenc"), ("a.avi", "avimux")],
+)
+def test_sound_without_pictures_is_said_at_once(tmp_path: Path, name: str, kept_by: str) -> None:
+    path = tmp_path / name
+    sound = f"audiotestsrc num-buffers=200 ! audioconvert ! {kept_by} ! filesink location={path}"
+    subprocess.run(["gst-launch-1.0", "-q", *sound.split()], check=True, timeout=HANG_S)
+    with pytest.raises(SourceError, match="holds no pictures, only audio/x-raw"):
+        frames_of(source_from_uri(str(path), capture="gstreamer"))
+    with pytest.raises(SourceError, match="cannot be opened as a video"):
+        frames_of(source_from_uri(str(path), capture="opencv"))
+
+
 TIMES = st.lists(st.integers(20, 3000), min_size=1, max_size=12).map(
     lambda gaps: [sum(gaps[:number]) for number in range(len(gaps) + 1)]
 )

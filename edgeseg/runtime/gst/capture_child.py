@@ -143,6 +143,7 @@ class Capture:
             self.camera = True
         elif name == "decodebin":
             element.connect("autoplug-select", self.choose)
+            element.connect("no-more-pads", self.look_for_pictures)
         elif name == "souphttpsrc":
             HttpDocument(self, element.get_static_pad("src"))
         elif name == "qtdemux":
@@ -184,6 +185,13 @@ class Capture:
             return SKIP
         self.tried.append(name)
         return TRY
+
+    def look_for_pictures(self, decodebin: Any) -> None:
+        """Fail where a decodebin has found all that a source holds, and none of it is pictures."""
+        kinds = [pad.query_caps(None).to_string().partition(",")[0] for pad in decodebin.srcpads]
+        if kinds and not any(kind.startswith(("video/", "image/")) for kind in kinds):
+            self.fail(None, f"it holds no pictures, only {' and '.join(sorted(set(kinds)))}")
+            self.stopped.set()
 
     def decoder(self) -> str:
         """Find the decoder of the pictures, where there is one."""

@@ -38,6 +38,7 @@ def corrections(path: Path) -> list[tuple[int, bytes]]:
 
     It ends a track at the first key frame that in the track's own time is later than the whole duration. A clip that
     was trimmed has its time begin before what it shows, so that its last seconds would be lost: a longer one is told.
+    It passes over a track shorter than a fifth of the whole, such as pictures that begin late: a shorter one is told.
     It reads a colour box that tells the whole range of values as the narrow one (1.22): then the pictures tell.
 
     Returns:
@@ -51,11 +52,10 @@ def corrections(path: Path) -> list[tuple[int, bytes]]:
         found = [(at + 4, b"free") for at in _wide_colour_boxes(file, whole)]
         for _, header, _ in _inside(file, whole, b"moov", b"mvhd"):
             scale, length, at, width = _duration(file, header)
-            tracks = [_duration(file, box[1])[:2] for box in _inside(file, whole, b"moov", b"trak", b"mdia", b"mdhd")]
-            longest_s = max((ticks / rate for rate, ticks in tracks if rate), default=0.0)
-            # Five times as long as the track is not believed.
+            longest_s = max(_seconds_of_pictures(file, whole), default=0.0)
             wanted = min(int(3 * longest_s * scale), (1 << (8 * width - 1)) - 1)
-            found += [(at, wanted.to_bytes(width, "big"))] if 0 < length < wanted else []
+            if 0 < length < wanted or length > 5 * longest_s * scale > 0:
+                found.append((at, wanted.to_bytes(width, "big")))
     return found
 
 
@@ -71,6 +71,19 @@ def _wide_colour_boxes(file: BinaryIO, whole: Box) -> Iterator[int]:
                 file.seek(colour)
                 if kind == b"colr" and file.read(11)[::10] == b"n\x80":
                     yield colour - 8
+
+
+def _seconds_of_pictures(file: BinaryIO, whole: Box) -> Iterator[float]:
+    """How long the tracks of pictures are."""
+    for media in _inside(file, whole, b"moov", b"trak", b"mdia"):
+        for _, handler, _ in _inside(file, media, b"hdlr"):
+            file.seek(handler + 8)
+            if file.read(4) != b"vide":
+                continue
+            for _, header, _ in _inside(file, media, b"mdhd"):
+                rate, ticks = _duration(file, header)[:2]
+                if rate:
+                    yield ticks / rate
 
 
 def _inside(file: BinaryIO, box: Box, *kinds: bytes) -> Iterator[Box]:

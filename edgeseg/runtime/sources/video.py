@@ -117,10 +117,10 @@ class OpenCvVideo(FrameSource):
         """Return the next frame. Raises EndOfStream; SourceError: the file ends before it should."""
         with _complaints() as complaints:
             arrived, image = self._capture.read()
-        if not arrived:
-            self._end()
-            raise EndOfStream
         said = complaints()
+        if not arrived:
+            self._end(said)
+            raise EndOfStream
         if any("swscaler" in line for line in said):
             why = "of interlaced video" if "interlaced" in " ".join(said) else f"({said[-1]})"
             raise SourceError(
@@ -133,11 +133,14 @@ class OpenCvVideo(FrameSource):
         media_ns = self._media_time.at(told_ns, int(1e9 / self.fps) if self.fps else 0)
         return Frame(image, index, time.perf_counter_ns(), f"{index:06d}", media_ns=media_ns)
 
-    def _end(self) -> None:
+    def _end(self, said: Sequence[str]) -> None:
         """Raise SourceError when the file is cut, or gave nothing."""
         fault = _cut(self._path, self._index)
         if fault is None and not self._index:
-            fault = SourceError(f"{text_of(self._path)} ends without a picture; play it to see what it holds", "empty")
+            why = f" ({said[0]})" if said else ""
+            fault = SourceError(
+                f"{text_of(self._path)} ends without a picture{why}; play it to see what it holds", "empty"
+            )
         if fault is not None:
             raise fault
 
