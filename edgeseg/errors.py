@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import importlib
 from types import ModuleType
+from typing import Sequence
 
 __all__ = [
     "BundleError",
@@ -49,6 +50,7 @@ __all__ = [
     "first_line",
     "missing",
     "require",
+    "some",
 ]
 
 
@@ -157,6 +159,12 @@ def first_line(error: BaseException) -> str:
     """Return the first line of a foreign exception's message, or the exception's type when it has no message."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
+
+
+def some(items: Sequence[object], most: int = 8, separator: str = ", ") -> str:
+    """Return the first items of a message's list, and how many more there are."""
+    more = f" and {len(items) - most} more" if len(items) > most else ""
+    return separator.join(map(str, items[:most])) + more
 
 
 def missing(module: str, extra: str, error: ImportError) -> MissingDependencyError:

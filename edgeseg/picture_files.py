@@ -7,7 +7,7 @@ import os
 import re
 from collections import Counter
 from dataclasses import dataclass
-from itertools import count, cycle, islice
+from itertools import count, cycle
 from pathlib import Path
 from typing import Iterable, Iterator, Sequence
 
@@ -132,7 +132,7 @@ def result_names(files: Sequence[Path]) -> list[str]:
     """Choose a name for each file's results, no two alike, on file systems without a difference of case either.
 
     It is the file's name without suffix. Files that share that get their whole names, or those of their folders with
-    them, or a number.
+    them, or a number behind the whole names that are still alike.
     """
     groups: dict[str, list[int]] = {}
     for number, path in enumerate(files):
@@ -158,8 +158,14 @@ def _told_apart(files: Sequence[Path], taken: set[str]) -> list[str]:
         folded = {name.casefold() for name in names}
         if len(folded) == len(names) and not folded & taken and all(map(_is_short, names)):
             return names
-    free = (f"{files[0].stem[:60]}-{number}" for number in count(1))
-    return list(islice((name for name in free if name.casefold() not in taken), len(files)))
+    chosen: dict[str, str] = {}
+    numbers: dict[str, Iterator[int]] = {}
+    for path in files:
+        whole = path.name if _is_short(path.name) else path.stem[:60]
+        numbered = (f"{whole}-{n}" if n > 1 else whole for n in numbers.setdefault(whole.casefold(), count(1)))
+        name = next(name for name in numbered if name.casefold() not in taken and name.casefold() not in chosen)
+        chosen[name.casefold()] = name
+    return list(chosen.values())
 
 
 def _is_short(name: str) -> bool:

@@ -177,4 +177,5 @@ def test_no_two_files_share_a_result(parts: list[tuple[str, str, str]]) -> None:
 def test_names_that_files_share_say_what_tells_them_apart() -> None:
     assert result_names([Path("f0.png"), Path("f0.jpg"), Path("f1.jpg")]) == ["f0.png", "f0.jpg", "f1"]
     assert result_names([Path("d/cam1/f0.png"), Path("d/cam2/f0.png")]) == ["cam1_f0", "cam2_f0"]
-    assert result_names([Path("f0.png"), Path("f0.png")]) == ["f0-1", "f0-2"]
+    assert result_names([Path("f0.png"), Path("f0.png")]) == ["f0.png", "f0.png-2"]
+    assert result_names([Path("a.jpg"), Path("a.png"), Path("A.png")]) == ["a.jpg", "a.png", "A.png-2"]

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Iterator, Sequence
 from edgeseg import __version__
 from edgeseg.app.bench import BenchReport
 from edgeseg.app.bench_config import BenchConfig
+from edgeseg.app.data import path_of_data
+from edgeseg.app.models import chosen_path
 from edgeseg.compiler.report.charts import Bar, bar_chart
 from edgeseg.compiler.report.template import NOTHING, Markup, facts, html_page, joined, markup, table
 from edgeseg.errors import InputError
@@ -28,7 +30,12 @@ _TITLES = ("min", "max", "mean", "median", "90 %", "95 %", "99 %")
 
 
 def refuse_taken(config: BenchConfig) -> None:
-    """Raise InputError for a name that is taken, before anything is measured."""
+    """Raise InputError for a name that is taken, UsageError for that of a file that is read; nothing is measured yet.
+
+    `overwrite` replaces results of earlier measurements, not what this one is made from.
+    """
+    from edgeseg.runtime.sinks.clash import refuse_overwriting
+
     asked = [path for path in (config.result, config.html, config.csv, config.calibrate) if path is not None]
     for path in asked:
         if sum(path.resolve() == other.resolve() for other in asked) > 1:
@@ -41,6 +48,10 @@ def refuse_taken(config: BenchConfig) -> None:
             raise InputError(f"{path.parent} is no folder; make it first")
         if not os.access(path.parent, os.W_OK):
             raise InputError(f"{path.parent} cannot be written to; name another folder")
+    models = [chosen_path(model) for model in config.models or (None,)]
+    data = [path_of_data(where) for where in (config.source, config.data) if where is not None]
+    read = [*models, *data, *([] if config.require_signature is None else [config.require_signature])]
+    refuse_overwriting([], [], read, others=[(f"the result {path}", (path,), ()) for path in asked])
 
 
 def write_files(report: BenchReport) -> Iterator[Path]:

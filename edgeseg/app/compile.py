@@ -114,8 +114,6 @@ def compile_bundle(config: CompileConfig, progress: Progress = Progress()) -> Co
     graphs = _graphs(config)
     _refuse_without_calibration(config, path, graphs)
     target = _target(path, config.out, ".edgeseg")
-    if config.out is None and target.exists():
-        raise UsageError(f"{target} exists already; name the bundle to write with `out` (the same name overwrites it)")
     refuse_foreign(target, "bundle", is_bundle)
     require("onnx", "compile")
     progress.step(f"compile {path}{' (the shipped model)' if config.model is None else ''} -> {target}")
@@ -215,8 +213,10 @@ def _refuse_without_calibration(config: CompileConfig, path: Path, graphs: Seque
 
 def _target(path: Path, out: Path | None, suffix: str) -> Path:
     target = out or Path(path.with_suffix(suffix).name)
-    if (suffix == ".edgeseg" and target.suffix.lower() != suffix) or not target.parent.is_dir():
+    if target.suffix.lower() != suffix or not target.parent.is_dir():
         raise UsageError(f"`out` must be NAME{suffix} in an existing folder, got {target}")
+    if out is None and target.exists():
+        raise UsageError(f"{target} exists already; name the file to write with `out` (the same name overwrites it)")
     return target
 
 

@@ -23,6 +23,7 @@ __all__ = [
     "absolute_augmentation",
     "absolute_data",
     "dataset_from",
+    "path_of_data",
     "sides",
     "size_hw_from",
     "spec_from",
@@ -177,6 +178,11 @@ def sides(
         [with_parameters(one, **wanted, part="train") for one in data],
         [with_parameters(one, **wanted, part="val") for one in data],
     )
+
+
+def path_of_data(where: str) -> Path:
+    """Return the folder or file of a data set's name; that of rendered pictures does not exist."""
+    return Path(where.partition("://")[2].partition("?")[0] if is_of_layout(where) else where)
 
 
 def absolute_augmentation(text: str) -> str:

@@ -8,10 +8,10 @@ from typing import Any, Iterator
 
 from edgeseg.app.data import Head, dataset_from, spec_of_data
 from edgeseg.app.data_config import DataAugmentConfig
-from edgeseg.app.targets import is_png, refuse_foreign
+from edgeseg.app.sheet_file import refuse_other_picture, write_sheet
 from edgeseg.data.sheet import contact_sheet, evenly
 from edgeseg.errors import require
-from edgeseg.images import write_png
+from edgeseg.images import Dataset
 from edgeseg.spec import ModelSpec, Preprocess
 
 __all__ = ["draw_augmented"]
@@ -29,24 +29,24 @@ def draw_augmented(config: DataAugmentConfig) -> Path:
         UsageError: the augmentation or a size cannot be used, or the sheet's name is taken by something else.
         EdgesegError: images or masks cannot be used, torch is missing, or the sheet cannot be written.
     """
-    refuse_foreign(config.sheet, "PNG", is_png)
     require("torch", "train")
     require("torchvision", "train")
     spec = spec_of_data(config.classes, config.ignore, config.data[0], config.size, Head(config.mode))
     plain = replace(spec, preprocess=_AS_IT_IS)
-    write_png(config.sheet, contact_sheet(_crops(config, plain), plain))
+    data = [dataset_from(one, spec=plain, need_labels=True) for one in config.data]
+    refuse_other_picture(config.sheet, data)
+    write_sheet(config.sheet, contact_sheet(_crops(config, plain, data), plain))
     return config.sheet
 
 
-def _crops(config: DataAugmentConfig, spec: ModelSpec) -> Iterator[tuple[str, Any, Any]]:
+def _crops(config: DataAugmentConfig, spec: ModelSpec, data: list[Dataset]) -> Iterator[tuple[str, Any, Any]]:
     import numpy as np
 
     from edgeseg.builder.augmentation import augmentation_from_text
     from edgeseg.builder.data import SeededCrops
 
     augment = augmentation_from_text(config.augment)
-    sources = [dataset_from(one, spec=spec, need_labels=True) for one in config.data]
-    crops = SeededCrops(sources, spec, config.crop, config.seed, augment)
+    crops = SeededCrops(data, spec, config.crop, config.seed, augment)
     chosen = evenly(len(crops), config.tiles)
     for number in range(config.tiles):
         epoch, at = divmod(number, len(chosen))  # of few images, several crops each

@@ -8,12 +8,12 @@ from typing import Any, Iterator
 
 from edgeseg.app.data import Head, dataset_from, sides, spec_of_data
 from edgeseg.app.data_config import DataCheckConfig
-from edgeseg.app.targets import is_png, refuse_foreign
+from edgeseg.app.sheet_file import refuse_other_picture, write_sheet
 from edgeseg.data.check import SetReport, checked
 from edgeseg.data.findings import Finding, found_in
 from edgeseg.data.sheet import contact_sheet, evenly
 from edgeseg.errors import EdgesegError
-from edgeseg.images import Dataset, write_png
+from edgeseg.images import Dataset
 from edgeseg.progress import Progress
 from edgeseg.spec import ModelSpec
 
@@ -62,19 +62,17 @@ def check_data(config: DataCheckConfig, progress: Progress = Progress()) -> Data
         UsageError: the data is not named well, or the sheet's name is taken by something else.
         EdgesegError: the data cannot be opened at all, or the sheet cannot be written.
     """
-    if config.sheet is not None:
-        refuse_foreign(config.sheet, "PNG", is_png)
     train, val = sides(config.data, config.validation, config.split, config.fold)
     spec = spec_of_data(config.classes, config.ignore, train[0], head=Head(config.mode))
-    reports: list[SetReport] = []
-    opened_sets: list[Dataset] = []
-    for role, names in (("training", train), ("validation", val)):
-        data = [dataset_from(name, spec=spec) for name in names]
-        if data:
-            reports.append(_together(role, data, spec, progress))
-            opened_sets += data
+    sets = {"training": [dataset_from(name, spec=spec) for name in train]}
+    if val:
+        sets["validation"] = [dataset_from(name, spec=spec) for name in val]
+    opened_sets = [one for data in sets.values() for one in data]
     if config.sheet is not None:
-        write_png(config.sheet, contact_sheet(_tiles(opened_sets, config.tiles), spec))
+        refuse_other_picture(config.sheet, opened_sets)
+    reports = [_together(role, data, spec, progress) for role, data in sets.items()]
+    if config.sheet is not None:
+        write_sheet(config.sheet, contact_sheet(_tiles(opened_sets, config.tiles), spec))
     return DataReport(spec, tuple(reports), tuple(found_in(reports, spec)), config.sheet)
 
 

@@ -15,7 +15,7 @@ from edgeseg.app.predict_config import PredictConfig
 from edgeseg.app.predict_files import ClassMaskFiles, PredictionFiles, ProbabilityFiles
 from edgeseg.app.shipped import model_path
 from edgeseg.bundle import Bundle, GraphEntry, read_bundle
-from edgeseg.errors import UsageError, require
+from edgeseg.errors import ImageError, UsageError, require, some
 from edgeseg.prediction.network import EngineNetwork, ScoringNetwork
 from edgeseg.prediction.predictor import PredictOptions, Predictor
 from edgeseg.progress import Progress
@@ -120,16 +120,19 @@ def predict(
     options = PredictOptions(tuple(config.scales), config.flip, config.tiles, config.overlap, config.smooth)
     with ExitStack() as open_things:
         predictor = open_things.enter_context(Predictor(network, options))
+        sources = _sources(streams)
         read = [chosen_path(config.model), config.require_signature]
         sinks = [config.output] if config.output else []
-        refuse_overwriting(streams, sinks, [path for path in read if path is not None])
-        sources = _sources(streams)
+        files = _files(config, predictor.spec, len(sources) > 1)
+        others = [(one.option, (), one.folders([name for name, _ in sources])) for one in files]
+        refuse_overwriting(streams, sinks, [path for path in read if path is not None], others=others)
         sink = open_things.enter_context(_sink(config, predictor, sources)) if config.output else None
-        work = _Work(predictor, sink, _files(config, predictor.spec, len(sources) > 1), progress)
+        work = _Work(predictor, sink, files, progress)
         for source in sources:
             work.through(*source)
     written = (sink and sink.description, config.probabilities, config.class_masks)
     outputs = tuple(str(one) for one in written if one)
+    work.refuse_unread(outputs)
     return Predicted(name, network.description, work.pictures, time.perf_counter() - began, outputs)
 
 
@@ -145,20 +148,37 @@ class _Work:
     ) -> None:
         self._predictor, self._sink, self._files, self._progress = predictor, sink, files, progress
         self.pictures = 0
+        self._unread: list[ImageError] = []
 
     def through(self, name: str, source: FrameSource) -> None:
-        """Predict every picture of a source. Raises EdgesegError."""
+        """Predict every picture of a source; those that cannot be read are left for the end. Raises EdgesegError."""
         from edgeseg.runtime.sources.base import EndOfStream
+        from edgeseg.runtime.sources.stored import ImagesSource
 
         self._predictor.forget()
+        if isinstance(source, ImagesSource) and source.renamed:
+            self._progress.step(f"files share names, so the results of {some(source.renamed)}")
         with source:
             while True:
                 try:
                     frame = source.read()
                 except EndOfStream:
                     return
+                except ImageError as error:
+                    self._unread.append(error)
+                    continue
                 if frame is not None:
                     self._one(replace(frame, source=name))
+
+    def refuse_unread(self, outputs: Sequence[str]) -> None:
+        """Raise ImageError naming all pictures that could not be read; nothing where there is none."""
+        if self._unread and not self.pictures:
+            raise self._unread[0] if len(self._unread) == 1 else ImageError(some(self._unread, separator="; "))
+        if self._unread:
+            raise ImageError(
+                f"{len(self._unread)} of {len(self._unread) + self.pictures} pictures could not be read, and the "
+                f"results of the others are in {', '.join(outputs)}: {some(self._unread, separator='; ')}"
+            )
 
     def _one(self, frame: Frame) -> None:
         from edgeseg.runtime.frame import Segmentation
@@ -201,10 +221,11 @@ def _streams(config: PredictConfig) -> list[Stream]:
 def _sources(streams: Sequence[Stream]) -> list[tuple[str, FrameSource]]:
     """Make the sources. Raises UsageError: one is live."""
     from edgeseg.runtime.gst.pipelines import CaptureOptions
+    from edgeseg.runtime.sinks.clash import source_names
     from edgeseg.runtime.sources.uri import source_from_uri
 
     options = CaptureOptions(jetson=on_jetson())
-    made = [(stream.name or str(index), source_from_uri(stream.uri, options)) for index, stream in enumerate(streams)]
+    made = [(name, source_from_uri(stream.uri, options)) for name, stream in zip(source_names(streams), streams)]
     for stream, (_, source) in zip(streams, made):
         if source.is_live and not stream.uri.startswith("demo://"):  # which is rendered when it is asked for
             raise UsageError(f"{source.description} is live and has no end; 'edgeseg run' streams it")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, Iterator, Protocol
+from typing import TYPE_CHECKING, Callable, Iterator, Protocol, Sequence
 
 import numpy as np
 
@@ -28,7 +28,16 @@ Take = Callable[[int, np.ndarray], None]
 
 
 class PredictionFiles(Protocol):
-    """What keeps the probabilities of pictures in some form."""
+    """What keeps the probabilities of pictures in some form.
+
+    Attributes:
+        option: the field and its value, for messages.
+    """
+
+    option: str
+
+    def folders(self, sources: Sequence[str]) -> Sequence[Path]:
+        """Return the folders that pictures of these sources are put into."""
 
     def file(self, frame: Frame, shape: tuple[int, ...]) -> AbstractContextManager[Take]:
         """Give what takes bands of CxHxW, and write the file when all were given.
@@ -43,6 +52,11 @@ class ProbabilityFiles:
 
     def __init__(self, folder: Path, by_source: bool, overwrite: bool) -> None:
         self._folder, self._by_source, self._overwrite = folder, by_source, overwrite
+        self.option = f"`probabilities` {folder}"
+
+    def folders(self, sources: Sequence[str]) -> Sequence[Path]:
+        """Return nothing: these files are no pictures, and may stand beside some."""
+        return ()
 
     @contextmanager
     def file(self, frame: Frame, shape: tuple[int, ...]) -> Iterator[Callable[[int, np.ndarray], None]]:
@@ -91,14 +105,21 @@ class ClassMaskFiles:
 
     def __init__(self, folder: Path, spec: ModelSpec, by_source: bool, overwrite: bool) -> None:
         self._folder, self._spec, self._by_source, self._overwrite = folder, spec, by_source, overwrite
+        self.option = f"`class_masks` {folder}"
         names = folder_names(spec.classes)
         self._names = {index: name for index, name in enumerate(names) if spec.classes[index] in spec.measured}
+
+    def folders(self, sources: Sequence[str]) -> list[Path]:
+        """Return the folders that masks of these sources are put into."""
+        return [self._above(source) / name for source in sources for name in self._names.values()]
+
+    def _above(self, source: str) -> Path:
+        return self._folder / source.replace("/", "_") if self._by_source else self._folder
 
     @contextmanager
     def file(self, frame: Frame, shape: tuple[int, ...]) -> Iterator[Take]:
         """Give what takes bands of CxHxW. Raises ForeignFileError: a file is there. SinkError: the disk refused."""
-        above = self._folder / frame.source.replace("/", "_") if self._by_source else self._folder
-        targets = {index: above / name / f"{frame.name}.png" for index, name in self._names.items()}
+        targets = {index: self._above(frame.source) / name / f"{frame.name}.png" for index, name in self._names.items()}
         there = [target for target in targets.values() if target.exists()]
         if there and not self._overwrite:
             raise ForeignFileError(f"{there[0]} is there and is not replaced; name another folder, or pass `overwrite`")

@@ -7,7 +7,7 @@ from typing import Callable
 
 from edgeseg.errors import UsageError
 
-__all__ = ["is_bundle", "is_calibration_cache", "is_page", "is_png", "is_program", "is_sidecar", "refuse_foreign"]
+__all__ = ["is_bundle", "is_calibration_cache", "is_page", "is_program", "is_sidecar", "refuse_foreign"]
 
 _HEAD_BYTES = 16384
 
@@ -41,11 +41,6 @@ def is_bundle(head: bytes) -> bool:
 def is_program(head: bytes) -> bool:
     """Tell whether a file is a ZIP archive, as ``torch.export.save`` writes it."""
     return head.startswith(b"PK\x03\x04")
-
-
-def is_png(head: bytes) -> bool:
-    """Tell whether a file is a PNG."""
-    return head.startswith(b"\x89PNG")
 
 
 def is_calibration_cache(head: bytes) -> bool:

@@ -107,6 +107,21 @@ def test_nobodys_file_is_overwritten(report: BenchReport, tmp_path: Path) -> Non
     assert "</html>" in mine.read_text()
 
 
+@pytest.mark.parametrize("field", ["result", "html", "csv"])
+@pytest.mark.parametrize("read", ["m.edgeseg", "link.edgeseg", "public.pem", "pairs.csv"])
+def test_no_result_replaces_what_it_is_made_from(tmp_path: Path, field: str, read: str) -> None:
+    for name in ("m.edgeseg", "public.pem", "pairs.csv"):
+        (tmp_path / name).write_bytes(name.encode())
+    (tmp_path / "link.edgeseg").symlink_to("m.edgeseg")
+    config = BenchConfig(
+        models=(tmp_path / "m.edgeseg",), data=f"csv://{tmp_path}/pairs.csv?masks=binary",
+        require_signature=tmp_path / "public.pem", overwrite=True,
+    )  # fmt: skip
+    with pytest.raises(UsageError, match="would be overwritten"):
+        refuse_taken(replace(config, **{field: tmp_path / read}))
+    refuse_taken(replace(config, **{field: tmp_path / "new"}))
+
+
 def test_one_result_beside_another(report: BenchReport, tmp_path: Path) -> None:
     for name in ("a.json", "b.json"):
         list(write_files(replace(report, config=replace(report.config, result=tmp_path / name))))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import resource
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from edgeseg.app.predict_config import PredictConfig
 from edgeseg.app.predict_files import folder_names
 from edgeseg.bundle import Bundle
 from edgeseg.demo.street import StreetDataset
-from edgeseg.errors import ForeignFileError, SinkError, UsageError
+from edgeseg.errors import ForeignFileError, ImageError, SinkError, UsageError
 from edgeseg.images import read_image, read_mask, write_png
 from edgeseg.prediction.predictor import PredictOptions
 from edgeseg.progress import Progress
@@ -132,6 +133,60 @@ def test_a_file_that_appears_meanwhile_stays(folder: Path) -> None:
         predict(config, Progress(count=appear))
     assert (folder / "p" / "0.npy").read_bytes() == b"theirs" and not (folder / "theirs").exists()
     assert sorted(path.name for path in (folder / "p").iterdir()) == [".0.npy.part", "0.npy"]
+
+
+@pytest.mark.parametrize("kind", ["folder", "file", "glob", "list", "linked folder", "linked class", "one of two"])
+def test_class_masks_never_replace_the_pictures_they_are_of(folder: Path, kind: str) -> None:
+    cars = folder / "car"
+    (folder / "street").rename(cars)
+    above, pictures = folder, [cars]
+    (folder / "list.txt").write_text("car/0.png\n")
+    if kind == "linked folder":
+        (folder / "here").symlink_to(cars)
+        pictures = [folder / "here"]
+    elif kind == "linked class":
+        above = folder / "out"
+        above.mkdir()
+        (above / "car").symlink_to(cars)
+    elif kind == "one of two":
+        (folder / "1").mkdir()
+        cars.rename(folder / "1" / "car")
+        cars = folder / "1" / "car"
+        pictures = [Path("demo://street?frames=1"), cars]
+    elif kind != "folder":
+        pictures = [{"file": cars / "0.png", "glob": cars / "*.png", "list": folder / "list.txt"}[kind]]
+    before = {path: path.read_bytes() for path in cars.iterdir()}
+    names = tuple(str(path).replace("demo:/", "demo://") for path in pictures)
+    with pytest.raises(UsageError, match="`class_masks` .* would write among the images of the source"):
+        predict(PredictConfig(pictures=names, class_masks=above, overwrite=True))
+    assert {path: path.read_bytes() for path in cars.iterdir()} == before
+
+
+@pytest.mark.parametrize("broken", [["0"], ["1"], ["2"], ["0", "2"], ["0", "1"]])
+def test_pictures_that_cannot_be_read_keep_no_others_from_it(folder: Path, broken: list[str]) -> None:
+    for name in broken:
+        (folder / "street" / f"{name}.png").write_bytes(b"")
+    config = PredictConfig(pictures=(str(folder / "street"),), output=str(folder / "out"))
+    with pytest.raises(ImageError) as caught:
+        predict(config)
+    assert f"{len(broken)} of 3 pictures could not be read" in str(caught.value)
+    assert str(folder / "out") in str(caught.value) and "\n" not in str(caught.value)
+    assert all(f"{name}.png" in str(caught.value) for name in broken)
+    assert {path.stem for path in (folder / "out" / "masks").iterdir()} == {"0", "1", "2"} - set(broken)
+
+
+def test_results_of_files_that_share_names_say_which_is_which(folder: Path) -> None:
+    for index, name in enumerate(("a.jpg", "a.png", "A.png")):
+        picture = (folder / "street" / f"{index}.png").rename(folder / "street" / name)
+        assert picture.exists()
+    heard: list[str] = []
+    predict(PredictConfig(pictures=(str(folder / "street"),), class_masks=folder / "c"), Progress(step=heard.append))
+    told = next(line for line in heard if "share names" in line)
+    written = {path.name for path in (folder / "c" / "car").iterdir()}
+    assert len(written) == 3
+    for name in ("a.jpg", "a.png", "A.png"):
+        result = re.search(rf"/{re.escape(name)} are called ([^ ,]+)", told)
+        assert result is not None and f"{result[1]}.png" in written and name in result[1]
 
 
 @pytest.mark.parametrize(

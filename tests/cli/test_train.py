@@ -139,7 +139,11 @@ def test_augmented_crops_are_drawn(tmp_path: Path, one_thread: None) -> None:
     sheet = cv2.imread(str(tmp_path / "sheet.png"))
     assert sheet.shape[0] > 2 * 240 and sheet.shape[1] > 4 * 480, "two rows of four crops, each beside its labels"
     (tmp_path / "notes.txt").write_text("mine")
-    assert "exists and is no PNG" in refused(*words, "--sheet", "notes.txt", cwd=tmp_path, code=2)
+    picture = min((tmp_path / "train").rglob("*.png"))
+    before = picture.read_bytes()
+    for path in ("notes.txt", picture):
+        assert "exists and is no contact sheet" in refused(*words, "--sheet", path, cwd=tmp_path, code=2)
+    assert picture.read_bytes() == before
 
 
 def test_eval_reads_other_layouts(tmp_path: Path) -> None:

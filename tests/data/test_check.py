@@ -18,8 +18,9 @@ from edgeseg.data.findings import FINDINGS, scenes
 from edgeseg.data.sheet import contact_sheet, evenly
 from edgeseg.data.split import prefix_of
 from edgeseg.errors import EdgesegError, ImageError, UsageError
-from edgeseg.images import read_image
+from edgeseg.images import read_image, read_mask, write_png
 from edgeseg.labels import label_counts
+from edgeseg.runtime.sinks.own import own_png
 from tests.cli.test_cli import edgeseg
 from tests.data.conftest import SPEC, sample, write
 from tests.data.test_layouts import yolo_of
@@ -257,9 +258,25 @@ def test_the_sheet_shows_the_masks(tmp_path: Path, laid_out: Lay) -> None:
     )
     checked(tmp_path / "s", sheet=tmp_path / "sheet.png")  # its own is replaced
     (tmp_path / "notes.png").write_text("mine")
-    with pytest.raises(UsageError, match=r"notes\.png exists and is no PNG"):
+    with pytest.raises(UsageError, match=r"notes\.png exists and is no contact sheet of edgeseg"):
         checked(tmp_path / "s", sheet=tmp_path / "notes.png")
     assert evenly(3, 5) == [0, 1, 2] and evenly(100, 3) == [0, 50, 99] and evenly(0, 3) == []
+
+
+@pytest.mark.parametrize("name", ["images/3.png", "masks/3.png", "link.png", "predicted.png", "holiday.png"])
+def test_the_sheet_replaces_no_other_picture(tmp_path: Path, laid_out: Lay, name: str) -> None:
+    """Nor a mask that edgeseg wrote, where it is part of the data."""
+    laid_out("s/images/{}.png", "s/masks/{}.png", count=12)
+    write_png(tmp_path / "holiday.png", np.zeros((8, 8), np.uint8))
+    mask = tmp_path / "s/masks/5.png"
+    mask.write_bytes(own_png(read_mask(mask), mask))
+    for link, target in (("predicted.png", mask), ("link.png", tmp_path / "s/images/4.png")):
+        (tmp_path / link).symlink_to(target)
+    path = tmp_path / name if (tmp_path / name).exists() else tmp_path / "s" / name
+    before = path.read_bytes()
+    with pytest.raises(UsageError, match="is not replaced|would be overwritten"):
+        checked(tmp_path / "s", sheet=path)
+    assert path.read_bytes() == before
 
 
 def test_a_full_disk_is_one_line(tmp_path: Path, laid_out: Lay, monkeypatch: pytest.MonkeyPatch) -> None:

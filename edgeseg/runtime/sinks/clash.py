@@ -17,21 +17,30 @@ from edgeseg.runtime.sinks.uri import sink_kind
 from edgeseg.runtime.sources.uri import Stream, source_path
 from edgeseg.uris import located
 
-__all__ = ["refuse_overwriting"]
+__all__ = ["refuse_overwriting", "source_names"]
 
 Identity = Tuple[int, int]
 
 
+Output = Tuple[str, Iterable[Path], Iterable[Path]]
+
+
 def refuse_overwriting(
-    streams: Sequence[Stream], sinks: Sequence[str], inputs: Sequence[Path] = (), actions: Sequence[str] = ()
+    streams: Sequence[Stream],
+    sinks: Sequence[str],
+    inputs: Sequence[Path] = (),
+    actions: Sequence[str] = (),
+    others: Sequence[Output] = (),
 ) -> None:
-    """Compare what sinks would write with what a run reads, as the file system does: by device and inode.
+    """Compare what a command would write with what it reads, as the file system does: by device and inode.
 
     Args:
         streams: the sources.
         sinks: URIs.
         inputs: other files that are read.
         actions: of alarms.
+        others: field and value, as in ``"`sheet` all.png"``, the files that it writes, and the folders that it puts
+            pictures into.
 
     Raises:
         UsageError: they are the same file, pictures would be written into a folder of source images, a sink is given
@@ -48,11 +57,12 @@ def refuse_overwriting(
         for folder in {place for path in images for place in (path.parent, Path(os.path.realpath(path)).parent)}
         for identity in _identities(folder)
     }
-    names = _names(streams) if len(streams) > 1 else [""]
-    outputs: list[tuple[str, Iterable[Path], Iterable[Path]]]
+    names = source_names(streams) if len(streams) > 1 else [""]
+    outputs: list[Output]
     outputs = [(f"`sinks` {uri}", _written_by(uri, names), _filled_by(uri)) for uri in sinks]
-    writers: dict[str, str] = {}
     outputs += [(f"`actions` {text}", *action_paths(text)) for text in actions]
+    outputs += others
+    writers: dict[str, str] = {}
     for option, paths, filled in outputs:
         written = list(paths)
         for path in written:
@@ -89,8 +99,8 @@ def _files_of(uri: str) -> Iterator[Path]:
         return  # it cannot be read as a source either, and that says so
 
 
-def _names(streams: Sequence[Stream]) -> list[str]:
-    """What a run calls its sources."""
+def source_names(streams: Sequence[Stream]) -> list[str]:
+    """Return what a run calls its sources: the names they were given, and free numbers."""
     taken = {stream.name for stream in streams}
     free = (str(number) for number in itertools.count() if str(number) not in taken)
     return [stream.name or next(free) for stream in streams]

@@ -15,7 +15,7 @@ from edgeseg.errors import ForeignFileError, SinkError
 from edgeseg.files import write_new
 from edgeseg.images import IMAGE_SUFFIXES, encoded_png
 
-__all__ = ["foreign_picture", "is_own_picture", "keep_picture", "own_png", "refuse_unless_plain"]
+__all__ = ["foreign_picture", "is_own_picture", "is_own_png", "keep_picture", "own_png", "refuse_unless_plain"]
 
 _HEAD_BYTES = 33
 """Signature and IHDR chunk of a PNG file."""
@@ -58,7 +58,12 @@ def is_own_picture(path: Path) -> bool:
             head = file.read(_HEAD_BYTES + len(_MARK))
     except OSError:
         return False
-    return not head or head[_HEAD_BYTES:] == _MARK
+    return not head or is_own_png(head)
+
+
+def is_own_png(head: bytes) -> bool:
+    """Tell whether a file begins as ``own_png`` does."""
+    return head[_HEAD_BYTES : _HEAD_BYTES + len(_MARK)] == _MARK
 
 
 def foreign_picture(folder: Path) -> Path | None:
