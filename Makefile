@@ -24,8 +24,8 @@ DOCS := .venvs/docs
 LIGHT := .venvs/light
 RELEASE := .venvs/release
 TESTS ?= tests
-# How many files of tests run at once: much of them is waiting.
-JOBS ?= $(shell n=$$(nproc); echo $$((n > 4 ? 4 : n)))
+# How many files of tests run at once. Half of their time is waiting, so that it is one more than cores.
+JOBS ?= $(shell n=$$(nproc); echo $$((n > 3 ? 4 : n + 1)))
 
 .PHONY: bench demo test test-light check fix coverage release docs fuzz setup-dev street-model test-arm64 setup-system test-system soak clean
 
