@@ -6,6 +6,7 @@ import os
 import re
 from pathlib import Path
 from typing import NamedTuple, Sequence
+from urllib.parse import quote
 
 from edgeseg.class_list import classes_from, hue
 from edgeseg.data.layouts import LAYOUTS
@@ -23,6 +24,7 @@ __all__ = [
     "absolute_augmentation",
     "absolute_data",
     "dataset_from",
+    "opened_parts",
     "path_of_data",
     "sides",
     "size_hw_from",
@@ -155,6 +157,8 @@ def sides(
 ) -> tuple[list[str], list[str]]:
     """Return what to train on and what to validate on: the data and the validation data, or parts of the data.
 
+    Several data sets are split together: a drive whose pictures are in two of them is on one side.
+
     Args:
         data: names of data sets.
         validation: name of one for validation, or None.
@@ -174,10 +178,23 @@ def sides(
     if unsplit:
         raise UsageError(f"{unsplit[0]} is rendered and cannot be split; pass `validation`")
     wanted = {"split": split, **({} if fold is None else {"fold": fold})}
-    return (
-        [with_parameters(one, **wanted, part="train") for one in data],
-        [with_parameters(one, **wanted, part="val") for one in data],
-    )
+    train, val = [], []
+    for at, one in enumerate(data):
+        others = "|".join(quote(other, safe="/:?=&,") for other in (*data[:at], *data[at + 1 :]))
+        together = {**wanted, "beside": others} if others else wanted
+        train.append(with_parameters(one, **together, part="train"))
+        val.append(with_parameters(one, **together, part="val"))
+    return train, val
+
+
+def opened_parts(names: Sequence[str], spec: ModelSpec, *, need_labels: bool = False) -> list[Dataset]:
+    """Open what ``sides`` returned, without the data sets of which a split leaves nothing on this side.
+
+    Raises:
+        EdgesegError: as ``dataset_from``.
+    """
+    opened_all = [dataset_from(name, spec=spec, need_labels=need_labels) for name in names]
+    return [one for one in opened_all if len(one)]
 
 
 def path_of_data(where: str) -> Path:

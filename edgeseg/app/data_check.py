@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Iterator
 
-from edgeseg.app.data import Head, dataset_from, sides, spec_of_data
+from edgeseg.app.data import Head, opened_parts, sides, spec_of_data
 from edgeseg.app.data_config import DataCheckConfig
 from edgeseg.app.sheet_file import refuse_other_picture, write_sheet
 from edgeseg.data.check import SetReport, checked
@@ -64,9 +64,9 @@ def check_data(config: DataCheckConfig, progress: Progress = Progress()) -> Data
     """
     train, val = sides(config.data, config.validation, config.split, config.fold)
     spec = spec_of_data(config.classes, config.ignore, train[0], head=Head(config.mode))
-    sets = {"training": [dataset_from(name, spec=spec) for name in train]}
+    sets = {"training": opened_parts(train, spec)}
     if val:
-        sets["validation"] = [dataset_from(name, spec=spec) for name in val]
+        sets["validation"] = opened_parts(val, spec)
     opened_sets = [one for data in sets.values() for one in data]
     if config.sheet is not None:
         refuse_other_picture(config.sheet, opened_sets)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Callable, Iterator, List, NamedTuple, Sequence, Tuple
 
 from edgeseg.app.config_file import read_config, refuse_edited, save_config
-from edgeseg.app.data import Head, dataset_from, sides, spec_of_data
+from edgeseg.app.data import Head, opened_parts, sides, spec_of_data
 from edgeseg.app.fields import absolute
 from edgeseg.app.network import config_of_training, started_network
 from edgeseg.app.origins import spec_from_file
@@ -160,8 +160,8 @@ def _setup(config: TrainConfig) -> _Setup:
         raise UsageError("`validation` is missing; name data on which mIoU is measured, or pass `split`")
     spec = spec_of_data(config.classes, config.ignore, config.data[0], config.size, Head(config.mode, config.threshold))
     side = _crop(config, spec)
-    training = [dataset_from(item, spec=spec, need_labels=True) for item in train_on]
-    validation = joined([dataset_from(item, spec=spec, need_labels=True) for item in validate_on])
+    training = opened_parts(train_on, spec, need_labels=True)
+    validation = joined(opened_parts(validate_on, spec, need_labels=True))
     require("torch", "train")
     require("pytorch_lightning", "train")
     from edgeseg.builder.recipe import TrainRecipe

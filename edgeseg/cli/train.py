@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Callable, Mapping, Optional
 
 from edgeseg.app.config_file import save_config
-from edgeseg.app.data import sides
+from edgeseg.app.data import dataset_from, sides
 from edgeseg.app.train import TrainingProgress, find_rate
 from edgeseg.app.train import train as train_network
 from edgeseg.app.train_config import TrainConfig
@@ -60,7 +60,8 @@ def _train(config: TrainConfig, save: SaveConfigOption = None, as_json: JsonFlag
     score = f"{'INT8 ' if config.qat else ''}mIoU {percent(facts['val_miou'])}"
     score += f", mean Dice {percent(_mean_dice(facts['val_iou']))}"
     say(f"best {score} (epoch {facts['epochs_trained']}), {minutes:.1f} min: {checkpoint}")
-    train_on, validate_on = sides(config.data, config.validation, config.split, config.fold)
+    both = sides(config.data, config.validation, config.split, config.fold)
+    train_on, validate_on = ([name for name in side if len(dataset_from(name))] for side in both)
     # A network that was fine-tuned for INT8 brings its ranges.
     data = "" if config.qat else f"--calib {shlex.quote(train_on[0])} "
     data += f"{'--per-tensor ' if config.per_tensor else ''}--eval {shlex.quote(validate_on[0])}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from dataclasses import dataclass
 from typing import Callable, Iterator, Mapping, Sequence, Tuple
@@ -10,6 +9,8 @@ from typing import Callable, Iterator, Mapping, Sequence, Tuple
 import numpy as np
 
 from edgeseg.data.check import SetReport, shares
+from edgeseg.data.told import told_by
+from edgeseg.errors import some
 from edgeseg.spec import IGNORE_ID, ModelSpec
 
 __all__ = ["FINDINGS", "Finding", "found_in", "scenes"]
@@ -17,7 +18,6 @@ __all__ = ["FINDINGS", "Finding", "found_in", "scenes"]
 _RARE = 0.001
 _NEAR = 0.1
 _FEW_IMAGES = 10
-_LAST_NUMBER = re.compile(r"(\d+)\D*$")
 
 Sets = Sequence[SetReport]
 
@@ -162,31 +162,29 @@ def scenes(train: Named, val: Named) -> Iterator[str]:
     elif shared:
         count = sum(judged_on[group] for group in shared)
         yield (
-            f"{count} of {len(val)} validation images are of drives that are trained on ({_some(shared)}); "
+            f"{count} of {len(val)} validation images are of drives that are trained on ({some(shared, 4)}); "
             "mIoU on them is higher than on new drives: 'edgeseg train --split by=prefix'"
         )
     gaps = [gap for group in shared for gap in _gaps(train, val, group)]
     if gaps:
         yield (
-            f"by the numbers in their names, the nearest training image of the same drive is {int(np.median(gaps))} "
-            f"away from a validation image (median; least {min(gaps)}): "
+            "by the numbers or times in their names, the nearest training image of the same drive is "
+            f"{int(np.median(gaps))} away from a validation image (median; least {min(gaps)}): "
             "'edgeseg train --split by=time-gap' leaves a gap"
         )
 
 
 def _gaps(train: Named, val: Named, group: str) -> list[int]:
     """Return how far each validation image of a drive is from its nearest training image, by their numbers."""
-    learned, judged = (_numbers([one for one in side if one[1] == group]) for side in (train, val))
+    learned, judged = (_numbers([one for one in side if one[1] == group], of_times=True) for side in (train, val))
     return [min(abs(one - other) for other in learned) for one in judged] if learned else []
 
 
-def _numbers(named: Named) -> list[int]:
-    found = (_LAST_NUMBER.search(stem) for stem, _ in named)
-    return [int(match[1]) for match in found if match is not None]
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+def _numbers(named: Named, *, of_times: bool = False) -> list[int]:
+    """Return the numbers that count pictures, and whole seconds of the others where ``of_times`` is set."""
+    told = [told_by(stem) for stem, _ in named]
+    found = [one.seconds if one.number is None and of_times else one.number for one in told]
+    return [int(one) for one in found if one is not None]
 
 
 FINDINGS: Mapping[str, Callable[[Sets, ModelSpec], Iterator[str]]] = {

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from pathlib import Path
 from typing import Any, Mapping, Sequence
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, unquote, urlencode
 
 from edgeseg.data.class_map import MappedMask, class_map
 from edgeseg.data.layouts import LAYOUTS, layout_of
@@ -194,8 +194,18 @@ def _part(data: LayoutDataset, values: Mapping[str, str]) -> LayoutDataset:
     if part not in ("train", "val") or "split" not in values:
         raise UsageError("`split`, `fold` and `part` go together: split=prefix&fold=1/5&part=train or part=val")
     rule = rule_from(values["split"], values.get("fold"))
-    indices = part_of(rule, data.files, data.groups)[part]
+    together = [data, *(_unlabelled(unquote(one)) for one in values.get("beside", "").split("|") if one)]
+    files = [file for one in together for file in one.files]
+    groups = [group for one in together for group in one.groups]
+    indices = [index for index in part_of(rule, files, groups)[part] if index < len(data.files)]
     return data.part(indices, f"{part} of {rule}: {len(indices)} images")
+
+
+def _unlabelled(where: str) -> LayoutDataset:
+    """Return all images of a data set, whatever part of it is wanted."""
+    layout, path, values = _read(where)
+    found: Found = LAYOUTS[layout].open(path, Asked(values))
+    return LayoutDataset(found, [None] * len(found.images), None)
 
 
 def _thinned(data: LayoutDataset, values: Mapping[str, str]) -> LayoutDataset:

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import datetime
 import hashlib
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Mapping, Sequence
 
+from edgeseg.data.told import told_by
 from edgeseg.errors import UsageError
 from edgeseg.picture_files import natural_key
 
 __all__ = ["RULES", "SplitRule", "groups_of", "part_of", "prefix_of", "rule_from", "seconds_of"]
 
 _FOLDS, _MOST_FOLDS = 5, 1000
-_CALENDAR = re.compile(r"(?<!\d)(20\d\d)[-_]?(\d\d)[-_]?(\d\d)[-_T ]?(\d\d)[-_:]?(\d\d)[-_:]?(\d\d)(?!\d)")
-_NUMBERED = re.compile(r"[^\W\d_]{0,10}\d+[^\W\d_]{0,2}")
-"""Part of a name that counts, such as ``00390``, ``f01500`` or ``12a``; ``leftImg8bit`` does not."""
-_LAST_NUMBER = re.compile(r"(\d+)\D*$")
 
 
 @dataclass(frozen=True)
@@ -80,46 +77,29 @@ def _fold(text: str | None) -> tuple[int, int | None]:
 
 
 def groups_of(files: Sequence[Path], known: Sequence[str] = ()) -> list[str]:
-    """Return the name of the drive, town or folder of each image: that of the layout, else the prefix of its name."""
-    return list(known) if len(set(known)) > 1 else [prefix_of(path.stem) for path in files]
+    """Return the name of the drive, town or folder of each image: that of the layout, else what its name tells."""
+    if len(set(known)) > 1:
+        return list(known)
+    told = [told_by(path.stem) for path in files]
+    count = Counter(one.video for one in told)
+    return [one.video if count[one.video] > 1 else one.drive for one in told]
 
 
 def prefix_of(stem: str) -> str:
-    """Return what the names of one drive share: the name up to its last part with a number.
-
-    ``0016E5_00390`` -> ``0016E5``; ``aachen_000001_000019_leftImg8bit`` -> ``aachen_000001``; ``frame12`` -> ``frame``.
-    """
-    parts = re.split(r"([_\-. ]+)", stem)
-    numbered = [at for at in range(0, len(parts), 2) if _NUMBERED.fullmatch(parts[at])]
-    if not numbered:
-        return stem
-    if numbered[-1] == 0:
-        return re.sub(r"\d+$", "", parts[0])
-    return "".join(parts[: numbered[-1] - 1])
+    """Return what the names of one drive share, as of ``told_by``."""
+    return told_by(stem).drive
 
 
 def seconds_of(stem: str, fps: float | None) -> float | None:
-    """Return the time that a name tells, in seconds: a date and time, Unix time, or a frame number over ``fps``.
+    """Return the time that a name tells, in seconds: a date and time, Unix time, a frame number over ``fps``, or both.
 
     Returns:
         None where the name has no number, or only a frame number and ``fps`` is None.
     """
-    calendar = _CALENDAR.search(stem)
-    if calendar:
-        try:
-            moment = datetime.datetime(*map(int, calendar.groups()), tzinfo=datetime.timezone.utc)  # type: ignore[misc,arg-type]
-        except ValueError:
-            pass
-        else:
-            return moment.timestamp()
-    number = _LAST_NUMBER.search(stem)
-    if number is None:
-        return None
-    digits = len(number[1].lstrip("0"))
-    for scale, length in ((1.0, 10), (1e3, 13), (1e6, 16), (1e9, 19)):
-        if digits == length:
-            return int(number[1]) / scale
-    return int(number[1]) / fps if fps else None
+    told = told_by(stem)
+    if fps and told.number is not None:
+        return (told.seconds or 0.0) + told.number / fps
+    return told.seconds
 
 
 def part_of(rule: SplitRule, files: Sequence[Path], groups: Sequence[str]) -> dict[str, list[int]]:
@@ -179,7 +159,10 @@ def _by_time(rule: SplitRule, files: Sequence[Path], groups: Sequence[str]) -> t
     count = rule.folds or _FOLDS
     drives: dict[str, list[tuple[float, str, int]]] = {}
     for index, (time, group) in enumerate(zip(times, groups)):
-        drives.setdefault(group, []).append((time or 0.0, files[index].name, index))
+        told = told_by(files[index].stem)
+        drive = told.before if group in (told.drive, told.video) else group  # of all days and videos: times tell them
+        drives.setdefault(drive, []).append((time or 0.0, files[index].name, index))
+    _refuse_timeless(drives, len(files), rule)
     validation: set[int] = set()
     left_out: set[int] = set()
     for frames in drives.values():
@@ -191,6 +174,19 @@ def _by_time(rule: SplitRule, files: Sequence[Path], groups: Sequence[str]) -> t
             validation.update(index for _, _, index in block)
             left_out.update(index for time, _, index in frames if first < time < last)
     return validation, left_out - validation
+
+
+def _refuse_timeless(drives: dict[str, list[tuple[float, str, int]]], images: int, rule: SplitRule) -> None:
+    """Raise UsageError where there is no drive with a time in it."""
+    if images > 1 and all(len({time for time, _, _ in frames}) == 1 for frames in drives.values()):
+        frames = max(drives.values(), key=len)
+        if len(frames) > 1:
+            shown = f"{len(frames)} images have one time by their names ({frames[0][1]}, {frames[1][1]})"
+            frames_too = "" if rule.fps else "; if another number counts frames, pass fps=N too"
+        else:
+            shown = f"by its name, each image is a drive of its own ({', '.join(list(drives)[:3])})"
+            frames_too = ""
+        raise UsageError(f"{shown}, so there is no time to leave a gap in{frames_too}; else split by=folder or random")
 
 
 def _by_chance(rule: SplitRule, files: Sequence[Path], groups: Sequence[str]) -> tuple[set[int], set[int]]:

@@ -224,6 +224,12 @@ def test_names_that_tell_no_drives_tell_no_scenes() -> None:
     first, second = scenes(named("a_1", "b_1", "b_9"), named("b_5", "c_2"))
     assert first.startswith("1 of 2 validation images are of drives that are trained on (b); mIoU")
     assert "is 4 away from a validation image (median; least 4)" in second
+    for form in ("a_{}_leftImg8bit", "a_{}_v2", "a_mp4-{}_jpg.rf.0123456789abcdef", "a_2024-05-01_10-00-{}"):
+        train, val = [form.format(20), form.format(21)], [form.format(56), form.format(57)]
+        assert (
+            "is 35 away from a validation image (median; least 35)"
+            in list(scenes(named(*train, "b_1"), named(*val)))[-1]
+        )
 
 
 def test_other_findings(tmp_path: Path, laid_out: Lay) -> None:

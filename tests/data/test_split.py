@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import datetime
+import hashlib
 from pathlib import Path
 
+import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from edgeseg.app.data import sides
@@ -25,6 +28,9 @@ CAMVID = [Path(f"{drive}_{30 * number:05d}.png") for drive, count in DRIVES.item
         ("Seq05VD_f01500", "Seq05VD"),
         ("aachen_000001_000019_leftImg8bit", "aachen_000001"),
         ("frame12", "frame"),
+        ("a (12)", "a"),
+        ("frame_0012_cam1", "frame"),
+        ("lung_v2", "lung"),
         ("0012", ""),
         ("2024-05-01_cam1_0003", "2024-05-01_cam1"),
         ("lung", "lung"),
@@ -32,6 +38,71 @@ CAMVID = [Path(f"{drive}_{30 * number:05d}.png") for drive, count in DRIVES.item
 )
 def test_the_prefix_is_what_names_of_a_drive_share(stem: str, prefix: str) -> None:
     assert prefix_of(stem) == prefix
+
+
+STEMS = {
+    "%Y%m%d_%H%M%S": None,
+    "%Y-%m-%d_%H-%M-%S": None,
+    "%Y-%m-%dT%H-%M-%S": None,
+    "%Y-%m-%d %H.%M.%S": None,
+    "frame_%Y-%m-%d_%H:%M:%S": None,
+    "Screenshot from %Y-%m-%d %H-%M-%S": None,
+    "Screenshot %Y-%m-%d at %H.%M.%S": None,
+    "cam1_%Y%m%d%H%M%S": None,
+    "%Y%m%d_%H%M%S_cam2": None,
+    "%Y%m%d_%H%M%S_{index:06d}": None,
+    "IMG_%Y%m%d_%H%M%S{ms:03d}": None,
+    "%Y%m%d_%H%M%S_{ms:03d}": None,
+    "{unix}": None,
+    "{unix}.{ms:03d}": None,
+    "{unix}_{ms:03d}000000": None,
+    "{unix}{ms:03d}000000": None,
+    "{unix}{ms:03d}000_left": None,
+    "%Y-%m-%d_frame_{index:05d}": 1.0,
+    "VID_20240304_100000_{index:05d}": 1.0,
+    "frame{index:05d}_leftImg8bit": 1.0,
+    "{index:05d}_640x480": 1.0,
+    "{index:05d}_v2": 1.0,
+    "{index:05d}_1080p_cam1": 1.0,
+    "seq1_{index:05d}_rgb_mp4": 1.0,
+    "frame_{index}_of_600": 1.0,
+    "street ({index})": 1.0,
+    "seq05vd{index:05d}": 1.0,
+    "{index:05d}_jpg.rf.{digest}": 1.0,
+    "drive_mp4-{index}_jpg.rf.{digest}": 1.0,
+}
+"""How people and programs call pictures -> frames per second where names hold no time."""
+
+
+@pytest.mark.parametrize("form", STEMS)
+@settings(max_examples=10)
+@given(
+    step=st.integers(1, 40),
+    gap=st.integers(1, 60),
+    fold=st.integers(1, 3),
+    start=st.sampled_from([1709546400, 1709596770, 1714557630]),
+)
+def test_the_gap_is_kept_in_every_form_of_names(form: str, step: int, gap: int, fold: int, start: int) -> None:
+    """Past midnight, too. The truth is the time that each name was made from."""
+    fps = STEMS[form]
+    step = 1 if fps else step
+    times = [start + step * index for index in range(240)]
+    files = []
+    for index, time in enumerate(times):
+        moment = datetime.datetime.fromtimestamp(start if fps else time, datetime.timezone.utc)
+        digest = hashlib.md5(str(index).encode()).hexdigest()
+        files.append(Path(moment.strftime(form).format(index=index, unix=time, ms=0, digest=digest) + ".jpg"))
+    rule = f"time-gap,gap={gap}" + (f",fps={fps}" if fps else "")
+    parts = part_of(rule_from(rule, f"{fold}/3"), files, groups_of(files))
+    assert len(parts["val"]) == 80
+    assert min(abs(times[one] - times[other]) for one in parts["val"] for other in parts["train"]) >= gap
+
+
+def test_videos_are_drives_where_their_pictures_are_counted() -> None:
+    files = [Path(f"VID_20240304_10{minute:02d}00_{number:04d}.jpg") for minute in (0, 30) for number in range(5)]
+    assert set(groups_of(files)) == {"VID_20240304_100000", "VID_20240304_103000"}
+    moments = [Path(f"20240304_1000{second:02d}.jpg") for second in range(5)] + [Path("20240305_100000.jpg")]
+    assert set(groups_of(moments)) == {"20240304", "20240305"}
 
 
 def test_times_in_names() -> None:
@@ -109,12 +180,65 @@ def test_what_cannot_be_split_is_one_line(text: str, fold: str | None, said: str
     assert set(RULES) == {"folder", "prefix", "time-gap", "random"}
 
 
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ([f"20240304_100000_{index:05d}" for index in range(9)], "9 images have one time .*counts frames, pass fps=N"),
+        (
+            ["a_2024-03-04_10-00-00", "b_2024-03-04_10-00-05"],
+            "each image is a drive of its own .a, b.*no time",
+        ),
+    ],
+)
+def test_names_without_time_between_them_are_told(names: list[str], said: str) -> None:
+    files = [Path(f"{name}.png") for name in names]
+    with pytest.raises(UsageError, match=said):
+        part_of(rule_from("time-gap"), files, groups_of(files))
+
+
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    sets=st.lists(
+        st.lists(st.sampled_from(["north", "south", "east", "mid"]), min_size=1, unique=True), min_size=2, max_size=3
+    ),
+    rule=st.sampled_from(["by=prefix", "by=folder", "by=random", "by=time-gap,gap=3,fps=1"]),
+    fold=st.integers(1, 2),
+)  # fmt: skip
+def test_several_data_sets_are_split_together(
+    tmp_path_factory: pytest.TempPathFactory, sets: list[list[str]], rule: str, fold: int
+) -> None:
+    """A drive that goes on in another data set is on one side; no image is on both, and none is lost."""
+    assume(rule != "by=prefix" or len({drive for drives in sets for drive in drives}) > 1)
+    above = tmp_path_factory.mktemp("sets")
+    names, first = [], 0
+    for number, drives in enumerate(sets):
+        for drive in drives:
+            for index in range(4):
+                write(above / f"a|b {number}" / f"{drive}_{first + index:04d}.png", np.zeros((4, 4, 3), np.uint8))
+        names.append(str(above / f"a|b {number}"))
+        first += 4
+    opened_sides = [[opened(name) for name in side] for side in sides(names, None, rule, f"{fold}/2")]
+    files = [{path for data in side for path in data.files} for side in opened_sides]
+    groups = [{group for data in side for group in data.groups} for side in opened_sides]
+    assert files[0] and files[1] and not files[0] & files[1]
+    if rule == "by=prefix":
+        assert not groups[0] & groups[1]
+    if "time" in rule:
+        for one in files[1]:
+            drive, at = one.stem.split("_")
+            assert all(abs(int(at) - int(other.stem[-4:])) >= 3 for other in files[0] if other.stem.startswith(drive))
+    else:
+        assert len(files[0] | files[1]) == 4 * sum(map(len, sets))
+
+
 def test_sides_of_a_training() -> None:
     assert sides(["a"], "b", None, None) == (["a"], ["b"]) and sides(["a"], None, None, None) == (["a"], [])
-    parts = sides(["a", "voc://b?set=x"], None, "by=prefix", "2/3")
     rule = "split=by=prefix&fold=2/3"
-    assert parts[0] == [f"data://a?{rule}&part=train", f"voc://b?set=x&{rule}&part=train"]
-    assert parts[1][0] == "data://a?split=by=prefix&fold=2/3&part=val"
+    assert sides(["a"], None, "by=prefix", "2/3") == ([f"data://a?{rule}&part=train"], [f"data://a?{rule}&part=val"])
+    parts = sides(["a", "voc://b?set=x"], None, "by=prefix", "2/3")
+    beside = f"{rule}&beside=voc://b%3Fset=x"
+    assert parts[0] == [f"data://a?{beside}&part=train", f"voc://b?set=x&{rule}&beside=a&part=train"]
+    assert parts[1][0] == f"data://a?{beside}&part=val"
     for wrong, said in (
         ((["a"], "b", "prefix", None), "leave `validation` out"),
         ((["a"], None, None, "1/3"), "pass `split` too"),

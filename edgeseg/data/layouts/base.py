@@ -37,11 +37,13 @@ COMMON: Mapping[str, str] = {
     "split": "RULE",
     "fold": "I/N",
     "part": "train|val",
+    "beside": "DATA|DATA",
     "every": "N",
     "windows": "WIDTHxHEIGHT",
 }
 """Parameters that every layout has; see ``class_map``, ``split`` and ``windows`` of ``edgeseg.data``. ``every`` takes
-the first of every N images, in the order of their names: pictures of a video are all alike."""
+the first of every N images, in the order of their names: pictures of a video are all alike. ``beside`` names the data
+sets that are split together with this one, so that a drive of several is on one side."""
 
 
 class Label(Protocol):
