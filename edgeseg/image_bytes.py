@@ -12,16 +12,21 @@ from typing import Iterable, Iterator, Mapping, NamedTuple, cast
 __all__ = [
     "animation_length",
     "compression_that_changes_samples",
+    "damage",
     "exif_orientation",
     "is_cut",
     "kind_of",
+    "layout_that_is_misread",
     "single_channel_png",
+    "stored_size",
     "tiff_pages",
     "tiff_tags",
     "tiffs_of_pages",
+    "with_colours_kept",
 ]
 
 _PNG = b"\x89PNG\r\n\x1a\n"
+_NEEDED_CHUNKS = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
 _ORIENTATION = 0x0112
 _SUBFILE_TYPE, _REDUCED_OR_MASK = 0x00FE, 0b101
 _MOST_PAGES = 1 << 16
@@ -36,6 +41,14 @@ _LOSSY_IN_TIFF = {
     50002: "JPEG XL",
 }
 _SHORT, _LONG = 3, 4
+_WIDTH, _HEIGHT, _BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLES = 256, 257, 258, 262, 277
+_PLANES, _TILE_WIDTH, _EXTRA_SAMPLES = 284, 322, 338
+_COLOURS_OF_PHOTOMETRIC = {2: 3, 5: 4, 6: 3, 8: 3}
+_STRAIGHT_ALPHA = 2
+_LOST_BLOCK = bytes(512)
+"""What a disk or card that lost a sector gives in its place."""
+_JPEG_TABLES, _JPEG_END, _JPEG_SCAN = 0xC4, 0xD9, 0xDA
+_JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {_JPEG_TABLES, 0xC8, 0xCC}
 _JPEG_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])", re.DOTALL)
 
 
@@ -62,8 +75,25 @@ def is_cut(data: bytes) -> bool:
     if kind == "WebP":
         return len(data) < int.from_bytes(data[4:8], "little") + 8
     if kind == "JPEG":
-        return not _jpeg_ends(data)
+        return all(marker != _JPEG_END for marker, _, _ in _jpeg_segments(data))
     return kind == "PNG" and b"IEND\xaeB`\x82" not in data[len(data) // 2 :]
+
+
+def damage(data: bytes) -> str:
+    """Tell how the content of a whole PNG, JPEG or WebP is known to be damaged; empty where nothing is.
+
+    Decoders of JPEG and WebP show the rest as if it were right, and a PNG that is rewritten has new checksums.
+    """
+    kind = kind_of(data)
+    if kind == "PNG":
+        wrong = (name for name, _, is_right in _png_chunks(data) if not is_right and name.upper() in _NEEDED_CHUNKS)
+        name = next(wrong, None)
+        return f"the checksum of its part {name.decode('ascii', 'replace')} is wrong" if name is not None else ""
+    is_lost = _LOST_BLOCK in data and (
+        (kind == "JPEG" and _jpeg_lost_block(data))
+        or (kind == "WebP" and any(_LOST_BLOCK in part for name, part in _riff_chunks(data) if name[:3] == b"VP8"))
+    )
+    return f"{len(_LOST_BLOCK)} bytes or more of its compressed data are zero" if is_lost else ""
 
 
 def compression_that_changes_samples(data: bytes) -> str:
@@ -81,6 +111,53 @@ def exif_orientation(data: bytes) -> int:
     """Return how a picture is turned for showing, 1 (as stored) to 8 as EXIF counts; 1 where the file does not say."""
     orientation = tiff_tags(_exif_block(data)).get(_ORIENTATION, 1)
     return orientation if 1 <= orientation <= 8 else 1
+
+
+def stored_size(data: bytes) -> tuple[int, int]:
+    """Return height and width as a PNG, JPEG, TIFF or BMP says them; 0 and 0 where they are not found."""
+    kind = kind_of(data)
+    if kind == "PNG":
+        return int.from_bytes(data[20:24], "big"), int.from_bytes(data[16:20], "big")
+    if kind == "JPEG":
+        frames = (content for marker, content, _ in _jpeg_segments(data) if marker in _JPEG_FRAMES)
+        frame = next(frames, b"")
+        return int.from_bytes(frame[1:3], "big"), int.from_bytes(frame[3:5], "big")
+    if kind == "BMP":
+        width, height = (int.from_bytes(data[at : at + 4], "little", signed=True) for at in (18, 22))
+        return abs(height), abs(width)
+    tags = tiff_tags(data)
+    return tags.get(_HEIGHT, 0), tags.get(_WIDTH, 0)
+
+
+def layout_that_is_misread(data: bytes) -> str:
+    """Say in words what OpenCV decodes to other samples than a TIFF stores, without saying so; else empty."""
+    tags = tiff_tags(data)
+    photometric, samples = tags.get(_PHOTOMETRIC, 1), tags.get(_SAMPLES, 1)
+    colours, in_planes = _COLOURS_OF_PHOTOMETRIC.get(photometric, 1), tags.get(_PLANES, 1) == 2 and samples > 1
+    if tags.get(_BITS_PER_SAMPLE, 1) > 8 and in_planes:
+        return "more than 8 bits and a plane for each channel"
+    if tags.get(_BITS_PER_SAMPLE, 1) > 8 and photometric not in (1, 2):
+        return "more than 8 bits that are neither grey, with black as 0, nor RGB"
+    if colours == 1 and (samples > 2 or (samples == 2 and (in_planes or _TILE_WIDTH in tags))):
+        return f"{samples} channels that are not RGB"
+    return ""
+
+
+def with_colours_kept(data: bytes) -> bytes:
+    """Return a file whose decoder leaves its colours alone: the alpha of a TIFF is declared as a sample like others.
+
+    Decoders multiply the colours of a TIFF by its alpha, those of other kinds not. Many programs declare near infrared
+    as alpha.
+    """
+    form = _tiff_form(data)
+    if form is None or tiff_tags(data).get(_EXTRA_SAMPLES) != _STRAIGHT_ALPHA:
+        return data
+    changed = bytearray(data)
+    with suppress(struct.error, OverflowError):
+        for tag, letter, place in _values_at(data, form.start(data), form):
+            if tag == _EXTRA_SAMPLES:
+                struct.pack_into(form.order + letter, changed, place, 0)
+    return bytes(changed)
 
 
 def tiff_tags(block: bytes) -> Mapping[int, int]:
@@ -134,7 +211,7 @@ def animation_length(data: bytes) -> int:
     kind = kind_of(data)
     if kind == "PNG":
         before = takewhile(lambda chunk: chunk[0] != b"IDAT", _png_chunks(data))
-        return next((int.from_bytes(content[:4], "big") for name, content in before if name == b"acTL"), 1)
+        return next((int.from_bytes(content[:4], "big") for name, content, _ in before if name == b"acTL"), 1)
     if kind == "WebP":
         return max(1, sum(name == b"ANMF" for name, _ in _riff_chunks(data)))
     return max(1, _gif_pictures(data)) if kind == "GIF" else 1
@@ -149,7 +226,7 @@ def single_channel_png(data: bytes) -> tuple[bytes, int, bytes] | None:
         (PNG that declares the samples as grey, factor by which a decoder stretches them, palette as RGB bytes or
             empty), or None for a PNG with several channels or 16 bits.
     """
-    chunks = list(_png_chunks(data))
+    chunks = [(name, content) for name, content, _ in _png_chunks(data)]
     header = next((content for name, content in chunks if name == b"IHDR"), b"")
     if len(header) != 13 or header[9] not in (0, 3) or header[8] not in (1, 2, 4, 8):
         return None
@@ -189,19 +266,25 @@ def _tags_at(data: bytes, directory: int, form: _TiffForm) -> dict[int, int]:
     """Read the tags of any directory like ``tiff_tags``; where it points outside the file, keep what could be read."""
     tags: dict[int, int] = {}
     with suppress(struct.error, OverflowError):
-        (count,) = struct.unpack_from(form.entries, data, directory)
-        for number in range(count):
-            entry = form.entry(directory, number)
-            tag, kind = struct.unpack_from(form.order + "HH", data, entry)
-            if kind not in (_SHORT, _LONG):
-                continue
-            (values,) = struct.unpack_from(form.offset, data, entry + 4)
-            width = struct.calcsize(form.offset)
-            place, letter = entry + 4 + width, "H" if kind == _SHORT else "I"
-            if values * struct.calcsize("=" + letter) > width:
-                (place,) = struct.unpack_from(form.offset, data, place)
+        for tag, letter, place in _values_at(data, directory, form):
             (tags[tag],) = struct.unpack_from(form.order + letter, data, place)
     return tags
+
+
+def _values_at(data: bytes, directory: int, form: _TiffForm) -> Iterator[tuple[int, str, int]]:
+    """Yield (tag, letter of struct, offset of the first value). Raises struct.error, OverflowError: not in the file."""
+    (count,) = struct.unpack_from(form.entries, data, directory)
+    width = struct.calcsize(form.offset)
+    for number in range(count):
+        entry = form.entry(directory, number)
+        tag, kind = struct.unpack_from(form.order + "HH", data, entry)
+        if kind not in (_SHORT, _LONG):
+            continue
+        (values,) = struct.unpack_from(form.offset, data, entry + 4)
+        place, letter = entry + 4 + width, "H" if kind == _SHORT else "I"
+        if values * struct.calcsize("=" + letter) > width:
+            (place,) = struct.unpack_from(form.offset, data, place)
+        yield tag, letter, place
 
 
 def _gif_pictures(data: bytes) -> int:
@@ -230,9 +313,10 @@ def _exif_block(data: bytes) -> bytes:
     if kind == "TIFF":
         return data
     if kind == "JPEG":
-        found = (content for marker, content in _jpeg_segments(data) if marker == 0xE1 and content[:4] == b"Exif")
+        before = takewhile(lambda segment: segment[0] != _JPEG_SCAN, _jpeg_segments(data))
+        found = (content for marker, content, _ in before if marker == 0xE1 and content[:4] == b"Exif")
     elif kind == "PNG":
-        found = (content for name, content in _png_chunks(data) if name == b"eXIf")
+        found = (content for name, content, is_right in _png_chunks(data) if name == b"eXIf" and is_right)
     elif kind == "WebP":
         found = (content for name, content in _riff_chunks(data) if name == b"EXIF")
     else:
@@ -241,42 +325,65 @@ def _exif_block(data: bytes) -> bytes:
     return block[6:] if block.startswith(b"Exif\0\0") else block
 
 
-def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bool]]:
+    """Yield (name, content, whether its checksum is right) of each chunk."""
     place = len(_PNG)
     while place + 12 <= len(data):
         size = int.from_bytes(data[place : place + 4], "big")
-        yield data[place + 4 : place + 8], data[place + 8 : place + 8 + size]
-        place += 12 + size
+        end = place + 8 + size
+        is_right = data[end : end + 4] == zlib.crc32(data[place + 4 : end]).to_bytes(4, "big")
+        yield data[place + 4 : place + 8], data[place + 8 : end], is_right
+        place = end + 4
 
 
 def _png_chunk(name: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
 
-def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield (marker, content) of the segments before the picture's data."""
-    place = 2
-    while place + 4 <= len(data) and data[place] == 0xFF and data[place + 1] != 0xDA:
-        if data[place + 1] == 0xFF:  # fill byte
-            place += 1
-            continue
-        size = int.from_bytes(data[place + 2 : place + 4], "big")
-        yield data[place + 1], data[place + 4 : place + 2 + size]
-        place += 2 + size
+def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes, int]]:
+    """Yield (marker, content, where it ends) up to the picture's own end mark, with that.
 
-
-def _jpeg_ends(data: bytes) -> bool:
-    """Tell whether the picture's own end mark comes. A thumbnail's does not count, nor what a phone appends behind."""
+    A thumbnail's end mark lies in a segment, and what a phone appends lies behind.
+    """
     place = 2
     while True:
         # Between scans and within them: no stuffed byte, restart mark or fill byte.
         found = _JPEG_MARKER.search(data, place)
         if found is None:
-            return False
-        place = found.end()
-        if found.group(1) == b"\xd9":
-            return True
-        place += int.from_bytes(data[place : place + 2], "big")
+            return
+        marker, start = found.group(1)[0], found.end()
+        if marker == _JPEG_END:
+            yield marker, b"", start
+            return
+        place = start + int.from_bytes(data[start : start + 2], "big")
+        yield marker, data[start + 2 : place], place
+
+
+def _jpeg_lost_block(data: bytes) -> bool:
+    """Tell whether zeros stand in a JPEG where they would be a long row of equal coefficients, which no picture has.
+
+    Where its codes make zeros a flat area, as those of an optimiser may, nothing tells.
+    """
+    first_symbols: dict[int, int] = {}
+    for marker, content, end in _jpeg_segments(data):
+        at = 0
+        while marker == _JPEG_TABLES and at + 17 < len(content):
+            first_symbols[content[at]] = content[at + 17]  # its code is all zeros
+            at += 17 + sum(content[at + 1 : at + 17])
+        if marker == _JPEG_SCAN and _zeros_are_coefficients(content, first_symbols):
+            following = _JPEG_MARKER.search(data, end)
+            if data.find(_LOST_BLOCK, end, following.start() if following else len(data)) >= 0:
+                return True
+    return False
+
+
+def _zeros_are_coefficients(scan: bytes, first_symbols: Mapping[int, int]) -> bool:
+    """Tell whether zeros in a scan stand for AC coefficients other than 0 of some component."""
+    components = scan[0] if scan else 0
+    of_components, bands = scan[2 : 2 + 2 * components : 2], scan[1 + 2 * components :]
+    if len(bands) < 3 or not bands[1] or bands[2] >> 4:
+        return False  # DC alone, or a refinement
+    return any(first_symbols.get(0x10 | tables & 15, 0) & 15 for tables in of_components)
 
 
 def _riff_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:

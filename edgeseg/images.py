@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Iterator, NamedTuple, Protocol, Sequence
+from typing import Iterator, Mapping, NamedTuple, Protocol, Sequence
 
 import numpy as np
 
+from edgeseg.class_list import Colour
 from edgeseg.errors import ImageError
 from edgeseg.files import atomic_write
 from edgeseg.image_bytes import (
     animation_length,
     compression_that_changes_samples,
+    damage,
     exif_orientation,
     is_cut,
     kind_of,
+    layout_that_is_misread,
     single_channel_png,
+    stored_size,
     tiff_pages,
     tiff_tags,
     tiffs_of_pages,
+    with_colours_kept,
 )
 from edgeseg.label_planes import planes_from_ids
 from edgeseg.mask_files import MASK_NAMES, MaskFiles, mask_files, stem_key
@@ -36,6 +41,7 @@ __all__ = [
     "Sample",
     "StoredDataset",
     "checked_mask",
+    "colours_of_classes",
     "described",
     "encoded_png",
     "ignored_ids",
@@ -44,12 +50,17 @@ __all__ = [
     "joined",
     "read_image",
     "read_mask",
+    "read_mask_colours",
     "read_pages",
     "stem_key",
     "write_png",
 ]
 
-_BITS_PER_SAMPLE, _PHOTOMETRIC, _BLACK_IS_ZERO = 258, 262, 1
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _BLACK_IS_ZERO, _SAMPLES = 258, 262, 1, 277
+_PNG_OF_KEYS = (2, 3)
+"""Colour types of PNG without alpha: they may say that a colour is transparent, and then it always is."""
+_MOST_PIXELS, _LONGEST_SIDE = 1 << 30, 1_000_000
+"""What OpenCV and libpng decode."""
 
 
 class Sample(NamedTuple):
@@ -79,10 +90,10 @@ def read_image(path: Path) -> np.ndarray:
     Of 16-bit samples the upper eight bits are taken.
 
     Raises:
-        ImageError: the file is missing, truncated or not an image (OpenCV returns the readable part of a truncated
-            file as if it were whole, so the end is looked for first); it holds several pictures (an animation, a
-            TIFF of pages); or the range of its samples is not known (floating-point ones, and 10, 12 or 14 bits in
-            16, which would be nearly black).
+        ImageError: the file is missing, truncated, damaged or not an image (OpenCV returns the readable part of a
+            truncated file as if it were whole, so the end is looked for first); it holds several pictures (an
+            animation, a TIFF of pages); or the range of its samples is not known (floating-point ones, and 10, 12 or
+            14 bits in 16, which would be nearly black).
     """
     return _only_image(_image_bytes(path), path)
 
@@ -116,31 +127,57 @@ def read_pages(path: Path) -> Iterator[np.ndarray]:
             yield _image_from(page, path)
 
 
-def read_mask(path: Path, classes: int = 1) -> np.ndarray:
+def read_mask(path: Path, classes: int = 1, colours: Mapping[Colour, int] = {}) -> np.ndarray:
     """Read a mask of class ids as HxW uint8: the stored samples of one channel, or the indices of a palette PNG.
 
     Args:
         path: the mask's file.
         classes: number of classes. The stretched samples of a PNG of 2 or 4 bits could be ids too if they are below
             it.
+        colours: RGB colour -> id, where it is known. Where a palette shows these colours in another order, as programs
+            that save pictures with few colours sort them, the colours count.
 
     Raises:
-        ImageError: the file is missing, truncated, of several channels, holds ids above 255, or is stored as a JPEG
-            or with another lossy compression; or its ids are not sure (a palette of other greys, a TIFF or BMP of
-            fewer than 8 bits or with a palette).
+        ImageError: the file is missing, truncated, damaged, of several channels, holds ids above 255, or is stored as
+            a JPEG or with another lossy compression; or its ids are not sure (a palette of other greys, or of known
+            colours and unknown ones in another order, a TIFF or BMP of fewer than 8 bits or with a palette); or it is
+            marked as turned.
     """
-    data = _image_bytes(path)
-    _refuse_several(data, path)
-    lossy = compression_that_changes_samples(data)
-    if lossy:
-        raise ImageError(f"{path} is a {lossy}, whose compression changes class ids; save masks as PNG")
+    data = _mask_bytes(path)
+    _refuse_lossy(data, path)
     if kind_of(data) in ("TIFF", "BMP") and not _has_plain_samples(data):
         raise ImageError(
             f"{path} is a {kind_of(data)} with a palette, inverted, or of fewer than 8 bits, which is not read as "
             "class ids; save it as PNG"
         )
     plain = single_channel_png(data) if kind_of(data) == "PNG" else None
-    return _ids_of_png(*plain, path, classes) if plain is not None else _ids_of_decoder(data, path)
+    if plain is None:
+        return _ids_of_decoder(data, path)
+    palette = [(red, green, blue) for red, green, blue in zip(*(plain[2][channel::3] for channel in range(3)))]
+    return _ids_by_colour(_ids_of_png(*plain, path, classes), palette, colours, path)
+
+
+def read_mask_colours(path: Path, *, may_be_lossy: bool = False) -> np.ndarray:
+    """Read a mask whose colours say what it holds as HxWx3 uint8 BGR.
+
+    Args:
+        path: the mask's file.
+        may_be_lossy: take a JPEG too.
+
+    Raises:
+        ImageError: as of ``read_image``; its compression changes colours; it is marked as turned; or its alpha says
+            more than its colours: other pixels than the black ones are transparent.
+    """
+    data = _mask_bytes(path)
+    if not may_be_lossy:
+        _refuse_lossy(data, path)
+    _refuse_alpha(data, path)
+    return _image_from(data, path)
+
+
+def colours_of_classes(spec: ModelSpec) -> dict[Colour, int]:
+    """Return RGB colour -> class id, without colours that several classes share."""
+    return {colour: index for index, colour in enumerate(spec.palette) if spec.palette.count(colour) == 1}
 
 
 def checked_mask(mask: np.ndarray, frame: np.ndarray, spec: ModelSpec, path: object) -> np.ndarray:
@@ -218,14 +255,14 @@ class MaskFile(NamedTuple):
 
     def read(self, spec: ModelSpec, size_hw: tuple[int, int]) -> np.ndarray:
         """Read the file as ``read_mask`` does."""
-        return read_mask(self.path, len(spec.classes))
+        return read_mask(self.path, len(spec.classes), colours_of_classes(spec))
 
 
 class StoredDataset:
     """Image files with what labels each. Several threads may read samples at once.
 
-    A mask is drawn on the picture as it is shown, upright. Where EXIF turns a picture and the sizes do not prove that,
-    the mask is refused.
+    A mask is drawn on the picture as it is shown, upright. Where EXIF turns a picture and the size of its mask or
+    annotation does not prove that, it is refused.
 
     Args:
         files: the images.
@@ -259,8 +296,11 @@ class StoredDataset:
         frame = _only_image(data, path)
         if label is None or self._spec is None:
             return Sample(path.stem, frame, None)
-        mask = label.read(self._spec, (frame.shape[0], frame.shape[1]))
-        _refuse_unsure_turn(exif_orientation(data), mask, frame, path)
+        orientation = exif_orientation(data)
+        # Annotations without a size of their own are drawn on the stored pixels, so that they prove nothing.
+        size_hw = frame.shape[1::-1] if orientation >= 5 else frame.shape[:2]
+        mask = label.read(self._spec, (size_hw[0], size_hw[1]))
+        _refuse_unsure_turn(orientation, mask, frame, path)
         mask = checked_mask(mask, frame, self._spec, label.path)
         if self._spec.mode == "multilabel" and mask.ndim == 2:
             mask = planes_from_ids(mask, self._spec)
@@ -344,11 +384,81 @@ def _refuse_unsure_turn(orientation: int, mask: np.ndarray, frame: np.ndarray, p
     changes_sides = orientation >= 5 and frame.shape[0] != frame.shape[1]
     if orientation == 1 or (changes_sides and mask.shape[-2:] != frame.shape[1::-1]):
         return  # of the turned size, or of a wrong one that is refused as such
-    seen = "has the size it had before" if changes_sides else "does not tell on which of the two it was drawn"
     raise ImageError(
-        f"{path} is turned or mirrored by its EXIF orientation {orientation} and its mask {seen}; if it was drawn on "
-        "the stored pixels, remove the tag (exiftool -Orientation= FILE), else turn the pixels (mogrify -auto-orient "
-        "FILE)"
+        f"{path} is turned or mirrored by its EXIF orientation {orientation} and its mask has no size that tells on "
+        "which of the two it was drawn; if it was drawn on the stored pixels, remove the tag (exiftool -Orientation= "
+        "FILE), else turn the pixels (mogrify -auto-orient FILE)"
+    )
+
+
+def _mask_bytes(path: Path) -> bytes:
+    """Read the one picture of a mask's file. Raises ImageError: there are several, or it is marked as turned."""
+    data = _image_bytes(path)
+    _refuse_several(data, path)
+    _refuse_misread(data, path)
+    if exif_orientation(data) != 1:
+        raise ImageError(
+            f"{path} is a mask that is turned or mirrored by its orientation {exif_orientation(data)}, which some "
+            "programs follow and others do not; if it fits its image as it is stored, remove the tag (exiftool "
+            "-Orientation= FILE), else turn the pixels (mogrify -auto-orient FILE)"
+        )
+    if kind_of(data) == "TIFF" and tiff_tags(data).get(_PHOTOMETRIC) in (0, _BLACK_IS_ZERO, 3) and _samples(data) > 1:
+        raise ImageError(
+            f"{path} is a grey TIFF with {_samples(data)} channels, of which a mask has one; save it as PNG"
+        )
+    return data
+
+
+def _samples(data: bytes) -> int:
+    return tiff_tags(data).get(_SAMPLES, 1)
+
+
+def _refuse_lossy(data: bytes, path: Path) -> None:
+    lossy = compression_that_changes_samples(data)
+    if lossy:
+        raise ImageError(f"{path} is a {lossy}, whose compression changes class ids and colours; save masks as PNG")
+
+
+def _refuse_alpha(data: bytes, path: Path) -> None:
+    """Raise ImageError where the alpha of a mask says what its colours do not, as pixels that were erased do."""
+    import cv2
+
+    shown = _decoded(data, cv2.IMREAD_UNCHANGED)
+    if shown is None or shown.ndim != 3 or shown.shape[2] != 4 or _has_keys_only(data):
+        return
+    alpha, is_black = shown[..., 3], (shown[..., :3] == 0).all(axis=2)
+    opaque = np.iinfo(alpha.dtype).max if np.issubdtype(alpha.dtype, np.integer) else 1
+    if not (alpha == opaque).all() and not (alpha == np.where(is_black, 0, opaque)).all():
+        raise ImageError(
+            f"{path} is transparent in {int((alpha != opaque).sum())} pixels, and its colours alone do not say what "
+            "these are; save it without alpha (mogrify -background black -alpha remove FILE), or, if its alpha is the "
+            "mask, save that (convert FILE -alpha extract MASK.png)"
+        )
+
+
+def _has_keys_only(data: bytes) -> bool:
+    """Tell whether a PNG has no alpha but colours that are transparent."""
+    return kind_of(data) == "PNG" and data[25] in _PNG_OF_KEYS
+
+
+def _refuse_misread(data: bytes, path: Path) -> None:
+    layout = layout_that_is_misread(data)
+    if layout:
+        raise ImageError(f"{path} is a TIFF of {layout}, which is not read; save it as 8-bit RGB or grey, or as PNG")
+
+
+def _undecoded(data: bytes, path: Path, what: str) -> ImageError:
+    """Return the error of a picture that OpenCV does not decode."""
+    height, width = stored_size(data)
+    if height * width > _MOST_PIXELS or max(height, width) > _LONGEST_SIDE:
+        return ImageError(
+            f"{path} is said to be {width}x{height}, and no more than {_MOST_PIXELS} pixels and {_LONGEST_SIDE} a side "
+            "are decoded; cut it into parts, or remove it"
+        )
+    content = kind_of(data) or "unknown"
+    return ImageError(
+        f"{path} cannot be decoded as {what} (its content is {content}); if a viewer shows it, save it as PNG, else "
+        "remove it"
     )
 
 
@@ -379,10 +489,10 @@ def _image_from(data: bytes, path: Path) -> np.ndarray:
 
     if kind_of(data) == "HEIF":  # some OpenCVs decode it, none of them turns it upright
         raise ImageError(f"{path} is HEIF or AVIF by its content, which is not read; save it as JPEG or PNG")
+    _refuse_misread(data, path)
     image = _decoded(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION)
     if image is None and _decoded(data, cv2.IMREAD_UNCHANGED) is None:
-        content = f" (its content is {kind_of(data) or 'unknown'})"
-        raise ImageError(f"{path} cannot be decoded as an image{content}; open it in a viewer or remove it")
+        raise _undecoded(data, path, "an image")
     if image is None or image.dtype not in (np.uint8, np.uint16):
         raise ImageError(f"{path} holds samples whose range is not known (not 8- or 16-bit); save it with 8 bits")
     if kind_of(data) != "TIFF":  # of which every version of OpenCV turns the pictures, asked or not
@@ -431,7 +541,7 @@ def _ids_of_png(png: bytes, factor: int, palette: bytes, path: Path, classes: in
 
     stretched = _decoded(png, cv2.IMREAD_UNCHANGED)
     if stretched is None:
-        raise ImageError(f"{path} cannot be decoded as a mask; open it in a viewer or remove it")
+        raise _undecoded(png, path, "a mask")
     ids = np.asarray(stretched // factor, np.uint8)
     if factor > 1 and not palette and 0 < int(stretched.max()) < classes:
         raise ImageError(
@@ -452,12 +562,40 @@ def _ids_of_png(png: bytes, factor: int, palette: bytes, path: Path, classes: in
     return ids
 
 
+def _ids_by_colour(ids: np.ndarray, palette: Sequence[Colour], colours: Mapping[Colour, int], path: Path) -> np.ndarray:
+    """Return HxW palette entries as ids: themselves, unless they show the known colours in another order.
+
+    Raises:
+        ImageError: some entries show the colours of other ids, and some colours are not known.
+    """
+    shown = {entry: palette[entry] for entry in np.unique(ids).tolist() if entry < len(palette)} if colours else {}
+    # A palette is often filled up with one colour: an entry proves nothing that an earlier one or the id's own shows.
+    other = {
+        entry: colour
+        for entry, colour in shown.items()
+        if colours.get(colour, entry) != entry and colour not in (*palette[:entry], *palette[colours[colour] :][:1])
+    }
+    if not other:
+        return ids
+    if all(entry in other or colours.get(colour) == entry for entry, colour in shown.items()):
+        table = np.zeros(256, np.uint8)
+        for entry, colour in shown.items():
+            table[entry] = colours[colour]
+        return np.asarray(table[ids])
+    entry, colour = next(iter(other.items()))
+    raise ImageError(
+        f"{path} is a palette PNG whose entry {entry} shows {' '.join(map(str, colour))}, the colour of id "
+        f"{colours[colour]}, beside colours of no class, and either may be the class ids; save the ids as 8-bit grey "
+        "PNG, or declare what counts: masks=palette, masks=colours"
+    )
+
+
 def _ids_of_decoder(data: bytes, path: Path) -> np.ndarray:
     import cv2
 
     mask = _decoded(data, cv2.IMREAD_UNCHANGED)
     if mask is None:
-        raise ImageError(f"{path} cannot be decoded as a mask; open it in a viewer or remove it")
+        raise _undecoded(data, path, "a mask")
     mask = _one_channel(mask)
     if mask.ndim != 2 or not np.issubdtype(mask.dtype, np.integer):
         raise ImageError(
@@ -485,7 +623,7 @@ def _decoded(data: bytes, how: int) -> np.ndarray | None:
     import cv2
 
     try:
-        decoded: np.ndarray | None = cv2.imdecode(np.frombuffer(data, np.uint8), how)
+        decoded: np.ndarray | None = cv2.imdecode(np.frombuffer(with_colours_kept(data), np.uint8), how)
     except cv2.error:
         return None
     return decoded
@@ -504,9 +642,12 @@ def _image_bytes(path: Path) -> bytes:
 
 
 def _whole(data: bytes, path: Path) -> bytes:
-    """Return the content of a file. Raises ImageError: it is empty or cut."""
+    """Return the content of a file. Raises ImageError: it is empty, cut or damaged."""
     if not data:
         raise ImageError(f"{path} cannot be decoded: it is empty (truncated to 0 bytes); copy it again or remove it")
     if is_cut(data):
         raise ImageError(f"{path} is truncated ({len(data)} bytes, the end is missing); copy it again or remove it")
+    damaged = damage(data)
+    if damaged:
+        raise ImageError(f"{path} is corrupt: {damaged}; copy it again or remove it")
     return data
