@@ -13,7 +13,7 @@ from edgeseg.app.engines import FactoryFrom, opened_engine, quiet_factory
 from edgeseg.app.models import bundle_or_default
 from edgeseg.bundle import Bundle
 from edgeseg.errors import DatasetError, ImageError, UsageError
-from edgeseg.images import checked_mask, image_files, read_mask, stem_key
+from edgeseg.images import checked_mask, colours_of_classes, image_files, read_mask, stem_key
 from edgeseg.labels import label_counts, refuse_single_class
 from edgeseg.metrics import ConfusionMatrix
 from edgeseg.objects import ObjectCounts, limits_from
@@ -150,7 +150,7 @@ def _of_masks(masks: Path, labels: Path, spec: ModelSpec, objects: ObjectCounts 
         raise DatasetError(f"{len(missing)} of {len(truths)} labels have no mask in {folder} (first: {missing[0]})")
     for stem, path in sorted(truths.items()):
         prediction = read_mask(predictions[stem])
-        label = checked_mask(read_mask(path, len(spec.classes)), prediction, spec, path)
+        label = checked_mask(read_mask(path, len(spec.classes), colours_of_classes(spec)), prediction, spec, path)
         confusion.update(prediction, label)
         if objects is not None:
             objects.update(prediction, label)

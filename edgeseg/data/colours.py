@@ -8,6 +8,7 @@ from edgeseg.class_list import classes_from
 from edgeseg.data.encodings import ColourTable
 from edgeseg.data.layouts.base import Asked
 from edgeseg.errors import UsageError
+from edgeseg.images import colours_of_classes
 
 __all__ = ["colours_for"]
 
@@ -16,6 +17,7 @@ def colours_for(encoding: str, asked: Asked, where: Path) -> tuple[ColourTable, 
     """Return the colours of masks, RGB -> own id, and the names of the own ids.
 
     Both are empty for encodings without colours. Names are empty where the colours are those of the model's classes.
+    Ids that are the model's have the colours of its classes, too: palettes may show them.
 
     Args:
         encoding: of the masks.
@@ -25,6 +27,8 @@ def colours_for(encoding: str, asked: Asked, where: Path) -> tuple[ColourTable, 
     Raises:
         UsageError: two classes share a colour, or the file cannot be read.
     """
+    if encoding == "ids" and asked.spec is not None and "map" not in asked.values:
+        return colours_of_classes(asked.spec), {}
     if encoding != "colours" or asked.spec is None:
         return {}, {}
     names, colours = list(asked.spec.classes), list(asked.spec.palette)

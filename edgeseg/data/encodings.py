@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Mapping, Tuple
+from typing import Callable, Mapping
 
 import numpy as np
 
+from edgeseg.class_list import Colour
 from edgeseg.errors import ImageError
 from edgeseg.image_bytes import compression_that_changes_samples, single_channel_png
-from edgeseg.images import read_image, read_mask
+from edgeseg.images import read_mask, read_mask_colours
 
 __all__ = ["ENCODINGS", "ColourTable", "EncodedMask", "colours_mask"]
 
-Colour = Tuple[int, int, int]
+_THRESHOLD = 128
 
 ColourTable = Mapping[Colour, int]
 """RGB colour -> id."""
@@ -27,7 +28,7 @@ class EncodedMask:
     Attributes:
         path: of the file.
         encoding: a name of ``ENCODINGS``.
-        colours: for the encoding ``colours``.
+        colours: for the encoding ``colours``; for ``ids`` those that a palette may show in another order.
     """
 
     path: Path
@@ -41,14 +42,14 @@ class EncodedMask:
 
 def _ids(path: Path, classes: int, colours: ColourTable) -> np.ndarray:
     """Read the stored samples."""
-    return read_mask(path, classes)
+    return read_mask(path, classes, colours)
 
 
 def _palette(path: Path, classes: int, colours: ColourTable) -> np.ndarray:
     """Read the entries of a palette PNG, whatever they show."""
     import cv2
 
-    read_image(path)  # whole, and of one picture
+    read_mask_colours(path, may_be_lossy=True)  # whole, and of one picture
     plain = single_channel_png(path.read_bytes())
     if plain is None or not plain[2]:
         raise ImageError(f"{path} is no PNG with a palette, as declared; pass masks=ids, or masks=colours")
@@ -59,7 +60,7 @@ def _palette(path: Path, classes: int, colours: ColourTable) -> np.ndarray:
 
 def _binary(path: Path, classes: int, colours: ColourTable) -> np.ndarray:
     """Read 0 as class 0, and the one other value as class 1."""
-    mask = read_mask(path, 2)
+    mask = read_mask(path, 2, {(0, 0, 0): 0})
     values = np.unique(mask)
     if len(values[values > 0]) > 1:
         shown = ", ".join(map(str, values[:6])) + (", ..." if len(values) > 6 else "")
@@ -69,19 +70,26 @@ def _binary(path: Path, classes: int, colours: ColourTable) -> np.ndarray:
 
 def _threshold(path: Path, classes: int, colours: ColourTable) -> np.ndarray:
     """Read grey of 128 and more as class 1; JPEG files too."""
-    image = read_image(path)
-    if not ((image[..., 0] == image[..., 1]) & (image[..., 1] == image[..., 2])).all():
+    image = read_mask_colours(path, may_be_lossy=True)
+    grey = image[..., 0]
+    if not ((grey == image[..., 1]) & (image[..., 1] == image[..., 2])).all():
         raise ImageError(f"{path} has colours; masks=threshold reads grey pictures, masks=colours reads colours")
-    return (image[..., 0] >= 128).astype(np.uint8)
+    values = np.unique(grey)
+    if len(values) == 2 and len(set(values >= _THRESHOLD)) == 1 and not _is_lossy(path):
+        raise ImageError(
+            f"{path} holds {values[0]} and {values[1]}, on one side of the {_THRESHOLD} of masks=threshold; pass "
+            "masks=binary if these are 0 and the object, masks=ids if they are class ids"
+        )
+    return (grey >= _THRESHOLD).astype(np.uint8)
+
+
+def _is_lossy(path: Path) -> bool:
+    return bool(compression_that_changes_samples(path.read_bytes()))
 
 
 def _colours(path: Path, classes: int, colours: ColourTable) -> np.ndarray:
     """Look every pixel's colour up."""
-    picture = read_image(path)
-    lossy = compression_that_changes_samples(path.read_bytes())
-    if lossy:
-        raise ImageError(f"{path} is a {lossy}, whose compression changes colours; save masks as PNG")
-    return colours_mask(picture, colours, path)
+    return colours_mask(read_mask_colours(path), colours, path)
 
 
 ENCODINGS: dict[str, Callable[[Path, int, ColourTable], np.ndarray]] = {

@@ -11,9 +11,8 @@ import numpy as np
 from edgeseg.data.coco_file import annotation_file, categories, coco_files, image_paths, number, read_coco, text
 from edgeseg.data.encodings import colours_mask
 from edgeseg.data.layouts.base import COMMON, UNLABELLED, Asked, Found, Layout, refuse_all
-from edgeseg.errors import DatasetError, ImageError
-from edgeseg.image_bytes import compression_that_changes_samples
-from edgeseg.images import read_image
+from edgeseg.errors import DatasetError
+from edgeseg.images import read_mask_colours
 
 __all__ = ["LAYOUT"]
 
@@ -27,11 +26,8 @@ class _SegmentMask:
 
     def own_ids(self, classes: int, size_hw: tuple[int, int]) -> np.ndarray:
         """Return HxW category ids. Raises ImageError: a segment is not listed, or the file cannot be read."""
-        picture = read_image(self.path)
-        if compression_that_changes_samples(self.path.read_bytes()):
-            raise ImageError(f"{self.path} is a JPEG, whose compression changes segment ids; it has to be a PNG")
         colours = {(own & 255, own >> 8 & 255, own >> 16 & 255): kind for own, kind in self.segments.items()}
-        return colours_mask(picture, {(0, 0, 0): UNLABELLED, **colours}, self.path)
+        return colours_mask(read_mask_colours(self.path), {(0, 0, 0): UNLABELLED, **colours}, self.path)
 
 
 def _found(where: Path, asked: Asked) -> Found:

@@ -11,8 +11,8 @@ from edgeseg.data.encodings import ColourTable, colours_mask
 from edgeseg.data.layouts.base import COMMON, Asked, Found, Layout, images_by_name, one_of, refuse_all
 from edgeseg.errors import DatasetError
 from edgeseg.files import text_from
-from edgeseg.image_bytes import compression_that_changes_samples, single_channel_png
-from edgeseg.images import read_image, read_mask
+from edgeseg.image_bytes import single_channel_png
+from edgeseg.images import read_mask, read_mask_colours
 
 __all__ = ["LAYOUT"]
 
@@ -25,7 +25,7 @@ _BORDER = 255
 
 @dataclass(frozen=True)
 class _VocMask:
-    """A mask of palette entries, or of the colours that those show."""
+    """A mask of palette entries, or of the colours that those show. Where both are there, the known colours count."""
 
     path: Path
     colours: ColourTable
@@ -33,10 +33,8 @@ class _VocMask:
     def own_ids(self, classes: int, size_hw: tuple[int, int]) -> np.ndarray:
         """Return HxW ids. Raises ImageError: a colour is none of the label map, or the file cannot be read."""
         if not self.path.is_file() or single_channel_png(self.path.read_bytes()) is not None:
-            return read_mask(self.path, classes)
-        if compression_that_changes_samples(self.path.read_bytes()):
-            return read_mask(self.path, classes)  # which refuses it
-        return colours_mask(read_image(self.path), self.colours, self.path)
+            return read_mask(self.path, classes, self.colours)
+        return colours_mask(read_mask_colours(self.path), self.colours, self.path)
 
 
 def _found(where: Path, asked: Asked) -> Found:
