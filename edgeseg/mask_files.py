@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Iterable, Mapping, Sequence
 
-from edgeseg.errors import DatasetError
-from edgeseg.picture_files import IMAGE_SUFFIXES, Pictures, image_files, is_hidden, natural_key, pictures_in
+from edgeseg.errors import DatasetError, some
+from edgeseg.picture_files import IMAGE_SUFFIXES, image_files, is_hidden, is_hidden_name, natural_key, pictures_in
 
-__all__ = ["MASK_NAMES", "MaskFiles", "mask_files", "stem_key"]
+__all__ = ["MASK_NAMES", "MaskFiles", "by_stem", "mask_files", "pictures_below", "stem_key"]
 
 _LABEL_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
 _LOSSY_SUFFIXES = (".jpg", ".jpeg", ".webp")
@@ -77,18 +77,25 @@ def mask_files(
         DatasetError: there are no images, or it is not sure which masks are theirs.
     """
     folder, inside = _split(folder) if labels is None else (folder, None)
-    found = _pictures(folder)
     labels = labels or inside or _beside(folder)
+    found, left_out = _pictures(folder, labels)
     kinds = _LABEL_SUFFIXES + (_LOSSY_SUFFIXES if may_be_lossy else ())
     if labels is None:
-        return _mixed(found, folder, (names,) if names else MASK_NAMES[1:], kinds)
+        return _mixed(found, folder, (names,) if names else MASK_NAMES[1:], kinds, left_out)
     if not labels.is_dir():
         raise DatasetError(f"{labels} is not a folder of masks")
-    by_key = _by_key((path for path in labels.rglob("*") if path.suffix.lower() in kinds), labels)
-    chosen, finder = _chosen(found.files, folder, by_key, (names,) if names else MASK_NAMES)
-    masks = tuple(finder(image) for image in found.files)
-    _refuse_shared(found.files, masks)
-    return MaskFiles(found.files, masks, labels, chosen, found.left_out())
+    by_key = by_stem((path for path in pictures_below(labels) if path.suffix.lower() in kinds), labels)
+    chosen, finder = _chosen(found, folder, by_key, (names,) if names else MASK_NAMES)
+    masks = tuple(finder(image) for image in found)
+    _refuse_shared(found, masks)
+    return MaskFiles(found, masks, labels, chosen, left_out)
+
+
+def pictures_below(folder: Path) -> list[Path]:
+    """Return what is called like a picture in and below a folder, in natural order, and nothing hidden at any depth."""
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    shown = (path for path in found if not any(map(is_hidden_name, path.relative_to(folder).parts)))
+    return sorted(shown, key=natural_key)
 
 
 def stem_key(path: Path) -> str:
@@ -138,36 +145,47 @@ def _named(folder: Path, names: Sequence[str]) -> list[Path]:
 
 
 def _has_pictures(folder: Path) -> bool:
-    return any(path.suffix.lower() in IMAGE_SUFFIXES and not is_hidden(path) for path in folder.rglob("*"))
+    return bool(pictures_below(folder))
 
 
-def _pictures(folder: Path) -> Pictures:
-    """Find the images of a folder; one that is called ``images`` may hold folders of them."""
-    if folder.is_dir() and folder.name.lower() in _IMAGE_FOLDERS and not pictures_in(folder).files:
-        inside = [path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
-        inside = [path for path in inside if not is_hidden(path)]
-        if inside:
-            return Pictures(tuple(sorted(inside, key=natural_key)))
-    image_files(folder)
-    return pictures_in(folder)
+def _pictures(folder: Path, labels: Path | None) -> tuple[tuple[Path, ...], str]:
+    """Find the images of a folder, and say what is left out.
+
+    Those of a folder below count where the masks have that folder too, and where ``images`` holds nothing but folders.
+    """
+    direct = pictures_in(folder).files if folder.is_dir() else ()
+    holds_folders = folder.name.lower() in _IMAGE_FOLDERS and not direct
+    if labels is None and not holds_folders:
+        image_files(folder)
+        return direct, pictures_in(folder).left_out()
+    below = [path for path in pictures_below(folder) if path.parent != folder and path.is_file()]
+    below = [path for path in below if labels is None or labels.resolve() not in path.resolve().parents]
+    taken = [
+        path
+        for path in below
+        if holds_folders or labels is not None and (labels / path.parent.relative_to(folder)).is_dir()
+    ]
+    if not taken:
+        image_files(folder)
+    dropped = sorted({path.parent.name for path in below} - {path.parent.name for path in taken})
+    more = f" (images in {some(dropped, 3)} left out)" if dropped else ""
+    return tuple(sorted([*direct, *taken], key=natural_key)), pictures_in(folder).left_out() + more
 
 
 def _key(path: Path, folder: Path) -> tuple[str, str]:
     return path.relative_to(folder).parent.as_posix(), stem_key(path)
 
 
-def _by_key(paths: Iterable[Path], folder: Path) -> dict[tuple[str, str], Path]:
-    """Return masks by folder and name. Raises DatasetError naming all masks that share a name."""
+def by_stem(paths: Iterable[Path], folder: Path) -> dict[tuple[str, str], Path]:
+    """Return masks by folder, relative to the given one, and name. Raises DatasetError naming all that share both."""
     found: dict[tuple[str, str], Path] = {}
     clashes = []
-    for path in sorted(paths, key=natural_key):
-        if is_hidden(path):
-            continue
+    for path in paths:
         first = found.setdefault(_key(path, folder), path)
         if first is not path:
             clashes.append(f"{first} and {path}")
     if clashes:
-        raise DatasetError(f"{_some(clashes)} are masks of one image; keep the right one")
+        raise DatasetError(f"{some(clashes, 3)} are masks of one image; keep the right one")
     return found
 
 
@@ -179,11 +197,7 @@ def _refuse_shared(images: Sequence[Path], masks: Sequence[Path | None]) -> None
         if mask is not None and owners.setdefault(mask, image) != image:
             clashes.append(f"{owners[mask]} and {image} would share the mask {mask}")
     if clashes:
-        raise DatasetError(f"{_some(clashes)}; keep the right one")
-
-
-def _some(items: Sequence[str], most: int = 3) -> str:
-    return ", ".join(items[:most]) + (f" and {len(items) - most} more" if len(items) > most else "")
+        raise DatasetError(f"{some(clashes, 3)}; keep the right one")
 
 
 def _chosen(
@@ -194,11 +208,18 @@ def _chosen(
     found = {pair: tuple(find(image) for image in images) for pair, find in finders.items()}
     count = {pair: sum(mask is not None for mask in found[pair]) for pair in names}
     best = max(names, key=lambda pair: count[pair])  # the first of those
-    rivals = [pair for pair in names if count[pair] == count[best] and found[pair] != found[best]]
-    if rivals and count[best] and best != MASK_NAMES[0]:
+    used = set(found[best])
+    rivals = {
+        f"{mask.name} and {other.name}": pair
+        for pair in names
+        for mask, other in zip(found[best], found[pair])
+        if mask is not None and other is not None and other not in used
+    }
+    if rivals:
+        other = next(iter(rivals.values()))
         raise DatasetError(
-            f"the images of {folder} have masks of two names, {best.split(':')[1]} and {rivals[0].split(':')[1]}; say "
-            f"which: data://{folder}?names={best}"
+            f"images of {folder} have masks of two names, {best.split(':')[1]} and {other.split(':')[1]} "
+            f"({some(list(rivals), 3)}); say which: data://{folder}?names={best}"
         )
     return best, finders[best]
 
@@ -220,16 +241,16 @@ def _finder(pair: str, folder: Path, masks: Mapping[tuple[str, str], Path]) -> _
     return find
 
 
-def _mixed(found: Pictures, folder: Path, names: Sequence[str], kinds: Sequence[str]) -> MaskFiles:
+def _mixed(found: Sequence[Path], folder: Path, names: Sequence[str], kinds: Sequence[str], left_out: str) -> MaskFiles:
     """Tell images and masks of one folder apart, where every image has a mask and every mask an image."""
-    by_key = {_key(path, folder): path for path in found.files if path.suffix.lower() in kinds}
+    by_key = {_key(path, folder): path for path in found if path.suffix.lower() in kinds}
     for pair in names:
         find = _finder(pair, folder, by_key)
-        masks = {image: mask for image in found.files for mask in [find(image)] if mask is not None}
-        if masks and sorted([*masks, *masks.values()]) == sorted(found.files):
-            return MaskFiles(tuple(masks), tuple(masks.values()), folder, pair, found.left_out())
+        masks = {image: mask for image in found for mask in [find(image)] if mask is not None}
+        if masks and sorted([*masks, *masks.values()]) == sorted(found):
+            return MaskFiles(tuple(masks), tuple(masks.values()), folder, pair, left_out)
     nowhere = folder.resolve().with_name(folder.resolve().name + "annot")
-    return MaskFiles(found.files, (None,) * len(found.files), nowhere, left_out=found.left_out())
+    return MaskFiles(tuple(found), (None,) * len(found), nowhere, left_out=left_out)
 
 
 def _what_masks_there_are(folder: Path, image: Path) -> str:

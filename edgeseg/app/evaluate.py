@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgeseg.app.bench_config import EvalConfig
 from edgeseg.app.config import EngineOptions
@@ -12,13 +12,18 @@ from edgeseg.app.data import dataset_from
 from edgeseg.app.engines import FactoryFrom, opened_engine, quiet_factory
 from edgeseg.app.models import bundle_or_default
 from edgeseg.bundle import Bundle
-from edgeseg.errors import DatasetError, ImageError, UsageError
-from edgeseg.images import checked_mask, colours_of_classes, image_files, read_mask, stem_key
+from edgeseg.errors import DatasetError, ImageError, UsageError, some
+from edgeseg.images import checked_mask, colours_of_classes, read_mask
 from edgeseg.labels import label_counts, refuse_single_class
+from edgeseg.mask_files import by_stem, pictures_below
 from edgeseg.metrics import ConfusionMatrix
 from edgeseg.objects import ObjectCounts, limits_from
+from edgeseg.picture_files import image_files
 from edgeseg.progress import Progress
-from edgeseg.spec import ModelSpec
+from edgeseg.spec import IGNORE_ID, ModelSpec
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = ["Evaluation", "evaluate"]
 
@@ -147,21 +152,41 @@ def _of_masks(masks: Path, labels: Path, spec: ModelSpec, objects: ObjectCounts 
     predictions, truths = _by_stem(folder), _by_stem(labels)
     missing = sorted(set(truths) - set(predictions))
     if missing:
-        raise DatasetError(f"{len(missing)} of {len(truths)} labels have no mask in {folder} (first: {missing[0]})")
-    for stem, path in sorted(truths.items()):
-        prediction = read_mask(predictions[stem])
-        label = checked_mask(read_mask(path, len(spec.classes), colours_of_classes(spec)), prediction, spec, path)
+        first = truths[missing[0]].relative_to(labels).with_suffix("")
+        raise DatasetError(f"{len(missing)} of {len(truths)} labels have no mask in {folder} (first: {first})")
+    broken = []
+    for key, path in sorted(truths.items()):
+        try:
+            prediction, label = _read_pair(predictions[key], path, spec)
+        except ImageError as error:
+            broken.append(error)
+            continue
         confusion.update(prediction, label)
         if objects is not None:
             objects.update(prediction, label)
+    if broken:
+        count = f"{len(broken)} of {len(truths)} masks or their labels cannot be used: " if len(broken) > 1 else ""
+        raise ImageError(f"{count}{some(broken, separator='; ')}")
     return confusion, len(truths)
 
 
-def _by_stem(folder: Path) -> dict[str, Path]:
-    """Return the pictures of a folder by their names without suffix. Raises DatasetError: two share one."""
-    found: dict[str, Path] = {}
-    for path in image_files(folder):
-        first = found.setdefault(stem_key(path), path)
-        if first is not path:
-            raise DatasetError(f"{first} and {path} are masks of one image; keep the right one")
-    return found
+def _read_pair(mask: Path, truth: Path, spec: ModelSpec) -> tuple[np.ndarray, np.ndarray]:
+    """Return prediction and label, HxW uint8. Raises ImageError naming the file: one cannot be used."""
+    prediction, label = read_mask(mask), read_mask(truth, len(spec.classes), colours_of_classes(spec))
+    if prediction.shape != label.shape:
+        (height, width), (high, wide) = prediction.shape, label.shape
+        raise ImageError(f"{mask} is {width}x{height} and its label {truth} is {wide}x{high}; they must match")
+    label = checked_mask(label, prediction, spec, truth)
+    found = int(prediction[(label != spec.ignore_id) & (label != IGNORE_ID)].max(initial=0))
+    if found >= len(spec.classes):
+        raise ImageError(
+            f"{mask} has class id {found} where its label has a class, but a prediction is one of "
+            f"{len(spec.classes)} classes (0-{len(spec.classes) - 1}) there"
+        )
+    return prediction, label
+
+
+def _by_stem(folder: Path) -> dict[tuple[str, str], Path]:
+    """Return the pictures in and below a folder by folder and name. Raises DatasetError: two share both, or none."""
+    pictures = pictures_below(folder) if folder.is_dir() else []
+    return by_stem(pictures or image_files(folder), folder)

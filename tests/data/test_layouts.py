@@ -69,10 +69,38 @@ def test_names_are_declared_where_none_is_known_or_two_fit(tmp_path: Path, laid_
     same(dataset_from(f"data://{tmp_path}/s?names=*:seg-*-v2", spec=SPEC, need_labels=True), drawn)
     laid_out("t/images/{}.png", "t/masks/{}_mask.png")
     laid_out("t/images/{}.png", "t/masks/{}_labelIds.png", encode=lambda ids: 2 - ids)
-    with pytest.raises(DatasetError, match=r"masks of two names, \*_mask and \*_labelIds; say which: .*names="):
+    two = r"masks of two names, \*_mask and \*_labelIds .0_mask.png and 0_labelIds.png.*; say which: .*names="
+    with pytest.raises(DatasetError, match=two):
         dataset_from(str(tmp_path / "t"), spec=SPEC, need_labels=True)
     with pytest.raises(DatasetError, match="`names` is IMAGE:MASK with one"):
         dataset_from(f"data://{tmp_path}/t?names=x", spec=SPEC)
+
+
+@pytest.mark.parametrize("name", ["{}_label", "{}_mask", "{}_gt"])
+@pytest.mark.parametrize("count", [1, 4])
+def test_a_second_mask_of_an_image_is_told(tmp_path: Path, laid_out: Lay, name: str, count: int) -> None:
+    """Be it one of many, or beside a mask of the image's own name."""
+    laid_out("s/images/{}.png", f"s/masks/{name}.png", count=count)
+    drawn = laid_out("s/images/{}.png", "s/masks/{}.png")
+    with pytest.raises(DatasetError, match=r"images of .* have masks of two names, \* and .*names=\*:\*"):
+        dataset_from(str(tmp_path / "s"), spec=SPEC, need_labels=True)
+    same(dataset_from(f"data://{tmp_path}/s?names=*:*", spec=SPEC, need_labels=True), drawn)
+
+
+@pytest.mark.parametrize(("images", "masks"), [("s/images", "s/masks"), ("s/train", "s/trainannot")])
+def test_images_below_count_where_their_masks_do(tmp_path: Path, laid_out: Lay, images: str, masks: str) -> None:
+    """What is left out is said, and what is hidden at any depth is no part of it."""
+    where = tmp_path / ("s" if images.endswith("images") else images)
+    drawn = laid_out(f"{images}/{{}}.png", f"{masks}/{{}}.png")
+    more = laid_out(f"{images}/town/deep/{{}}.png", f"{masks}/town/deep/{{}}.png", count=2)
+    for hidden in (f"{images}/.ipynb_checkpoints", f"{images}/.old/town", f"{masks}/.ipynb_checkpoints"):
+        write(tmp_path / hidden / "0.png", sample(0)[0])
+    data = opened(str(where), spec=SPEC, need_labels=True)
+    assert [path.parent.name for path in data.files].count("deep") == 2 and len(data) == 6
+    same(data, [*drawn, *more])
+    write(tmp_path / images / "thumbs" / "0.png", sample(0)[0])
+    data = opened(str(where), spec=SPEC, need_labels=True)
+    assert len(data) == 6 and "(images in thumbs left out)" in data.description
 
 
 PALETTE = np.array([[9, 9, 9], [200, 0, 0], [0, 200, 0]] + [[0, 0, 0]] * 253, np.uint8)
@@ -257,10 +285,26 @@ def test_a_table_of_pairs(tmp_path: Path, laid_out: Lay) -> None:
         ("image,mask\na/0.png\na/1.png\n", "2 rows of .* have not the 2 cells of the first: line 2, line 3"),
         ("image,mask\na/0.png,\na/1.png,b/m1.png\n", "1 rows of .* have no mask"),
         ("", "is empty; its first line is image,mask"),
+        ("image,mask\n\n# one\na/0.png\n", "1 rows of .* first: line 4"),
+        (
+            "image,mask\na/0.png,b/m0.png\na/1.png,b/m1.png\n./a/0.png,b/m2.png\n",
+            r"1 images of .* are in several rows: 0.png \(lines 2, 4\)",
+        ),
     ):
         table.write_text(text)
         with pytest.raises(DatasetError, match=said):
             opened(str(table), spec=SPEC, need_labels=True)
+
+
+def test_a_table_reads_what_people_and_windows_write(tmp_path: Path, laid_out: Lay) -> None:
+    """A comment is no picture, and a picture is no comment; a backslash in a name of its own stays one."""
+    drawn = laid_out("a/{}.png", "b/m{}.png")
+    (tmp_path / "a" / "0.png").rename(tmp_path / "#0.png")
+    (tmp_path / "a" / "1.png").rename(tmp_path / "a\\1.png")
+    table = tmp_path / "pairs.csv"
+    rows = ["# made by hand", "image,mask", "#0.png,b\\m0.png", "#a/9.png,b/m9.png", r"a\1.png,b\m1.png"]
+    table.write_text("\r\n".join([*rows, r"a\2.png,.\b\m2.png", "", "# the end, really", "a/3.png,b/m3.png"]))
+    same(opened(str(table), spec=SPEC, need_labels=True), drawn)
 
 
 def coco_of(root: Path, count: int = 3, form: str = "polygons") -> tuple[Path, list[np.ndarray]]:

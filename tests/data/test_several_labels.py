@@ -71,6 +71,13 @@ def test_masks_of_other_values_sizes_and_places_are_told(tmp_path: Path) -> None
         planes_of(f"class-folders://{tmp_path}/images")
 
 
+def test_a_folder_whose_masks_are_of_no_image_is_told(tmp_path: Path) -> None:
+    lay(tmp_path, {"disc": DISC, "box": BOX})
+    (tmp_path / "masks" / "box" / "a.png").rename(tmp_path / "masks" / "box" / "box_a.png")
+    with pytest.raises(DatasetError, match=r"1 folders of .* hold masks, but none of an image: box \(box_a.png\)"):
+        planes_of(str(tmp_path))
+
+
 def test_one_folder_of_masks_is_no_class_unless_it_is_said(tmp_path: Path) -> None:
     lay(tmp_path, {"disc": DISC})
     assert layout_of(tmp_path) == "folders"

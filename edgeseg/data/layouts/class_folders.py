@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Mapping, Sequence
+from typing import Mapping
 
 import numpy as np
 
 from edgeseg.data.encodings import EncodedMask
 from edgeseg.data.layouts.base import COMMON, Asked, Found, Layers, Layout, flat_ids, refuse_all
 from edgeseg.errors import DatasetError, ImageError
-from edgeseg.mask_files import mask_files
+from edgeseg.mask_files import mask_files, pictures_below
 from edgeseg.picture_files import IMAGE_SUFFIXES, is_hidden, natural_key
 
 __all__ = ["LAYOUT"]
@@ -51,17 +51,22 @@ def _found(where: Path, asked: Asked) -> Found:
         raise DatasetError(f"{above} holds no folder of masks for each class; they are masks/CLASS/NAME.png")
     encoding = asked.values.get("masks", _ENCODINGS[0])
     names = dict(enumerate((folder.name for folder in folders), 1))
-    images: Sequence[Path] = ()
-    of_image: list[dict[int, EncodedMask]] = []
+    of_image: dict[Path, dict[int, EncodedMask]] = {}
+    strange = []
     for own, folder in enumerate(folders, 1):
         found = mask_files(where / "images", folder, asked.values.get("names"), may_be_lossy=encoding == "threshold")
-        images, of_image = found.images, of_image or [{} for _ in found.images]
-        for held, path in zip(of_image, found.masks):
+        for image, path in zip(found.images, found.masks):
+            held = of_image.setdefault(image, {})
             if path is not None:
                 held[own] = EncodedMask(path, encoding, {})
-    labels = [_FolderLabel(next(iter(held.values())).path, held) if held else None for held in of_image]
+        if not any(found.masks):
+            strange.append(f"{folder.name} ({pictures_below(folder)[0].name})")
+    refuse_all(strange, f"folders of {above} hold masks, but none of an image", "a mask has the name of its image")
+    images = sorted(of_image, key=natural_key)
+    masks = [of_image[image] for image in images]
+    labels = [_FolderLabel(next(iter(held.values())).path, held) if held else None for held in masks]
     unmasked = [image.name for image, label in zip(images, labels) if label is None]
-    empty = sum(len(folders) - len(held) for held in of_image)
+    empty = sum(len(folders) - len(held) for held in masks)
     left_out = f", {empty} masks that are not there count as empty" if empty else ""
     return Found(
         images,
@@ -79,12 +84,8 @@ def _class_folders(above: Path) -> list[Path]:
     """Return the folders below a folder that hold pictures, in natural order."""
     if not above.is_dir():
         return []
-    held = [path for path in above.iterdir() if path.is_dir() and not is_hidden(path) and _has_pictures(path)]
+    held = [path for path in above.iterdir() if path.is_dir() and not is_hidden(path) and pictures_below(path)]
     return sorted(held, key=lambda path: natural_key(path))
-
-
-def _has_pictures(folder: Path) -> bool:
-    return any(path.suffix.lower() in IMAGE_SUFFIXES and not is_hidden(path) for path in folder.rglob("*"))
 
 
 def _fits(where: Path) -> bool:
