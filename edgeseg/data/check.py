@@ -15,8 +15,8 @@ import numpy as np
 from edgeseg.data.opening import LayoutDataset
 from edgeseg.data.split import prefix_of
 from edgeseg.errors import EdgesegError
-from edgeseg.image_bytes import kind_of, tiff_tags
-from edgeseg.images import Dataset, Sample, checked_mask, read_image
+from edgeseg.image_bytes import kind_of, single_channel_png, tiff_tags
+from edgeseg.images import Dataset, Mask, Sample, checked_mask, read_image
 from edgeseg.label_planes import pixel_counts
 from edgeseg.spec import IGNORE_ID, ModelSpec
 
@@ -65,6 +65,7 @@ class SetReport:
         images_with: images that hold each class, int64 of length C.
         ignored: pixels that are no class.
         one_class_masks: masks that hold one class and ``IGNORE_ID`` and nothing else, as masks of 0 and 255 do.
+        clashes: two files, in words, whose palettes show one colour for two classes; one for each set of images.
         problems: files that cannot be used.
         seen: the images that were read.
         labelled: pixels that are a class.
@@ -80,6 +81,7 @@ class SetReport:
     images_with: np.ndarray
     ignored: int
     one_class_masks: int
+    clashes: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
     seen: tuple[Seen, ...] = field(default=(), repr=False)
     labelled: int = 0
@@ -96,6 +98,7 @@ class SetReport:
             self.images_with + other.images_with,
             self.ignored + other.ignored,
             self.one_class_masks + other.one_class_masks,
+            self.clashes + other.clashes,
             self.problems + other.problems,
             self.seen + other.seen,
             self.labelled + other.labelled,
@@ -130,6 +133,8 @@ class _Look:
     seen: Seen | None = None
     histogram: np.ndarray | None = None
     area: int = 0
+    painted: Mapping[int, int] = field(default_factory=dict)
+    """Colour -> class id as which a palette PNG was read; empty for other masks."""
 
 
 def checked(
@@ -165,6 +170,7 @@ def checked(
         np.count_nonzero(classes, axis=0),
         ignored,
         int(one_class.sum()),
+        _clashes(looks, data, spec),
         tuple(problem for look in looks for problem in look.problems),
         tuple(look.seen for look in looks if look.seen is not None),
         sum(look.area for look in looks) - ignored,
@@ -190,7 +196,42 @@ def _look_at_file(data: LayoutDataset, index: int, spec: ModelSpec) -> _Look:
         _look_at_both(data, index, spec, look)
         return look
     _note(look, path, data.groups[index], sample)
+    if mask is not None and sample.label is not None:
+        look.painted = _painted(mask, sample.label)
     return look
+
+
+def _painted(mask: Mask, label: np.ndarray) -> dict[int, int]:
+    """Return colour -> class id of a mask that is one palette PNG, without colours of several ids."""
+    path, is_of_several = mask.path, hasattr(getattr(mask, "label", None), "layers")
+    plain = None if is_of_several or _kind(path) != "PNG" else single_channel_png(path.read_bytes())
+    if plain is None or not plain[2]:
+        return {}
+    try:
+        shown = read_image(path).astype(np.int64)
+    except EdgesegError:  # a broken palette, whose entries can be read
+        return {}
+    if label.shape != shown.shape[:2]:
+        return {}  # a window, or labels by plane
+    codes = shown[..., 2] << 16 | shown[..., 1] << 8 | shown[..., 0]
+    pairs = [(code >> 8, code & 255) for code in np.unique(codes << 8 | label).tolist()]
+    counts = Counter(colour for colour, _ in pairs)
+    return {colour: own for colour, own in pairs if counts[colour] == 1}
+
+
+def _clashes(looks: Sequence[_Look], data: Dataset, spec: ModelSpec) -> tuple[str, ...]:
+    """Tell of two masks of a set that show one colour for two classes; then entries of a palette are no class ids."""
+    first: dict[int, tuple[int, int]] = {}
+    for index, look in enumerate(looks):
+        of_classes = {colour: own for colour, own in look.painted.items() if own < len(spec.classes)}
+        for colour, own in of_classes.items():
+            before, other = first.setdefault(colour, (index, own))
+            if other != own and isinstance(data, LayoutDataset):
+                files = [mask.path.name for mask in (data.masks[before], data.masks[index]) if mask is not None]
+                red, green, blue = colour >> 16, colour >> 8 & 255, colour & 255
+                was, now = spec.classes[other], spec.classes[own]
+                return (f"the colour {red} {green} {blue} is {was} in {files[0]} and {now} in {files[1]}",)
+    return ()
 
 
 def _note(look: _Look, path: Path, group: str, sample: Sample) -> None:

@@ -76,6 +76,15 @@ def _binary_masks(sets: Sets, spec: ModelSpec) -> Iterator[str]:
             )
 
 
+def _palettes(sets: Sets, spec: ModelSpec) -> Iterator[str]:
+    for one in sets:
+        for clash in one.clashes:
+            yield (
+                f"{clash}, by the palettes of {one.role} masks; a program may have sorted the entries anew, which are "
+                "then no class ids: list the colours, and pass masks=colours"
+            )
+
+
 def _many_sizes(sets: Sets, spec: ModelSpec) -> Iterator[str]:
     for one in sets:
         ratios = {round(int(width) / int(height), 2) for width, height in (size.split("x") for size in one.sizes)}
@@ -192,6 +201,7 @@ FINDINGS: Mapping[str, Callable[[Sets, ModelSpec], Iterator[str]]] = {
     "empty class": _empty_classes,
     "rare class": _rare_classes,
     "binary masks": _binary_masks,
+    "palettes": _palettes,
     "several shapes": _many_sizes,
     "deep images": _deep_images,
     "duplicates": _duplicates,

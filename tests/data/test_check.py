@@ -24,6 +24,7 @@ from edgeseg.runtime.sinks.own import own_png
 from tests.cli.test_cli import edgeseg
 from tests.data.conftest import SPEC, sample, write
 from tests.data.test_layouts import yolo_of
+from tests.picture_writers import png
 
 CLASSES = "background,disc,box"
 Lay = Callable[..., "list[np.ndarray]"]
@@ -189,6 +190,39 @@ def street(folder: Path, name: str, drives: dict[str, range]) -> None:
             picture = np.ascontiguousarray(picture[:, number % 300 : number % 300 + 64])
             write(folder / name / f"{drive}_{number:05d}.png", picture)
             write(folder / f"{name}annot" / f"{drive}_{number:05d}.png", sample(0)[1])
+
+
+@pytest.mark.parametrize("encoding", ["ids", "palette", "colours", "binary"])
+@pytest.mark.parametrize("is_sorted", [False, True])
+def test_palettes_that_contradict_each_other_are_told(
+    tmp_path: Path, laid_out: Lay, encoding: str, is_sorted: bool
+) -> None:
+    """A program that saves few colours sorts the entries of each file by itself."""
+    drawn = laid_out("s/images/{}.png", "s/masks/{}.png", count=10)
+    colours = [(1, 2, 3), (9, 99, 9), (8, 8, 88)]
+    for index, ids in enumerate(drawn):
+        order = [1, 0, 2] if is_sorted and index == 7 else [0, 1, 2]
+        ids = (ids > 0).astype(np.uint8) if encoding == "binary" else ids
+        palette = bytes(channel for own in order for channel in colours[own]) + bytes(15)
+        (tmp_path / "s" / "masks" / f"{index}.png").write_bytes(
+            png(np.argsort(order).astype(np.uint8)[ids], 8, palette)
+        )
+    (tmp_path / "s" / "colours.txt").write_text("background 1 2 3\ndisc 9 99 9\nbox 8 8 88\n")
+    report = checked(f"data://{tmp_path}/s?masks={encoding}{'&colours=colours.txt' if encoding == 'colours' else ''}")
+    if is_sorted and encoding != "colours":
+        assert "is background in 0.png and disc in 7.png" in text(report, "palettes")
+    else:
+        assert not text(report, "palettes") and report.sets[0].masks == 10
+
+
+def test_a_broken_palette_and_an_ignored_id_are_no_contradiction(tmp_path: Path, laid_out: Lay) -> None:
+    drawn = laid_out("s/images/{}.png", "s/masks/{}.png", count=10)
+    for index, ids in enumerate(drawn):
+        ids = np.where(ids == 2, 77, ids).astype(np.uint8) if index else ids
+        palette = bytes([9, 9, 9, 1, 2, 3, 4, 5, 6] + 74 * [7, 7, 7] + [4, 5, 6])
+        (tmp_path / "s" / "masks" / f"{index}.png").write_bytes(png(ids, 8, palette[:-1] if index == 5 else palette))
+    report = checked(f"data://{tmp_path}/s?ignore=77")
+    assert not text(report, "palettes") and not report.sets[0].problems
 
 
 def test_leaks_between_training_and_validation(tmp_path: Path) -> None:
