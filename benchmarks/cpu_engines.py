@@ -258,7 +258,7 @@ def print_street(results: list[Measurement]) -> None:
 
 
 def print_markdown(results: list[Measurement]) -> None:
-    """One row per contender; ratios are medians of paired turns, with the lowest and highest."""
+    """One row per contender; ratios are medians of paired turns, with 95 % intervals."""
     eager = [r for r in results if r.name.endswith("eager, unet")][0]
     ours = next(r for r in results if r.name == "ours INT8 in OpenVINO")
     print("| contender | p50 ms | p90 | p99 | faster than eager smp unet | ours in OpenVINO is faster by |")

@@ -87,7 +87,7 @@ class Streaming:
         h2d_ms, compute_ms, d2h_ms: medians by CUDA events of frames that run alone.
         frame_p50_ms, frame_p99_ms: of single frames that run alone, from the host's array to the class map.
         serial_ms, overlapped_ms: medians of bursts.
-        faster: overlapped against serial: median, lowest and highest ratio of paired turns.
+        faster: overlapped against serial: median ratio of paired turns, and its 95 % interval.
         hidden: ``overlap_gain`` of paired turns: median, lowest, highest; None for mapped memory, which copies nothing.
     """
 
@@ -108,7 +108,7 @@ class Streaming:
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times faster one way to run a plan is than another: median, lowest, highest of paired turns."""
+    """How many times faster one way to run a plan is than another: median of paired turns, and its 95 % interval."""
 
     precision: str
     what: str

@@ -18,6 +18,7 @@ from edgeseg.app.bench_opening import (
     missing_for_torch,
     named_models,
     opened_contenders,
+    refuse_torch_size,
     torch_contenders,
 )
 from edgeseg.app.calibration_rows import CalibrationRows
@@ -61,6 +62,7 @@ class BenchReport:
         left_out: what could not be opened, a line each.
         failed: what was asked for besides the times and could not be measured or kept, a line each.
         is_interrupted: whether somebody interrupted it. What was measured by then is here.
+        digests: SHA-256 of what is in each bundle, in hexadecimal.
     """
 
     config: BenchConfig
@@ -76,6 +78,7 @@ class BenchReport:
     left_out: Sequence[str] = ()
     failed: Sequence[str] = ()
     is_interrupted: bool = False
+    digests: Sequence[str] = ()
 
     def of(self, measurement: Measurement) -> Beside:
         """Return what was measured beside the times of a contender."""
@@ -86,15 +89,17 @@ class BenchReport:
         return {
             "edgeseg": __version__,
             "model": ", ".join(self.models),
+            "model_sha256": list(self.digests),
             "size_hw": list(self.size_hw),
             "device": self.device.to_json(),
             "source": self.source,
-            "seconds": self.config.seconds,
+            "seconds": None if self.config.soak else self.config.seconds,
             "calls": self.config.calls,
-            "warmup_s": self.config.warmup,
+            "warmup_s": 0.0 if self.config.soak else self.config.warmup,
             "threads": list(self.config.threads),
             "throttled": list(self.throttled),
             "left_out": list(self.left_out),
+            "missing": list(self.missing),
             "failed": list(self.failed),
             "interrupted": self.is_interrupted,
             "contenders": [
@@ -105,7 +110,7 @@ class BenchReport:
                 }
                 for one in self.measured
             ],
-            "soak": None if self.soak is None else self.soak.to_json(),
+            "soak": None if self.soak is None else {"asked": self.config.soak, **self.soak.to_json()},
         }
 
 
@@ -126,8 +131,10 @@ def bench(
         EdgesegError: a bundle, the frames, the labels or an engine cannot be used.
     """
     from edgeseg.device.detect import detected_device
+    from edgeseg.engines.tensorrt.factory import model_digest
 
     soak_s = _soak_seconds(config)
+    refuse_torch_size(config)
     models = named_models(config)
     images = dataset_from(config.source)
     frames, device = frames_of(images), detected_device()
@@ -139,7 +146,8 @@ def bench(
         progress.step(f"edgeseg {__version__}, {model.name}, {width}x{height}")
     progress.step(device.describe())
     names, size_hw = [model.name for model in models], models[0].bundle.spec.size_hw
-    about = BenchReport(config, names, size_hw, device, images.description)
+    digests = [model_digest(model.bundle) for model in models]
+    about = BenchReport(config, names, size_hw, device, images.description, digests=digests)
     with ExitStack() as stack:
         threads = tuple(dict.fromkeys(config.threads))
         leaves_out = config.engine == "auto" and not soak_s
@@ -184,15 +192,21 @@ def _timed(
     from edgeseg.device.telemetry import Telemetry, throttled_between
 
     config, telemetry, is_interrupted = about.config, Telemetry(), False
+    failed: list[str] = []
     before = telemetry.sample()
     progress.step(_announced(config, len(contenders)))
     effort = Effort(config.seconds, config.warmup, config.calls, config.warmup_calls)
     try:
-        measured = measured_side_by_side(contenders, frames, effort, sample=telemetry.sample, report=progress.count)
+        measured = measured_side_by_side(
+            contenders, frames, effort, sample=telemetry.sample, report=progress.count, failed=failed.append
+        )
     except Interrupted as stopped:
         measured, is_interrupted = stopped.found, True
+        names = {one.name for one in measured}
+        late = [one.name for one in contenders if one.name not in names]
+        failed += [f"{name} was not timed before the interrupt" for name in late if not any(name in f for f in failed)]
     throttled = throttled_between(before, telemetry.sample())
-    return replace(about, measured=measured, throttled=throttled, is_interrupted=is_interrupted)
+    return replace(about, measured=measured, throttled=throttled, failed=failed, is_interrupted=is_interrupted)
 
 
 def _with_besides(
@@ -204,11 +218,13 @@ def _with_besides(
     progress: Progress,
 ) -> BenchReport:
     """Add what was asked for beside the times. The times are kept whatever happens to the rest."""
-    failed: list[str] = []
+    failed = list(report.failed)
     beside: dict[str, Beside] = {}
+    times_of = {times.name: times for times in report.measured}
+    opened = [one for one in opened if one.contender.name in times_of]
     if rows is not None:
         try:
-            progress.step(rows.add([(one.bundle, times) for one, times in zip(opened, report.measured)]))
+            progress.step(rows.add([(one.bundle, times_of[one.contender.name]) for one in opened]))
         except (EdgesegError, OSError) as error:
             failed.append(f"rows for 'edgeseg estimate': {error}")
     besides, is_interrupted = Besides(report.config, frames, labelled, progress, failed.append), False

@@ -82,7 +82,16 @@ def _document(report: BenchReport) -> str:
 def bench_csv(report: BenchReport) -> str:
     """Return a row per contender and stage, with the machine on every row; times in ms, ``frame`` is per frame."""
     head = ["contender", "model", "graph", "engine", "threads", "width", "height", "batch", "stage", "count"]
-    machine = ["board", "cpu", "power_mode", "hottest_c_before", "hottest_c_after", "unstable", "throttled"]
+    machine = [
+        "board",
+        "cpu",
+        "power_mode",
+        "hottest_c_before",
+        "hottest_c_after",
+        "unstable",
+        "throttled",
+        "interrupted",
+    ]
     more = ["graph_mib", "peak_memory_mib", "power_w", "energy_j_per_frame", "miou"]
     written = io.StringIO()
     writer = csv.writer(written, lineterminator="\n")
@@ -97,7 +106,7 @@ def bench_csv(report: BenchReport) -> str:
         for stage, summary in [("frame", m.frame), *m.stages.items()]:
             times = [f"{getattr(summary, name):.4f}" for name in _PERCENTILES]
             row = [m.name, *known, width, height, m.batch, stage, summary.count, *times, *tail, *about]
-            writer.writerow([*row, m.unstable, "; ".join(report.throttled)])
+            writer.writerow([*row, m.unstable, "; ".join(report.throttled), report.is_interrupted])
     return written.getvalue()
 
 
@@ -110,7 +119,11 @@ def bench_html(report: BenchReport) -> str:
     links = joined(markup('<a href="#{}">{}</a>', _anchor(name), name) for name, _ in there)
     body = joined(markup('<section id="{}"><h2>{}</h2>{}</section>', _anchor(name), name, part) for name, part in there)
     warnings = [f"{m.name} drifted by {100 * m.drift:+.0f} %" for m in report.measured if m.unstable]
-    head = joined(markup('<p class="warning">Unstable: {}</p>', one) for one in [*warnings, *report.throttled])
+    lines = ["Interrupted: this was measured by then"] if report.is_interrupted else []
+    lines += [f"Unstable: {one}" for one in [*warnings, *report.throttled]]
+    lines += [*report.left_out, *(f"Not measured: {one}" for one in report.failed)]
+    lines += [f"PyTorch was not timed: {one} is not installed" for one in report.missing]
+    head = joined(markup('<p class="warning">{}</p>', one) for one in lines)
     return html_page(f"edgeseg bench: {', '.join(report.models)}", head, links, body)
 
 
@@ -129,20 +142,24 @@ def _times(report: BenchReport) -> Markup:
     chart = bar_chart("median ms per frame, end to end", bars, slowest)
     rows = []
     for m in report.measured:
-        times, low, high = m.ratio_to(report.measured[0])
         beside = report.of(m)
         rows.append(
             [
                 m.name,
                 *_cells(m.frame),
-                f"{times:.2f} ({low:.2f}–{high:.2f})",
+                "" if m is report.measured[0] else m.beside(report.measured[0]),
                 _number(beside.peak_memory_mib, 0),
                 _number(m.energy_j, 3),
                 _number(None if beside.miou is None else 100 * beside.miou, 2),
             ]
         )
-    columns = ["contender", *_TITLES, f"speed beside {report.measured[0].name}", "peak MiB", "J/frame", "mIoU %"]
-    return joined([chart, table("ms per frame, end to end; speed with the range of paired turns", columns, rows)])
+    columns = ["contender", *_TITLES, f"beside {report.measured[0].name}", "peak MiB", "J/frame", "mIoU %"]
+    return joined(
+        [
+            chart,
+            table("ms per frame, end to end; beside: median of paired turns, 95 % interval", columns, rows),
+        ]
+    )
 
 
 def _stages(report: BenchReport) -> Markup:
@@ -194,7 +211,7 @@ def _soak(report: BenchReport) -> Markup:
     pairs = [
         ("p99 of the first tenth", f"{soak.cold.p99_ms:.2f} ms"),
         ("p99 of the last tenth", f"{soak.hot.p99_ms:.2f} ms"),
-        ("throttling began within", "never seen" if soak.throttled_at_s is None else f"{soak.throttled_at_s:.0f} s"),
+        ("throttling", soak.throttling),
         ("energy", "no sensor" if soak.energy_j is None else f"{soak.energy_j:.3f} J/frame"),
     ]
     return joined([facts(pairs), bar_chart(f"p99 of {soak.name}, marked where the board throttled", bars, longest)])
@@ -202,12 +219,16 @@ def _soak(report: BenchReport) -> Markup:
 
 def _machine(report: BenchReport) -> Markup:
     config = report.config
-    effort = f"{config.calls} calls" if config.calls else f"{config.seconds:g} s"
+    if config.soak:
+        effort = f"{config.soak} without a pause and without a warm-up"
+    else:
+        effort = f"{config.calls} calls" if config.calls else f"{config.seconds:g} s"
+        effort += f" each after {config.warmup:g} s of warm-up, in alternating turns"
     pairs = [
         ("device", report.device.describe()),
         ("power mode", report.device.power_mode or "none told"),
         ("frames", report.source),
-        ("effort", f"{effort} each after {config.warmup:g} s of warm-up, in alternating turns"),
+        ("effort", effort),
         ("edgeseg", __version__),
     ]
     return facts(pairs)

@@ -28,6 +28,7 @@ __all__ = [
     "missing_for_torch",
     "named_models",
     "opened_contenders",
+    "refuse_torch_size",
     "torch_contenders",
 ]
 
@@ -203,6 +204,15 @@ def _opened(model: NamedModel, called: str, engine: Engine, graph: str, by: str,
     }
     contender = engine_contender(f"{model.prefix}{called}", engine, spec, facts)
     return Opened(contender, engine, model.bundle, graph, by, threads)
+
+
+def refuse_torch_size(config: BenchConfig) -> None:
+    """Raise UsageError for a size of PyTorch's input that is none, or that nothing would be timed at."""
+    if config.torch_size is None:
+        return
+    size_hw_from(config.torch_size)
+    if not config.torch or config.soak:
+        raise UsageError("`torch_size` is of PyTorch, which is not timed here; leave it out")
 
 
 def torch_contenders(config: BenchConfig, bundle: Bundle, opening: Opening) -> list[Contender]:

@@ -69,4 +69,6 @@ def at_camera_rate(
         last = newest
         contender.segment(frames[newest % len(frames)], watch)
         ages.append(int(clock_ns() - (started + newest * period_ns)))
+    newest = int((clock_ns() - started) / period_ns)
+    dropped += max(0, newest - last - 1)  # came while the last one was worked on
     return CameraRate(fps, LatencySummary.of(ages), len(ages), dropped)

@@ -73,8 +73,9 @@ class Tuning(Generic[W]):
         said = f"{best.name} is taken: {_median_ms(best):.2f} ms/frame"
         for rival in self.rivals:
             if rival is not best and rival.measured is not None and best.measured is not None:
-                times, low, high = best.measured.ratio_to(rival.measured)
-                said += f"; {times:.2f}x ({low:.2f}-{high:.2f}) as fast as {rival.name}"
+                said += f"; beside {rival.name}: {best.measured.beside(rival.measured)}"
+        if best.measured is not None and best.measured.unstable:
+            said += f"; its speed drifted by {100 * best.measured.drift:+.0f} % meanwhile, so measure again"
         return said + self.remark
 
 

@@ -11,11 +11,13 @@ import numpy as np
 
 from edgeseg.errors import InputError, UsageError
 
-__all__ = ["Change", "Comparison", "compared", "paired_ratio", "result_from_file"]
+__all__ = ["Change", "Comparison", "compared", "paired_ratio", "ratio_in_words", "result_from_file"]
 
 _DRAWS = 4000
 _BLOCK = 4
 """Turns that are drawn together: neighbours are alike, for what slows a machine lasts longer than a turn."""
+_FEW = 2 * _BLOCK
+"""Of fewer turns an interval says little."""
 _AT_ONCE = 1 << 22
 """Turns that are drawn at a time, so that hours of them need no more memory than seconds."""
 _LONGEST_MS = 1e9
@@ -150,7 +152,7 @@ def compared(before: Mapping[str, Any], after: Mapping[str, Any], *, seed: int =
     notes += _other_things(before, after)
     notes += [f"{name} has batch {a} before, {b} after" for name, a, b in _pairs(one, other, "batch")]
     notes += [f"{name} runs on {a} before, {b} after" for name, a, b in _pairs(one, other, "engine")]
-    few = [name for name in shared if min(len(item[name]["turn_medians_ms"]) for item in (one, other)) < 2 * _BLOCK]
+    few = [name for name in shared if min(len(item[name]["turn_medians_ms"]) for item in (one, other)) < _FEW]
     notes += [f"{name} has few turns, so its interval says little; measure for 10 s or more" for name in few]
     return Comparison(
         changes, [name for name in one if name not in other], [name for name in other if name not in one], notes
@@ -160,10 +162,13 @@ def compared(before: Mapping[str, Any], after: Mapping[str, Any], *, seed: int =
 def _other_things(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     """Return what else differs or went wrong: a line each. They may be what the comparison is about."""
     notes = []
-    for what, key in (("model", "model"), ("size of its input (height, width)", "size_hw")):
-        was, now = before.get(key), after.get(key)
-        if was != now:
-            notes.append(f"the {what} is another one: {was} before, {now} after")
+    model = "model_sha256" if before.get("model_sha256") and after.get("model_sha256") else "model"
+    if before.get(model) != after.get(model):
+        what = "model" if before.get("model") != after.get("model") else "content of the model"
+        notes.append(f"the {what} is another one: {before.get('model')} before, {after.get('model')} after")
+    was, now = before.get("size_hw"), after.get("size_hw")
+    if was != now:
+        notes.append(f"the size of its input (height, width) is another one: {was} before, {now} after")
     for when, result in (("before", before), ("after", after)):
         throttled = result.get("throttled")
         notes += [f"{reason} {when}" for reason in (throttled if isinstance(throttled, list) else ())]
@@ -222,6 +227,22 @@ def paired_ratio(
     ratios = np.asarray(theirs, float) / np.asarray(ours, float)
     low, high = np.percentile(_medians(ratios, np.random.default_rng(seed), block), (2.5, 97.5))
     return float(np.median(ratios)), float(low), float(high)
+
+
+def ratio_in_words(ratio: tuple[float, float, float], turns: int) -> str:
+    """Say how fast something is beside another, and how sure that is.
+
+    Args:
+        ratio: the other's time over its own, as ``paired_ratio`` returns it.
+        turns: that it comes of.
+    """
+    times, low, high = ratio
+    few = "" if turns >= _FEW else f", of {turns} turn{'s' if turns > 1 else ''} only"
+    if low <= 1 <= high:
+        return f"{times:.2f}x as fast ({low:.2f}-{high:.2f}): no difference seen{few}"
+    if times >= 1:
+        return f"{times:.2f}x as fast ({low:.2f}-{high:.2f}){few}"
+    return f"takes {1 / times:.2f}x as long ({1 / high:.2f}-{1 / low:.2f}){few}"
 
 
 def _medians(turns: np.ndarray, rng: np.random.Generator, block: int = _BLOCK) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 
 from edgeseg.bench.measure import Contender
 from edgeseg.engines.base import Engine
-from edgeseg.errors import require
+from edgeseg.errors import EngineError, require
 from edgeseg.preprocess import normalized
 from edgeseg.resizing import class_map_at
 from edgeseg.spec import ModelSpec, Preprocess
@@ -54,6 +54,8 @@ def torch_contender(size_hw: tuple[int, int], classes: int, threads: int, suffix
     Raises:
         MissingDependencyError: torch or segmentation-models-pytorch is not installed.
     """
+    import cv2
+
     torch: Any = require("torch", "train")
     smp: Any = require("segmentation_models_pytorch", "train")
     threads_used = threads or torch.get_num_threads()
@@ -63,13 +65,17 @@ def torch_contender(size_hw: tuple[int, int], classes: int, threads: int, suffix
     def segment(frame: np.ndarray, watch: Stopwatch) -> np.ndarray:
         if torch.get_num_threads() != threads_used:  # one number for the process, which another contender set
             torch.set_num_threads(threads_used)
-        with watch.lap("preprocess"):
-            image = torch.from_numpy(normalized(preprocess.resized(frame, size_hw)[None], preprocess))
-        with watch.lap("infer"), torch.inference_mode():
-            logits = network(image)
-        with watch.lap("postprocess"):
-            found = logits.argmax(1)[0].to(torch.uint8).numpy()
-            return class_map_at(found, (frame.shape[0], frame.shape[1]))
+        try:
+            with watch.lap("preprocess"):
+                image = torch.from_numpy(normalized(preprocess.resized(frame, size_hw)[None], preprocess))
+            with watch.lap("infer"), torch.inference_mode():
+                logits = network(image)
+            with watch.lap("postprocess"):
+                found = logits.argmax(1)[0].to(torch.uint8).numpy()
+                return class_map_at(found, (frame.shape[0], frame.shape[1]))
+        except (RuntimeError, MemoryError, cv2.error) as error:  # a size that memory does not hold, or OpenCV
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            raise EngineError(f"PyTorch at {size_hw[1]}x{size_hw[0]}: {lines[0]}") from error
 
     height, width = size_hw
     name = f"PyTorch {torch.__version__} eager, smp Unet mobilenet_v2 {width}x{height}{suffix}"

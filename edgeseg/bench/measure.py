@@ -10,7 +10,9 @@ from typing import Any, Callable, Mapping, Sequence
 
 import numpy as np
 
+from edgeseg.bench.compare import paired_ratio, ratio_in_words
 from edgeseg.device.telemetry import Sample, total_power_mw
+from edgeseg.errors import EdgesegError
 from edgeseg.timing import LatencySummary, Stopwatch
 
 __all__ = ["Contender", "Effort", "Interrupted", "Measurement", "measured_side_by_side"]
@@ -100,9 +102,13 @@ class Measurement:
         return {name: self.stages[stage] for name, stage in _TRTEXEC.items() if stage in self.stages}
 
     def ratio_to(self, other: Measurement) -> tuple[float, float, float]:
-        """Return how many times faster this is than ``other``: median, lowest and highest ratio of the paired turns."""
-        ratios = [theirs / ours for ours, theirs in zip(self.turn_medians_ms, other.turn_medians_ms)]
-        return median(ratios), min(ratios), max(ratios)
+        """Return how many times faster this is than ``other``: median of paired turns, ends of its 95 % interval."""
+        turns = min(len(self.turn_medians_ms), len(other.turn_medians_ms))  # an interrupt leaves one more of the first
+        return paired_ratio(self.turn_medians_ms[:turns], other.turn_medians_ms[:turns])
+
+    def beside(self, other: Measurement) -> str:
+        """Say how fast this is beside another one."""
+        return ratio_in_words(self.ratio_to(other), min(len(self.turn_medians_ms), len(other.turn_medians_ms)))
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-serialisable dict; what no sensor said is None."""
@@ -169,6 +175,7 @@ def measured_side_by_side(
     sample: Callable[[], Sample] | None = None,
     clock_ns: Callable[[], int] = time.perf_counter_ns,
     report: Callable[[str, int, int], None] = lambda what, done, total: None,
+    failed: Callable[[str], None] | None = None,
 ) -> list[Measurement]:
     """Time contenders in alternating short turns, so that a noisy machine is noisy for all of them.
 
@@ -179,38 +186,58 @@ def measured_side_by_side(
         sample: reads the sensors, in the middle of each turn and outside of what is timed; None reads none.
         clock_ns: monotonic clock; injected in tests.
         report: called with (what is done, done, in all): contenders while they warm up, then seconds or turns.
+        failed: takes a line for a contender that raised an EdgesegError, and the others go on; None raises it.
 
     Raises:
-        Interrupted: while turns went on; it holds the measurements so far, of at least one turn each.
+        Interrupted: while turns went on; it holds the measurements so far, of those that had a call by then.
+        EdgesegError: a contender failed and ``failed`` is None, or all of them failed.
     """
     racers = [_Racer(contender, frames, sample, clock_ns) for contender in contenders]
+    field = _Field(racers, failed)
     for index, racer in enumerate(racers):
         report("warming up", index, len(racers))
-        racer.warm_up(effort)
+        field.let(racer, racer.warm_up, effort)
     report("warming up", len(racers), len(racers))
     try:
-        _race(racers, effort, report)
+        _race(field, effort, report)
     except KeyboardInterrupt:
-        if all(racer.has_turns for racer in racers):
-            raise Interrupted([racer.measurement() for racer in racers]) from None
+        found = [racer.measurement() for racer in field.racers if racer.has_turns]
+        if found:
+            raise Interrupted(found) from None
         raise
-    return [racer.measurement() for racer in racers]
+    return [racer.measurement() for racer in field.racers]
 
 
-def _race(racers: Sequence[_Racer], effort: Effort, report: Callable[[str, int, int], None]) -> None:
+class _Field:
+    """Racers that go on: who fails leaves it."""
+
+    def __init__(self, racers: Sequence[_Racer], failed: Callable[[str], None] | None) -> None:
+        self.racers, self._failed = list(racers), failed
+
+    def let(self, racer: _Racer, act: Callable[..., None], *given: Any) -> None:
+        try:
+            act(*given)
+        except EdgesegError as error:
+            if self._failed is None or self.racers == [racer]:
+                raise
+            self._failed(f"{racer.name} failed while it was timed: {error}")
+            self.racers.remove(racer)
+
+
+def _race(field: _Field, effort: Effort, report: Callable[[str, int, int], None]) -> None:
     if effort.calls:
         turns = min(_TURNS_OF_COUNTED_CALLS, effort.calls)
         ends = [effort.calls * turn // turns for turn in range(turns + 1)]
         for turn in range(turns):
-            for racer in racers:
-                racer.turn(ends[turn + 1] - ends[turn])
+            for racer in list(field.racers):
+                field.let(racer, racer.turn, ends[turn + 1] - ends[turn])
             report("timing, turns each", turn + 1, turns)
     else:
         in_all = math.ceil(effort.seconds)
-        while min(racer.spent_ns for racer in racers) < effort.seconds * 1e9:
-            for racer in racers:
-                racer.turn()
-                done = int(min(racer.spent_ns for racer in racers) / 1e9)
+        while min(racer.spent_ns for racer in field.racers) < effort.seconds * 1e9:
+            for racer in list(field.racers):
+                field.let(racer, racer.turn)
+                done = int(min(racer.spent_ns for racer in field.racers) / 1e9)
                 report("timing, seconds each", min(in_all, done), in_all)
         report("timing, seconds each", in_all, in_all)
 
@@ -230,7 +257,7 @@ class _Racer:
         self._medians: list[float] = []
         self._samples: list[Sample] = []
         self._calls = 0
-        self.spent_ns = 0
+        self.name, self.spent_ns = contender.name, 0
 
     @property
     def has_turns(self) -> bool:
@@ -246,18 +273,21 @@ class _Racer:
         self._calls = 0
 
     def turn(self, calls: int = 0) -> None:
-        """Call the contender so many times, or for half a second and at least once."""
+        """Call the contender so many times, or for half a second and at least once. An interrupt ends a turn early."""
         laps: list[int] = []
         spent_ns, sample = 0, self._sample
-        while len(laps) < calls if calls else spent_ns < _TURN_NS:
-            laps.append(self._one())
-            spent_ns += laps[-1]
-            is_half = 2 * len(laps) >= calls if calls else 2 * spent_ns >= _TURN_NS
-            if sample is not None and is_half:
-                self._samples.append(sample())
-                sample = None
-        self._medians.append(median(laps) / 1e6 / self._contender.batch)
-        self.spent_ns += spent_ns
+        try:
+            while len(laps) < calls if calls else spent_ns < _TURN_NS:
+                laps.append(self._one())
+                spent_ns += laps[-1]
+                is_half = 2 * len(laps) >= calls if calls else 2 * spent_ns >= _TURN_NS
+                if sample is not None and is_half:
+                    self._samples.append(sample())
+                    sample = None
+        finally:
+            if laps:
+                self._medians.append(median(laps) / 1e6 / self._contender.batch)
+                self.spent_ns += spent_ns
 
     def _one(self) -> int:
         frame = self._frames[self._calls % len(self._frames)]

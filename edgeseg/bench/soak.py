@@ -30,6 +30,7 @@ class Window:
         power_w: of the whole module at its end; None where no sensor says it.
         gpu_mhz: clock of the GPU at its end; None where none is told.
         throttled: why the board ran slower than it was set to, a line each.
+        is_watched: whether any sensor answered that would say so.
     """
 
     ends_s: float
@@ -38,6 +39,7 @@ class Window:
     power_w: float | None
     gpu_mhz: float | None
     throttled: Sequence[str]
+    is_watched: bool = True
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-serialisable dict."""
@@ -72,6 +74,15 @@ class Soak:
         return next((window.ends_s for window in self.windows if window.throttled), None)
 
     @property
+    def throttling(self) -> str:
+        """Say when throttling began, that none was seen, or that no sensor would have said so."""
+        if self.throttled_at_s is not None:
+            return f"throttling began within {self.throttled_at_s:.0f} s"
+        if any(window.is_watched for window in self.windows):
+            return "no throttling was seen"
+        return "whether it throttled is not known: no sensor here says it"
+
+    @property
     def energy_j(self) -> float | None:
         """Return the mean energy of the module per frame, in joules; None where no sensor says its power."""
         known = [(window.power_w, window.frame) for window in self.windows if window.power_w is not None]
@@ -87,6 +98,7 @@ class Soak:
             "cold_ms": self.cold.to_json(),
             "hot_ms": self.hot.to_json(),
             "throttled_at_s": self.throttled_at_s,
+            "throttling": self.throttling,
             "energy_j_per_frame": self.energy_j,
             "windows": [window.to_json() for window in self.windows],
         }
@@ -156,4 +168,5 @@ def _window(ends_s: float, laps: Sequence[int], before: Sample, after: Sample) -
         None if power is None else power / 1000,
         None if gpu is None else gpu.mhz,
         throttled_between(before, after),
+        bool(after.clocks or after.cooling or after.over_current),
     )

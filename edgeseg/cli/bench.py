@@ -83,7 +83,7 @@ def _print_times(report: BenchReport) -> None:
     for m in report.measured:
         stages = [m.stages[stage].p50_ms for stage in ("preprocess", "infer", "postprocess")]
         numbers = [f"{ms:.2f}" for ms in (*stages, m.frame.p50_ms, m.frame.p90_ms, m.frame.p99_ms)]
-        rows.append([m.name, *numbers, f"{1000 / m.frame.mean_ms:.1f}", beside_in_words(ours, m)])
+        rows.append([m.name, *numbers, f"{1000 / m.frame.mean_ms:.1f}", "-" if m is ours else m.beside(ours)])
     columns = [
         "contender",
         "pre ms",
@@ -96,18 +96,6 @@ def _print_times(report: BenchReport) -> None:
         f"beside {ours.name}",
     ]
     table(f"end-to-end ms/frame on {report.source}", columns, rows)
-
-
-def beside_in_words(ours: "Measurement", other: "Measurement") -> str:
-    """Say which of two is faster, and by how much: the median and the range of their paired turns."""
-    if other is ours:
-        return "-"
-    times, low, high = other.ratio_to(ours)
-    if low <= 1 <= high:
-        return f"as fast ({low:.2f}-{high:.2f}x)"
-    if times >= 1:
-        return f"{times:.2f}x as fast ({low:.2f}-{high:.2f})"
-    return f"takes {1 / times:.2f}x as long ({1 / high:.2f}-{1 / low:.2f})"
 
 
 def _print_beside(report: BenchReport) -> None:
@@ -167,8 +155,7 @@ def _print_soak(soak: "Soak") -> None:
     ]
     table(f"{soak.name}, ms/frame", ["until s", "p50", "p99", "hottest C", "W", "GPU MHz", "throttled"], rows)
     say(f"p99 in the first tenth of the frames: {soak.cold.p99_ms:.2f} ms; in the last: {soak.hot.p99_ms:.2f} ms")
-    onset = soak.throttled_at_s
-    say("no throttling was seen" if onset is None else f"throttling began within {onset:.0f} s")
+    say(soak.throttling)
     if soak.energy_j is not None:
         say(f"{soak.energy_j:.3f} J/frame")
 

@@ -39,11 +39,11 @@ def _print(report: TuningReport) -> None:
             rows.append([one.name, "-", "-", *(["-"] if says_int8 else []), "-", "out"])
             continue
         frame = one.measured.frame
-        taken = "taken" if one is best else "unstable clocks" if one.measured.unstable else ""
+        remarks = ["taken"] * (one is best) + ["unstable clocks"] * one.measured.unstable
         int8 = "-" if one.precisions is None else percent(one.precisions.int8_share)
         agreement = "-" if one.self_test is None else percent(one.self_test.agreement)
         shares = [int8, agreement] if says_int8 else [agreement]
-        rows.append([one.name, f"{frame.p50_ms:.2f}", f"{frame.p99_ms:.2f}", *shares, taken])
+        rows.append([one.name, f"{frame.p50_ms:.2f}", f"{frame.p99_ms:.2f}", *shares, ", ".join(remarks)])
     shares = ["INT8 convs %", "as FP32 %"] if says_int8 else ["as FP32 %"]
     table(f"end-to-end ms/frame on {report.source}", ["candidate", "p50 ms", "p99 ms", *shares, ""], rows)
     say(report.tuning.verdict())

@@ -20,11 +20,11 @@ from edgeseg.app.bench_beside import Beside
 from edgeseg.app.bench_config import BenchConfig
 from edgeseg.app.bench_files import bench_csv, bench_html, refuse_taken, write_files
 from edgeseg.app.shipped import SHIPPED
+from edgeseg.bench.compare import ratio_in_words
 from edgeseg.bench.contenders import torch_contender
 from edgeseg.bench.layers import layer_times
 from edgeseg.bench.memory import peak_memory_mib
 from edgeseg.bundle import read_bundle, write_bundle
-from edgeseg.cli.bench import beside_in_words
 from edgeseg.device.telemetry import Sample
 from edgeseg.errors import EngineError, InputError, UsageError
 from edgeseg.images import write_png
@@ -90,6 +90,21 @@ def test_the_page_and_the_table_say_what_was_measured(report: BenchReport, tmp_p
     assert len(rows) == 4 * 4 and {row["stage"] for row in rows} == {"frame", "preprocess", "infer", "postprocess"}
     assert float(rows[0]["p50_ms"]) == pytest.approx(report.measured[0].frame.p50_ms, abs=1e-3)
     assert rows[0]["cpu"] == report.device.cpu and rows[0]["width"] == "48"
+
+
+def test_the_page_and_the_table_say_what_is_missing(report: BenchReport) -> None:
+    odd = replace(report, is_interrupted=True, left_out=["x is left out: why"], failed=["y: why"], missing=["torch"])
+    page = bench_html(odd)
+    for said in ("Interrupted", "x is left out: why", "Not measured: y: why", "torch is not installed"):
+        assert said in page and said not in bench_html(report)
+    assert odd.to_json()["missing"] == ["torch"]
+    assert {row["interrupted"] for row in csv.DictReader(bench_csv(odd).splitlines())} == {"True"}
+
+
+@pytest.mark.parametrize("size", ["0x0", "wide", "64x64"])
+def test_a_size_of_pytorch_is_looked_at_before_anything_is_timed(size: str) -> None:
+    with pytest.raises(UsageError, match="`torch_size` is of PyTorch|a size is WIDTHxHEIGHT"):
+        bench(replace(QUICK, torch_size=size, models=(Path("none.edgeseg"),)))
 
 
 def test_nobodys_file_is_overwritten(report: BenchReport, tmp_path: Path) -> None:
@@ -281,6 +296,8 @@ def test_a_soak_runs_one_contender(tmp_path: Path) -> None:
     assert sum(window.frame.count for window in report.soak.windows) >= 1
     document, page = report.to_json(), bench_html(report)
     assert document["soak"]["name"] == "int8-cpu" and "p99 of the first tenth" in page
+    assert document["seconds"] is None and document["soak"]["asked"] == "1s"
+    assert "1s without a pause" in page and "alternating turns" not in page
 
 
 @pytest.mark.parametrize("text", ["20", "m", "0s", "-1s", "1d", "1m30", "1 m", "infs", "1e3s", "٣s", "9" * 400 + "h"])
@@ -298,28 +315,16 @@ def test_labels_of_other_classes_are_refused(tmp_path: Path) -> None:
         bench(replace(QUICK, models=models, data="demo://street?frames=1"))
 
 
-class _Paired:
-    """Stands for a measurement: only its ratio is asked for."""
-
-    def __init__(self, *ratio: float) -> None:
-        self.ratio = ratio
-
-    def ratio_to(self, other: Any) -> tuple[float, ...]:
-        return self.ratio
-
-
 @pytest.mark.parametrize(
     ("ratio", "words"),
     [
         ((1.67, 1.5, 1.8), "1.67x as fast (1.50-1.80)"),
         ((0.5, 0.4, 0.8), "takes 2.00x as long (1.25-2.50)"),
-        ((1.1, 0.9, 1.3), "as fast (0.90-1.30x)"),
+        ((1.1, 0.9, 1.3), "1.10x as fast (0.90-1.30): no difference seen"),
     ],
 )
-def test_the_last_column_says_which_way_it_reads(ratio: tuple[float, ...], words: str) -> None:
-    other: Any = _Paired(*ratio)
-    ours: Any = _Paired(1, 1, 1)
-    assert beside_in_words(ours, other) == words and beside_in_words(ours, ours) == "-"
+def test_the_last_column_says_which_way_it_reads(ratio: tuple[float, float, float], words: str) -> None:
+    assert ratio_in_words(ratio, 20) == words and ratio_in_words(ratio, 1) == f"{words}, of 1 turn only"
 
 
 def test_the_numbers_are_those_of_a_stopwatch_around_the_process() -> None:

@@ -10,10 +10,11 @@ import pytest
 from edgeseg.app.bench_config import TuneConfig
 from edgeseg.app.config import EngineOptions
 from edgeseg.app.engines import cache_folder, host_choices, opened_engine
-from edgeseg.app.tune import tune
+from edgeseg.app.tune import TuningReport, tune
 from edgeseg.bench.measure import Effort
 from edgeseg.bench.tune_host import host_candidates, tuned_on_host
 from edgeseg.bundle import Bundle, write_bundle
+from edgeseg.cli.tune import _print as show
 from edgeseg.device.detect import detected_device
 from edgeseg.engines.host_choice import HostChoice, HostChoices
 from edgeseg.engines.host_pick import host_pick
@@ -138,5 +139,17 @@ def test_the_verdict_compares_with_what_would_run_unasked() -> None:
     first, second = tuning.candidates
     if tuning.best is first:
         first, second = second, first
-    assert "as fast as" not in replace(tuning, rivals=[second]).verdict()
-    assert f"as fast as {first.name}" in replace(tuning, rivals=[first]).verdict()
+    assert "; beside" not in replace(tuning, rivals=[second]).verdict()
+    assert f"; beside {first.name}: " in replace(tuning, rivals=[first]).verdict()
+
+
+@pytest.mark.parametrize("drift", [-0.4, 0.0, 0.4])
+def test_the_verdict_says_that_its_winner_was_unstable(drift: float, capsys: pytest.CaptureFixture[str]) -> None:
+    tuning = tuned_on_host(tiny_bundle(), [HostChoice("onnxruntime", "fp32", 0)], FRAMES, Effort(0.1, 0))
+    (one,) = tuning.candidates
+    assert one.measured is not None
+    one = replace(one, measured=replace(one.measured, drift=drift))
+    tuning = replace(tuning, candidates=[one], rivals=[one])
+    assert ("drifted by" in tuning.verdict()) == bool(drift)
+    show(TuningReport("m", detected_device(), "frames", tuning))
+    assert ("taken, unstable clocks" in capsys.readouterr().out) == bool(drift)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeseg.bench.compare import compared, paired_ratio, result_from_file
+from edgeseg.bench.compare import compared, paired_ratio, ratio_in_words, result_from_file
 from edgeseg.errors import InputError, UsageError
 
 
@@ -123,6 +123,36 @@ def test_a_soak_has_no_turns(tmp_path: Path) -> None:
 def test_what_else_differs_is_noted(change: dict[str, Any], words: str) -> None:
     (note,) = compared(_result({"x": [1.0] * 9}), _result({"x": [1.0] * 9}, **change)).notes
     assert re.fullmatch(words, note)
+
+
+@pytest.mark.parametrize("names", [("a", "a"), ("a", "./a.edgeseg")])
+@pytest.mark.parametrize("digests", [("1", "1"), ("1", "2"), (None, "2"), ("1", None), (None, None)])
+def test_models_are_told_apart_by_what_is_in_them(
+    names: tuple[str, str], digests: tuple[str | None, str | None]
+) -> None:
+    before, after = (
+        _result({"x": [1.0] * 9}, model=name, **({} if digest is None else {"model_sha256": [digest]}))
+        for name, digest in zip(names, digests)
+    )
+    is_other = digests[0] != digests[1] if None not in digests else names[0] != names[1]
+    assert len(compared(before, after).notes) == is_other
+
+
+@given(st.lists(st.floats(0.5, 2), min_size=1, max_size=40))
+def test_words_for_a_ratio_always_say_the_median(ratios: list[float]) -> None:
+    ratio = paired_ratio([1.0] * len(ratios), ratios)
+    said = ratio_in_words(ratio, len(ratios))
+    median = float(np.median(ratios))
+    assert f"{median:.2f}x as fast" in said or f"takes {1 / median:.2f}x as long" in said
+    assert ("no difference seen" in said) == (ratio[1] <= 1 <= ratio[2])
+    assert ("only" in said) == (len(ratios) < 8)
+
+
+@given(st.integers(8, 2000))
+def test_longer_measurements_make_no_difference_go_away(turns: int) -> None:
+    """One odd turn among many that agree: the range of all of them would hold 1."""
+    said = ratio_in_words(paired_ratio([1.0] * turns, [1.4] * (turns - 1) + [0.5]), turns)
+    assert said == "1.40x as fast (1.40-1.40)"
 
 
 def test_a_batch_or_an_engine_that_differs_is_noted() -> None:

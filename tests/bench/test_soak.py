@@ -92,3 +92,16 @@ def test_a_soak_without_a_frame_has_nothing_to_keep() -> None:
     with pytest.raises(KeyboardInterrupt) as stopped:
         soaked(Contender("x", segment), FRAMES, 3, Sample)
     assert not isinstance(stopped.value, Interrupted)
+
+
+@pytest.mark.parametrize("sample", [Sample(), Sample(clocks={"gpu": Clock(600, 300, 900)})])
+def test_no_throttling_is_said_only_where_a_sensor_would_say_it(sample: Sample) -> None:
+    clock = FakeClock()
+
+    def segment(frame: np.ndarray, watch: Stopwatch) -> np.ndarray:
+        clock.advance_ms(10)
+        return frame[..., 0]
+
+    found = soaked(Contender("x", segment), FRAMES, 3, lambda: sample, clock_ns=clock)
+    assert (found.throttling == "no throttling was seen") == bool(sample.clocks)
+    assert ("is not known" in found.throttling) == (not sample.clocks)
