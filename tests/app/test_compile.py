@@ -9,7 +9,7 @@ from typing import Any
 import onnx
 import pytest
 
-from edgeseg.app.compile import compile_bundle, product_of
+from edgeseg.app.compile import compile_bundle, compile_program, product_of
 from edgeseg.app.compile_config import AllowedLoss, CompileConfig, EngineBuild, ForeignNetwork
 from edgeseg.app.config_file import read_config, write_config
 from edgeseg.app.device_engine import flavour_of
@@ -155,3 +155,18 @@ def test_choices_are_those_of_the_compiler() -> None:
     from edgeseg.compiler.graph.simplify import SIMPLIFIERS
 
     assert ("auto", *CALIBRATORS) == compile_config.CALIBRATORS and compile_config.SIMPLIFIERS == SIMPLIFIERS
+
+
+@pytest.mark.parametrize(("out", "said"), [("data.zip", "must be NAME.pt2"), (None, "net.pt2 exists already")])
+def test_a_program_replaces_no_other_archive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str | None, said: str
+) -> None:
+    """Programs of PyTorch are ZIP archives, as much else is."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("data.zip", "net.pt2", "net.safetensors"):
+        (tmp_path / name).write_bytes(b"PK\x03\x04 mine")
+    target = None if out is None else Path(out)
+    config = CompileConfig(model=Path("net.safetensors"), backend="torch-tensorrt", out=target)
+    with pytest.raises(UsageError, match=said):
+        compile_program(config)
+    assert (tmp_path / "data.zip").read_bytes() == (tmp_path / "net.pt2").read_bytes() == b"PK\x03\x04 mine"
