@@ -38,10 +38,12 @@ def refuse_taken(config: BenchConfig) -> None:
 
     asked = [path for path in (config.result, config.html, config.csv, config.calibrate) if path is not None]
     for path in asked:
-        if sum(path.resolve() == other.resolve() for other in asked) > 1:
+        if sum(os.path.realpath(path) == os.path.realpath(other) for other in asked) > 1:
             raise InputError(f"{path} is named for two files; give each a name of its own")
         if path.is_dir():
             raise InputError(f"{path} is a folder; name a file")
+        if os.path.lexists(path) and not path.is_file():
+            raise InputError(f"{path} is no regular file and is not replaced; name a new file")
         if path.exists() and path != config.calibrate and not config.overwrite:
             raise InputError(f"{path} is there already; name another file, or pass `overwrite`")
         if not path.parent.is_dir():
@@ -52,6 +54,9 @@ def refuse_taken(config: BenchConfig) -> None:
     data = [path_of_data(where) for where in (config.source, config.data) if where is not None]
     read = [*models, *data, *([] if config.require_signature is None else [config.require_signature])]
     refuse_overwriting([], [], read, others=[(f"the result {path}", (path,), ()) for path in asked])
+    for path in asked:
+        if path.is_symlink():
+            raise InputError(f"{path} is a link and is not replaced; name the file that it stands for")
 
 
 def write_files(report: BenchReport) -> Iterator[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Callable
 
@@ -23,7 +24,7 @@ def refuse_foreign(target: Path, what: str, is_ours: Callable[[bytes], bool]) ->
     Raises:
         UsageError: it is there and something else. OSError: it cannot be read.
     """
-    if not target.exists():
+    if not os.path.lexists(target):  # a link that leads nowhere is there, too
         return
     if not target.is_file():
         raise UsageError(f"{target} is not a file and is not replaced; name a new file")
@@ -50,7 +51,7 @@ def is_calibration_cache(head: bytes) -> bool:
 
 def is_page(head: bytes) -> bool:
     """Return a page of ``edgeseg inspect --html``."""
-    return b"edgeseg report</title>" in head
+    return b"edgeseg report</title>" in head and b"<title>edgeseg bench: " not in head
 
 
 def is_sidecar(head: bytes) -> bool:

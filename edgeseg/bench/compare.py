@@ -10,6 +10,7 @@ from typing import Any, Mapping, Sequence
 import numpy as np
 
 from edgeseg.errors import InputError, UsageError
+from edgeseg.files import text_from
 
 __all__ = ["Change", "Comparison", "compared", "paired_ratio", "ratio_in_words", "result_from_file"]
 
@@ -94,8 +95,11 @@ def result_from_file(path: Path) -> Mapping[str, Any]:
     Raises:
         InputError: it cannot be read, or is something else, or of a version that kept no turns.
     """
+    foreign = f"{path} is no result of 'edgeseg bench' of this version"
     try:
-        document = json.loads(path.read_text(encoding="utf-8-sig"))
+        if path.exists() and not path.is_file():  # a pipe or a device may have no end
+            raise InputError(f"{path} is no regular file; name one that `result` wrote")
+        document = json.loads(text_from(path.read_bytes()))
         if document.get("soak") is not None:
             raise InputError(f"{path} is of a soak, which has no turns to compare; measure without `soak`")
         names = [one["name"] for one in document["contenders"]]
@@ -109,8 +113,16 @@ def result_from_file(path: Path) -> Mapping[str, Any]:
             raise ValueError("the machine has no name")
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise InputError(f"{path} is no result of 'edgeseg bench' of this version: {error!r}") from error
+    except json.JSONDecodeError as error:
+        raise InputError(f"{foreign}: it is no JSON (line {error.lineno}, column {error.colno})") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{foreign}: it is no text") from error
+    except KeyError as error:
+        raise InputError(f"{foreign}: `{error.args[0]}` is missing") from error
+    except ValueError as error:
+        raise InputError(f"{foreign}: {error}") from error
+    except (TypeError, AttributeError, RecursionError) as error:
+        raise InputError(f"{foreign}: its parts are not what they are called") from error
     return document  # type: ignore[no-any-return]
 
 

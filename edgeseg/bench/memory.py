@@ -1,10 +1,8 @@
-"""How much memory an engine takes: a process of its own opens a graph, runs it and says its peak.
-
-python -m edgeseg.bench.memory onnxruntime int8-cpu 0 < graph.onnx
-"""
+"""How much memory an engine takes: a process of its own opens a graph, runs it and says its peak."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +12,8 @@ from edgeseg.errors import EngineError
 
 __all__ = ["peak_memory_mib"]
 
+_START = "import json, sys; sys.path[:] = json.loads(sys.argv.pop(1)); from edgeseg.bench.memory import _main; _main()"
+"""Started without the current folder on the path, where another edgeseg, or a json.py, may lie."""
 _RUNS = 5
 _PATIENCE_S = 300
 
@@ -33,7 +33,7 @@ def peak_memory_mib(engine: str, graph: str, onnx: bytes, threads: int) -> float
     Raises:
         EngineError: the process failed.
     """
-    command = [sys.executable, "-m", "edgeseg.bench.memory", engine, graph, str(threads)]
+    command = [sys.executable, "-I", "-c", _START, json.dumps(sys.path), engine, graph, str(threads)]
     try:
         done = subprocess.run(command, input=onnx, capture_output=True, timeout=_PATIENCE_S)
     except subprocess.TimeoutExpired:
@@ -43,8 +43,11 @@ def peak_memory_mib(engine: str, graph: str, onnx: bytes, threads: int) -> float
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip().splitlines()
         raise EngineError(f"{graph} in {engine} failed in a process of its own: {said[-1] if said else 'no word'}")
-    text = done.stdout.decode().strip()
-    return float(text) if text else None
+    text = done.stdout.decode(errors="replace").strip()
+    try:
+        return float(text.splitlines()[-1]) if text else None  # a library may have printed something before
+    except ValueError:
+        raise EngineError(f"{graph} in {engine} told no peak in a process of its own") from None
 
 
 def _peak_here() -> float | None:
@@ -66,7 +69,3 @@ def _main() -> None:
             opened.infer(opened.input)
     peak = _peak_here()
     sys.stdout.write("" if peak is None else f"{peak:.1f}")
-
-
-if __name__ == "__main__":
-    _main()

@@ -1,6 +1,7 @@
 """``edgeseg sign``: vouch for a bundle with a private key."""
 
 import getpass
+import os
 import warnings
 from pathlib import Path
 from typing import Optional
@@ -32,7 +33,7 @@ def sign(
 
     Example: edgeseg sign street.edgeseg --key private.pem
     """
-    target = model.resolve() if out is None else out
+    target = Path(os.path.realpath(model)) if out is None else out
     if out is not None and (out.suffix.lower() != ".edgeseg" or not out.parent.is_dir()):
         raise UsageError(f"--out must be NAME.edgeseg in an existing folder, got {out}")
     if out is not None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import signal
 import subprocess
@@ -362,6 +363,31 @@ def test_peak_memory_is_not_that_of_the_parent() -> None:
     peak = peak_memory_mib("onnxruntime", "int8-cpu", onnx, 1)
     assert sys.platform != "linux" or (peak is not None and 30 < peak < 350)
     assert held[0] == 1
+
+
+@pytest.mark.parametrize("foreign", ["edgeseg/__init__.py", "json.py", "numpy.py"])
+def test_peak_memory_is_that_of_this_edgeseg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, foreign: str) -> None:
+    (tmp_path / foreign).parent.mkdir(exist_ok=True)
+    (tmp_path / foreign).write_text("raise SystemExit('another one')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(Path(__file__).parents[2]), *(one for one in sys.path if one)])
+    assert peak_memory_mib("onnxruntime", "fp32", tiny_bundle().graphs["fp32"].onnx, 1) != 0
+
+
+@pytest.mark.parametrize("field", ["result", "html", "csv", "calibrate"])
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("what", ["dangling", "loop", "pipe", "device", "link"])
+def test_what_is_no_regular_file_is_not_replaced(tmp_path: Path, field: str, overwrite: bool, what: str) -> None:
+    path = tmp_path / what
+    (tmp_path / "real").write_text("")
+    if what == "pipe":
+        os.mkfifo(path)
+    elif what == "device":
+        path = Path("/dev/null")
+    else:
+        path.symlink_to({"dangling": "nowhere", "loop": "loop", "link": "real"}[what])
+    with pytest.raises(InputError, match="is not replaced|is there already|cannot be written to"):
+        refuse_taken(BenchConfig(overwrite=overwrite, **{field: path}))  # type: ignore[arg-type]
 
 
 def test_what_no_sensor_says_is_absent(report: BenchReport) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import tracemalloc
 from pathlib import Path
@@ -99,6 +100,33 @@ def test_a_file_that_is_no_result_is_one_line(tmp_path: Path, spoiled: str) -> N
     path.write_text(json.dumps(document))
     with pytest.raises(InputError, match="is no result of 'edgeseg bench'"):
         result_from_file(path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_result_is_read_in_each_encoding_that_people_save(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "r.json").write_text(json.dumps(_result({"x": [1.0]})), encoding=encoding)
+    assert result_from_file(tmp_path / "r.json")["contenders"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"PK\x03\x04" + bytes(range(256)) * 4000, b"\xff\xfe\x00", b"", b"{}", b"[]", b"3", b"null", b"[" * 100_000],
+)
+def test_what_is_no_result_is_told_shortly(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "r.json").write_bytes(content)
+    with pytest.raises(InputError, match="is no result of 'edgeseg bench'") as caught:
+        result_from_file(tmp_path / "r.json")
+    said = str(caught.value)
+    assert len(said) < len(str(tmp_path)) + 150 and "Error(" not in said and "\n" not in said
+
+
+def test_what_has_no_end_is_no_result(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero"), tmp_path):
+        with pytest.raises(InputError, match="is no regular file"):
+            result_from_file(path)
+    with pytest.raises(InputError, match="cannot be read"):
+        result_from_file(tmp_path / "none.json")
 
 
 def test_a_soak_has_no_turns(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from edgeseg.app.shipped import SHIPPED
 from edgeseg.app.targets import is_bundle, is_calibration_cache, is_page, is_program, is_sidecar, refuse_foreign
+from edgeseg.compiler.report.template import NOTHING, html_page
 from edgeseg.errors import ForeignFileError, UsageError
 from edgeseg.runtime.sources import source_from_uri
 from edgeseg.selection.choice import SelectionOptions, selected_frames
@@ -39,6 +40,21 @@ def test_every_kind_knows_what_is_not_its_own(tmp_path: Path, kind: str, what: s
     with pytest.raises(UsageError, match="is not replaced, so name a new file"):
         refuse_foreign(path, kind, KINDS[kind])
     assert path.read_bytes() == FOREIGN[what]
+
+
+@pytest.mark.parametrize("where", ["nowhere", "f"])
+def test_a_link_that_leads_nowhere_is_taken(tmp_path: Path, where: str) -> None:
+    (tmp_path / "f").symlink_to(where)
+    with pytest.raises(UsageError, match="is not a file and is not replaced"):
+        refuse_foreign(tmp_path / "f", "bundle", is_bundle)
+
+
+def test_a_page_of_bench_is_none_of_inspect() -> None:
+    inspected, measured = (
+        str(html_page(title, NOTHING, NOTHING, NOTHING)).encode()
+        for title in ("street.edgeseg", "edgeseg bench: street")
+    )
+    assert is_page(inspected) and not is_page(measured)
 
 
 COMMANDS = {
