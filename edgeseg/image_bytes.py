@@ -45,6 +45,7 @@ _WIDTH, _HEIGHT, _BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLES = 256, 257, 258, 262, 
 _PLANES, _TILE_WIDTH, _EXTRA_SAMPLES = 284, 322, 338
 _COLOURS_OF_PHOTOMETRIC = {2: 3, 5: 4, 6: 3, 8: 3}
 _STRAIGHT_ALPHA = 2
+_HEIF_BRANDS = (b"mif1", b"msf1", b"mif2", b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"avif", b"avis")
 _LOST_BLOCK = bytes(512)
 """What a disk or card that lost a sector gives in its place."""
 _JPEG_TABLES, _JPEG_END, _JPEG_SCAN = 0xC4, 0xD9, 0xDA
@@ -53,7 +54,7 @@ _JPEG_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])", re.DOTALL)
 
 
 def kind_of(data: bytes) -> str:
-    """Tell a file's kind by its first bytes: PNG, JPEG, TIFF, WebP, BMP, GIF or HEIF; empty for any other."""
+    """Tell a file's kind by its first bytes: PNG, JPEG, TIFF, WebP, BMP, GIF, HEIF or MP4; empty for any other."""
     if data.startswith(_PNG):
         return "PNG"
     if data.startswith(b"\xff\xd8\xff"):
@@ -65,7 +66,7 @@ def kind_of(data: bytes) -> str:
     if data[:6] in (b"GIF87a", b"GIF89a"):
         return "GIF"
     if data[4:8] == b"ftyp":
-        return "HEIF"
+        return "HEIF" if data[8:12] in _HEIF_BRANDS else "MP4"
     return "BMP" if data.startswith(b"BM") else ""
 
 

@@ -501,3 +501,11 @@ def test_images_and_labels_in_one_folder(pairs: Path, spec: ModelSpec) -> None:
     write_png(root / "masks" / "0.png", np.zeros((64, 96), np.uint8))
     with pytest.raises(DatasetError, match=r"holds both labels and masks; .* say which: data://.*labels=NAME"):
         FolderDataset(root, spec=spec, need_labels=True)
+
+
+@pytest.mark.parametrize("brand", [b"isom", b"mp42", b"qt  ", b"M4V ", b"3gp5"])
+def test_a_video_that_is_called_a_picture_is_no_heif(tmp_path: Path, brand: bytes) -> None:
+    path = tmp_path / "video.png"
+    path.write_bytes(b"\0\0\0\x18ftyp" + brand + b"\0" * 5000)
+    with pytest.raises(ImageError, match="its content is MP4"):
+        read_image(path)
