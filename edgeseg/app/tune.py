@@ -86,20 +86,22 @@ def tune(
     tuning: Tuning[Any]
     if flavour == "cpu":
         tuning = _tuned_on_host(config, bundle, frames, device, progress)
-        not_kept = _why_not_kept(lambda: host_choices().keep(bundle, tuning.best.way))
+        not_kept = _why_not_kept(tuning, lambda: host_choices().keep(bundle, tuning.best.way))
         return TuningReport(name, device, images.description, tuning, not_kept)
     with factory_from(flavour, progress.step) as factory:
         tuning = _tuned_in_tensorrt(config, bundle, model_stem(name), frames, factory, progress)
-        not_kept = _why_not_kept(lambda: factory.choose(bundle, "tune", tuning.best.way))
+        not_kept = _why_not_kept(tuning, lambda: factory.choose(bundle, "tune", tuning.best.way))
     return TuningReport(name, device, images.description, tuning, not_kept)
 
 
-def _why_not_kept(keep: Callable[[], None]) -> str:
-    """Keep a choice. What was measured is not lost where the disk refuses it."""
+def _why_not_kept(tuning: Tuning[Any], keep: Callable[[], None]) -> str:
+    """Keep a choice of a whole measurement. What was measured is not lost where the disk refuses it."""
+    if tuning.is_interrupted:
+        return "the measurement was interrupted, so no choice was kept"
     try:
         keep()
     except (OSError, EdgesegError) as error:
-        why = getattr(error, "strerror", None) or error
+        why = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else error
         return f"the choice was not kept, so later runs do not take it: {why}"
     return ""
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Sequence, TypeVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Callable, Generic, Mapping, Sequence, TypeVar
 
-from edgeseg.bench.measure import Measurement
+from edgeseg.bench.measure import Contender, Effort, Interrupted, Measurement, measured_side_by_side
 from edgeseg.errors import EngineError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from edgeseg.engines.golden import SelfTest
     from edgeseg.engines.tensorrt.layers import LayerPrecisions
 
-__all__ = ["Candidate", "Tuning", "refuse_none"]
+__all__ = ["Candidate", "Tuning", "refuse_none", "timed"]
 
 W = TypeVar("W")
 
@@ -56,11 +58,13 @@ class Tuning(Generic[W]):
         candidates: all of them, at least one of them measured.
         rivals: those that the verdict compares the best one with.
         remark: what the verdict ends with.
+        is_interrupted: whether somebody interrupted the timing. What was measured by then is here.
     """
 
     candidates: Sequence[Candidate[W]]
     rivals: Sequence[Candidate[W]]
     remark: str = ""
+    is_interrupted: bool = False
 
     @property
     def best(self) -> Candidate[W]:
@@ -70,13 +74,58 @@ class Tuning(Generic[W]):
     def verdict(self) -> str:
         """Say in one line which is taken, and how it compares with its rivals."""
         best = self.best
-        said = f"{best.name} is taken: {_median_ms(best):.2f} ms/frame"
+        taken = "was fastest when it was interrupted, and nothing is kept" if self.is_interrupted else "is taken"
+        said = f"{best.name} {taken}: {_median_ms(best):.2f} ms/frame"
         for rival in self.rivals:
             if rival is not best and rival.measured is not None and best.measured is not None:
                 said += f"; beside {rival.name}: {best.measured.beside(rival.measured)}"
         if best.measured is not None and best.measured.unstable:
             said += f"; its speed drifted by {100 * best.measured.drift:+.0f} % meanwhile, so measure again"
         return said + self.remark
+
+
+def timed(
+    found: list[Candidate[W]],
+    contenders: Mapping[int, Contender],
+    frames: Sequence[np.ndarray],
+    effort: Effort,
+    *,
+    report: Callable[[str, int, int], None] = lambda what, done, total: None,
+    on_result: Callable[[str], None] = lambda line: None,
+) -> bool:
+    """Time candidates side by side, and put what came of it into their list.
+
+    Args:
+        found: the candidates. Those that fail meanwhile are refused.
+        contenders: by the index of their candidate; their names are those of the candidates.
+        frames: HxWx3 uint8 BGR camera frames.
+        effort: how long.
+        report: counts inside the timing.
+        on_result: takes a line for people about each candidate that is out.
+
+    Returns:
+        Whether it was interrupted once something was measured.
+
+    Raises:
+        EngineError: all of them failed.
+    """
+    failed: list[str] = []
+    is_interrupted = False
+    try:
+        measured = measured_side_by_side(list(contenders.values()), frames, effort, report=report, failed=failed.append)
+    except Interrupted as stopped:
+        measured, is_interrupted = stopped.found, True
+    times_of = {times.name: times for times in measured}
+    for index in contenders:
+        name = found[index].name
+        why = next((line for line in failed if line.startswith(f"{name} failed")), "it was interrupted")
+        if name in times_of:
+            found[index] = replace(found[index], measured=times_of[name])
+        else:
+            found[index] = replace(found[index], refused=why)
+    for line in failed:
+        on_result(line)
+    return is_interrupted
 
 
 def refuse_none(candidates: Sequence[Candidate[Any]]) -> None:

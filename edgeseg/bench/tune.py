@@ -8,9 +8,9 @@ from typing import Callable, Sequence
 
 import numpy as np
 
-from edgeseg.bench.candidates import Candidate, Tuning, refuse_none
+from edgeseg.bench.candidates import Candidate, Tuning, refuse_none, timed
 from edgeseg.bench.contenders import engine_contender
-from edgeseg.bench.measure import Effort, measured_side_by_side
+from edgeseg.bench.measure import Effort
 from edgeseg.bundle import Bundle
 from edgeseg.engines.tensorrt.factory import TensorRtFactory, TensorRtOptions
 from edgeseg.errors import EdgesegError
@@ -68,17 +68,14 @@ def tuned(
     refuse_none(found)
     passed = [index for index, one in enumerate(found) if not one.refused]
     with ExitStack() as stack:
-        contenders = []
+        contenders = {}
         for index in passed:
             opened = factory.open(bundle, model, found[index].way)
             stack.enter_context(opened.engine)
-            contenders.append(engine_contender(found[index].name, opened.engine, bundle.spec))
+            contenders[index] = engine_contender(found[index].name, opened.engine, bundle.spec)
             found[index] = replace(found[index], self_test=opened.self_test, precisions=opened.cached.precisions)
-        times = measured_side_by_side(contenders, frames, Effort(seconds, warmup_s))
-    for index, measured in zip(passed, times):
-        found[index] = replace(found[index], measured=measured)
-    timed = [one for one in found if one.measured is not None]
-    tuning = Tuning(found, timed)
+        is_interrupted = timed(found, contenders, frames, Effort(seconds, warmup_s), on_result=on_result)
+    tuning = Tuning(found, [one for one in found if one.measured is not None], is_interrupted=is_interrupted)
     is_int8 = str(tuning.best.way.precision).startswith("int8")
     remark = ". INT8 is not faster for this network on this device, or did not pass"
     return tuning if is_int8 else replace(tuning, remark=remark)

@@ -8,9 +8,9 @@ from typing import Callable, Sequence
 
 import numpy as np
 
-from edgeseg.bench.candidates import Candidate, Tuning, refuse_none
+from edgeseg.bench.candidates import Candidate, Tuning, refuse_none, timed
 from edgeseg.bench.contenders import engine_contender
-from edgeseg.bench.measure import Effort, measured_side_by_side
+from edgeseg.bench.measure import Effort
 from edgeseg.bundle import Bundle
 from edgeseg.device.detect import Device
 from edgeseg.engines.golden import run_self_test
@@ -73,7 +73,5 @@ def tuned_on_host(
                 found[index] = replace(found[index], refused=str(error))
                 on_result(f"{choice.name} is out: {error}")
         refuse_none(found)
-        measured = measured_side_by_side(list(contenders.values()), frames, effort, report=report)
-    for index, times in zip(contenders, measured):
-        found[index] = replace(found[index], measured=times)
-    return Tuning(found, found[:1])
+        is_interrupted = timed(found, contenders, frames, effort, report=report, on_result=on_result)
+    return Tuning(found, found[:1], is_interrupted=is_interrupted)

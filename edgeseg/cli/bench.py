@@ -6,7 +6,7 @@ from edgeseg.app.bench import BenchReport, compare
 from edgeseg.app.bench import bench as measure
 from edgeseg.app.bench_config import BenchConfig
 from edgeseg.app.bench_files import refuse_taken, write_files
-from edgeseg.cli.console import JsonFlag, percent, print_json, say, say_aside, table
+from edgeseg.cli.console import JsonFlag, percent, print_json, say, say_anyhow, say_aside, table
 from edgeseg.cli.opening import tensorrt_factory
 from edgeseg.cli.options import command
 from edgeseg.cli.progress import told_progress
@@ -32,7 +32,7 @@ def _bench(config: BenchConfig, as_json: JsonFlag = False) -> None:
             _print_comparison(found)
         return
     refuse_taken(config)
-    with stop_on_signals(), told_progress(say_aside if as_json else say) as progress:
+    with stop_on_signals(), told_progress(say_aside if as_json else say_anyhow) as progress:
         report = measure(config, progress, factory_from=tensorrt_factory)
     written, failed = [], list(report.failed)
     try:  # files first: whoever reads the lines may go away

@@ -22,6 +22,7 @@ __all__ = [
     "print_json",
     "printable",
     "say",
+    "say_anyhow",
     "say_aside",
     "table",
     "with_flags",
@@ -75,6 +76,14 @@ def say(text: str = "") -> None:
 def say_aside(text: str = "") -> None:
     """Return a line for people beside a JSON document: on stderr."""
     print(printable(text), file=sys.stderr, flush=True)
+
+
+def say_anyhow(text: str = "") -> None:
+    """Print a line of progress: on stderr where stdout takes none, as after ``head`` has left. The work goes on."""
+    try:
+        say(text)
+    except OSError:
+        say_aside(text)
 
 
 def printable(text: str) -> str:

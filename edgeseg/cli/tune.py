@@ -3,7 +3,7 @@
 from edgeseg.app.bench_config import TuneConfig
 from edgeseg.app.tune import TuningReport
 from edgeseg.app.tune import tune as choose
-from edgeseg.cli.console import JsonFlag, percent, print_json, say, say_aside, table
+from edgeseg.cli.console import JsonFlag, percent, print_json, say, say_anyhow, say_aside, table
 from edgeseg.cli.opening import tensorrt_factory
 from edgeseg.cli.options import command
 from edgeseg.cli.progress import told_progress
@@ -18,12 +18,14 @@ def _tune(config: TuneConfig, as_json: JsonFlag = False) -> None:
 
     Example: edgeseg tune street.edgeseg
     """
-    with stop_on_signals(), told_progress(say_aside if as_json else say) as progress:
+    with stop_on_signals(), told_progress(say_aside if as_json else say_anyhow) as progress:
         report = choose(config, progress, factory_from=tensorrt_factory)
     if as_json:
         print_json(report.to_json())
     else:
         _print(report)
+    if report.tuning.is_interrupted:
+        raise KeyboardInterrupt
     if report.not_kept:
         raise SinkError(report.not_kept)
 

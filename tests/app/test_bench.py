@@ -276,6 +276,18 @@ def test_ctrl_c_prints_and_writes_what_was_measured(tmp_path: Path) -> None:
     assert document["interrupted"] is True and document["soak"]["windows"]
 
 
+def test_a_reader_that_leaves_ends_no_measurement(tmp_path: Path) -> None:
+    write_bundle(tiny_bundle(), tmp_path / "tiny.edgeseg")
+    words = ["bench", "tiny.edgeseg", "--no-torch", "--no-memory", "--engine", "onnxruntime", "--calls", "2"]
+    command = [sys.executable, "-m", "edgeseg", *words, "--warmup", "0", "--result", "out.json"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(command, cwd=tmp_path, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=120)
+    os.close(writer)
+    assert "Traceback" not in done.stderr
+    assert json.loads((tmp_path / "out.json").read_bytes())["contenders"]
+
+
 def test_pytorch_is_timed_with_each_number_of_threads() -> None:
     torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'edgeseg[train]'")
     pytest.importorskip("segmentation_models_pytorch", reason="it is not installed: pip install 'edgeseg[train]'")

@@ -20,6 +20,7 @@ from edgeseg.engines.host_choice import HostChoice, HostChoices
 from edgeseg.engines.host_pick import host_pick
 from edgeseg.engines.select import installed_engines
 from edgeseg.errors import EngineError, UsageError
+from edgeseg.progress import Progress
 from tests.engines.tensorrt.tiny import tiny_bundle, tiny_onnx
 
 FRAMES = [np.zeros((32, 48, 3), np.uint8)]
@@ -119,6 +120,21 @@ def test_a_choice_that_cannot_be_kept_does_not_cost_what_was_measured(
     write_bundle(tiny_bundle(), tmp_path / "tiny.edgeseg")
     report = tune(TuneConfig(model=tmp_path / "tiny.edgeseg", seconds=0.1, warmup=0.0, flavour="cpu"))
     assert "was not kept, so later runs do not take it" in report.not_kept and report.tuning.best.measured
+    assert str(tmp_path / "file") in report.not_kept
+
+
+@pytest.mark.parametrize("at", [0, 1])
+def test_an_interrupt_keeps_what_was_measured_and_no_choice(tmp_path: Path, at: int) -> None:
+    def count(what: str, done: int, total: int) -> None:
+        if what.startswith("timing") and done >= at:
+            raise KeyboardInterrupt
+
+    write_bundle(tiny_bundle(), tmp_path / "tiny.edgeseg")
+    config = TuneConfig(model=tmp_path / "tiny.edgeseg", seconds=2, warmup=0.0, flavour="cpu")
+    report = tune(config, Progress(lambda line: None, count))
+    assert report.tuning.best.measured and "interrupted, and nothing is kept" in report.tuning.verdict()
+    assert "interrupted" in report.not_kept and host_choices().find(tiny_bundle()) is None
+    assert all(one.measured or "interrupted" in one.refused for one in report.tuning.candidates)
 
 
 def test_a_choice_is_of_one_model() -> None:
