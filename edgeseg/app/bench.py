@@ -96,7 +96,7 @@ class BenchReport:
             "seconds": None if self.config.soak else self.config.seconds,
             "calls": self.config.calls,
             "warmup_s": 0.0 if self.config.soak else self.config.warmup,
-            "threads": list(self.config.threads),
+            "threads": list(dict.fromkeys(self.config.threads)),
             "throttled": list(self.throttled),
             "left_out": list(self.left_out),
             "missing": list(self.missing),

@@ -95,9 +95,11 @@ def named_models(config: BenchConfig) -> list[NamedModel]:
     found: list[NamedModel] = []
     for path in config.models or (None,):
         bundle, name = bundle_or_default(path, config.require_signature)
-        prefix = f"{model_stem(name)}: " if len(config.models) > 1 else ""
-        again = sum(model_stem(model.name) == model_stem(name) for model in found)
-        found.append(NamedModel(bundle, name, f"{model_stem(name)} ({again + 1}): " if again else prefix))
+        taken, prefix, count = {model.prefix for model in found}, f"{model_stem(name)}: ", 1
+        while prefix in taken:
+            count += 1
+            prefix = f"{model_stem(name)} ({count}): "
+        found.append(NamedModel(bundle, name, prefix if len(config.models) > 1 else ""))
     return found
 
 

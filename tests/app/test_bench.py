@@ -11,7 +11,7 @@ import time
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Sequence
 
 import numpy as np
 import pytest
@@ -20,6 +20,7 @@ from edgeseg.app.bench import BenchReport, bench, compare
 from edgeseg.app.bench_beside import Beside
 from edgeseg.app.bench_config import BenchConfig
 from edgeseg.app.bench_files import bench_csv, bench_html, refuse_taken, write_files
+from edgeseg.app.bench_opening import named_models
 from edgeseg.app.shipped import SHIPPED
 from edgeseg.bench.compare import ratio_in_words
 from edgeseg.bench.contenders import torch_contender
@@ -400,6 +401,14 @@ def test_what_is_no_regular_file_is_not_replaced(tmp_path: Path, field: str, ove
         path.symlink_to({"dangling": "nowhere", "loop": "loop", "link": "real"}[what])
     with pytest.raises(InputError, match="is not replaced|is there already|cannot be written to"):
         refuse_taken(BenchConfig(overwrite=overwrite, **{field: path}))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("order", [("x", "x", "x (2)"), ("x (2)", "x", "x"), ("x", "x (2)", "x"), ("x", "x", "x")])
+def test_every_contender_has_a_name_of_its_own(tmp_path: Path, order: Sequence[str]) -> None:
+    for stem in set(order):
+        write_bundle(tiny_bundle(), tmp_path / f"{stem}.edgeseg")
+    models = named_models(BenchConfig(models=[tmp_path / f"{stem}.edgeseg" for stem in order]))
+    assert len({model.prefix for model in models}) == len(order)
 
 
 def test_what_no_sensor_says_is_absent(report: BenchReport) -> None:
