@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Sequence, Tuple
 
 from edgeseg.errors import UsageError
+from edgeseg.files import lines_from
 
 __all__ = ["Colour", "classes_from", "hue"]
 
@@ -45,7 +46,7 @@ def _lines(path: Path) -> list[str]:
     try:
         data = path.read_bytes()
         is_wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-        return data.decode("utf-16" if is_wide else "utf-8-sig").splitlines()
+        return lines_from(data.decode("utf-16" if is_wide else "utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(
             f"`classes` {path} cannot be read ({error}); pass 'camvid', names as in road,car,sky, or a text file: "

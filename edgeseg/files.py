@@ -23,6 +23,7 @@ __all__ = [
     "atomic_write",
     "file_sha256",
     "file_state",
+    "lines_from",
     "move_new",
     "path_from_uri",
     "scratch_folder",
@@ -54,6 +55,15 @@ def text_from(data: bytes) -> str:
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return data.decode("utf-16")
     return data[3 if data.startswith(codecs.BOM_UTF8) else 0 :].decode("utf-8", "surrogateescape")
+
+
+def lines_from(text: str) -> list[str]:
+    """Split a text at its line ends, of every system.
+
+    ``str.splitlines`` splits at rarer letters too, such as a form feed within a name. Then every later line is a
+    number too far.
+    """
+    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 
 def path_from_uri(uri: str) -> Path:

@@ -108,3 +108,17 @@ def test_what_is_no_text_is_refused(tmp_path: Path) -> None:
 def test_numbers_in_names_are_no_ids(tmp_path: Path, names: tuple[str, ...]) -> None:
     (tmp_path / "classes.txt").write_text("\n".join(("ground", *names)))
     assert spec_from(str(tmp_path / "classes.txt"), "96x64", None).classes == ("ground", *names)
+
+
+@pytest.mark.parametrize("letter", ["\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\u2029"])
+def test_no_name_is_split_at_a_letter_that_ends_no_line(letter: str, tmp_path: Path) -> None:
+    """One name would become two, and shift every id behind it."""
+    (tmp_path / "c.txt").write_text(f"ground\ndi{letter}sc\nbox\n", encoding="utf-8")
+    with pytest.raises(UsageError, match="line 2: .* is no class name"):
+        spec_from(str(tmp_path / "c.txt"), "96x64", None)
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])
+def test_lines_end_as_on_every_system(ends: str, tmp_path: Path) -> None:
+    (tmp_path / "c.txt").write_bytes(f"ground{ends}disc{ends}{ends}box".encode())
+    assert spec_from(str(tmp_path / "c.txt"), "96x64", None).classes == ("ground", "disc", "box")

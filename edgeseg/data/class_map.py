@@ -11,7 +11,7 @@ import numpy as np
 
 from edgeseg.data.layouts.base import UNLABELLED, Asked, Found, Label, Layers
 from edgeseg.errors import DatasetError, ImageError, UsageError
-from edgeseg.files import text_from
+from edgeseg.files import lines_from, text_from
 from edgeseg.spec import IGNORE_ID, ModelSpec
 
 __all__ = ["ClassMap", "MappedMask", "class_map"]
@@ -100,7 +100,8 @@ def class_map(found: Found, asked: Asked, where: Path) -> ClassMap:
     """Return what the own ids of a data set become in a model.
 
     Ids with names become the class of the same name. ``map`` sends names or ids to other classes and to ``ignore``.
-    Ids without names are those of the model's classes.
+    Ids without names are those of the model's classes, in masks. Outlines leave the background out, and their ids with
+    it; so their ids need names, or ``map``.
 
     Args:
         found: the data set.
@@ -108,40 +109,60 @@ def class_map(found: Found, asked: Asked, where: Path) -> ClassMap:
         where: of the data set; a file for ``map`` is relative to it.
 
     Raises:
-        UsageError: a class has no place in the model, and nothing says what becomes of it; all are named.
+        UsageError: a class has no place in the model, and nothing says what becomes of it; all are named. Or two
+            things are said of one id, or a name means several classes.
         DatasetError: the file for ``map`` cannot be read.
     """
     spec = asked.spec
     assert spec is not None
-    wishes = _wishes(asked.values.get("map", ""), where)
-    table: dict[int, int] = {}
-    ids = {_plain(name): own for own, name in found.names.items()} or {
-        _plain(name): own for own, name in enumerate(spec.classes)
-    }
-    for source, target in wishes.items():
-        own = ids.get(_plain(source), int(source) if source.isdecimal() else None)
-        if own is None or (found.names and own not in found.names):
-            raise UsageError(f"`map` names {source!r}, which the data does not have; {_known(source, found, spec)}")
-        table[own] = _class(target, spec, f"`map` sends {source} to")
-    if "ignore" in asked.values:
-        table[_number(asked.values["ignore"], "ignore")] = IGNORE_ID
+    table = _wanted(found, asked, where)
     rest = _class(asked.values["rest"], spec, "`rest` is") if "rest" in asked.values else None
+    if not (found.names or found.covers_all or table or rest is not None):
+        raise UsageError(
+            f"the data ({found.description}) does not name its classes; name them there (YOLO: names in data.yaml), "
+            f"or say map=0:{spec.classes[-1]},..."
+        )
     table[UNLABELLED] = _unlabelled(found, asked, spec)
-    return ClassMap(_named(table, rest, found, spec), rest, bool(found.names))
+    return ClassMap(_named(table, rest, found, spec), rest, bool(found.names) or not found.covers_all)
+
+
+def _wanted(found: Found, asked: Asked, where: Path) -> dict[int, int]:
+    """Return what ``map`` and ``ignore`` say of own ids. Raises UsageError: it is unclear, or they say two things."""
+    spec = asked.spec
+    assert spec is not None
+    names = found.names or (dict(enumerate(spec.classes)) if found.covers_all else {})
+    table: dict[int, int] = {}
+    said: dict[int, str] = {}
+    for source, target in _wishes(asked.values.get("map", ""), where).items():
+        owns = _ids_called(source, names) or ([int(source)] if source.isdecimal() else [])
+        if not owns or (found.names and not set(owns) <= set(found.names)):
+            raise UsageError(f"`map` names {source!r}, which the data does not have; {_known(source, found, spec)}")
+        wish = _class(target, spec, f"`map` sends {source} to")
+        for own in owns:
+            if table.setdefault(own, wish) != wish:
+                raise UsageError(f"`map` says both {said[own]} and {source}:{target}, of the same id {own}; say one")
+            said.setdefault(own, f"{source}:{target}")
+    if "ignore" in asked.values:
+        own = _number(asked.values["ignore"], "ignore")
+        if table.setdefault(own, IGNORE_ID) != IGNORE_ID:
+            raise UsageError(f"`map` says {said[own]} and `ignore` {own}, which is the same id; say one")
+    return table
 
 
 def _named(table: dict[int, int], rest: int | None, found: Found, spec: ModelSpec) -> dict[int, int]:
-    """Give every named id a class. Raises UsageError naming all that have none."""
-    classes = {_plain(name): index for index, name in enumerate(spec.classes)}
+    """Give every named id a class. Raises UsageError naming all that have none, or a name of several classes."""
+    if not found.names and not found.covers_all:
+        return table
     if not found.names:
-        own_ids = {**{index: index for index in classes.values()}, spec.ignore_id: IGNORE_ID, IGNORE_ID: IGNORE_ID}
-        return {**own_ids, **table}
+        own_ids = {**{index: index for index in range(len(spec.classes))}, spec.ignore_id: IGNORE_ID}
+        return {**own_ids, IGNORE_ID: IGNORE_ID, **table}
+    classes = dict(enumerate(spec.classes))
     homeless = []
     for own, name in found.names.items():
         if own in table:
             continue
-        if _plain(name) in classes:
-            table[own] = classes[_plain(name)]
+        if _ids_called(name, classes):
+            table[own] = _class(name, spec, "the data has the class")
         elif own in found.void:
             table[own] = IGNORE_ID
         elif rest is not None:
@@ -178,7 +199,7 @@ def _wishes(text: str, where: Path) -> dict[str, str]:
     parts = text.split(",")
     if text and (where / text).is_file():
         try:
-            lines = text_from((where / text).read_bytes()).splitlines()
+            lines = lines_from(text_from((where / text).read_bytes()))
         except (OSError, UnicodeDecodeError) as error:
             raise DatasetError(f"{where / text} cannot be read as a map of classes ({error})") from error
         parts = [line.split("#")[0] for line in lines]
@@ -195,9 +216,12 @@ def _wishes(text: str, where: Path) -> dict[str, str]:
 
 def _class(text: str, spec: ModelSpec, what: str) -> int:
     """Return the id of a class by its name or id, or ``IGNORE_ID``. Raises UsageError."""
-    names = {_plain(name): index for index, name in enumerate(spec.classes)}
-    if _plain(text) in names:
-        return names[_plain(text)]
+    classes = _ids_called(text, dict(enumerate(spec.classes)))
+    if len(classes) > 1:
+        meant = " or ".join(spec.classes[one] for one in classes)
+        raise UsageError(f"{what} {text!r}, which could be {meant}; write it exactly, or use `map`")
+    if classes:
+        return classes[0]
     if text == _IGNORE:
         return IGNORE_ID
     if text.isdecimal() and int(text) < len(spec.classes):
@@ -212,9 +236,17 @@ def _number(text: str, parameter: str) -> int:
 
 
 def _known(source: str, found: Found, spec: ModelSpec) -> str:
+    if not found.names and not found.covers_all:
+        return f"it has ids alone, as in map=0:{spec.classes[-1]}"
     names = list(found.names.values()) or list(spec.classes)
     near = difflib.get_close_matches(source, names, 1)
     return f"did you mean {near[0]}?" if near else f"it has {', '.join(names[:12])}"
+
+
+def _ids_called(name: str, names: Mapping[int, str]) -> list[int]:
+    """Return the ids that have a name exactly, else those that have it but for what does not matter."""
+    exact = [own for own, one in names.items() if one == name]
+    return exact or [own for own, one in names.items() if _plain(one) == _plain(name)]
 
 
 def _plain(name: str) -> str:

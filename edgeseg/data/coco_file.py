@@ -5,15 +5,29 @@ from __future__ import annotations
 import json
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Mapping, Sequence
+from typing import Any, Iterable, Mapping, Sequence, TypeVar
 
-from edgeseg.data.layouts.base import Asked, images_by_name, one_of, refuse_all
+from edgeseg.data.layouts.base import Asked, files_below, one_of, refuse_all, written_path
 from edgeseg.errors import DatasetError, first_line
 from edgeseg.files import file_state
+from edgeseg.picture_files import IMAGE_SUFFIXES
 
-_MOST_FILES, _MOST_ID = 50, 1 << 53
+__all__ = [
+    "annotation_file",
+    "categories",
+    "category",
+    "coco_files",
+    "image_paths",
+    "is_panoptic",
+    "number",
+    "one_each",
+    "read_coco",
+    "text",
+]
 
-__all__ = ["annotation_file", "categories", "coco_files", "image_paths", "is_panoptic", "number", "read_coco", "text"]
+_MOST_FILES, _MOST_ID, _MOST_CATEGORIES = 50, 1 << 53, 1 << 20
+Key = TypeVar("Key")
+Value = TypeVar("Value")
 
 
 def read_coco(path: Path) -> Mapping[str, Any]:
@@ -81,14 +95,40 @@ def _json_files(folder: Path) -> list[Path]:
 
 
 def categories(content: Mapping[str, Any], path: Path) -> dict[int, str]:
-    """Return the names of the categories by id. Raises DatasetError: they are broken."""
-    return {number(one, "id", path): text(one, "name", path) for one in content["categories"]}
+    """Return the names of the categories by id. Raises DatasetError: they are broken, or an id has two names."""
+    pairs = ((category(one, "id", path), text(one, "name", path)) for one in content["categories"])
+    return one_each(pairs, f"category ids of {path.name} have two names", "give each category its own")
+
+
+def one_each(pairs: Iterable[tuple[Key, Value]], what: str, remedy: str) -> dict[Key, Value]:
+    """Return a table of pairs, which may repeat themselves.
+
+    Args:
+        pairs: keys and values.
+        what: is wrong with keys that have two values, as of ``refuse_all``.
+        remedy: what to do.
+
+    Raises:
+        DatasetError: keys have two values; all are named.
+    """
+    table: dict[Key, Value] = {}
+    twice = {key: None for key, value in pairs if table.setdefault(key, value) != value}
+    refuse_all([str(key) for key in twice], what, remedy)
+    return table
+
+
+def category(entry: Mapping[str, Any], key: str, path: Path) -> int:
+    """Return the id of a category of an entry. Raises DatasetError: it is missing or something else."""
+    value = number(entry, key, path)
+    if not 0 <= value < _MOST_CATEGORIES:
+        raise DatasetError(f"{path}: {_shown(entry)} has no id from 0 on as {key}")
+    return value
 
 
 def number(entry: Mapping[str, Any], key: str, path: Path) -> int:
-    """Return a whole number of an entry. Raises DatasetError: it is missing or something else."""
+    """Return a whole number of an entry; 7.0 and "7" are 7. Raises DatasetError: it is missing or something else."""
     value = entry.get(key)
-    if isinstance(value, str) and value.isdecimal():
+    if (isinstance(value, str) and value.isdecimal()) or (isinstance(value, float) and value.is_integer()):
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool) or abs(value) > _MOST_ID:
         raise DatasetError(f"{path}: {_shown(entry)} has no whole number as {key}")
@@ -114,22 +154,31 @@ def image_paths(content: Mapping[str, Any], path: Path, asked: Asked) -> dict[in
     that is called like the end of the file's name (``instances_val2017.json``: ``val2017``).
 
     Raises:
-        DatasetError: images are missing; all are counted, some named.
+        DatasetError: images are missing, ids or images are not unique, or annotations are of other images; all are
+            counted, some named.
     """
     asked_for = asked.folder("images", path.parent)
     last = path.stem.rpartition("_")[2]
     around = (path.parent, path.parent.parent)
     places = [asked_for] if asked_for else [one / name for one in around for name in ("", "images", last, path.stem)]
-    names = {number(one, "id", path): text(one, "file_name", path) for one in content["images"]}
+    pairs = ((number(one, "id", path), text(one, "file_name", path)) for one in content["images"])
+    names = one_each(pairs, f"image ids of {path.name} stand for two images", "give each image its own")
     if not names:
         raise DatasetError(f"{path} lists no image")
     first = next(iter(names.values()))
-    place = next((one for one in places if (one / first).is_file()), places[0])
-    found = {key: place / name for key, name in names.items()}
+    place = next((one for one in places if written_path(one, first).is_file()), places[0])
+    found = {key: written_path(place, name) for key, name in names.items()}
     _refuse_absent([str(one) for one in found.values() if not one.is_file()], path, place)
+    one_each(((file, key) for key, file in found.items()), f"images of {path.name} have two ids", "keep one of them")
+    unlisted = dict.fromkeys(number(one, "image_id", path) for one in content["annotations"])
+    refuse_all(
+        [str(key) for key in unlisted if key not in found],
+        f"image ids in annotations of {path.name} are none of its images",
+        "list the images, or remove these annotations",
+    )
     return found
 
 
 def _refuse_absent(absent: Sequence[str], path: Path, place: Path) -> None:
-    held = len(images_by_name(place)) if place.is_dir() else 0
+    held = len(files_below(place, IMAGE_SUFFIXES)) if place.is_dir() else 0
     refuse_all(absent, f"images of {path.name} are missing", f"{place} holds {held}; say where they are with `images`")

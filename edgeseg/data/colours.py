@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Sequence
 
-from edgeseg.class_list import classes_from
+from edgeseg.class_list import Colour, classes_from
 from edgeseg.data.encodings import ColourTable
 from edgeseg.data.layouts.base import Asked
 from edgeseg.errors import UsageError
 from edgeseg.images import colours_of_classes
 
-__all__ = ["colours_for"]
+__all__ = ["colour_table", "colours_for"]
 
 
 def colours_for(encoding: str, asked: Asked, where: Path) -> tuple[ColourTable, dict[int, str]]:
@@ -35,11 +36,24 @@ def colours_for(encoding: str, asked: Asked, where: Path) -> tuple[ColourTable, 
     is_listed = "colours" in asked.values
     if is_listed:
         names, colours = classes_from(str(where / asked.values["colours"]))
-    table: dict[tuple[int, int, int], int] = {}
+    where_listed = where / asked.values["colours"] if is_listed else "the class list"
+    return colour_table(names, colours, where_listed), dict(enumerate(names)) if is_listed else {}
+
+
+def colour_table(names: Sequence[str], colours: Sequence[Colour], where: object) -> ColourTable:
+    """Return colours, RGB -> own id. Raises UsageError: classes share one; all are named.
+
+    Args:
+        names: by own id.
+        colours: RGB by own id.
+        where: they are listed, for messages.
+    """
+    table: dict[Colour, int] = {}
+    clashes = []
     for own, (name, colour) in enumerate(zip(names, colours)):
-        if colour in table:
-            raise UsageError(
-                f"{names[table[colour]]} and {name} have the same colour {colour}, so masks cannot tell them apart"
-            )
-        table[colour] = own
-    return table, dict(enumerate(names)) if is_listed else {}
+        first = table.setdefault(colour, own)
+        if first != own:
+            clashes.append(f"{names[first]} and {name} have the same colour {colour}")
+    if clashes:
+        raise UsageError(f"{where}: {', '.join(clashes)}, so masks cannot tell them apart")
+    return table

@@ -56,10 +56,12 @@ def runs_mask(counts: Sequence[int], size_hw: tuple[int, int]) -> np.ndarray:
     """Draw run lengths as HxW bool: pixels down the columns, first those outside.
 
     Raises:
-        ValueError: the lengths do not add up to the picture.
+        ValueError: the lengths are no whole numbers, or do not add up to the picture.
     """
     height, width = size_hw
     lengths = np.asarray(counts, np.int64)
+    if (lengths != np.asarray(counts)).any():
+        raise ValueError("the run lengths are no whole numbers")
     if (lengths < 0).any() or lengths.sum() != height * width:
         raise ValueError(f"the run lengths cover {lengths.sum()} of {height * width} pixels")
     flat = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)

@@ -41,6 +41,16 @@ def write(path: Path, picture: np.ndarray) -> Path:
     return path
 
 
+def turned(path: Path, orientation: int) -> None:
+    """Give a JPEG an EXIF orientation, in place of the one it has."""
+    data = path.read_bytes()
+    if data[2:4] == b"\xff\xe1":
+        data = data[:2] + data[4 + int.from_bytes(data[4:6], "big") :]
+    tag = b"MM\0*\0\0\0\x08\0\1" + b"\x01\x12\0\3\0\0\0\1" + bytes((0, orientation, 0, 0)) + bytes(4)
+    block = b"Exif\0\0" + tag
+    path.write_bytes(data[:2] + b"\xff\xe1" + (len(block) + 2).to_bytes(2, "big") + block + data[2:])
+
+
 @pytest.fixture
 def laid_out(tmp_path: Path) -> Callable[..., list[np.ndarray]]:
     """Write samples under given names, and return their masks."""

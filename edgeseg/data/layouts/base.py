@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable, Mapping, NamedTuple, Protocol, Sequence
@@ -9,7 +10,7 @@ from typing import Callable, Mapping, NamedTuple, Protocol, Sequence
 import numpy as np
 
 from edgeseg.errors import DatasetError, UsageError
-from edgeseg.picture_files import IMAGE_SUFFIXES, is_hidden
+from edgeseg.picture_files import IMAGE_SUFFIXES, is_hidden, is_hidden_name
 from edgeseg.spec import ModelSpec
 from edgeseg.uris import UriKind
 
@@ -21,9 +22,15 @@ __all__ = [
     "Label",
     "Layers",
     "Layout",
+    "by_name",
+    "composed",
+    "files_below",
     "flat_ids",
+    "folders_in",
     "images_by_name",
+    "one_of",
     "refuse_all",
+    "written_path",
 ]
 
 UNLABELLED = -1
@@ -141,13 +148,52 @@ class Layout(UriKind):
     fits: Callable[[Path], bool] = lambda path: False
 
 
-def images_by_name(folder: Path) -> dict[str, Path]:
-    """Return the images in and below a folder by their paths relative to it, without suffix."""
+def composed(text: str) -> str:
+    """Return a name in Unicode's composed form. Letters with accents have two spellings; macOS writes the other one."""
+    return unicodedata.normalize("NFC", text)
+
+
+def written_path(folder: Path, text: str) -> Path:
+    """Return the path that a text names in a folder, as it is written; where nothing is there, as Windows or macOS do.
+
+    Windows has backslashes between folders. macOS spells letters with accents in Unicode's other form.
+    """
+    slashed = text.replace("\\", "/")
+    spelled = [unicodedata.normalize(form, one) for form in ("NFC", "NFD") for one in (text, slashed)]
+    return next((folder / one for one in (text, slashed, *spelled) if (folder / one).exists()), folder / text)
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """Return the folders directly inside, without hidden ones."""
+    inside = folder.iterdir() if folder.is_dir() else ()
+    return sorted(path for path in inside if path.is_dir() and not is_hidden(path))
+
+
+def files_below(folder: Path, suffixes: Sequence[str]) -> list[Path]:
+    """Return the files in and below a folder that have one of the suffixes, without those in hidden folders."""
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in suffixes)
+    return sorted(path for path in found if not any(map(is_hidden_name, path.relative_to(folder).parts)))
+
+
+def by_name(files: Sequence[Path], folder: Path) -> dict[str, Path]:
+    """Return files below a folder by their paths relative to it, without suffix, in Unicode's composed form.
+
+    Raises:
+        DatasetError: some share a name; all are named.
+    """
     found: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in IMAGE_SUFFIXES and not is_hidden(path):
-            found.setdefault(path.relative_to(folder).with_suffix("").as_posix(), path)
+    clashes = []
+    for path in files:
+        first = found.setdefault(composed(path.relative_to(folder).with_suffix("").as_posix()), path)
+        if first is not path:
+            clashes.append(f"{first.name} and {path.name}")
+    refuse_all(clashes, f"pairs of files in {folder} have one name", "keep the right one of each")
     return found
+
+
+def images_by_name(folder: Path) -> dict[str, Path]:
+    """Return the images in and below a folder as ``by_name`` does. Raises DatasetError: some share a name."""
+    return by_name(files_below(folder, IMAGE_SUFFIXES), folder)
 
 
 def refuse_all(problems: Sequence[str], what: str, remedy: str, most: int = 8) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgeseg.data.encodings import EncodedMask
-from edgeseg.data.layouts.base import COMMON, Asked, Found, Layout, one_of, refuse_all
+from edgeseg.data.layouts.base import COMMON, Asked, Found, Layout, folders_in, one_of, refuse_all
 from edgeseg.errors import DatasetError
 from edgeseg.picture_files import natural_key
 
@@ -32,7 +32,7 @@ _TRAIN = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 
 
 def _found(where: Path, asked: Asked) -> Found:
     images = where / "leftImg8bit"
-    sets = sorted(path for path in images.iterdir() if path.is_dir())
+    sets = folders_in(images)
     chosen = images / asked.values["set"] if "set" in asked.values else one_of(sets, f"{images} has sets", "set")
     if not chosen.is_dir():
         raise DatasetError(f"{chosen} does not exist; `set` is one of {', '.join(path.name for path in sets)}")

@@ -8,8 +8,17 @@ from typing import Any, Mapping, Sequence
 
 import numpy as np
 
-from edgeseg.data.coco_file import annotation_file, categories, coco_files, image_paths, number, read_coco
-from edgeseg.data.layouts.base import COMMON, Asked, Found, Layers, Layout, flat_ids
+from edgeseg.data.coco_file import (
+    annotation_file,
+    categories,
+    category,
+    coco_files,
+    image_paths,
+    number,
+    one_each,
+    read_coco,
+)
+from edgeseg.data.layouts.base import COMMON, Asked, Found, Layers, Layout, flat_ids, refuse_all
 from edgeseg.data.shapes import polygon_mask, runs_mask, runs_of_text
 from edgeseg.errors import DatasetError, ImageError, first_line
 
@@ -23,7 +32,7 @@ class _CocoLabel:
     """The annotations of one image."""
 
     path: Path
-    image: str
+    image: Path
     size_hw: tuple[int, int]
     annotations: Sequence[Mapping[str, Any]]
 
@@ -38,12 +47,11 @@ class _CocoLabel:
 
     def _drawn(self, annotation: Mapping[str, Any], size_hw: tuple[int, int]) -> tuple[int, np.ndarray]:
         try:
-            mask = _mask(annotation["segmentation"], size_hw)
-            return number(annotation, "category_id", self.path), mask
-        except (DatasetError, KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
+            return category(annotation, "category_id", self.path), _mask(annotation["segmentation"], size_hw)
+        except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
             raise ImageError(
-                f"{self.path}, annotation {annotation.get('id', '?')} of {self.image}: its segmentation is neither "
-                f"polygons nor run lengths of the picture ({first_line(error)})"
+                f"{self.path}, annotation {annotation.get('id', '?')} of {self.image.name}: its segmentation is "
+                f"neither polygons nor run lengths of the picture ({first_line(error)})"
             ) from error
 
 
@@ -57,6 +65,8 @@ def _mask(segmentation: Any, size_hw: tuple[int, int]) -> np.ndarray:
         return runs_mask(runs_of_text(counts) if isinstance(counts, str) else counts, size_hw)
     if not isinstance(segmentation, list):
         raise ValueError("neither a list nor a table")
+    if not segmentation:
+        raise ValueError("it is empty, as of a box alone")
     mask = np.zeros(size_hw, bool)
     for polygon in segmentation:
         points = np.asarray(polygon, np.float64)
@@ -74,11 +84,26 @@ def _found(where: Path, asked: Asked) -> Found:
     images = image_paths(content, path, asked)
     of_image: dict[int, list[Mapping[str, Any]]] = {key: [] for key in images}
     for annotation in content["annotations"]:
-        of_image.setdefault(number(annotation, "image_id", path), []).append(annotation)
-    sizes = {number(one, "id", path): _size(one, path) for one in content["images"]}
-    labels = [_CocoLabel(path, file.name, sizes[key], of_image[key]) for key, file in images.items()]
-    description = f"{len(images)} images of {path.name} (COCO)"
-    return Found(list(images.values()), labels, description, categories(content, path), covers_all=False)
+        category(annotation, "category_id", path)
+        of_image[number(annotation, "image_id", path)].append(annotation)
+    hollow = [
+        f"{one.get('id', '?')} of {images[key].name}"
+        for key, listed in of_image.items()
+        for one in listed
+        if one.get("segmentation") in (None, [], [[]], {}, "")
+    ]
+    pairs = ((number(one, "id", path), _size(one, path)) for one in content["images"])
+    sizes = one_each(pairs, f"image ids of {path.name} have two sizes", "give each image its own")
+    return Found(
+        list(images.values()),
+        [_CocoLabel(path, file, sizes[key], of_image[key]) for key, file in images.items()],
+        f"{len(images)} images of {path.name} (COCO)",
+        categories(content, path),
+        covers_all=False,
+        missing=lambda: refuse_all(
+            hollow, f"annotations of {path.name} have an empty segmentation", "draw them, or remove them with their box"
+        ),
+    )
 
 
 def _size(image: Mapping[str, Any], path: Path) -> tuple[int, int]:
