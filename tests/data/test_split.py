@@ -201,7 +201,7 @@ def test_names_without_time_between_them_are_told(names: list[str], said: str) -
     sets=st.lists(
         st.lists(st.sampled_from(["north", "south", "east", "mid"]), min_size=1, unique=True), min_size=2, max_size=3
     ),
-    rule=st.sampled_from(["by=prefix", "by=folder", "by=random", "by=time-gap,gap=3,fps=1"]),
+    rule=st.sampled_from(["by=prefix", "by=folder", "by=random", "by=time-gap,gap=2,fps=1"]),
     fold=st.integers(1, 2),
 )  # fmt: skip
 def test_several_data_sets_are_split_together(
@@ -226,7 +226,7 @@ def test_several_data_sets_are_split_together(
     if "time" in rule:
         for one in files[1]:
             drive, at = one.stem.split("_")
-            assert all(abs(int(at) - int(other.stem[-4:])) >= 3 for other in files[0] if other.stem.startswith(drive))
+            assert all(abs(int(at) - int(other.stem[-4:])) >= 2 for other in files[0] if other.stem.startswith(drive))
     else:
         assert len(files[0] | files[1]) == 4 * sum(map(len, sets))
 
