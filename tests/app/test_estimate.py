@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, Sequence
 
@@ -134,6 +136,24 @@ def test_open_sides_and_half_floats_are_read(tmp_path: Path, side: Any, kind: st
     network = network_from(path, "40x20")
     width = 2 if kind == "FLOAT16" else 4
     assert (network.input_bytes, network.output_bytes) == (width * 3 * 800, width * 4 * 800)
+
+
+@pytest.mark.parametrize(
+    ("kind", "limits"),
+    [("RLIMIT_AS", (4 << 30, 4 << 30)), ("RLIMIT_CPU", (120, 120)), ("RLIMIT_CPU", (60, 120))],
+)
+def test_lower_limits_of_the_shell_stay(tmp_path: Path, kind: str, limits: tuple[int, int]) -> None:
+    node = onnx.helper.make_node("Conv", ["x", "w"], ["y"], pads=[1, 1, 1, 1])
+    image_graph(tmp_path / "net.onnx", [node], [1, 3, 20, 40])
+    code = (
+        "import resource, sys; from pathlib import Path; from edgeseg.app.estimate import network_from;"
+        f"resource.setrlimit(resource.{kind}, {limits});"
+        "print(len(network_from(Path(sys.argv[1]), None).kernels))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "net.onnx")], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
 
 
 def test_a_graph_of_more_products_than_fit_a_number_is_one_line(tmp_path: Path) -> None:

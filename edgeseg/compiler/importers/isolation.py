@@ -140,7 +140,16 @@ def _limit(limit_s: int) -> None:
 
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     cores = os.cpu_count() or 1
+    wanted = (
+        (resource.RLIMIT_AS, (memory, memory)),
+        (resource.RLIMIT_CPU, (limit_s * cores, limit_s * cores + 10)),
+        (resource.RLIMIT_CORE, (0, 0)),
+    )
     set_limit: Callable[[int, tuple[int, int]], None] = resource.setrlimit
-    set_limit(resource.RLIMIT_AS, (memory, memory))
-    set_limit(resource.RLIMIT_CPU, (limit_s * cores, limit_s * cores + 10))
-    set_limit(resource.RLIMIT_CORE, (0, 0))
+    for kind, limits in wanted:
+        # A limit that a shell or a service has set stays: nobody may raise it, and it was set on purpose.
+        soft, hard = (
+            one if there == resource.RLIM_INFINITY else min(one, there)
+            for one, there in zip(limits, resource.getrlimit(kind))
+        )
+        set_limit(kind, (min(soft, hard), hard))
