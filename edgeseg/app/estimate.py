@@ -77,7 +77,7 @@ class Estimate:
             "size_hw": list(self.network.size_hw),
             "kernels": len(self.network.kernels),
             "gflop": round(2 * total_macs(self.network.kernels) / 1e9, 4),
-            "measured_on_device": bool(first.basis),
+            "measured_on_device": first.is_measured,
             "power_mode_assumed": self.mode_is_default,
             "published_rows": sum(fit.rows for fit in self.fits),
             "fitted": self.fits[0].fitted,

@@ -9,7 +9,7 @@ from edgeseg.cli.console import JsonFlag, print_json, say, say_aside, table
 from edgeseg.cli.options import command
 from edgeseg.cli.progress import told_progress
 from edgeseg.device.specifications import JETSONS
-from edgeseg.estimate.forecast import Fit, fit_of, mode_named
+from edgeseg.estimate.forecast import Fit, Forecast, fit_of, mode_named
 from edgeseg.estimate.kernels import total_macs
 
 
@@ -34,14 +34,22 @@ def _estimate(config: EstimateConfig, as_json: JsonFlag = False) -> None:
         _print_one(found, config)
     for basis in sorted({one.basis for one in found.forecasts if one.basis}):
         say(f"measured: {basis}")
-    _print_origin(found.fits, [bool(one.basis) for one in found.forecasts], config.measured is not None)
+    _print_origin(found.fits, found.forecasts, config.measured is not None)
 
 
-def _print_origin(fits: Sequence[Fit], are_measured: Sequence[bool], had_rows: bool) -> None:
-    """Say what forecasts stand on that no measured row sharpened."""
+def _source(one: Forecast) -> str:
+    """Return what a forecast's name in a table ends in, where rows stand behind it."""
+    if one.is_measured:
+        return ", measured"
+    return ", from a measurement elsewhere" if one.basis else ""
+
+
+def _print_origin(fits: Sequence[Fit], forecasts: Sequence[Forecast], had_rows: bool) -> None:
+    """Say what forecasts stand on that no measured row of their board, mode and precision gave."""
+    are_measured = [one.is_measured for one in forecasts]
     if all(are_measured) and are_measured:
         return
-    if had_rows and not any(are_measured):
+    if had_rows and not any(one.basis for one in forecasts):
         say("the measured rows do not help: none is of this network")
     which = "no measurement of this device was used" if not any(are_measured) else "of the others nothing was measured"
     of = "its architecture" if len(fits) == 1 else f"{len(fits)} architectures"
@@ -59,7 +67,7 @@ def _print_fitting(found: Sequence[Fitting], config: EstimateConfig, as_json: bo
         height, width = one.network.size_hw
         ms = (f"{number:.2f}" for number in (one.forecast.gpu_ms, one.forecast.low_ms, one.forecast.high_ms))
         gflop = 2 * total_macs(one.network.kernels) / 1e9
-        precision = f"{one.forecast.precision.upper()}{', measured' if one.forecast.basis else ''}"
+        precision = f"{one.forecast.precision.upper()}{_source(one.forecast)}"
         rows.append([one.network.name, f"{width}x{height}", precision, f"{gflop:.2f}", *ms])
     jetson = JETSONS[config.device]
     mode = mode_named(jetson, config.power_mode)
@@ -67,8 +75,7 @@ def _print_fitting(found: Sequence[Fitting], config: EstimateConfig, as_json: bo
     table(title, ["network", "size", "precision", "GFLOP", "GPU ms", "P10", "P90"], rows)
     if not found:
         say(f"nothing fits into {config.fit_ms:g} ms; try a faster power mode or a longer time")
-    are_measured = [bool(one.forecast.basis) for one in found]
-    _print_origin([fit_of(jetson.architecture)], are_measured, config.measured is not None)
+    _print_origin([fit_of(jetson.architecture)], [one.forecast for one in found], config.measured is not None)
 
 
 estimate = command(EstimateConfig, _estimate)
@@ -77,7 +84,7 @@ estimate = command(EstimateConfig, _estimate)
 def _print_forecasts(found: Estimate) -> None:
     rows = [
         [
-            f"{JETSONS[one.board].name}, {one.mode}, {one.precision.upper()}{', measured' if one.basis else ''}",
+            f"{JETSONS[one.board].name}, {one.mode}, {one.precision.upper()}{_source(one)}",
             *(f"{ms:.2f}" for ms in (one.gpu_ms, one.low_ms, one.high_ms, one.copies_ms)),
             f"{1e3 / one.gpu_ms:.0f}",
         ]

@@ -131,6 +131,7 @@ class Forecast:
         copies_ms: of the frame to the GPU and the result back.
         layers: in graph order, by the law.
         basis: what the user measured that it stands on; empty where it stands on the law alone.
+        is_measured: whether that was on this board, in this mode and precision.
     """
 
     board: str
@@ -142,6 +143,7 @@ class Forecast:
     copies_ms: float
     layers: tuple[KernelTime, ...]
     basis: str = ""
+    is_measured: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-serialisable dict, without the layers."""

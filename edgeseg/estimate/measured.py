@@ -7,8 +7,8 @@ the time of one network over its pixels.
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
+import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from io import StringIO
@@ -20,12 +20,20 @@ from edgeseg.device.specifications import ARCHITECTURES, JETSONS
 from edgeseg.errors import UsageError
 from edgeseg.estimate.forecast import PARAMETERS, Forecast, Network, forecast, mode_named
 
-__all__ = ["MeasuredRow", "fingerprint", "line", "on_line", "rows_from_text", "rows_json", "sharpened"]
+__all__ = ["MeasuredRow", "is_same_network", "line", "on_line", "rows_from_text", "rows_json", "sharpened"]
 
 SCHEMA = 1
 _COLUMNS = ("board", "power_mode", "precision", "ms", "model")
 _FEWEST = 3
 """Points that a line of two numbers needs, so that one is left to disagree."""
+_NETWORKS = 2
+"""Networks that a line between two boards needs: sizes of one say nothing of others."""
+_ROUNDED = 0.1
+"""Share of a network's work that rounding of odd sides may move."""
+_APART = 1.5
+"""Times that the pixels of two sizes have to differ by for a line through their times."""
+_FAR = 4.0
+"""Times the pixels of a measured size, beyond which a forecast is as wide as one without rows."""
 
 
 @dataclass(frozen=True)
@@ -143,10 +151,29 @@ def _row(facts: Mapping[str, Any], what: str, network: Callable[[Mapping[str, An
     return MeasuredRow(board, mode, precision, ms, network(facts))
 
 
-def fingerprint(network: Network) -> str:
-    """Return what tells a network from others at any input size: the products of its kernels."""
-    products = [(k.kind, k.columns, k.depth, k.groups) for k in network.kernels if k.macs]
-    return hashlib.sha256(repr(products).encode()).hexdigest()
+def is_same_network(one: Network, other: Network) -> bool:
+    """Return whether two graphs are one network, at any two input sizes.
+
+    Kernels have to agree, and their work to grow with the pixels: a stride or a pooling that differs makes it grow
+    otherwise. Work may be off by a tenth, since odd sides are rounded at every stride.
+    """
+    if _structure(one) != _structure(other):
+        return False
+    share = _pixels(other) / _pixels(one)
+    of_one, of_other = (
+        np.array([(kernel.macs, kernel.read + kernel.written) for kernel in network.kernels], float)
+        for network in (one, other)
+    )
+    apart = np.abs(of_one * share - of_other).sum(axis=0)
+    return bool((apart <= _ROUNDED * of_other.sum(axis=0)).all())
+
+
+def _structure(network: Network) -> tuple[Any, ...]:
+    return tuple((one.kind, one.operators, one.columns, one.depth, one.groups) for one in network.kernels)
+
+
+def _pixels(network: Network) -> int:
+    return network.size_hw[0] * network.size_hw[1]
 
 
 def line(x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray) -> tuple[float, float]:
@@ -179,6 +206,15 @@ def _facts() -> Any:
     return json.loads(PARAMETERS.read_text(encoding="utf-8"))
 
 
+@dataclass(frozen=True)
+class _Known:
+    """A time that rows give, factors on it between which it is, and what there is to say of it."""
+
+    ms: float
+    band: tuple[float, float]
+    remark: str = ""
+
+
 def sharpened(network: Network, now: Forecast, rows: Sequence[MeasuredRow]) -> Forecast:
     """Return a forecast that a user's rows make better; as it was where none of them says anything of it.
 
@@ -186,12 +222,15 @@ def sharpened(network: Network, now: Forecast, rows: Sequence[MeasuredRow]) -> F
     between the two. Rows of other networks on this board alone do not help: they made published rows worse.
     """
     place = (now.board, now.mode, now.precision)
-    mine = [row for row in rows if fingerprint(row.network) == fingerprint(network)]
+    mine = [row for row in rows if is_same_network(row.network, network)]
     here = _on(network, [row for row in mine if row.place == place])
     if here is not None:
-        return _with(now, here, "size", f"this network measured on {_named(place)}")
-    found = [one for one in (_over(network, now, mine, rows, other) for other in _places(mine)) if one is not None]
-    return min(found, key=lambda one: one.high_ms / one.low_ms, default=now)
+        low, high = _facts()["sharpened"]["size"]
+        band = (min(low, here.band[0]), max(high, here.band[1]))
+        found = _banded(now, here.ms, band, f"this network measured on {_named(place)}{here.remark}")
+        return replace(found, is_measured=True)
+    found_by = [one for one in (_over(network, now, mine, rows, other) for other in _places(mine)) if one is not None]
+    return min(found_by, key=lambda one: one.high_ms / one.low_ms, default=now)
 
 
 def _places(rows: Sequence[MeasuredRow]) -> list[tuple[str, str, str]]:
@@ -202,19 +241,57 @@ def _named(place: tuple[str, str, str]) -> str:
     return f"{JETSONS[place[0]].name}, {place[1]}, {place[2].upper()}"
 
 
-def _on(network: Network, rows: Sequence[MeasuredRow]) -> float | None:
-    """Return the time of a network at its size from rows of it on one machine: measured, or a line of its pixels."""
+def _on(network: Network, rows: Sequence[MeasuredRow]) -> _Known | None:
+    """Return the time of a network at its size from rows of it on one machine: measured, or a line of its pixels.
+
+    A line is drawn between sizes that lie apart, and as far beyond them as they do. Else the law carries the time of
+    the nearest size over.
+    """
     if not rows:
         return None
-    exact = [row.ms for row in rows if row.network.size_hw == network.size_hw]
+    exact = [row for row in rows if row.network.size_hw == network.size_hw]
     if exact:
-        return float(np.median(exact))
-    pixels = [row.network.size_hw[0] * row.network.size_hw[1] / 1e6 for row in rows]
-    height, width = network.size_hw
-    if len(set(pixels)) > 1:
-        return on_line(line(pixels, [row.ms for row in rows]), height * width / 1e6)
-    share = forecast(network, *rows[0].place).gpu_ms / forecast(rows[0].network, *rows[0].place).gpu_ms
-    return float(np.median([row.ms for row in rows])) * share
+        return _one_size(exact)
+    pixels, asked = [_pixels(row.network) for row in rows], _pixels(network)
+    least, most = min(pixels), max(pixels)
+    spread = most / least
+    a, b = line([one / 1e6 for one in pixels], [row.ms for row in rows])
+    is_rising = float(np.polyfit(pixels, [row.ms for row in rows], 1)[0]) > 0 if spread > 1 else True
+    if spread >= _APART and is_rising and least / spread <= asked <= most * spread:
+        return _off_line(rows, (a, b), asked / 1e6)
+    nearest = min(rows, key=lambda row: abs(math.log(_pixels(row.network) / asked))).network
+    known = _one_size([row for row in rows if row.network.size_hw == nearest.size_hw])
+    place = rows[0].place
+    law = forecast(network, *place)
+    distance = max(asked / _pixels(nearest), _pixels(nearest) / asked)
+    band = _facts()["sharpened"]["ratio"] if distance <= _FAR else (law.low_ms / law.gpu_ms, law.high_ms / law.gpu_ms)
+    remark = f"{known.remark}, at {nearest.size_hw[1]}x{nearest.size_hw[0]} alone as far as this size goes"
+    remark += "" if is_rising else " (its times fall with the size: measure them again)"
+    return _Known(known.ms * law.gpu_ms / forecast(nearest, *place).gpu_ms, _times(known.band, band), remark)
+
+
+def _one_size(rows: Sequence[MeasuredRow]) -> _Known:
+    """Return the time of rows of one size, as wide as they are apart."""
+    times = [row.ms for row in rows]
+    ms = float(np.median(times))
+    remark = ""
+    if max(times) > _APART * min(times):
+        remark = f" (its rows contradict each other: {min(times):g} to {max(times):g} ms; measure it again)"
+    return _Known(ms, (min(times) / ms, max(times) / ms), remark)
+
+
+def _off_line(rows: Sequence[MeasuredRow], law: tuple[float, float], megapixels: float) -> _Known:
+    """Return the time on a line of the pixels, as wide as the rows lie off it."""
+    off = [row.ms / on_line(law, _pixels(row.network) / 1e6) for row in rows]
+    low, high = _facts()["sharpened"]["size"]
+    remark = f" at {len({row.network.size_hw for row in rows})} other sizes"
+    if max(off) > _APART * min(off):
+        remark += " (its rows contradict each other; measure it again)"
+    return _Known(on_line(law, megapixels), (min(low, *off), max(high, *off)), remark)
+
+
+def _times(one: Sequence[float], other: Sequence[float]) -> tuple[float, float]:
+    return one[0] * other[0], one[1] * other[1]
 
 
 def _over(
@@ -228,29 +305,40 @@ def _over(
     there = _on(network, [row for row in mine if row.place == other])
     if there is None:
         return None
-    place, what = (now.board, now.mode, now.precision), f"this network measured on {_named(other)}"
+    place, what = (now.board, now.mode, now.precision), f"this network measured on {_named(other)}{there.remark}"
+
+    def by(ms: float, band: Sequence[float], basis: str) -> Forecast:
+        return _banded(now, ms, _times(there.band, band), basis)
+
+    known_bands = _facts()["sharpened"]
     both = _measured_on_both(rows, other, place)
     if len(both) >= _FEWEST:
         law = line([x for x, _ in both], [y for _, y in both])
-        return _with(now, on_line(law, there), "both", f"{what}, and {len(both)} times measured on both boards")
+        basis = f"{what}, and {len(both)} times measured on both boards"
+        return by(on_line(law, there.ms), known_bands["both"], basis)
     published = _published(other, place)
     if published is not None:
         (from_mode, to_mode), known = published
-        from_ms = there * _share(network, other, from_mode)
+        from_ms = there.ms * _share(network, other, from_mode)
         ms = on_line((known.a, known.b), from_ms) / _share(network, place, to_mode)
-        return _banded(now, ms, known.band, f"{what}, and the published law between the two boards")
-    return _with(now, there * now.gpu_ms / forecast(network, *other).gpu_ms, "ratio", what)
+        return by(ms, known.band, f"{what}, and the published law between the two boards")
+    return by(there.ms * now.gpu_ms / forecast(network, *other).gpu_ms, known_bands["ratio"], what)
 
 
 def _measured_on_both(
     rows: Sequence[MeasuredRow], one: tuple[str, str, str], other: tuple[str, str, str]
 ) -> list[tuple[float, float]]:
+    """Return times of networks on two machines; none where they are of fewer networks than a line needs."""
     times: dict[tuple[str, str, str], dict[Any, list[float]]] = {one: {}, other: {}}
     for row in rows:
         if row.place in times:
-            times[row.place].setdefault((fingerprint(row.network), row.network.size_hw), []).append(row.ms)
-    pairs = [(ms, times[other][key]) for key, ms in times[one].items() if key in times[other]]
-    return [(float(np.median(here)), float(np.median(there))) for here, there in pairs]
+            work = tuple((kernel.macs, kernel.read, kernel.written) for kernel in row.network.kernels)
+            key = (_structure(row.network), work, row.network.size_hw)
+            times[row.place].setdefault(key, []).append(row.ms)
+    shared = [key for key in times[one] if key in times[other]]
+    if len({structure for structure, _, _ in shared}) < _NETWORKS:
+        return []
+    return [(float(np.median(times[one][key])), float(np.median(times[other][key]))) for key in shared]
 
 
 def _published(one: tuple[str, str, str], other: tuple[str, str, str]) -> tuple[tuple[str, str], Relative] | None:
@@ -268,11 +356,6 @@ def _share(network: Network, place: tuple[str, str, str], mode: str) -> float:
     if mode == now:
         return 1.0
     return forecast(network, board, mode, precision).gpu_ms / forecast(network, board, now, precision).gpu_ms
-
-
-def _with(now: Forecast, ms: float, how: str, basis: str) -> Forecast:
-    low, high = _facts()["sharpened"][how]
-    return _banded(now, ms, (low, high), basis)
 
 
 def _banded(now: Forecast, ms: float, band: tuple[float, float], basis: str) -> Forecast:

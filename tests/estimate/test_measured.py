@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,12 +20,12 @@ from edgeseg.device.detect import detected_device
 from edgeseg.errors import ForeignFileError, UsageError
 from edgeseg.estimate.forecast import Forecast, Network, forecast, own_networks, scaled
 from edgeseg.estimate.kernels import Kernel
-from edgeseg.estimate.measured import MeasuredRow, fingerprint, line, rows_from_text, rows_json, sharpened
+from edgeseg.estimate.measured import MeasuredRow, is_same_network, line, rows_from_text, rows_json, sharpened
 from edgeseg.files import text_from
 from edgeseg.timing import LatencySummary
 from tests.cli.test_cli import refused
 
-pytest.importorskip("onnx", reason="graphs are read with onnx (the extra `compile`)")
+onnx = pytest.importorskip("onnx", reason="graphs are read with onnx (the extra `compile`)")
 ROOTS = Path(__file__).parents[1] / "device" / "roots"
 NX, NANO = ("orin-nx", "MAXN", "fp16"), ("orin-nano", "15W", "fp16")
 
@@ -55,8 +56,79 @@ def test_a_line_has_the_least_relative_errors() -> None:
 
 
 def test_a_network_is_known_at_any_size_and_from_others(street: Network, others: list[Network]) -> None:
-    assert fingerprint(street) == fingerprint(scaled(street, (720, 960)))
-    assert len({fingerprint(one) for one in (street, *others)}) == 3
+    assert is_same_network(street, scaled(street, (720, 960)))
+    assert [is_same_network(street, one) for one in others] == [False] * 4
+    assert [is_same_network(others[0], one) for one in others] == [True, True, False, False]
+
+
+def net(
+    tmp_path: Path, size_hw: tuple[int, int] = (64, 96), stride: int = 1, pool: int = 2, act: str = "Relu"
+) -> Network:
+    """Read a graph of two convolutions, an activation and a pooling, whose products are alike at any stride."""
+    helper, types = onnx.helper, onnx.TensorProto
+    weight = helper.make_tensor("w", types.FLOAT, [3, 3, 3, 3], [0.5] * 81)
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"], pads=[1] * 4, strides=[stride] * 2),
+        helper.make_node(act, ["a"], ["b"]),
+        helper.make_node("MaxPool", ["b"], ["c"], kernel_shape=[2, 2], strides=[pool] * 2),
+        helper.make_node("Conv", ["c", "w"], ["y"], pads=[1] * 4),
+    ]
+    values = [helper.make_tensor_value_info(n, types.FLOAT, of) for n, of in (("x", [1, 3, *size_hw]), ("y", None))]
+    graph = helper.make_graph(nodes, "g", values[:1], values[1:], [weight])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), tmp_path / "net.onnx")
+    return network_from(tmp_path / "net.onnx", None)
+
+
+@pytest.mark.parametrize("other", [{"stride": 2}, {"pool": 4}, {"act": "Sigmoid"}], ids=str)
+@pytest.mark.parametrize("size_hw", [(64, 96), (128, 96), (180, 240)], ids=str)
+def test_a_network_of_another_stride_is_another_one(
+    tmp_path: Path, other: dict[str, Any], size_hw: tuple[int, int]
+) -> None:
+    first = net(tmp_path)
+    assert is_same_network(first, net(tmp_path, size_hw))
+    assert not is_same_network(first, net(tmp_path, size_hw, **other))
+    now = law_of(first, NX)
+    assert sharpened(first, now, [row(net(tmp_path, size_hw, **other), NX, 2.4)]) == now
+
+
+def test_measured_is_said_of_this_board_mode_and_precision_alone(street: Network) -> None:
+    rows = [row(street, NX, 4.0)]
+    for place in (NX, NANO, ("orin-nx", "MAXN", "int8"), ("orin-nx", "10W", "fp16"), ("tx2", "MAXN", "fp32")):
+        found = sharpened(street, law_of(street, place), rows)
+        assert found.basis and found.is_measured == (place == NX)
+
+
+def width(found: Forecast) -> float:
+    return found.high_ms / found.low_ms
+
+
+def test_a_band_is_as_wide_as_its_rows_allow(street: Network) -> None:
+    """One size carries no other one as well as two do, two that are nearly one do not, and none carries far."""
+    now = law_of(street, NX)
+
+    def by(*rows: tuple[tuple[int, int], float]) -> Forecast:
+        return sharpened(street, now, [row(scaled(street, size_hw), NX, ms) for size_hw, ms in rows])
+
+    exact, two = by(((360, 480), 2.4)), by(((240, 320), 1.4), ((720, 960), 6.0))
+    one, far = by(((300, 400), 2.0)), by(((90, 120), 0.5))
+    near = by(((240, 320), 2.4), ((240, 328), 2.6))
+    assert width(exact) == pytest.approx(width(two)) and width(two) < width(one) < width(far)
+    assert width(near) >= 0.999 * width(one) and near.gpu_ms == pytest.approx(
+        2.6 * now.gpu_ms / law_of(scaled(street, (240, 328)), NX).gpu_ms
+    )
+    falling = by(((240, 320), 6.0), ((720, 960), 2.0))
+    assert "fall with the size" in falling.basis and width(falling) >= 0.999 * width(one)
+    against = by(((360, 480), 2.0), ((360, 480), 200.0))
+    assert "contradict each other: 2 to 200 ms" in against.basis
+    assert against.low_ms <= 2.0 and against.high_ms >= 200.0
+
+
+def test_sizes_of_one_network_are_no_two_networks(street: Network, others: list[Network]) -> None:
+    rows = [row(street, NX, 4.0)]
+    for at, side in enumerate((128, 256, 512), 1):
+        one = scaled(others[0], (side, side))
+        rows += [row(one, NX, float(at)), row(one, NANO, 9.0 * at)]
+    assert "measured on both boards" not in sharpened(street, law_of(street, NANO), rows).basis
 
 
 def test_what_was_measured_here_is_taken(street: Network) -> None:
