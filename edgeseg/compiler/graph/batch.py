@@ -8,7 +8,7 @@ import numpy as np
 
 from edgeseg.compiler.graph.onnx_graph import OnnxGraph, checked_onnx, copied_onnx, dims_of, input_name
 from edgeseg.compiler.graph.run import run_onnx
-from edgeseg.errors import CompileError, require
+from edgeseg.errors import CompileError, first_line, require
 
 if TYPE_CHECKING:
     import onnx
@@ -60,11 +60,14 @@ def _set_first(graph: OnnxGraph, sizes: str, frames: int, before: int) -> None:
 
 def _prove_equal(one: onnx.ModelProto, other: onnx.ModelProto, before: int, frames: int) -> None:
     feed = one.graph.input[0]
-    shape = dims_of(feed)[1:]
-    noise = np.random.default_rng(0).integers(0, 256, (max(before, frames), *shape), np.uint8)
-    count = min(before, frames)
-    ours = run_onnx(other, {feed.name: noise[:frames]})[0][:count]
-    theirs = run_onnx(one, {feed.name: noise[:before]})[0][:count]
+    noise = np.random.default_rng(0).integers(0, 256, (frames, *dims_of(feed)[1:]), np.uint8)
+    try:
+        ours = run_onnx(other, {feed.name: noise})[0]
+    except Exception as error:  # ONNX Runtime raises many types, without a common base
+        raise CompileError(
+            f"the graph is fixed to {before} frames and does not run with {frames}: {first_line(error)[:200]}"
+        ) from error
+    theirs = np.stack([run_onnx(one, {feed.name: np.stack([frame] * before)})[0][0] for frame in noise])
     same = float(np.mean(ours == theirs))
     if same < 0.999:
         raise CompileError(f"the graph for {frames} frames differs from that for {before}: {100 * same:.2f} % agree")

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["network_graph"]
 
+_RANDOM = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial")
 _BRIGHTNESS = (0.299, 0.587, 0.114)
 _TOLERANCE, _HALF_TOLERANCE = 1e-3, 5e-2
 """Largest difference from the original's logits, relative to the largest; the second when it computes in float16."""
@@ -125,6 +126,12 @@ def _computed_by_original(original: onnx.ModelProto, wanted: Wanted) -> tuple[np
 
 
 def _computed(body: onnx.ModelProto, wanted: Wanted) -> np.ndarray:
+    drawn = sorted({node.op_type for node in nested_nodes(body.graph) if node.op_type in _RANDOM})
+    if drawn:
+        raise CompileError(
+            f"the graph draws random numbers ({', '.join(drawn)}), so that a picture has other masks each time; export "
+            "it in evaluation mode (model.eval())"
+        )
     try:
         require("onnx.shape_inference", "compile").infer_shapes(body, strict_mode=True, data_prop=True)
         logits = np.asarray(run_onnx(body, {wanted.input: _image(wanted)})[0])
@@ -135,8 +142,13 @@ def _computed(body: onnx.ModelProto, wanted: Wanted) -> np.ndarray:
         ) from error
     if logits.dtype != np.float32:
         raise CompileError(f"{wanted.output!r} is of type {logits.dtype}, not logits; pass `output` NAME of the logits")
-    if not np.isfinite(logits).all():
+    if np.isnan(logits).any() or np.isposinf(logits).any():
         raise CompileError("the graph gives NaN or infinite logits on a random image; its weights are damaged")
+    if np.isneginf(logits).any():
+        raise CompileError(
+            "the graph gives logits of minus infinity, by a class that is masked out or by the logarithm of 0, which "
+            "cannot be enlarged or quantized; mask with -1e4, or pass `output` NAME of the tensor in front"
+        )
     return logits
 
 

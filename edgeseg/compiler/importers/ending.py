@@ -27,6 +27,7 @@ _SOFTMAXES = ("Softmax", "LogSoftmax")
 _SCALINGS = ("Mul", "Div", "Add", "Sub")
 _COPIES = ("Identity", "Dropout", "Cast")
 _SHUFFLES = ("Transpose", "Squeeze", "Unsqueeze")
+_MOVED_CHANNELS = ((0, 1, 2, 3), (0, 2, 3, 1), (0, 3, 1, 2))
 _RESAMPLING = ("Resize", "Upsample", "Slice", "Pad", "Clip", "Reshape", *_SHUFFLES)
 _COMPARISONS = ("Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal")
 _CLASS_MAPS = ("ArgMax", "Round", "Floor", "Ceil", "Sign", "OneHot", "TopK", *_COMPARISONS)
@@ -126,7 +127,20 @@ class _Tail:
             return attribute(node, "axis", 0) in (1, 3, -1, -3)
         if node.op_type in _SOFTMAXES:
             return self.keeps_order(node)
-        return node.op_type in (*_ACTIVATIONS, *_COPIES, *_SHUFFLES) or bool(self.scaled_activation(node))
+        if node.op_type in _SHUFFLES:
+            return self.keeps_pixels(node)
+        return node.op_type in (*_ACTIVATIONS, *_COPIES) or bool(self.scaled_activation(node))
+
+    def keeps_pixels(self, node: onnx.NodeProto) -> bool:
+        """Tell whether a shuffle of axes leaves rows in front of columns and drops neither."""
+        if node.op_type == "Transpose":
+            order = tuple(attribute(node, "perm", ()))
+            return order in _MOVED_CHANNELS or len(order) == 3
+        axes = attribute(node, "axes", None)
+        if axes is None and len(node.input) > 1:
+            known = self.graph.value(node.input[1])
+            axes = None if known is None else known.reshape(-1).tolist()
+        return node.op_type == "Unsqueeze" or axes is None or not {2, -2}.intersection(axes)
 
     def keeps_order(self, softmax: onnx.NodeProto) -> bool:
         """Tell whether a softmax runs over the channels: before opset 13, over its axis and all behind it."""

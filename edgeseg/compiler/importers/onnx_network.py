@@ -288,24 +288,41 @@ def _output_facts(graph: onnx.GraphProto, value: onnx.ValueInfoProto, opset: int
 
 
 def _input_layout(graph: onnx.GraphProto, name: str, shape: tuple[int | None, ...]) -> str | None:
-    """From the axis that has three channels, or one, else from the first operators that read the input."""
+    """From the axis that has three channels, or one, else from the first operators that read the input.
+
+    Raises:
+        CompileError: the columns come before the rows.
+    """
     if len(shape) != 4:
         return None
+    order = _first_order(graph, name)
     for channels in (3, 1):
-        if (shape[1] == channels) != (shape[3] == channels):
-            return "NCHW" if shape[1] == channels else "NHWC"
+        if shape[1] == channels != shape[3]:
+            return "NCHW"
+        if shape[3] == channels != shape[1]:
+            if order == (0, 3, 2, 1):
+                raise CompileError(
+                    f"the input {name!r} has its columns before its rows (1xWxHxC): its first operator is a Transpose "
+                    "by 0,3,2,1; export the network with an input of 1xHxWxC or 1xCxHxW"
+                )
+            return "NHWC"
+    layouts: dict[tuple[int, ...], str] = {(0, 3, 1, 2): "NHWC", (0, 2, 3, 1): "NCHW", (0, 1, 2, 3): "NCHW"}
+    return layouts.get(order)
+
+
+def _first_order(graph: onnx.GraphProto, name: str) -> tuple[int, ...]:
+    """Return how the first operators behind an input turn its axes; empty where they do neither that nor convolve."""
     names = {name}
     for node in graph.node:
         if not node.input or node.input[0] not in names:
             continue
         if node.op_type == "Conv":
-            return "NCHW"
+            return 0, 1, 2, 3
         if node.op_type == "Transpose":
-            orders = {(0, 3, 1, 2): "NHWC", (0, 2, 3, 1): "NCHW"}
-            return orders.get(tuple(attribute(node, "perm", ())))
+            return tuple(attribute(node, "perm", ()))
         if node.op_type in ("Identity", "Cast", "Sub", "Add", "Mul", "Div", "Pad"):
             names.update(node.output)
-    return None
+    return ()
 
 
 def _size_hw(shape: tuple[int | None, ...], layout: str | None) -> tuple[int | None, int | None]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgeseg.compiler.graph.onnx_graph import OnnxGraph, copied_onnx
+from edgeseg.compiler.graph.onnx_graph import OnnxGraph, attribute, copied_onnx
 from edgeseg.compiler.graph.simplify import simplified_onnx
 from edgeseg.compiler.importers.ending import PROBABILITIES, Ending
 from edgeseg.compiler.importers.geometry import Axis, positions_of
@@ -84,9 +84,26 @@ class _Tail:
             return []
         flat = _flattened(shape, wanted)
         now = flat or ((1, 1, *shape[1:]) if shape[0] == 1 else (1, *shape))
-        self.add("Reshape", [np.array(now, np.int64)])
-        self.values = self.values.reshape(now)
-        return [f"pixels back in rows: the graph gives {self.seen}"] if flat else []
+        if flat is None or not self._goes_down_columns():
+            self._reshape(now)
+            return [f"pixels back in rows: the graph gives {self.seen}"] if flat else []
+        order = [0, 2, 1, 3] if flat[3] == shape[2] else [0, 1, 3, 2]
+        self._reshape(tuple(now[axis] for axis in order))
+        self.add("Transpose", [], perm=order)
+        self.values = self.values.transpose(order)
+        return [f"pixels back in columns, and columns back in rows: the graph gives {self.seen}"]
+
+    def _reshape(self, shape: tuple[int, ...]) -> None:
+        self.add("Reshape", [np.array(shape, np.int64)])
+        self.values = self.values.reshape(shape)
+
+    def _goes_down_columns(self) -> bool:
+        """Whether rows and columns of the image have changed places where the graph puts its pixels into one axis."""
+        turned, node = False, self._graph.maker(self.name)
+        while node is not None and node.input:
+            turned ^= node.op_type == "Transpose" and tuple(attribute(node, "perm", ())) in _TURNS
+            node = self._graph.maker(node.input[0])
+        return turned
 
     def channels_first(self, axis: int) -> list[str]:
         if axis == 1:
@@ -101,16 +118,31 @@ class _Tail:
         if low == wanted.size_hw:
             return []
         inside = _part_of_image(self._model, self.name, self.values.shape, wanted)
-        size = wanted.size_hw if inside is None else (inside[0][1] - inside[0][0], inside[1][1] - inside[1][0])
-        lines = self._enlarged(low, size)
-        if inside is not None:
-            (top, bottom), (left, right) = inside
-            height, width = wanted.size_hw
+        if inside is None:
+            return self._enlarged(low, wanted.size_hw)
+        (top, bottom), (left, right) = inside
+        lines = self._enlarged(low, (bottom - top, right - left))
+        return lines + self._within_image(inside, wanted)
+
+    def _within_image(self, shown: list[tuple[int, int]], wanted: Wanted) -> list[str]:
+        """Cut off what a map shows beyond the image, and repeat its edge where it does not reach that of the image."""
+        lines = []
+        kept = [(max(0, first), min(end, size)) for (first, end), size in zip(shown, wanted.size_hw)]
+        if kept != shown:
+            starts = [begin - first for (begin, _), (first, _) in zip(kept, shown)]
+            ends = [end - first for (_, end), (first, _) in zip(kept, shown)]
+            self.add("Slice", [np.array(part, np.int64) for part in (starts, ends, [2, 3])])
+            sizes = hw_text((shown[0][1] - shown[0][0], shown[1][1] - shown[1][0]))
+            lines.append(f"the graph pads inside and shows {sizes} pixels: those beyond the image are cut off")
+        (top, bottom), (left, right) = kept
+        height, width = wanted.size_hw
+        if kept != [(0, height), (0, width)]:
             pads = [0, 0, top, left, 0, 0, height - bottom, width - right]
             self.add("Pad", [np.array(pads, np.int64)], mode="edge")
             lines.append(
-                f"the graph gives only {hw_text(size)} pixels of {hw_text(wanted.size_hw)}, from row {top} and column "
-                f"{left} (unpadded convolutions): they are put there, and the border repeats their edge"
+                f"the graph gives only {hw_text((bottom - top, right - left))} pixels of {hw_text(wanted.size_hw)}, "
+                f"from row {top} and column {left} (unpadded convolutions): they are put there, and the border repeats "
+                "their edge"
             )
         return lines
 
@@ -157,6 +189,10 @@ class _Tail:
             if name:
                 self._graph.rename({name: output})
                 self._graph.give(output, shape=shape)
+
+
+_TURNS = ((0, 1, 3, 2), (0, 3, 2, 1), (0, 2, 1, 3))
+"""Transposes that swap rows and columns, of NCHW, on the way to NHWC, and of NHWC."""
 
 
 def _flattened(shape: tuple[int, ...], wanted: Wanted) -> tuple[int, ...] | None:
@@ -237,17 +273,29 @@ def _part_of_image(
                 "with its output enlarged to the size of its input"
             )
         return None
-    shown = [_shown(axis, part, size) for axis, part, size in zip(places, low, wanted.size_hw)]
-    whole = all(
-        abs(size - axis.step * part) <= max(axis.step, 1) for axis, part, size in zip(places, low, wanted.size_hw)
-    )
+    axes = [*zip(places, low, wanted.size_hw)]
+    is_padded = any(axis.step * part - size > axis.step for axis, part, size in axes)
+    shown = [_shown(axis, part, size, is_padded) for axis, part, size in axes]
+    whole = all(abs(size - axis.step * part) <= max(axis.step, 1) for axis, part, size in axes)
     return None if whole else shown
 
 
-def _shown(axis: Axis, count: int, size: int) -> tuple[int, int]:
-    """First pixel, and the one behind the last, of an image axis that ``count`` pixels of a map show."""
-    first = min(max(0, round(axis.first - (axis.step - 1) / 2)), size - 1)
-    return first, min(size, first + max(1, round(axis.step * count)))
+def _shown(axis: Axis, count: int, size: int, is_padded: bool) -> tuple[int, int]:
+    """First pixel, and the one behind the last, of an image axis that ``count`` pixels of a map show.
+
+    A map that reaches beyond the image by less than one pixel of its own shows the image: it is rounded up. Where one
+    reaches further the network pads inside: behind, in front, or on both sides. Where its first pixel lies tells which;
+    but only roughly, for convolutions of a stride may look at the first or at the middle of the pixels that they merge.
+    """
+    span = max(1, round(axis.step * count))
+    half = (axis.step - 1) / 2
+    if span <= size or not is_padded:
+        first = min(max(0, round(axis.first - half)), size - 1)
+        return first, min(size, first + span)
+    surplus = span - size
+    ways = (0, surplus // 2, surplus - surplus // 2, surplus)
+    front = min(ways, key=lambda way: max(-axis.first - way, way + axis.first - half, 0))
+    return -front, span - front
 
 
 def _positions(model: onnx.ModelProto, tensor: str, shape: tuple[int, ...]) -> tuple[Axis, Axis] | None:
