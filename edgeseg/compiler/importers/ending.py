@@ -79,6 +79,8 @@ def ending_of(graph: onnx.GraphProto, output: str, opset: int) -> Ending:
     end = Ending(output)
     node = tail.graph.maker(output)
     while node is not None and tail.is_removable(node):
+        if node.op_type == "Transpose":
+            tail.order = tail.order_behind(node)
         end = _one_back(end, node, tail)
         node = tail.graph.maker(end.tensor)
     last = tail.first(end.tensor, lambda node: node.op_type not in (*_RESAMPLING, *_COPIES))
@@ -102,10 +104,15 @@ def ending_of(graph: onnx.GraphProto, output: str, opset: int) -> Ending:
 
 
 class _Tail:
-    """A graph to be walked back from an output."""
+    """A graph to be walked back from an output.
+
+    Attributes:
+        order: which axis of the tensor where the walk stands each axis of the output is.
+    """
 
     def __init__(self, graph: onnx.GraphProto, opset: int) -> None:
         self.graph, self.opset = OnnxGraph(graph), opset
+        self.order: tuple[int, ...] = (0, 1, 2, 3)
 
     def first(self, tensor: str, wanted: Callable[[Any], bool]) -> Any:
         """Find the first wanted node, following first inputs back; None when the graph starts before."""
@@ -131,11 +138,21 @@ class _Tail:
             return self.keeps_pixels(node)
         return node.op_type in (*_ACTIVATIONS, *_COPIES) or bool(self.scaled_activation(node))
 
+    def order_behind(self, transpose: onnx.NodeProto, order: tuple[int, ...] | None = None) -> tuple[int, ...]:
+        """Return an order, else that of the walk, as of the tensor in front of a Transpose of its rank."""
+        order = order or self.order
+        turned = attribute(transpose, "perm", ())
+        return tuple(turned[axis] for axis in order) if len(turned) == len(order) else order
+
     def keeps_pixels(self, node: onnx.NodeProto) -> bool:
         """Tell whether a shuffle of axes leaves rows in front of columns and drops neither."""
         if node.op_type == "Transpose":
-            order = tuple(attribute(node, "perm", ()))
-            return order in _MOVED_CHANNELS or len(order) == 3
+            order = self.order_behind(node)
+            before = self.first(node.input[0], lambda node: node.op_type not in (*_ACTIVATIONS, *_COPIES))
+            # A softmax over the classes may stand between two that swap rows and columns and swap them back.
+            is_turned = before is not None and before.op_type == "Transpose"
+            behind_both = self.order_behind(before, order) if is_turned else order
+            return order in _MOVED_CHANNELS or behind_both in _MOVED_CHANNELS or len(attribute(node, "perm", ())) == 3
         axes = attribute(node, "axes", None)
         if axes is None and len(node.input) > 1:
             known = self.graph.value(node.input[1])
