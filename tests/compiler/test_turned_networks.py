@@ -15,6 +15,7 @@ from torch.nn import functional
 from edgeseg.compiler.graph.batch import batched_onnx
 from edgeseg.compiler.graph.run import run_onnx
 from edgeseg.compiler.importers.onnx_network import graph_facts
+from edgeseg.compiler.importers.torch_export import onnx_from_module
 from edgeseg.errors import CompileError
 from tests.compiler.test_field_networks import (
     SIZE,
@@ -196,3 +197,26 @@ def test_a_graph_that_mixes_or_fixes_frames_takes_no_batch(
     frames = frames_of(SIZE, 3)
     together = run_onnx(batched_onnx(healthy, 3), {"frame": frames})[0]
     np.testing.assert_array_equal(together, np.concatenate([run(healthy, frame)[0] for frame in frames]))
+
+
+@pytest.mark.parametrize("other", ["an equal one", "one channel of the whole image", "a smaller one"])
+@pytest.mark.parametrize("place", [0, 1])
+def test_of_maps_that_may_all_be_the_logits_none_is_taken(other: str, place: int) -> None:
+    def several(net: nn.Module, image: torch.Tensor) -> Any:
+        logits = net(image)
+        others = {
+            "an equal one": -logits,
+            "one channel of the whole image": image[:, :1],
+            "a smaller one": functional.avg_pool2d(-logits, 2),
+        }
+        return (logits, others[other]) if place else [others[other], logits]
+
+    module = Around(several)  # type: ignore[arg-type]
+    if other == "an equal one":
+        with pytest.raises(CompileError, match="item 0, item 1.*cannot be told"):
+            onnx_from_module(module, SIZE, class_count=CLASSES)
+        return
+    model = onnx_from_module(module, SIZE, class_count=CLASSES)
+    image = torch.randn(1, 3, *SIZE)
+    with torch.inference_mode():
+        np.testing.assert_allclose(run_onnx(model, {"input": image.numpy()})[0], module.net(image).numpy(), atol=1e-4)

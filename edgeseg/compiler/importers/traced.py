@@ -242,8 +242,8 @@ def single_output_module(
 def _chosen(torch: Any, given: Any, size_hw: tuple[int, int], class_count: int | None) -> tuple[str, Any, list[str]]:
     """Name, tensor and the names of the others, of what a network gave that is no tensor.
 
-    Of several maps with a channel per class the largest is taken, the first of equals; of names that do not tell, only
-    a single one. Raises CompileError.
+    Of several maps with a channel per class the largest is taken; of equals or of names that do not tell, only a single
+    one, for some networks give their auxiliary map first and others last. Raises CompileError.
     """
     maps = {name: value for name, value in _leaves(torch, given) if value.ndim == 4 and value.is_floating_point()}
     # While it is traced, a shape holds tensors, which are equal to no number in a set.
@@ -251,19 +251,21 @@ def _chosen(torch: Any, given: Any, size_hw: tuple[int, int], class_count: int |
     counts = {class_count, (class_count or 0) - 1} | ({1} if class_count == 2 else set())
     inside = [name for name, shape in shapes.items() if max(shape[2:]) <= 2 * max(size_hw)]
     fitting = [name for name in inside if {shapes[name][1], shapes[name][3]} & counts] or inside
+    fitting = [name for name in fitting if class_count in (shapes[name][1], shapes[name][3])] or fitting
     named = isinstance(given, Mapping) or not isinstance(given, (tuple, list))
     for key in _NAMED if named else ():
         known = [name for name in fitting if name.split(", ")[0] in (key, repr(key))]
         if known:
             fitting, named = known, False
             break
-    if not fitting or (named and len(fitting) > 1):
+    largest = max((shapes[name][2] * shapes[name][3] for name in fitting), default=0)
+    known = [name for name in fitting if shapes[name][2] * shapes[name][3] == largest]
+    if len(known) != 1 or (named and len(fitting) > 1):
         raise CompileError(
             f"the network gives a {type(given).__name__} ({', '.join(maps) or 'no map'}), and which is the logits "
             "cannot be told; wrap it in a module whose forward returns the tensor 1xCxHxW"
         )
-    chosen = max(fitting, key=lambda name: shapes[name][2] * shapes[name][3])
-    return chosen, maps[chosen], [name for name in maps if name != chosen]
+    return known[0], maps[known[0]], [name for name in maps if name != known[0]]
 
 
 def _leaves(torch: Any, given: Any) -> Iterator[tuple[str, Any]]:
