@@ -220,3 +220,38 @@ def test_of_maps_that_may_all_be_the_logits_none_is_taken(other: str, place: int
     image = torch.randn(1, 3, *SIZE)
     with torch.inference_mode():
         np.testing.assert_allclose(run_onnx(model, {"input": image.numpy()})[0], module.net(image).numpy(), atol=1e-4)
+
+
+class OneChannel(nn.Module):
+    """Says yes by a channel whose logits lie within 0-1 on an image that is nearly black."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.first, self.second, self.how = nn.Conv2d(3, 1, 3, padding=1), nn.Conv2d(3, 1, 1), how
+        for layer in (self.first, self.second):
+            nn.init.uniform_(layer.weight, -2e-3, 2e-3)
+            nn.init.constant_(layer.bias, 0.02)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        first, second = self.first(image), self.second(image)
+        ways = {
+            "divided": lambda: first / 1.7,
+            "multiplied": lambda: first * 0.3,
+            "shifted": lambda: first - 0.001,
+            "mean of two": lambda: (first + second) / 2,
+            "clipped": lambda: first.clamp(0, 1),
+            "clipped and enlarged": lambda: functional.interpolate(first, scale_factor=2.0).clamp(0, 1)[:, :, ::2, ::2],
+        }
+        return torch.as_tensor(ways[self.how]())
+
+
+@pytest.mark.parametrize("how", ["divided", "multiplied", "shifted", "mean of two", "clipped", "clipped and enlarged"])
+def test_where_one_channel_says_yes(how: str) -> None:
+    """Logits say it above 0, whatever a random image gives; what is cut to 0-1, as mattes are, above 0.5."""
+    module = OneChannel(how)
+    compiled = compiled_graph(exported(module), spec_of(2))
+    for frame in frames_of(SIZE):
+        with torch.inference_mode():
+            wanted = module(torch_input(frame)).numpy()[:, 0] > (0.5 if "clipped" in how else 0)
+        assert (run(compiled, frame)[0] == wanted).mean() > 0.999

@@ -50,9 +50,11 @@ class Ending:
         before_class_map: what the operator reads that makes a class map which cannot be removed.
         independent: whether the last activation function judges every channel by itself (a sigmoid), and the graph
             does not look for the largest.
-        weighted: whether ``tensor`` comes straight from a layer with weights: then its values are logits.
+        weighted: whether ``tensor`` comes from layers with weights, maybe scaled, shifted or summed: its values are
+            logits.
         misplaced: the softmax that ``tensor`` comes from runs along rows or columns, not over the classes.
         scaled: ``tensor`` holds probabilities that were multiplied or shifted, as to 0-255, and then resampled.
+        clipped: ``tensor`` is cut off below 0 and above 1.
     """
 
     tensor: str
@@ -66,6 +68,7 @@ class Ending:
     weighted: bool = False
     misplaced: bool = False
     scaled: bool = False
+    clipped: bool = False
 
     @property
     def activations(self) -> tuple[str, ...]:
@@ -88,6 +91,8 @@ def ending_of(graph: onnx.GraphProto, output: str, opset: int) -> Ending:
     scaled = tail.scaled_activation(last) if last is not None else ""
     kind = next((kind for kind, operators in _KINDS.items() if operator in operators and not scaled), None)
     axis, class_count = tail.channels(end.tensor)
+    is_weighted = tail.is_weighted(end.tensor)
+    kind = LOGITS if kind is None and is_weighted else kind
     return replace(
         end,
         kind=end.kind or kind,
@@ -97,9 +102,10 @@ def ending_of(graph: onnx.GraphProto, output: str, opset: int) -> Ending:
         before_class_map=tail.before_class_map(end.tensor) if kind == CLASS_MAP else None,
         independent="ArgMax" not in end.removed
         and (end.activations[-1] if end.activations else scaled or operator) in _INDEPENDENT,
-        weighted=operator in _WEIGHTED,
+        weighted=is_weighted,
         misplaced=operator in _SOFTMAXES and not tail.keeps_order(last),
         scaled=bool(scaled),
+        clipped=tail.is_clipped(end.tensor),
     )
 
 
@@ -189,6 +195,27 @@ class _Tail:
                 return str(node.input[1 - index])
             return str(node.input[0]) if index == 1 and (node.op_type == "Sub" or value > 0) else None
         return None
+
+    def is_weighted(self, tensor: str) -> bool:
+        """Tell whether values are those of layers with weights, maybe scaled, shifted or summed."""
+        node = self.first(tensor, lambda node: node.op_type not in (*_RESAMPLING, *_COPIES))
+        if node is None or node.op_type in _WEIGHTED:
+            return node is not None
+        scaled = self._scaled(node)
+        if scaled is not None:
+            return self.is_weighted(scaled)
+        summed = node.op_type in ("Add", "Sub", "Sum", "Mean")
+        return summed and all(self.is_weighted(name) for name in node.input if name not in self.graph.constants)
+
+    def is_clipped(self, tensor: str) -> bool:
+        """Tell whether values are cut off below 0 and above 1, and then only resampled: so mattes end."""
+        node = self.first(tensor, lambda node: node.op_type == "Clip" or node.op_type not in (*_RESAMPLING, *_COPIES))
+        if node is None or node.op_type != "Clip":
+            return False
+        low, high = attribute(node, "min", None), attribute(node, "max", None)
+        if len(node.input) == 3:
+            low, high = (self._number(name) for name in node.input[1:])
+        return (low, high) == (0, 1)
 
     def _number(self, name: str) -> float | None:
         """The value of a constant of one number."""

@@ -328,6 +328,8 @@ def _independent(tail: _Tail, end: Ending, wanted: Wanted) -> bool:
 
 def _are_probabilities(values: np.ndarray, end: Ending, independent: bool) -> bool:
     """Whether the tensor itself, without activations behind it, holds probabilities."""
+    if end.clipped and values.shape[1] == 1:
+        return True
     if end.weighted or end.activations or end.scaled:
         return False
     if end.kind_at_cut == PROBABILITIES:
